@@ -1,0 +1,270 @@
+"""The benchmark's cases: data from a seed, rounds A B C A B C, medians with their spread, as text and JSON.
+
+Each round runs every contestant once, so that a slow minute of the machine hits all alike; a ratio's spread is
+that of the rounds' own ratios. Peak memory is the kernel's (ru_maxrss) over the process and those that it waited for;
+it begins at what this script has itself, about 39 MiB, so smaller ones show as that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import docker
+
+from scripts.bench_contestants import ALL, IMAGE, LABEL, Contestant, Place, Volback, clear
+from tests.support.engine import build_image, connect, remove_volume
+from tests.support.fingerprint import differences, fingerprint
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+# Ratios of volback's median to the other's, from the project's own aims.
+RATIO_GOALS = {
+    ("backup", "tar_zstd"): 1.0,
+    ("backup", "restic"): 0.5,
+    ("backup", "borg"): 0.5,
+    ("restore", "tar_zstd"): 1.0,
+    ("restore", "restic"): 0.9,
+}
+HELP_GOAL_S = 0.25
+
+
+class Sample(NamedTuple):
+    seconds: float
+    peak_bytes: int
+
+
+class Options(NamedTuple):
+    runs: int
+    scale: float
+    directory: Path
+
+
+def main() -> None:
+    """Run the cases that were asked for."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", choices=sorted(CASES), help="may be repeated; default: all")
+    parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of files and bytes (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
+    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="for all that is stored")
+    given = parser.parse_args()
+    if given.runs < 1 or given.scale <= 0:
+        parser.error("--runs must be 1 or more, --scale greater than 0")
+    client = connect()
+    options = Options(given.runs, given.scale, given.directory.absolute() / f"volback-bench-{os.getpid()}")
+    results: dict[str, Any] = {"machine": _machine(client), "runs": options.runs, "scale": options.scale, "cases": {}}
+    _print_machine(results["machine"])
+    try:
+        for case in given.case or CASES:
+            results["cases"][case] = CASES[case](client, options)
+            if given.json:
+                given.json.write_text(json.dumps(results, indent=2) + "\n")
+    finally:
+        shutil.rmtree(options.directory, ignore_errors=True)
+        if client.images.list(IMAGE):
+            client.images.remove(IMAGE, force=True)
+
+
+def case_mixed(client: docker.DockerClient, options: Options) -> dict[str, Any]:
+    """58,000 files of 1.3 GB."""
+    return _race(client, options, "mixed", 58_000, 1_300_000_000)
+
+
+def case_big(client: docker.DockerClient, options: Options) -> dict[str, Any]:
+    """4 files of 500 MB."""
+    return _race(client, options, "big", 4, 500_000_000)
+
+
+def case_tiny(client: docker.DockerClient, options: Options) -> dict[str, Any]:
+    """200,000 files of at most 300 bytes."""
+    return _race(client, options, "tiny", 200_000)
+
+
+def case_memory(client: docker.DockerClient, options: Options) -> dict[str, Any]:
+    """Peak memory of volback alone."""
+    rows = []
+    for label, kind, numbers, goal_mib in (
+        ("1 GiB", "big", (1, GIB), 200),
+        ("10 GiB", "big", (10, GIB), 200),
+        ("a million files", "tiny", (1_000_000,), 600),
+    ):
+        with _filled_volume(client, options, kind, *numbers) as place:
+            contestant = Volback(place)
+            for action, sample in _both(contestant, place, check=False):
+                row = {"data": label, "action": action, "peak_bytes": sample.peak_bytes, "seconds": sample.seconds}
+                rows.append(row | {"goal_bytes": goal_mib * MIB})
+                word = _verdict(sample.peak_bytes <= goal_mib * MIB)
+                print(f"  {label:16} {action:8} {sample.peak_bytes / MIB:6.0f} MiB  {word} (goal {goal_mib} MiB)")
+    return {"rows": rows}
+
+
+def case_help(_: docker.DockerClient, options: Options) -> dict[str, Any]:
+    """How long `volback --help` takes."""
+    command = [str(Path(sys.executable).with_name("volback")), "--help"]
+    _measure(command, {})  # the first run compiles
+    seconds = [_measure(command, {}).seconds for _ in range(options.runs * 4)]
+    median = statistics.median(seconds)
+    print(f"\nvolback --help\n  {_spread(seconds, 3)} s  {_verdict(median <= HELP_GOAL_S)} (goal {HELP_GOAL_S} s)")
+    return {"seconds": seconds, "median_s": median, "goal_s": HELP_GOAL_S}
+
+
+CASES: dict[str, Callable[[docker.DockerClient, Options], dict[str, Any]]] = {
+    "mixed": case_mixed,
+    "big": case_big,
+    "tiny": case_tiny,
+    "memory": case_memory,
+    "help": case_help,
+}
+
+
+def _race(client: docker.DockerClient, options: Options, kind: str, *numbers: int) -> dict[str, Any]:
+    """Every contestant in every round, backup then restore."""
+    if not client.images.list(IMAGE):
+        build_image(client, IMAGE, {LABEL: "1"})
+    samples: dict[str, dict[str, list[Sample]]] = {"backup": {}, "restore": {}}
+    stored: dict[str, int] = {}
+    with _filled_volume(client, options, kind, *numbers) as place:
+        raw_bytes = _bytes_below(place.source)
+        for number in range(options.runs):
+            for make in ALL:
+                contestant = make(place)
+                _say(f"  round {number + 1}: {contestant.name}")
+                clear(place)
+                for action, sample in _both(contestant, place, check=number == 0):
+                    samples[action].setdefault(contestant.name, []).append(sample)
+                stored[contestant.name] = _bytes_below(contestant.stored())
+    return _report(samples, stored, raw_bytes)
+
+
+def _both(contestant: Contestant, place: Place, *, check: bool) -> Iterator[tuple[str, Sample]]:
+    contestant.prepare()
+    yield "backup", _measure(contestant.backup(), contestant.environment)
+    os.sync()
+    contestant.prepare_restore()
+    yield "restore", _measure(contestant.restore(), contestant.environment)
+    if check and contestant.name == "volback":  # a fast restore of something else would be no result
+        wrong = differences(fingerprint(place.source), fingerprint(contestant.restored()))
+        if wrong:
+            sys.exit("\n".join([*wrong[:10], "error: what volback restored is not what it backed up"]))
+
+
+def _measure(command: list[str], environment: dict[str, str]) -> Sample:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"error: {' '.join(command)} ended with {process.returncode}")
+    return Sample(seconds, usage.ru_maxrss * 1024)
+
+
+@contextmanager
+def _filled_volume(client: docker.DockerClient, options: Options, kind: str, *numbers: int) -> Iterator[Place]:
+    """A volume with data. Another process makes it: ru_maxrss of a child begins at what its parent had."""
+    scaled = [str(max(1, int(number * options.scale))) for number in numbers]
+    if kind == "big":  # fewer bytes a file, not fewer files
+        scaled[0] = str(numbers[0])
+    name = f"volback-bench-{os.getpid()}-{kind}"
+    print(f"\n{kind}: {' '.join(scaled)} (files, bytes)")
+    source = Path(client.volumes.create(name, labels={LABEL: "1"}).attrs["Mountpoint"])
+    place = Place(client, name, source, options.directory)
+    try:
+        command = [sys.executable, "-m", "tests.support.tree", kind, str(source), *scaled]
+        subprocess.run(command, check=True)
+        clear(place)
+        yield place
+    finally:
+        clear(place)
+        remove_volume(client, name)
+
+
+def _report(samples: dict[str, dict[str, list[Sample]]], stored: dict[str, int], raw_bytes: int) -> dict[str, Any]:
+    report: dict[str, Any] = {"raw_bytes": raw_bytes, "stored_bytes": stored, "actions": {}}
+    for action, by_name in samples.items():
+        ours = [sample.seconds for sample in by_name["volback"]]
+        print(f"  {action}: seconds as median (least - most), MB/s, peak memory, volback's time as ratio to theirs")
+        rows = report["actions"][action] = {}
+        for name, found in by_name.items():
+            rows[name] = row = _row(found, ours, RATIO_GOALS.get((action, name)))
+            rate = raw_bytes / row["median_s"] / 1e6
+            line = f"    {name:12} {_spread(row['seconds']):24} {rate:6.0f} {row['peak_bytes'] / MIB:6.0f} MiB"
+            print(line if name == "volback" else f"{line}  {_ratio(row)}")
+    sizes = ", ".join(f"{name} {size / raw_bytes:.2f}" for name, size in stored.items())
+    print(f"  stored, of {raw_bytes / 1e6:.0f} MB: {sizes}")
+    return report
+
+
+def _row(found: list[Sample], ours: list[float], goal: float | None) -> dict[str, Any]:
+    theirs = [sample.seconds for sample in found]
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return {
+        "seconds": theirs,
+        "median_s": statistics.median(theirs),
+        "peak_bytes": max(sample.peak_bytes for sample in found),
+        "ratio": statistics.median(ours) / statistics.median(theirs),
+        "ratio_least": min(ratios),
+        "ratio_most": max(ratios),
+        "ratio_goal": goal,
+    }
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    text = f"ratio {row['ratio']:.2f} ({row['ratio_least']:.2f} - {row['ratio_most']:.2f})"
+    goal = row["ratio_goal"]
+    return text if goal is None else f"{text}  {_verdict(row['ratio'] <= goal)} (goal {goal})"
+
+
+def _spread(seconds: list[float], digits: int = 2) -> str:
+    return f"{statistics.median(seconds):.{digits}f} ({min(seconds):.{digits}f} - {max(seconds):.{digits}f})"
+
+
+def _verdict(reached: bool) -> str:
+    return "reached" if reached else "MISSED"
+
+
+def _bytes_below(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(path) for name in names)
+
+
+def _machine(client: docker.DockerClient) -> dict[str, Any]:
+    commands = {"tar": "tar --version", "zstd": "zstd -qV", "restic": "restic version", "borg": "borg --version"}
+    versions = {
+        name: subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout.splitlines()[0]
+        for name, command in commands.items()
+    }
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return versions | {
+        "commit": commit.stdout.strip(),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "engine": client.version()["Version"],
+    }
+
+
+def _print_machine(machine: dict[str, Any]) -> None:
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

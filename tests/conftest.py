@@ -1,0 +1,104 @@
+"""Fixtures on the real engine. A part that is missing fails the tests; nothing is skipped or stood in for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[EngineSession]:
+    """The engine and this session's label on it; in the end nothing of this session may be left."""
+    try:
+        session = EngineSession(connect())
+    except RuntimeError as exc:
+        pytest.fail(str(exc), pytrace=False)
+    yield session
+    leftovers = session.leftovers()
+    remove_containers(session.containers())
+    for name in {volume.name for volume in session.volumes()} | session.names:
+        remove_volume(session.client, name)
+    session.client.close()
+    assert not leftovers, f"left behind by this session's tests: {leftovers}"
+
+
+@pytest.fixture
+def volume_name(engine: EngineSession) -> Iterator[Callable[..., str]]:
+    """Gives names of volumes that do not exist yet; what came to be under them is removed after the test."""
+    names: list[str] = []
+
+    def give(hint: str = "volume") -> str:
+        names.append(engine.new_name(hint))
+        return names[-1]
+
+    yield give
+    for name in names:
+        remove_volume(engine.client, name)
+
+
+@pytest.fixture
+def volume_factory(engine: EngineSession, volume_name: Callable[..., str]) -> Callable[..., str]:
+    """Creates labelled volumes and returns their names; `fill=` takes a function that gets the host path."""
+
+    def create(hint: str = "volume", *, fill: Callable[[Path], None] | None = None, **options: Any) -> str:
+        labels = engine.labels | options.pop("labels", {})
+        volume = engine.client.volumes.create(volume_name(hint), labels=labels, **options)
+        if fill is not None:
+            fill(_mountpoint(engine, volume.name))
+        return str(volume.name)
+
+    return create
+
+
+@pytest.fixture
+def volume_path(engine: EngineSession) -> Callable[[str], Path]:
+    """Where a local volume lies on this host: tests fill and read it there, as root."""
+    return lambda name: _mountpoint(engine, name)
+
+
+@pytest.fixture(scope="session")
+def test_image(engine: EngineSession) -> Iterator[str]:
+    """An image of this machine's own programs, for containers that hold or change a volume."""
+    tag = f"volback-test:{engine.id}"
+    build_image(engine.client, tag, engine.labels)
+    yield tag
+    engine.client.images.remove(tag, force=True)
+
+
+@pytest.fixture
+def container_factory(engine: EngineSession, test_image: str) -> Iterator[Callable[..., Any]]:
+    """Starts containers: `container_factory("script", volumes={NAME: "/data"})`; they are removed after the test."""
+    started: list[Any] = []
+
+    def start(script: str = "exec sleep 600", *, volumes: dict[str, str] | None = None, **options: Any) -> Any:
+        mounts = {name: {"bind": path, "mode": "rw"} for name, path in (volumes or {}).items()}
+        options = {"init": False, "network_mode": "none", "labels": engine.labels, "stop_signal": "SIGKILL"} | options
+        container = engine.client.containers.create(test_image, ["/bin/sh", "-c", script], volumes=mounts, **options)
+        started.append(container)
+        container.start()
+        return container
+
+    yield start
+    remove_containers(started)
+
+
+@pytest.fixture
+def run_volback(engine: EngineSession, tmp_path: Path) -> Iterator[Volback]:
+    """Runs volback as a process: `run_volback("backup", NAME, check_exit=0)`; repository and state in tmp_path."""
+    directory = tmp_path / "volback"
+    directory.mkdir()
+    volback = Volback(directory, engine.client_ids)
+    yield volback
+    volback.note_client_id()
+
+
+def _mountpoint(engine: EngineSession, name: str) -> Path:
+    path = Path(engine.client.volumes.get(name).attrs["Mountpoint"])
+    if not path.is_dir():
+        pytest.fail(f"the engine's volume {name} is not reachable at {path}: tests need root and a local engine")
+    return path

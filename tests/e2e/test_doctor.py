@@ -1,0 +1,154 @@
+"""Doctor: every check by itself, on a good day and on each bad one, and what --fix removes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import EngineSession, Volback
+from tests.support.library import open_session
+from tests.support.remote import wait_for
+from volback.config import Settings
+from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
+from volback.operations.doctor import Check, DoctorReport, doctor
+from volback.operations.session import Session
+from volback.state.runs import Run, client_id
+
+NAMES = [
+    "state", "engine", "image", "transport", "repository", "repository write", "space", "leftovers",
+    "replaced volumes", "empty volumes",
+]  # fmt: skip
+
+
+def _by_name(report: DoctorReport) -> dict[str, Check]:
+    assert [check.name for check in report.checks] == NAMES
+    return {check.name: check for check in report.checks}
+
+
+def _statuses(report: DoctorReport, status: str) -> set[str]:
+    return {check.name for check in report.checks if check.status == status}
+
+
+def _everything(directory: Path) -> set[Path]:
+    return {path for path in directory.rglob("*") if path.name != "client-id"}
+
+
+def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
+    session = open_session(engine, tmp_path)
+    report = doctor(session, fix=False)
+    checks = _by_name(report)
+    assert _statuses(report, "ok") == set(NAMES)
+    assert report.exit_code == 0
+    assert checks["engine"].facts["host"] == session.engine.info.name
+    assert checks["transport"].facts["transport"] == "pipe"
+    assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
+    assert session.engine.leftover_helpers() == []
+    assert _everything(tmp_path) == {tmp_path / "repository", tmp_path / "state", tmp_path / "state" / "runs"}
+
+
+def test_a_forced_transport_is_measured(engine: EngineSession, tmp_path: Path) -> None:
+    settings = Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state", transport="attach")
+    engine.client_ids.add(client_id(settings.state))
+    assert _by_name(doctor(Session(settings), fix=False))["transport"].facts["transport"] == "attach"
+
+
+def test_without_an_engine_the_repository_is_checked(tmp_path: Path) -> None:
+    settings = Settings(str(tmp_path / "repository"), tmp_path / "state", engine=f"unix://{tmp_path}/none.sock")
+    report = doctor(Session(settings), fix=False)
+    assert _statuses(report, "failed") == {"engine"}
+    assert _statuses(report, "ok") == {"state", "repository", "repository write", "space"}
+    assert report.exit_code == 8
+
+
+def test_a_state_directory_that_cannot_be_used_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    report = doctor(Session(Settings(str(tmp_path / "repository"), tmp_path / "state")), fix=False)
+    assert "state" in _statuses(report, "failed")
+    assert {"repository", "repository write", "space"} <= _statuses(report, "ok")
+    assert report.exit_code == 1
+
+
+def test_a_repository_that_cannot_be_written_is_a_failure(engine: EngineSession, tmp_path: Path) -> None:
+    (tmp_path / "repository").write_text("a file")
+    report = doctor(open_session(engine, tmp_path), fix=False)
+    assert "repository write" in _statuses(report, "failed")
+    assert {"engine", "transport", "leftovers"} <= _statuses(report, "ok")
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize(("document", "exit_code"), [(b'{"format":99,"id":"x"}', 7), (b"\0garbage", 7)])
+def test_a_repository_of_another_format_is_a_failure(
+    engine: EngineSession, tmp_path: Path, document: bytes, exit_code: int
+) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "volback.json").write_bytes(document)
+    report = doctor(open_session(engine, tmp_path), fix=False)
+    assert _statuses(report, "failed") == {"repository"}
+    assert report.exit_code == exit_code
+
+
+def test_a_killed_run_is_found_and_only_fix_removes_what_it_left(
+    run_volback: Volback, engine: EngineSession, volume_factory: Callable[..., str]
+) -> None:
+    def fill(path: Path) -> None:
+        with (path / "endless").open("wb") as file:
+            file.truncate(1 << 40)
+        (path / "endless").chmod(0o600)
+        for number in range(200):
+            (path / f"{number}").write_bytes(bytes(1 << 20))
+
+    process = run_volback.start("backup", volume_factory(fill=fill))
+    wait_for(lambda: bool(_helpers(engine, run_volback)), "the helper")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    found = _json_checks(run_volback)["leftovers"]
+    assert found["status"] == "warning"
+    assert "1 helper container" in found["text"]
+    assert "doctor --fix" in found["hint"]
+    assert _helpers(engine, run_volback)
+    assert "removed 1 helper container" in _json_checks(run_volback, "--fix")["leftovers"]["text"]
+    assert _helpers(engine, run_volback) == []
+    assert _json_checks(run_volback)["leftovers"]["text"] == "crashed runs left nothing"
+
+
+def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
+    engine: EngineSession, tmp_path: Path
+) -> None:
+    session = open_session(engine, tmp_path)
+    run = Run(session.settings.state, "restore db").__enter__()
+    run.journal.replacing = {"db": "host/db@20261123T160254Z-3f9c"}
+    run.write_journal()
+    run.__exit__(None, None, None)
+    for fix in (False, True, False):
+        check = _by_name(doctor(session, fix=fix))["replaced volumes"]
+        assert check.status == "warning"
+        assert "'db'" in check.text
+        assert "volback restore host/db@20261123T160254Z-3f9c --as db --replace" in (check.hint or "")
+
+
+def test_a_volume_made_by_mounting_is_named(
+    engine: EngineSession, volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    session = open_session(engine, tmp_path)
+    labels = {MADE_LABEL: "0123456789abcdef"}
+    name = volume_factory(labels=labels | {CLIENT_LABEL: client_id(session.settings.state)})
+    volume_factory(labels=labels)  # another client's
+    check = _by_name(doctor(session, fix=True))["empty volumes"]
+    assert check.status == "warning"
+    assert check.text.endswith(f"made anew: {name}")
+    assert engine.client.volumes.get(name)
+
+
+def _json_checks(run_volback: Volback, *options: str) -> dict[str, Any]:
+    result = run_volback("--json", "doctor", *options, check_exit=None).json["result"]
+    return {check["name"]: check for check in result["checks"]}
+
+
+def _helpers(engine: EngineSession, run_volback: Volback) -> list[Any]:
+    run_volback.note_client_id()
+    label = f"volback.client={(run_volback.state / 'client-id').read_text()}" if run_volback.state.is_dir() else ""
+    return engine.client.containers.list(all=True, filters={"label": label}) if label else []

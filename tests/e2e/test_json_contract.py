@@ -1,0 +1,230 @@
+"""The JSON contract, schema 1: programs rely on these keys and types. A key may be added; none goes or changes."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import EngineSession, Result, Volback
+
+MADE = {
+    "id": "str",
+    "host": "str",
+    "volume": "str",
+    "kind": "str",
+    "files": "int",
+    "raw_bytes": "int",
+    "stored_bytes": "int",
+    "reused_bytes": "int",
+    "duration_s": "float",
+    "consistency": "str",
+    "digest": "str",
+}
+LISTED = MADE | {"created_at": "str", "tags": ["str"]}
+RESTORED = {
+    "volume": "str",
+    "files": "int",
+    "raw_bytes": "int",
+    "proven": "bool",
+    "backup": "str",
+    "safety_backup": "null",
+}
+COMPARED = {"identical": "bool", "different": [], "missing": [], "extra": []}
+ERROR = {"kind": "str", "message": "str", "hint": "str", "exit_code": "int"}
+VOLUME = {
+    "name": "str",
+    "driver": "str",
+    "size_bytes": "int",
+    "containers": [{"name": "str", "state": "str", "writable": "bool"}],
+    "last_backup": {"id": "str", "age_s": "float"},
+    "project": "str",
+}
+ENTRY = {
+    "path": "str",
+    "path_base64": "null",
+    "type": "str",
+    "size_bytes": "int",
+    "mode": "str",
+    "uid": "int",
+    "gid": "int",
+    "mtime_ns": "int",
+    "link": "null",
+}
+SHOWN = {
+    "backup": LISTED,
+    "ended_at": "str",
+    "source": {"kind": "str", "name": "str", "driver": "str", "options": {}, "labels": {"*": "str"}},
+    "engine_id": "str",
+    "containers": ["str"],
+    "sockets_skipped": "int",
+    "excludes": ["str"],
+    "depends_on": [],
+    "data_bytes": "int",
+    "index_bytes": "int",
+    "encryption": "null",
+    "format": "int",
+    "volback": "str",
+    "warnings": ["str"],
+}
+
+
+def shape(value: Any) -> Any:
+    """A value's keys and types; of a list, those of its first item."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "null" if value is None else type(value).__name__
+
+
+def result_of(said: Result, command: str) -> Any:
+    """The result of a document that says that all went well; its frame is checked here."""
+    document = said.json
+    assert list(document) == ["schema", "command", "ok", "result", "warnings"]
+    assert (document["schema"], document["command"], document["ok"]) == (1, command, True)
+    assert all(isinstance(warning, str) for warning in document["warnings"])
+    assert said.stderr == ""
+    assert said.stdout.count("\n") == 1
+    return document["result"]
+
+
+@pytest.fixture
+def volume(run_volback: Volback, volume_factory: Callable[..., str], container_factory: Callable[..., Any]) -> str:
+    """A volume that a container uses, with a backup that has a tag."""
+
+    def fill(path: Path) -> None:
+        (path / "file").write_text("text")
+        with open(os.fsencode(path) + b"/caf\xe9", "wb") as file:
+            file.write(b"x")
+
+    name = volume_factory("contract", fill=fill, labels={"com.docker.compose.project": "shop"})
+    container_factory(volumes={name: "/data"})
+    said = run_volback("backup", name, "--tag", "nightly", "--exclude", "*.tmp", "--json")
+    assert shape(result_of(said, "backup")) == {"backups": [MADE]}
+    assert ["may be written to" in warning for warning in said.json["warnings"]] == [True]
+    return name
+
+
+def test_backup_dry_run(run_volback: Volback, volume: str) -> None:
+    result = result_of(run_volback("backup", volume, "--dry-run", "--json"), "backup")
+    planned = {"volume": "str", "files": "int", "raw_bytes": "int", "excluded": "int", "sockets_skipped": "int"}
+    assert shape(result) == {"planned": [planned]}
+
+
+def test_list(run_volback: Volback, volume: str) -> None:
+    assert shape(result_of(run_volback("list", "--json"), "list")) == {"backups": [LISTED], "damaged": []}
+    manifest = next(run_volback.repository.rglob("manifest.json"))
+    manifest.write_text("{}")
+    damaged = {"id": "str", "host": "str", "volume": "str", "error": "str"}
+    assert shape(result_of(run_volback("list", "--json"), "list")) == {"backups": [], "damaged": [damaged]}
+
+
+def test_show(run_volback: Volback, volume: str) -> None:
+    result = result_of(run_volback("show", volume, "--json"), "show")
+    result["source"]["labels"] = {"*": next(iter(result["source"]["labels"].values()))}
+    assert shape(result) == SHOWN
+
+
+def test_ls(run_volback: Volback, volume: str) -> None:
+    result = result_of(run_volback("ls", volume, "--json"), "ls")
+    assert shape(result) == {"backup": "str", "entries": [ENTRY]}
+    odd = [entry for entry in result["entries"] if entry["path_base64"] is not None]
+    assert [(entry["path"], entry["path_base64"]) for entry in odd] == [("caf\\xe9", "Y2Fm6Q==")]
+
+
+def test_restore(run_volback: Volback, volume: str, volume_name: Callable[..., str]) -> None:
+    said = run_volback("restore", volume, "--as", volume_name("copy"), "--prove", "--json")
+    assert shape(result_of(said, "restore")) == RESTORED
+    assert said.json["result"]["proven"] is True
+
+
+def test_verify(run_volback: Volback, volume: str) -> None:
+    result = result_of(run_volback("verify", "--data", "--json"), "verify")
+    assert shape(result) == {"checked": "int", "damaged": []}
+    data = next(run_volback.repository.rglob("data.tar.zst"))
+    data.write_bytes(data.read_bytes()[:-30])
+    said = run_volback("verify", "--json", check_exit=7)
+    assert list(said.json) == ["schema", "command", "ok", "result", "warnings", "error"]
+    assert said.json["ok"] is False
+    assert shape(said.json["error"]) == ERROR
+    assert shape(said.json["result"])["damaged"][0].keys() == {"backup", "object", "paths"}
+
+
+def test_prove(run_volback: Volback, volume: str, volume_path: Callable[[str], Path]) -> None:
+    assert shape(result_of(run_volback("prove", volume, "--json"), "prove")) == COMPARED
+    (volume_path(volume) / "file").write_text("other")
+    said = run_volback("prove", volume, "--json", check_exit=7)
+    assert shape(said.json["result"]) == COMPARED | {"different": ["str"]}
+    assert said.json["error"]["kind"] == "integrity"
+
+
+def test_volumes(run_volback: Volback, volume: str, volume_factory: Callable[..., str]) -> None:
+    unused = volume_factory("unused")
+    result = result_of(run_volback("volumes", "--json"), "volumes")
+    found = {item["name"]: item for item in result["volumes"]}
+    assert shape(found[volume]) == VOLUME
+    assert shape(found[unused]) == VOLUME | {"containers": [], "last_backup": "null", "project": "null"}
+
+
+def test_export_and_import(
+    run_volback: Volback, volume: str, volume_name: Callable[..., str], tmp_path: Path, engine: EngineSession
+) -> None:
+    said = run_volback("export", volume, tmp_path / "out.tar", "--json")
+    assert shape(result_of(said, "export")) == {"backup": "str", "file": "str", "size_bytes": "int"}
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"), io.BytesIO())
+    said = run_volback("import", tmp_path / "in.tar", "--as", volume_name("imported"), "--json")
+    imported = {"volume": "str", "files": "int", "raw_bytes": "int", "compression": "null"}
+    assert shape(result_of(said, "import")) == imported
+
+
+def test_remove(run_volback: Volback, volume: str) -> None:
+    listed = run_volback("list", "--json").json["result"]["backups"][0]
+    said = run_volback("remove", f"{volume}@{listed['id']}", "--json")
+    assert result_of(said, "remove") == {"removed": [f"{listed['host']}/{volume}@{listed['id']}"]}
+
+
+def test_doctor(run_volback: Volback) -> None:
+    result = result_of(run_volback("doctor", "--json"), "doctor")
+    assert result["checks"]
+    for check in result["checks"]:
+        assert list(check) == ["name", "status", "text", "hint", "facts"]
+        assert check["status"] in ("ok", "warning", "failed")
+
+
+def test_version(run_volback: Volback) -> None:
+    result = result_of(run_volback("version", "--json"), "version")
+    assert shape(result) == {"version": "str", "format": "int", "python": "str"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "kind", "code"),
+    [
+        (["backup", "--level", "99", "x"], "backup", "usage", 2),
+        (["backup", "no-such-volume"], "backup", "not_found", 4),
+        (["restore", "no-such-volume"], "restore", "not_found", 4),
+        (["--host", "unix:///nobody.sock", "volumes"], "volumes", "engine_unreachable", 8),
+        (["nonsense"], "", "usage", 2),
+    ],
+)
+def test_failure(run_volback: Volback, arguments: list[str], command: str, kind: str, code: int) -> None:
+    said = run_volback(*arguments, "--json", check_exit=code)
+    assert list(said.json) == ["schema", "command", "ok", "error"]
+    assert said.json["command"] == command
+    assert said.json["ok"] is False
+    assert shape(said.json["error"]) in (ERROR, ERROR | {"hint": "null"})
+    assert (said.json["error"]["kind"], said.json["error"]["exit_code"]) == (kind, code)
+    assert said.stderr == ""
+
+
+def test_what_was_done_is_told_also_when_a_part_failed(run_volback: Volback, volume: str) -> None:
+    said = run_volback("backup", volume, "no-such-volume", "--json", check_exit=4)
+    assert list(said.json) == ["schema", "command", "ok", "result", "warnings", "error"]
+    assert shape(said.json["result"]) == {"backups": [MADE]}
+    assert shape(said.json["error"]) == ERROR

@@ -1,0 +1,104 @@
+"""Another host's engine, over ssh and TCP: backup, restore, proof, with the bytes that a local engine gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Volback
+from tests.support.fingerprint import differences, fingerprint
+from tests.support.remote import Relay, SecondEngine, own_filesystem, second_engine, ssh_server, wait_for
+from tests.support.tree import make_odd_tree
+
+
+@pytest.fixture(scope="module")
+def second() -> Iterator[SecondEngine]:
+    with second_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def volume(second: SecondEngine) -> Iterator[str]:
+    """A volume of the second engine with an odd tree; it and its restored copy are removed after the test."""
+    with closing(second.client()) as client:
+        created = client.volumes.create("far", labels={"kept": "yes"})
+        make_odd_tree(Path(created.attrs["Mountpoint"]), deep=False)
+        yield "far"
+        for left in client.volumes.list():
+            left.remove()
+
+
+@pytest.fixture
+def far_state(run_volback: Volback) -> Iterator[dict[str, str]]:
+    """An environment whose state directory the second engine cannot see, as if it were on another machine."""
+    with own_filesystem(run_volback.directory / "own") as own:
+        yield {"VOLBACK_STATE_DIR": str(own / "state")}
+
+
+def _there_and_back(
+    run_volback: Volback, second: SecondEngine, url: str, environment: dict[str, str]
+) -> dict[str, Any]:
+    before = fingerprint(second.volume_path("far"))
+    (made,) = run_volback("--host", url, "--json", "backup", "far", env=environment).json["result"]["backups"]
+    assert made["host"] == second.name
+    run_volback("--host", url, "restore", f"{second.name}/far", "--as", "near", "--prove", env=environment)
+    assert differences(before, fingerprint(second.volume_path("near"))) == []
+    run_volback("--host", url, "restore", f"{second.name}/far", "--as", "near", "--replace", env=environment)
+    assert differences(before, fingerprint(second.volume_path("near"))) == []
+    with closing(second.client()) as client:
+        assert client.containers.list(all=True) == []
+    return dict(made)
+
+
+@pytest.mark.usefixtures("volume")
+def test_over_ssh(run_volback: Volback, second: SecondEngine, far_state: dict[str, str], tmp_path: Path) -> None:
+    with ssh_server(tmp_path / "ssh", second) as (url, programs):
+        environment = far_state | {"PATH": f"{programs}:{os.environ['PATH']}"}
+        transport = _checks(run_volback, url, environment)["transport"]
+        assert transport["facts"]["transport"] == "attach"
+        far = _there_and_back(run_volback, second, url, environment)
+    environment = {"VOLBACK_TRANSPORT": "pipe"}
+    result = run_volback("--host", second.url, "--json", "backup", "far", env=environment).json["result"]
+    assert far["digest"] == result["backups"][0]["digest"]
+
+
+@pytest.mark.usefixtures("volume")
+def test_over_tcp(run_volback: Volback, second: SecondEngine, far_state: dict[str, str]) -> None:
+    with Relay(second.directory / "docker.sock") as relay:
+        _there_and_back(run_volback, second, relay.url, far_state)
+
+
+@pytest.mark.usefixtures("volume")
+def test_a_connection_that_breaks_leaves_nothing_that_the_next_run_does_not_remove(
+    run_volback: Volback, second: SecondEngine, far_state: dict[str, str]
+) -> None:
+    with (second.volume_path("far") / "big").open("wb") as big:
+        for _ in range(300):
+            big.write(os.urandom(1024 * 1024))
+    with Relay(second.directory / "docker.sock") as relay:
+        process = run_volback.start("--host", relay.url, "backup", "far", env=far_state)
+        wait_for(lambda: _stored_bytes(run_volback) > 20_000_000, "the backup's first bytes")
+        relay.cut()
+        said = process.communicate(timeout=120)[1].decode()
+        assert process.returncode in (1, 7, 8), said
+        assert "Traceback" not in said
+        assert "internal" not in said
+        run_volback("--host", relay.url, "doctor", "--fix", env=far_state)
+        assert run_volback("--host", relay.url, "list", "--all-hosts", "--json").json["result"]["backups"] == []
+        assert _stored_bytes(run_volback) < 1000
+    with closing(second.client()) as client:
+        assert client.containers.list(all=True) == []
+
+
+def _stored_bytes(run_volback: Volback) -> int:
+    return sum(path.lstat().st_size for path in run_volback.repository.rglob("*") if path.is_file())
+
+
+def _checks(run_volback: Volback, url: str, environment: dict[str, str]) -> dict[str, Any]:
+    result = run_volback("--host", url, "--json", "doctor", env=environment)
+    return {check["name"]: check for check in result.json["result"]["checks"]}

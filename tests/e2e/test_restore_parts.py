@@ -1,0 +1,212 @@
+"""Restore and prove of a part: what was asked for, the directories above it, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import EngineSession
+from tests.support.fingerprint import Entry, differences, fingerprint
+from tests.support.library import open_session
+from tests.support.tree import make_odd_tree
+from volback.archive import seal
+from volback.archive.seal import open_frame
+from volback.catalog.model import Frame
+from volback.errors import IntegrityError, NotFoundError, UsageError
+from volback.operations.backup import BackupOptions, backup, volume_source
+from volback.operations.restore import RestoreOptions, RestoreResult, restore
+from volback.operations.session import Session, name_of
+from volback.store.local import LocalStore
+
+MIB = 1024 * 1024
+
+
+class Part:
+    """A backed-up volume, and the restores of parts of it into volumes that do not exist yet."""
+
+    def __init__(
+        self, session: Session, original: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+    ) -> None:
+        self.session = session
+        self.original = original
+        self.before = fingerprint(volume_path(original))
+        self.backup = name_of(backup(session, volume_source(session, original), BackupOptions()).manifest)
+        self._volume_name = volume_name
+        self._volume_path = volume_path
+
+    def restore(self, *paths: str) -> tuple[dict[bytes, Entry], RestoreResult]:
+        """What the kernel says of the volume that holds just these paths; the restore has been proven."""
+        name = self._volume_name("part")
+        result = restore(self.session, self.backup, RestoreOptions(name=name, paths=list(paths), prove=True))
+        assert result.proven
+        return fingerprint(self._volume_path(name)), result
+
+    def expected(self, *paths: bytes) -> dict[bytes, Entry]:
+        """Of the whole volume what is at and below the paths, and the directories above."""
+        above = {path[:at] for path in paths for at in range(len(path)) if path[at : at + 1] == b"/"} | {b""}
+        kept = {
+            path: entry
+            for path, entry in self.before.items()
+            if path in paths or path.startswith(tuple(path + b"/" for path in paths)) or path in above
+        }
+        return _with_names_of(kept)
+
+
+def _with_names_of(kept: dict[bytes, Entry]) -> dict[bytes, Entry]:
+    """The same entries, where of the names of an inode only those that are kept count."""
+    groups: dict[bytes, list[bytes]] = {}
+    for path, entry in kept.items():
+        if entry.first_name:
+            groups.setdefault(entry.first_name, []).append(path)
+    for names in groups.values():
+        for path in names:
+            kept[path] = kept[path]._replace(first_name=names[0] if len(names) > 1 else b"")
+    return kept
+
+
+@pytest.fixture
+def session(engine: EngineSession, tmp_path: Path) -> Session:
+    return open_session(engine, tmp_path)
+
+
+@pytest.fixture
+def odd(
+    session: Session,
+    volume_factory: Callable[..., str],
+    volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path],
+) -> Part:
+    original = volume_factory("odd", fill=lambda path: make_odd_tree(path, deep=False))
+    return Part(session, original, volume_name, volume_path)
+
+
+def test_parts_of_the_odd_tree_come_back_as_they_were(odd: Part) -> None:
+    """One backup, many parts: a file, a directory, odd names, hard links without their first name, holes, devices."""
+    cases: list[tuple[bytes, ...]] = [
+        (b"sizes/text",),
+        (b"sizes/random-0",),
+        (b"modes",),
+        (b"names/\xff\xfe\xfd", b"names/new\nline", b"names/" + b"n" * 255),
+        (b"links/zz/small",),
+        (b"links/zz/small", b"links/zz/small-\xff\n", b"links/b"),
+        (b"links/b/big", b"links/zz/big"),
+        (b"links/zz/big",),
+        (b"links/zz/empty",),
+        (b"links/zz/symlink",),
+        (b"links/zz",),
+        (b"links/zz/to-long",),
+        (b"sparse",),
+        (b"sparse/two-names-again",),
+        (b"special",),
+        (b"acls", b"capabilities", b"xattrs"),
+        (b"capabilities/two-names-again",),
+        (b"sort/a",),
+        (b"nested/empty",),
+        (b"symlinks/itself",),
+        (b"many", b"many/7", b"sort"),
+    ]
+    for paths in cases:
+        found, result = odd.restore(*(os.fsdecode(path) for path in paths))
+        expected = odd.expected(*paths)
+        assert differences(expected, found) == [], paths
+        assert result.files == len(expected)
+
+
+def test_root_is_everything(odd: Part) -> None:
+    found, result = odd.restore("/")
+    assert differences(odd.before, found) == []
+    assert result.files == len(odd.before)
+
+
+@pytest.mark.parametrize(
+    "text", ["sizes/text", "/sizes/text", "./sizes/text", "sizes/text/", "sizes//text", "sizes/./text"]
+)
+def test_path_can_be_written_as_people_write_it(odd: Part, text: str) -> None:
+    found, _ = odd.restore(text)
+    assert set(found) == {b"", b"sizes", b"sizes/text"}
+
+
+def test_path_that_the_backup_lacks_is_told_and_makes_no_volume(odd: Part, engine: EngineSession) -> None:
+    for path in ("no/such", "sizes/tex", "sizes/text/below", "Sizes"):
+        with pytest.raises(NotFoundError, match=path):
+            odd.restore("sizes/text", path)
+    with pytest.raises(UsageError, match="leads out"):
+        odd.restore("sizes/../../etc")
+    assert [volume.name for volume in engine.volumes()] == [odd.original]
+
+
+def test_part_into_a_directory(odd: Part, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    options = RestoreOptions(directory=str(target), paths=["acls", "sparse/small"], prove=True)
+    assert restore(odd.session, odd.backup, options).proven
+    assert differences(odd.expected(b"acls", b"sparse/small"), fingerprint(target)) == []
+
+
+def test_part_fetches_only_its_frames(odd: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file of 5 MiB needs its own bytes and a few small frames, not the 20 MiB beside it."""
+    fetched: list[int] = []
+    open_as_ever = LocalStore.open
+
+    def counting(store: LocalStore, key: str, *, start: int = 0, length: int | None = None) -> object:
+        for buffer in open_as_ever(store, key, start=start, length=length):
+            if key.endswith("data.tar.zst"):
+                fetched.append(len(buffer))
+            yield buffer
+
+    monkeypatch.setattr(LocalStore, "open", counting)
+    odd.restore("sizes/random-513")
+    assert sum(fetched) < 3 * MIB
+    fetched.clear()
+    odd.restore(f"sizes/random-{5 * MIB}")
+    assert 10 * MIB < sum(fetched) < 14 * MIB, "restore and proof read the 5 MiB once each"
+
+
+def test_directory_of_many_small_files_opens_each_frame_once(
+    session: Session,
+    volume_factory: Callable[..., str],
+    volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A frame holds hundreds of them: it is opened once, not once for each file."""
+    opened: list[int] = []
+
+    def counting(frame: Frame, stored: bytes | memoryview) -> bytes:
+        opened.append(frame.raw_bytes)
+        return open_frame(frame, stored)
+
+    def fill(path: Path) -> None:
+        for directory in ("wanted", "other"):
+            (path / directory).mkdir()
+            for number in range(5000):
+                (path / directory / f"{number}").write_bytes(b"%d" % number * 50)
+
+    part = Part(session, volume_factory("small", fill=fill), volume_name, volume_path)
+    monkeypatch.setattr(seal, "open_frame", counting)
+    found, result = part.restore("wanted")
+    assert differences(part.expected(b"wanted"), found) == []
+    assert result.files == 5002
+    assert 0 < len(opened) < 100
+
+
+def test_proof_of_a_part_names_what_differs(
+    odd: Part, volume_name: Callable[..., str], monkeypatch: pytest.MonkeyPatch, volume_path: Callable[[str], Path]
+) -> None:
+    """The volume changes between the restore and its proof, which must see it."""
+    from volback.operations import restore as module
+
+    name = volume_name("part")
+    compare_as_ever = module.compare_part
+
+    def change_then_compare(*arguments: object) -> object:
+        (volume_path(name) / "acls" / "file").write_bytes(b"XXX")
+        return compare_as_ever(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "compare_part", change_then_compare)
+    with pytest.raises(IntegrityError, match="acls/file differs"):
+        restore(odd.session, odd.backup, RestoreOptions(name=name, paths=["acls"], prove=True))
+    assert volume_path(name).is_dir(), "kept, to be looked at"

@@ -1,0 +1,40 @@
+"""What the engine room's tests share: engines of ours in every transport, and directories for their pipes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import EngineSession
+from tests.support.remote import SecondEngine, second_engine
+from volback.config import Transport
+from volback.engine.engine import Engine
+from volback.engine.helper import Limits
+
+
+@pytest.fixture
+def open_engine(engine: EngineSession) -> Callable[..., Engine]:
+    """Connects: `open_engine("attach", url=...)`; what it leaves counts against the test session."""
+
+    def connect(transport: Transport | None = None, url: str | None = None, limits: Limits | None = None) -> Engine:
+        client_id = f"test-{engine.id}-{secrets.token_hex(4)}"
+        engine.client_ids.add(client_id)
+        return Engine(url, client_id=client_id, transport=transport, limits=limits, timeout_s=30)
+
+    return connect
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Callable[[], Path]:
+    """Gives paths for a helper's pipes."""
+    return lambda: tmp_path / secrets.token_hex(8)
+
+
+@pytest.fixture(scope="module")
+def second() -> Iterator[SecondEngine]:
+    """A second engine that looks like another host."""
+    with second_engine() as running:
+        yield running

@@ -1,0 +1,201 @@
+"""A helper has the least that it needs, goes whatever happens, and never makes a volume by mounting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import docker.errors
+import pytest
+
+from tests.support.engine import EngineSession, Volback
+from tests.support.library import open_session
+from tests.support.remote import SecondEngine
+from volback.archive import tar
+from volback.config import Transport
+from volback.engine import helper
+from volback.engine.engine import Engine
+from volback.engine.helper import Limits
+from volback.errors import EngineError, NotFoundError
+from volback.operations.backup import BackupOptions, backup, volume_source
+from volback.operations.session import Session
+
+Opener = Callable[..., Engine]
+Directory = Callable[[], Path]
+
+
+class Target(NamedTuple):
+    kind: str
+    name: str
+
+
+@pytest.fixture(params=["pipe", "attach"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    return request.param  # type: ignore[no-any-return]
+
+
+def _reader(engine: Engine, target: Target, directory: Path) -> Any:
+    return engine.reader(target, run="run", directory=directory, scan=tar.FIND, read=tar.CREATE, scan_end=tar.SCAN_END)
+
+
+def _writer(engine: Engine, target: Target, directory: Path) -> Any:
+    return engine.writer(target, run="run", directory=directory, write=["cat"])
+
+
+def _inspect(engine: EngineSession, ours: Engine) -> dict[str, Any]:
+    (container,) = ours.leftover_helpers()
+    return dict(engine.client.api.inspect_container(container))
+
+
+@pytest.mark.parametrize(
+    ("open_stream", "capabilities", "writable"),
+    [
+        (_reader, {"DAC_READ_SEARCH"}, False),
+        (_writer, {"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"}, True),
+    ],
+    ids=["reading", "writing"],
+)
+def test_it_has_the_least_that_it_needs(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], engine: EngineSession,
+    *, transport: Transport, open_stream: Callable[..., Any], capabilities: set[str], writable: bool,
+) -> None:  # fmt: skip
+    name, ours = volume_factory(), open_engine(transport, limits=Limits(cpus=0.5, memory_bytes=128 * 1024 * 1024))
+    with open_stream(ours, Target("volume", name), directory()):
+        facts = _inspect(engine, ours)
+    host = facts["HostConfig"]
+    assert set(host["CapAdd"]) == capabilities
+    assert host["CapDrop"] == ["ALL"]
+    assert host["NetworkMode"] == "none"
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    assert "no-new-privileges" in host["SecurityOpt"]
+    assert host["LogConfig"]["Type"] == "none"
+    assert (host["NanoCpus"], host["Memory"]) == (500_000_000, 128 * 1024 * 1024)
+    mounts = {mount["Destination"]: mount for mount in facts["Mounts"]}
+    assert mounts["/volume"]["Name"] == name
+    assert mounts["/volume"]["RW"] is writable
+    assert set(mounts) - {"/io"} == {"/volume"}
+    labels = facts["Config"]["Labels"]
+    assert labels[helper.LABEL] == ("write" if writable else "read")
+    assert labels[helper.RUN_LABEL] == "run"
+    assert labels[helper.CLIENT_LABEL] in engine.client_ids
+
+
+def test_the_kernel_gives_it_no_more(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    """What PID 1 of the helper may do, as the kernel says it."""
+    read = ["sh", "-c", 'cat "${1#--files-from=}" >/dev/null; exec cat /proc/self/status', "sh"]
+    target, ours = Target("volume", volume_factory()), open_engine(transport)
+    with ours.reader(
+        target, run="run", directory=directory(), scan=tar.FIND, read=read, scan_end=tar.SCAN_END
+    ) as reader:
+        list(reader.scan())
+        status = b"".join(reader.read([b"x"])).decode()
+    facts = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 1 << 2  # CAP_DAC_READ_SEARCH
+    assert facts["NoNewPrivs"] == "1"
+    assert facts["Pid"] == "1"
+
+
+def test_a_volume_is_not_written_to_by_reading(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    touch = ["sh", "-c", "echo >made", "sh"]
+    ours = open_engine(transport)
+    with ours.reader(
+        Target("volume", volume_factory()), run="run", directory=directory(), scan=touch, read=touch, scan_end=""
+    ) as reader:
+        list(reader.scan())
+        assert b"Read-only file system" in reader.messages()
+
+
+@pytest.mark.parametrize("open_stream", [_reader, _writer], ids=["reading", "writing"])
+def test_a_volume_that_is_gone_is_not_made_anew(
+    open_engine: Opener, directory: Directory, volume_name: Callable[..., str], engine: EngineSession,
+    *, transport: Transport, open_stream: Callable[..., Any],
+) -> None:  # fmt: skip
+    name, ours = volume_name(), open_engine(transport)
+    with (
+        pytest.raises(NotFoundError, match=f"volume '{name}' does not exist"),
+        open_stream(ours, Target("volume", name), directory()),
+    ):
+        pytest.fail("a stream was given")
+    with pytest.raises(docker.errors.NotFound):
+        engine.client.volumes.get(name)
+    assert ours.leftover_helpers() == []
+    assert ours.volumes_made_by_mounting() == []
+
+
+def test_a_backup_of_a_volume_that_vanishes_meanwhile_fails_and_leaves_nothing(
+    engine: EngineSession, volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    session, name = open_session(engine, tmp_path), volume_factory()
+    source = volume_source(session, name)
+    engine.client.volumes.get(name).remove()
+    with pytest.raises(NotFoundError, match=name):
+        backup(session, source, BackupOptions())
+    assert not session.engine.has_volume(name)
+    assert session.catalog.backups() == []
+    assert session.catalog.litter() == []
+
+
+def test_a_volume_that_exists_keeps_its_labels(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    name, ours = volume_factory(labels={"kept": "yes"}), open_engine(transport)
+    before = ours.volume(name)
+    with _reader(ours, Target("volume", name), directory()) as reader:
+        list(reader.scan())
+    assert ours.volume(name) == before
+
+
+def test_helpers_are_gone_after_success_and_after_failure(
+    engine: EngineSession, volume_factory: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    name = volume_factory(fill=lambda path: (path / "file").write_bytes(b"x" * 100_000))
+    good: Session = open_session(engine, tmp_path)
+    backup(good, volume_source(good, name), BackupOptions())
+    assert good.engine.leftover_helpers() == []
+    with pytest.raises(EngineError):
+        _break_in_the_middle(good.engine, Target("volume", name), tmp_path / "io")
+    assert good.engine.leftover_helpers() == []
+    assert not (tmp_path / "io").exists()
+    assert (volume_path(name) / "file").stat().st_size == 100_000
+
+
+def _break_in_the_middle(ours: Engine, target: Target, directory: Path) -> None:
+    with _reader(ours, target, directory) as reader:
+        list(reader.scan())
+        raise EngineError("as if")
+
+
+def test_the_image_is_made_without_a_network_and_made_again_when_it_goes(
+    open_engine: Opener, second: SecondEngine, tmp_path: Path
+) -> None:
+    """The second engine has neither network nor images."""
+    ours, target = open_engine(None, second.url), Target("directory", str(second.directory / "etc"))
+    with closing(second.client()) as client:
+        assert not ours.has_image()
+        with _reader(ours, target, tmp_path / "first") as reader:
+            image = ours.ensure_image()
+            client.images.remove(image, force=True)
+            assert not ours.has_image()
+            scan = b"".join(reader.scan())
+            assert scan.endswith(tar.SCAN_END.encode())
+            assert len(b"".join(reader.read([b".\0"]))) >= 10240
+        with _reader(ours, target, tmp_path / "second") as reader:
+            assert b"".join(reader.scan()) == scan
+        assert ours.has_image()
+        assert client.containers.list(all=True) == []
+
+
+def test_a_helper_image_that_is_not_to_be_had_says_what_to_do(run_volback: Volback, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    environment = {"VOLBACK_HELPER_IMAGE": "127.0.0.1:9/volback-test:none"}
+    result = run_volback("backup", tmp_path / "source", env=environment, check_exit=None)
+    assert result.exit_code == 1
+    assert "127.0.0.1:9/volback-test:none" in result.stderr
+    assert "VOLBACK_HELPER_IMAGE" in result.stderr

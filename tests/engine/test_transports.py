@@ -1,0 +1,307 @@
+"""Both transports carry the same bytes, and neither ever ends a stream short without saying so."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.engine import EngineSession
+from tests.support.remote import Relay, SecondEngine, own_filesystem
+from tests.support.tree import make_odd_tree
+from volback.archive import tar
+from volback.config import Transport, load_settings
+from volback.engine.engine import Engine
+from volback.engine.streams import VolumeReader
+from volback.errors import EngineError, NotFoundError, UsageError
+
+MIB = 1024 * 1024
+Opener = Callable[..., Engine]
+Directory = Callable[[], Path]
+
+
+class Target(NamedTuple):
+    kind: str
+    name: str
+
+
+@pytest.fixture(params=["pipe", "attach"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    return request.param  # type: ignore[no-any-return]
+
+
+def _read(engine: Engine, target: Target, directory: Path) -> tuple[bytes, str, int]:
+    """Scan and tar everything: the scan, the stream's digest and its size."""
+    with _reader(engine, target, directory) as reader:
+        scan = b"".join(reader.scan())
+        digest, size = hashlib.sha256(), 0
+        for buffer in reader.read([_names(scan)]):
+            digest.update(buffer)
+            size += len(buffer)
+        assert reader.messages() == b""
+    return scan, digest.hexdigest(), size
+
+
+def _reader(
+    engine: Engine, target: Target, directory: Path, *, scan: list[str] = tar.FIND, read: list[str] = tar.CREATE
+) -> AbstractContextManager[VolumeReader]:
+    return engine.reader(target, run="test", directory=directory, scan=scan, read=read, scan_end=tar.SCAN_END)
+
+
+def _names(scan: bytes) -> bytes:
+    assert scan.endswith(b"\0" + tar.SCAN_END.encode())
+    paths = scan.split(b"\0")[:-1:3]
+    return b"".join(b"./%b\0" % path for path in sorted(paths[1:]))
+
+
+def _zeros(size: int) -> list[str]:
+    """A read command that takes its names and gives zeros."""
+    return ["sh", "-c", f'cat "${{1#--files-from=}}" >/dev/null; exec head -c {size} /dev/zero', "sh"]
+
+
+def _shell(script: str) -> list[str]:
+    return ["sh", "-c", script, "sh"]
+
+
+def test_both_carry_the_same_bytes(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str]
+) -> None:
+    target = Target("volume", volume_factory(fill=lambda path: make_odd_tree(path, deep=False)))
+    piped = _read(open_engine("pipe"), target, directory())
+    assert _read(open_engine("attach"), target, directory()) == piped
+    assert piped[2] > MIB
+
+
+def test_what_was_written_is_read_again(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    engine, target = open_engine(transport), Target("volume", volume_factory())
+    pieces = [os.urandom(size) for size in (1, 0, 7, 3 * MIB, 511, 5 * MIB + 1, *([1000] * 3000))]
+    with engine.writer(target, run="test", directory=directory(), write=_shell("cat >file")) as writer:
+        assert writer.write(memoryview(piece) for piece in pieces) == 0
+        assert writer.messages() == b""
+    with _reader(engine, target, directory(), read=_shell('cat "${1#--files-from=}" >/dev/null; cat file')) as reader:
+        assert b"file" in b"".join(reader.scan())
+        assert b"".join(reader.read([b"x"])) == b"".join(pieces)
+
+
+def test_names_arrive_whole(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    target = Target("volume", volume_factory())
+    names = [b"%d\0" % number * 100 for number in range(20_000)]
+    with _reader(open_engine(transport), target, directory(), read=_shell('cat "${1#--files-from=}"')) as reader:
+        list(reader.scan())
+        assert b"".join(reader.read(iter(names))) == b"".join(names)
+
+
+def test_messages_come_apart_from_data(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    loud = "for n in 1 2 3 4 5 6 7 8 9; do head -c 100000 /dev/zero; echo said $n >&2; done"
+    read = _shell(f'cat "${{1#--files-from=}}" >/dev/null; {loud}')
+    target = Target("volume", volume_factory())
+    with _reader(open_engine(transport), target, directory(), scan=_shell(loud), read=read) as reader:
+        assert b"".join(reader.scan()) == bytes(900_000) + tar.SCAN_END.encode()
+        assert b"".join(reader.read([b"x"])) == bytes(900_000)
+        assert reader.messages() == b"".join(b"said %d\n" % number for number in range(1, 10)) * 2
+
+
+def test_a_scan_that_was_killed_has_no_end_mark(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    target = Target("volume", volume_factory())
+    with _reader(open_engine(transport), target, directory(), scan=_shell("echo part; kill -9 $$")) as reader:
+        assert b"".join(reader.scan()) == b"part\n"
+
+
+def test_a_command_that_reads_nothing_gives_its_status(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    target = Target("volume", volume_factory(fill=lambda path: (path / "f").write_bytes(b"x")))
+    delete = ["find", ".", "-mindepth", "1", "-print", "-delete"]
+    engine = open_engine(transport)
+    with engine.writer(target, run="test", directory=directory(), write=delete) as writer:
+        assert writer.write(()) == 0
+    with engine.writer(target, run="test", directory=directory(), write=_shell("echo why >&2; exit 3")) as writer:
+        assert writer.write(()) == 3
+        assert writer.messages() == b"why\n"
+
+
+def test_a_command_that_stops_reading_is_an_error_with_its_words(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    target, stop = Target("volume", volume_factory()), _shell("head -c 3000000 >/dev/null; echo no room >&2; exit 2")
+    with (
+        open_engine(transport).writer(target, run="test", directory=directory(), write=stop) as writer,
+        pytest.raises(EngineError, match=r"stopped reading \(status 2\): no room"),
+    ):
+        writer.write(itertools.repeat(bytes(MIB), 10_000))
+
+
+@pytest.mark.parametrize("when", ["scan", "read"])
+def test_a_killed_helper_is_an_error(
+    open_engine: Opener, directory: Directory, engine: EngineSession, transport: Transport, when: str
+) -> None:
+    ours, target = open_engine(transport), Target("directory", "/usr/bin")
+    scan = ["cat", "/dev/zero"] if when == "scan" else tar.FIND
+    with (
+        _reader(ours, target, directory(), scan=scan, read=_zeros(1 << 50)) as reader,
+        pytest.raises(EngineError, match="helper"),
+    ):
+        _consume_and_kill(reader, when, lambda: engine.client.api.kill(ours.leftover_helpers()[0]))
+    assert ours.leftover_helpers() == []
+
+
+def _consume_and_kill(reader: VolumeReader, when: str, kill: Callable[[], None]) -> None:
+    stream = reader.scan()
+    if when == "read":
+        list(stream)
+        stream = reader.read([b"x"])
+    next(stream)
+    killing = threading.Thread(target=kill)  # the engine returns when all that it has to deliver is taken
+    killing.start()
+    for _ in stream:
+        continue
+    killing.join()
+    if when == "scan":  # a scan without its end is seen by its missing mark, or by the next step
+        list(reader.read([b"x"]))
+
+
+def test_a_killed_writer_is_an_error(
+    open_engine: Opener, directory: Directory, engine: EngineSession, transport: Transport
+) -> None:
+    ours, target = open_engine(transport), Target("directory", "/usr/bin")
+
+    def stream() -> Iterator[bytes]:
+        for number in itertools.count():
+            if number == 20:
+                engine.client.api.kill(ours.leftover_helpers()[0])
+            yield bytes(MIB)
+
+    with (
+        ours.writer(target, run="test", directory=directory(), write=_shell("cat >/dev/null")) as writer,
+        pytest.raises(EngineError, match="killed"),
+    ):
+        writer.write(stream())
+
+
+def test_a_reading_may_be_left_in_the_middle(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    ours, target, place = open_engine(transport), Target("volume", volume_factory()), directory()
+    started = time.monotonic()
+    with _reader(ours, target, place, read=_zeros(1 << 50)) as reader:
+        list(reader.scan())
+        assert len(list(itertools.islice(reader.read([b"x"]), 3))) == 3
+    assert time.monotonic() - started < 20
+    assert ours.leftover_helpers() == []
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_a_broken_connection_is_an_error(
+    open_engine: Opener, directory: Directory, second: SecondEngine, way: str
+) -> None:
+    target = Target("directory", str(second.directory / "etc"))
+    with Relay(second.directory / "docker.sock") as relay:
+        ours = open_engine("attach", relay.url)
+        threading.Timer(2.0, relay.cut).start()
+        with pytest.raises(EngineError):
+            _stream_for_ever(ours, target, directory(), way)
+        assert ours.leftover_helpers() == []
+
+
+def _stream_for_ever(engine: Engine, target: Target, directory: Path, way: str) -> None:
+    if way == "write":
+        with engine.writer(target, run="test", directory=directory, write=_shell("cat >/dev/null")) as writer:
+            writer.write(itertools.repeat(bytes(MIB)))
+        return
+    with _reader(engine, target, directory, read=_zeros(1 << 50)) as reader:
+        list(reader.scan())
+        for _ in reader.read([b"x"]):
+            continue
+
+
+def test_pipes_are_chosen_where_they_work(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str]
+) -> None:
+    ours = open_engine()
+    assert ours.transport is None
+    _read(ours, Target("volume", volume_factory()), directory())
+    assert ours.transport == "pipe"
+
+
+def test_an_engine_without_our_directory_is_attached_to(
+    open_engine: Opener, second: SecondEngine, tmp_path: Path
+) -> None:
+    ours, target = open_engine(None, second.url), Target("directory", str(second.directory / "etc"))
+    with own_filesystem(tmp_path / "own") as own:
+        _read(ours, target, own / "first")
+        assert ours.transport == "attach"
+        with ours.writer(target, run="test", directory=own / "second", write=_shell("cat >/dev/null")) as writer:
+            assert writer.write([b"x"]) == 0
+        assert list(own.iterdir()) == []
+
+
+def test_a_forced_pipe_that_cannot_be_says_so(open_engine: Opener, second: SecondEngine, tmp_path: Path) -> None:
+    target = Target("directory", str(second.directory / "etc"))
+    with own_filesystem(tmp_path / "own") as own:
+        ours = open_engine("pipe", second.url)
+        with pytest.raises(EngineError, match="named pipes") as caught, _reader(ours, target, own / "pipes"):
+            pytest.fail("a reader was given")
+    assert caught.value.hint == "leave VOLBACK_TRANSPORT unset"
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_pipes_that_are_not_ours_are_given_up_in_seconds(
+    open_engine: Opener, second: SecondEngine, tmp_path: Path, way: str
+) -> None:
+    """As with a virtual machine's shared directory: the path is there, its pipes lead nowhere."""
+    target = Target("directory", str(second.directory / "etc"))
+    with own_filesystem(tmp_path / "own") as own:
+        pipes = own / "pipes"
+        second.inside("mkdir", "-p", pipes)
+        second.inside("mkfifo", pipes / "scan", pipes / "names", pipes / "data")
+        second.inside("touch", pipes / "messages")
+        ours, started = open_engine(None, second.url), time.monotonic()
+        if way == "read":
+            _read(ours, target, pipes)
+        else:
+            with ours.writer(target, run="test", directory=pipes, write=_shell("cat >/dev/null")) as writer:
+                assert writer.write([b"x"]) == 0
+        assert ours.transport == "attach"
+        assert time.monotonic() - started < 12
+        again = time.monotonic()
+        _read(ours, target, pipes)
+        assert time.monotonic() - again < 4
+        assert ours.leftover_helpers() == []
+
+
+def test_a_directory_that_is_not_there_is_not_found(
+    open_engine: Opener, directory: Directory, transport: Transport, tmp_path: Path
+) -> None:
+    target = Target("directory", str(tmp_path / "none"))
+    with (
+        pytest.raises(NotFoundError, match="none does not exist"),
+        _reader(open_engine(transport), target, directory()),
+    ):
+        pytest.fail("a reader was given")
+
+
+@pytest.mark.parametrize(("value", "meant"), [("", None), ("pipe", "pipe"), ("attach", "attach")])
+def test_the_environment_forces_a_transport(value: str, meant: str | None) -> None:
+    assert load_settings({"VOLBACK_TRANSPORT": value}).transport == meant
+
+
+def test_a_transport_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UsageError, match="VOLBACK_TRANSPORT=smoke"):
+        load_settings({"VOLBACK_TRANSPORT": "smoke"})

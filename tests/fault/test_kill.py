@@ -1,0 +1,145 @@
+"""SIGINT, SIGTERM and SIGKILL at every step of backup and restore, against the real engine."""
+# ruff: noqa: PLR0917 - fixtures
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import PROJECT, EngineSession, Volback
+from tests.support.fingerprint import differences, fingerprint
+from volback.catalog.repository import Catalog
+from volback.store.local import LocalStore
+
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+Strike = Callable[..., int]
+
+
+@pytest.fixture
+def strike(run_volback: Volback) -> Strike:
+    """Run volback, struck by a signal at a step; returns the exit code."""
+
+    def run(number: int, step: int, *arguments: str, log: Path | None = None) -> int:
+        env = {**os.environ, "VOLBACK_REPO": str(run_volback.repository), "VOLBACK_STATE_DIR": str(run_volback.state)}
+        if log is not None:
+            env["STRIKE_LOG"] = str(log)
+        command = [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step), *arguments]
+        ended = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
+        run_volback.note_client_id()
+        assert "Traceback" not in ended.stderr, ended.stderr
+        return ended.returncode
+
+    return run
+
+
+@pytest.fixture
+def source(volume_factory: Callable[..., str]) -> str:
+    """A volume with some small files and one of several frames."""
+
+    def fill(path: Path) -> None:
+        (path / "directory").mkdir()
+        for number in range(20):
+            (path / "directory" / f"small-{number}").write_bytes(os.urandom(3000))
+        (path / "large").write_bytes(os.urandom(6 << 20))
+
+    return volume_factory("struck", fill=fill)
+
+
+def _steps(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+def _assert_nothing_is_left(run_volback: Volback, engine: EngineSession, at: str) -> None:
+    label = f"volback.client={(run_volback.state / 'client-id').read_text()}"
+    assert engine.client.containers.list(all=True, filters={"label": label}) == [], at
+    assert list((run_volback.state / "runs").iterdir()) == [], at
+    if run_volback.repository.exists():
+        assert Catalog(LocalStore(run_volback.repository)).litter() == [], at
+        names = [path.name for path in run_volback.repository.rglob("*") if path.is_file()]
+        assert set(names) <= {"volback.json", "manifest.json", "index.jsonl.zst", "data.tar.zst"}, at
+
+
+def _has_volume(engine: EngineSession, name: str) -> bool:
+    return any(volume.name == name for volume in engine.client.volumes.list(filters={"name": name}))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_backup_leaves_nothing(
+    number: int, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    before = fingerprint(volume_path(source))
+    assert strike(number, 0, "backup", source, log=tmp_path / "log") == 0
+    steps = _steps(tmp_path / "log")
+    assert len(steps) >= 30
+    for step, name in enumerate(steps[1:], 2):
+        whole = len(run_volback("list", "--json").json["result"]["backups"]) if step % 8 == 0 else None
+        assert strike(number, step, "backup", source) in (EXIT[number], 0), name
+        _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
+        if whole is not None:
+            assert len(run_volback("list", "--json").json["result"]["backups"]) - whole in (0, 1), name
+    run_volback("verify", "--data")
+    assert differences(before, fingerprint(volume_path(source))) == []
+
+
+def test_killed_backup_is_cleaned_up_by_the_next_run(
+    strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    before = fingerprint(volume_path(source))
+    assert strike(signal.SIGKILL, 0, "backup", source, log=tmp_path / "log") == 0
+    for step, name in enumerate(_steps(tmp_path / "log"), 1):
+        assert strike(signal.SIGKILL, step, "backup", source) in (EXIT[signal.SIGKILL], 0), name
+        for backup in run_volback("list", "--json").json["result"]["backups"]:
+            assert backup["stored_bytes"] > 6 << 20, name
+        run_volback("backup", source)
+        _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
+    run_volback("verify", "--data")
+    assert differences(before, fingerprint(volume_path(source))) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_restore_leaves_no_half_volume(
+    number: int, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    run_volback("backup", source)
+    expected = fingerprint(volume_path(source))
+    target = volume_name("target")
+    assert strike(number, 0, "restore", source, "--as", target, log=tmp_path / "log") == 0
+    steps = _steps(tmp_path / "log")
+    assert len(steps) >= 15
+    for step, name in enumerate(steps, 1):
+        _remove(engine, target)
+        strike(number, step, "restore", source, "--as", target)
+        _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
+        if _has_volume(engine, target):
+            assert differences(expected, fingerprint(volume_path(target))) == [], name
+
+
+def test_killed_restore_is_cleaned_up_by_the_next_run(
+    strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    run_volback("backup", source)
+    expected = fingerprint(volume_path(source))
+    target = volume_name("target")
+    assert strike(signal.SIGKILL, 0, "restore", source, "--as", target, log=tmp_path / "log") == 0
+    for step, name in enumerate(_steps(tmp_path / "log"), 1):
+        _remove(engine, target)
+        assert strike(signal.SIGKILL, step, "restore", source, "--as", target) in (EXIT[signal.SIGKILL], 0), name
+        run_volback("backup", source)
+        _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
+        if _has_volume(engine, target):
+            assert differences(expected, fingerprint(volume_path(target))) == [], name
+
+
+def _remove(engine: EngineSession, name: str) -> None:
+    if _has_volume(engine, name):
+        engine.client.volumes.get(name).remove()

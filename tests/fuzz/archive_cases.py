@@ -1,0 +1,258 @@
+"""What is fuzzed of the archive: its parsers, sound input for each, and how input number N is made from that.
+
+An input is made from its number alone, so that a failure is had again from what the run prints.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import random
+import tarfile
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+from volback.archive import tar
+from volback.archive.cut import Cutter, RawFrame
+from volback.archive.decompress import ForeignArchive
+from volback.archive.plan import make_plan
+from volback.archive.ranges import fetch, whole
+from volback.archive.seal import Compressor, decompress, open_frame, seal, unseal
+from volback.archive.walk import walk
+from volback.catalog.model import Frame
+
+BACKUP = "20261123T160254Z-3f9c"
+BLOCK = tar.BLOCK
+SPICE = [
+    b"\0", b"\0\0", b"\xff" * 8, b"-1", b"+1", b" ", b"1_0", b"0o7", b"7" * 11, b"77777777777 ", b"9" * 25, b"9" * 5000,
+    b"\x80\0\0\0\0\0\0\1\0\0\0\0", b"=", b"\n", b"10 size=-1\n", b"12 size=999\n", b"30 GNU.sparse.realsize=x\n",
+    b"22 GNU.sparse.major=1\n", b"13 path=../a\n", b"x", b"g", b"L", b"ustar", b"./", b"../", b"/", bytes(BLOCK),
+    b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18", b"\xe0" + b"\xff" * 8,
+]  # fmt: skip
+FIELDS = {100: 8, 108: 8, 116: 8, 124: 12, 136: 12, 148: 8, 156: 1, 157: 100, 257: 6, 329: 8, 345: 155}
+"""Of a ustar header: where each begins, and its width (POSIX.1-2008, pax)."""
+
+Parser = Callable[[bytes], object]
+
+
+class Case(NamedTuple):
+    """A parser and what it accepts."""
+
+    parse: Parser
+    seeds: list[bytes]
+
+
+class _Item(NamedTuple):
+    path: str
+    type: bytes = tarfile.REGTYPE
+    content: bytes = b""
+    link: str = ""
+    pax: dict[str, str] | None = None
+
+
+ITEMS = [
+    _Item("./", tarfile.DIRTYPE),
+    _Item("./a", content=b"a" * 700),
+    _Item("./b/", tarfile.DIRTYPE),
+    _Item("./b/caf\u00e9 " + "n" * 120, content=b"long", pax={"SCHILY.xattr.user.a": "1"}),
+    _Item("./b/sparse", content=b"1\n0\n512\n".ljust(512, b"\0") + bytes(512), pax={
+        "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "./b/sparse",
+        "GNU.sparse.realsize": "900000",
+    }),
+    _Item("./big", content=bytes(range(256)) * 5000),
+    _Item("./c", tarfile.SYMTYPE, link="../x"),
+    _Item("./d", tarfile.FIFOTYPE),
+    _Item("./e", content=b"second name follows"),
+    _Item("./f", tarfile.LNKTYPE, link="./e"),
+]  # fmt: skip
+
+
+def _stream() -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for item in ITEMS:
+            info = tarfile.TarInfo(item.path)
+            info.type, info.linkname, info.size = item.type, item.link, len(item.content)
+            info.pax_headers = {"mtime": "1700000000.123456789"} | (item.pax or {})
+            archive.addfile(info, io.BytesIO(item.content))
+    return target.getvalue()
+
+
+def _scan() -> bytes:
+    letters = {tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.FIFOTYPE: "p"}
+    records = []
+    for number, item in enumerate(ITEMS):
+        path = item.path.removeprefix("./").rstrip("/")
+        inode, links = (77, 2) if path in ("e", "f") else (number, 1)
+        size = 900_000 if path == "b/sparse" else len(item.content or b"second name follows" * (path == "f"))
+        times = "1700000000.1234567890 1700000000.1234567890"
+        facts = f"{letters.get(item.type, 'f')} 644 0 0 {size} {times} {inode} 9 {links} {-(-size // 512)}"
+        link = item.link if item.type == tarfile.SYMTYPE else ""
+        records.append(f"{path}\0{facts}\0{link}\0")
+    return "".join(records).encode() + tar.SCAN_END.encode()
+
+
+def _headers(stream: bytes) -> list[bytes]:
+    with tarfile.open(fileobj=io.BytesIO(stream)) as archive:
+        return [stream[member.offset : member.offset_data] for member in archive.getmembers()]
+
+
+def _in_parts(data: bytes) -> list[bytes]:
+    """Some buffers, so that what is read lies across their ends."""
+    edges = [0, *range(700, len(data), 200_001), len(data)]
+    return [data[a:b] for a, b in pairwise(edges)]
+
+
+STREAM = _stream()
+SCAN = _scan()
+HEADERS = _headers(STREAM)
+TEXT = b"some text, some more text " * 900
+SEALED = [item.stored for item in seal([RawFrame([memoryview(TEXT)])], threads=1) if hasattr(item, "stored")]
+FRAME = Frame(BACKUP, 0, len(SEALED[0]), len(TEXT), hashlib.sha256(TEXT).hexdigest())
+
+
+def _compressed() -> bytes:
+    compressor = Compressor()
+    compressor.feed(TEXT)
+    return b"".join(compressor.end())
+
+
+def _cut(stream: bytes) -> object:
+    cutter = Cutter(make_plan([SCAN]))
+    size = sum(len(piece) for cut in cutter.cut(_in_parts(stream)) if isinstance(cut, RawFrame) for piece in cut.pieces)
+    assert size == cutter.report.raw_bytes <= len(stream), "what was cut is what came"
+    return cutter.report
+
+
+def _plan(scan: bytes) -> object:
+    plan = make_plan(_in_parts(scan))
+    for number in range(len(plan.records)):
+        plan.entry(number)
+    list(plan.names())
+    return list(Cutter(plan).cut([STREAM]))
+
+
+def _unsealed(stored: bytes) -> object:
+    frame = FRAME._replace(stored_bytes=len(stored))
+    assert open_frame(frame, stored) == TEXT, "only what was written comes out"
+    fetched = fetch(whole([frame]), lambda _id, offset, length: iter([stored[offset : offset + length]]))
+    return list(unseal(fetched, threads=1))
+
+
+def _decompressed(stored: bytes) -> object:
+    for buffer in decompress(stored, what="it"):
+        assert len(buffer) <= 1 << 20
+    return None
+
+
+def _foreign(data: bytes) -> object:
+    archive = ForeignArchive(io.BytesIO(data), "it")
+    return max(len(buffer) for buffer in archive.stream()), archive.has_end
+
+
+def _foreign_archives() -> list[bytes]:
+    """Plain, and in every compression."""
+    compressor = Compressor()
+    compressor.feed(STREAM)
+    zstd = b"".join(compressor.end())
+    return [STREAM, gzip.compress(STREAM, mtime=0), bz2.compress(STREAM), lzma.compress(STREAM, preset=1), zstd]
+
+
+def _pax(header: bytes) -> bytes:
+    return header[BLOCK : BLOCK + tar.number(header[124:136])]
+
+
+def _read_with_value(value: bytes) -> object:
+    """A sound header but for the value of one record: no mutation keeps a record's length right."""
+    for key in (b"size", b"GNU.sparse.realsize", b"path", b"linkpath"):
+        body = pax_record(key, value)
+        extended = bytearray(HEADERS[0][:BLOCK])
+        extended[124:136] = b"%011o\0" % len(body)
+        header = tar.read_header(
+            bytes(extended) + body + bytes(tar.padded(len(body)) - len(body)) + HEADERS[1][-BLOCK:]
+        )
+        assert header.size_bytes >= 0
+        assert header.data_bytes >= 0
+    return None
+
+
+def pax_record(key: bytes, value: bytes) -> bytes:
+    """`LENGTH KEY=VALUE`, where LENGTH counts its own digits."""
+    rest = b" %s=%s\n" % (key, value)
+    length = len(rest)
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return b"%d%s" % (length, rest)
+
+
+CASES: dict[str, Case] = {
+    "value of a record": Case(_read_with_value, [b"123"]),
+    "header": Case(tar.read_header, HEADERS),
+    "renamed header": Case(lambda data: tar.build_header(data, path=b"other", link=b"another"), HEADERS),
+    "pax records": Case(tar.pax_records, [_pax(header) for header in HEADERS]),
+    "walk": Case(lambda data: list(walk(_in_parts(data))), [STREAM]),
+    "cut": Case(_cut, [STREAM]),
+    "plan": Case(_plan, [SCAN]),
+    "frame": Case(_unsealed, SEALED),
+    "index": Case(_decompressed, [_compressed()]),
+    "foreign archive": Case(_foreign, _foreign_archives()),
+    "messages": Case(tar.read_warnings, [b"tar: ./a: file changed as we read it\nfind: './b': Permission denied\n"]),
+}
+
+
+def mutant(seeds: list[bytes], number: int) -> bytes:
+    """Input `number`: a seed with some bytes flipped, cut, doubled, spiced; now and then plain noise."""
+    dice = random.Random(number)
+    if not dice.randrange(20):
+        return dice.randbytes(dice.randrange(3 * BLOCK))
+    data = bytearray(dice.choice(seeds))
+    for _ in range(dice.randint(1, 4)):
+        dice.choice(_ACTIONS)(data, dice)
+    return bytes(data)
+
+
+def _flip(data: bytearray, dice: random.Random) -> None:
+    if data:
+        data[_place(data, dice)] ^= 1 << dice.randrange(8)
+
+
+def _delete(data: bytearray, dice: random.Random) -> None:
+    at = _place(data, dice)
+    del data[at : at + dice.choice((1, 7, BLOCK, 3 * BLOCK, len(data)))]
+
+
+def _double(data: bytearray, dice: random.Random) -> None:
+    at = _place(data, dice)
+    data[at:at] = data[at : at + dice.choice((1, 30, BLOCK))]
+
+
+def _spice(data: bytearray, dice: random.Random) -> None:
+    at = _place(data, dice)
+    data[at : at + dice.choice((0, 1, 5))] = dice.choice(SPICE)
+
+
+def _overwrite_field(data: bytearray, dice: random.Random) -> None:
+    offset, width = dice.choice(list(FIELDS.items()))
+    at = _place(data, dice) // BLOCK * BLOCK + offset
+    if at + width <= len(data):
+        data[at : at + width] = dice.choice(SPICE)[:width].ljust(width, b"\0")
+
+
+def _move_block(data: bytearray, dice: random.Random) -> None:
+    at, to = (_place(data, dice) // BLOCK * BLOCK for _ in range(2))
+    block = data[at : at + BLOCK]
+    del data[at : at + BLOCK]
+    data[to:to] = block
+
+
+_ACTIONS = [_flip, _delete, _double, _spice, _spice, _overwrite_field, _overwrite_field, _move_block]
+
+
+def _place(data: bytearray, dice: random.Random) -> int:
+    """Anywhere; half the time near the beginning, where the headers are."""
+    size = max(1, len(data))
+    return dice.randrange(min(size, 4000)) if dice.randrange(2) else dice.randrange(size)

@@ -1,0 +1,147 @@
+"""Streams of the real find and tar for tests of the archive room, and trees that hypothesis makes up."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from volback.archive import tar
+from volback.archive.cut import CutReport, Cutter, RawFrame, UnitEnd
+from volback.archive.plan import Plan, make_plan
+from volback.catalog.model import Unit
+
+MIB = 1024 * 1024
+SIZES = (0, 1, 511, 512, 513, 5000, 200_000, MIB - 1, MIB, MIB + 1, 2 * MIB + 700_000)
+NAMES = st.sampled_from(
+    [b"a", b"b", b"a-b", b"a b", b"\xff", b"new\nline", b"n" * 101, b"m" * 255, "é".encode(), b"..."]
+)
+KINDS = st.sampled_from("fffffdlphhSxcs")
+
+
+class Made(NamedTuple):
+    """One entry to make: where, what (find's letter; h hard link, S sparse, x with xattrs), how much."""
+
+    parts: list[bytes]
+    kind: str
+    size: int
+
+
+TREES = st.lists(
+    st.builds(
+        Made, st.lists(NAMES, min_size=1, max_size=3), KINDS, st.sampled_from(SIZES[:7]) | st.sampled_from(SIZES)
+    ),
+    max_size=12,
+)
+
+
+class CutUnit(NamedTuple):
+    """What the cutter gave for one unit, its frames as bytes."""
+
+    end: UnitEnd
+    frames: list[bytes]
+
+
+def scan(root: Path) -> bytes:
+    """What the helper's find says of `root`, the end mark included."""
+    done = subprocess.run(["find", ".", "-printf", tar.SCAN_FORMAT], cwd=root, capture_output=True, check=True)
+    return done.stdout + tar.SCAN_END.encode()
+
+
+def read(root: Path, plan: Plan) -> bytes:
+    """The tar stream of `plan`; files may have vanished meanwhile."""
+    command = [*tar.CREATE, "--files-from=-", "--file=-"]
+    names = b"".join(plan.names())
+    done = subprocess.run(command, cwd=root, input=names, capture_output=True, check=False, env={"LC_ALL": "C"})
+    assert not tar.read_warnings(done.stderr)[1], done.stderr
+    return done.stdout
+
+
+def plan_of(root: Path) -> Plan:
+    return make_plan([scan(root)])
+
+
+def cut(plan: Plan, buffers: Iterable[bytes]) -> tuple[list[CutUnit], CutReport]:
+    """Cut a stream to its end."""
+    cutter = Cutter(plan)
+    units: list[CutUnit] = []
+    frames: list[bytes] = []
+    for item in cutter.cut(buffers):
+        if isinstance(item, RawFrame):
+            frames.append(b"".join(item.pieces))
+        else:
+            units.append(CutUnit(item, frames))
+            frames = []
+    assert frames == []
+    return units, cutter.report
+
+
+def pieces(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """`data` in buffers of these sizes, over and over; single bytes only where that is quick."""
+    at, number = 0, 0
+    while at < len(data):
+        size = sizes[number % len(sizes)]
+        if len(data) > 100_000:
+            size *= 997
+        yield data[at : at + size]
+        at, number = at + size, number + 1
+
+
+@contextmanager
+def made(tree: list[Made]) -> Iterator[Path]:
+    """A directory that holds the tree; entries that cannot be (below a file or symlink, there already) are left out."""
+    with tempfile.TemporaryDirectory(prefix="volback-test-") as directory:
+        root = os.fsencode(directory)
+        regular: list[bytes] = []
+        for number, entry in enumerate(tree):
+            path = b"/".join([root, *entry.parts])
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                if not os.path.lexists(path):
+                    _make(path, entry, regular, random.Random(number))
+            except (FileExistsError, NotADirectoryError, FileNotFoundError):
+                continue
+        yield Path(directory)
+
+
+def _make(path: bytes, entry: Made, regular: list[bytes], dice: random.Random) -> None:
+    if entry.kind == "d":
+        os.mkdir(path)
+    elif entry.kind == "l":
+        os.symlink(dice.choice([b"target", b"t" * 150, b"\xfe\nodd"]), path)
+        regular.append(path)
+    elif entry.kind == "h" and regular:
+        os.link(dice.choice(regular), path, follow_symlinks=False)
+    elif entry.kind in "pcs":
+        types = {"p": stat.S_IFIFO, "c": stat.S_IFCHR, "s": stat.S_IFSOCK}
+        os.mknod(path, 0o600 | types[entry.kind], os.makedev(1, 3))
+    else:
+        _write(path, entry, dice)
+        regular.append(path)
+
+
+def _write(path: bytes, entry: Made, dice: random.Random) -> None:
+    with open(path, "wb") as file:
+        if entry.kind == "S":
+            file.seek(entry.size * 5)
+        file.write(dice.randbytes(entry.size))
+        file.truncate()
+    if entry.kind == "x":
+        for number in range(20):
+            os.setxattr(path, f"user.attribute-{number}", dice.randbytes(60))
+
+
+def raw_of(unit: CutUnit) -> bytes:
+    return b"".join(unit.frames)
+
+
+def without_frames(unit: CutUnit) -> Unit:
+    return Unit(unit.end.kind, [], unit.end.members)

@@ -1,0 +1,186 @@
+"""The real engine for tests: what a session makes carries its label and is removed by it, and by nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import docker
+import docker.errors
+
+from tests.support.image import image_tar
+
+LABEL = "volback.test"
+CLIENT_LABEL = "volback.client"
+"""Helpers carry the id that volback keeps in its state directory, so each session knows its own."""
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Result(NamedTuple):
+    """How a volback process ended. The texts hold undecodable bytes as surrogates; `raw` gives stdout's bytes back."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def raw(self) -> bytes:
+        return self.stdout.encode("utf-8", "surrogateescape")
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass
+class EngineSession:
+    """One session of tests on an engine that others use at the same time."""
+
+    client: docker.DockerClient
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    client_ids: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL: self.id}
+
+    def new_name(self, hint: str = "volume") -> str:
+        """A name for a volume that nobody has; it is removed in the end, whoever creates it."""
+        name = f"volback-test-{self.id}-{hint}-{secrets.token_hex(3)}"
+        self.names.add(name)
+        return name
+
+    def containers(self) -> list[Any]:
+        """Containers with this session's label, and helpers of the volbacks that it ran."""
+        labels = [f"{LABEL}={self.id}", *(f"{CLIENT_LABEL}={client_id}" for client_id in sorted(self.client_ids))]
+        return [item for label in labels for item in self.client.containers.list(all=True, filters={"label": label})]
+
+    def volumes(self) -> list[Any]:
+        """Volumes with this session's label or with a name that it gave out."""
+        labelled = self.client.volumes.list(filters={"label": f"{LABEL}={self.id}"})
+        known = {volume.name for volume in labelled}
+        named = self.client.volumes.list(filters={"name": f"volback-test-{self.id}-"})
+        return labelled + [volume for volume in named if volume.name not in known]
+
+    def leftovers(self) -> list[str]:
+        """What is still there, in words."""
+        containers = [f"container {item.name} {item.labels}" for item in self.containers()]
+        return containers + [f"volume {volume.name}" for volume in self.volumes()]
+
+
+def connect() -> docker.DockerClient:
+    """The engine that the tests run against. Raises RuntimeError, with what to do."""
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as exc:
+        raise RuntimeError(f"no engine answers ({exc}): run scripts/ensure-docker") from exc
+    return client
+
+
+def build_image(client: docker.DockerClient, tag: str, labels: dict[str, str]) -> str:
+    """Import the image of this machine's own programs under `tag`; return its id."""
+    changes = [f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()]
+    changes += ["ENV PATH=/bin", 'CMD ["/bin/sh"]']
+    repository, _, name = tag.partition(":")
+    client.api.import_image_from_data(image_tar(), repository=repository, tag=name or "latest", changes=changes)
+    return str(client.images.get(tag).id)
+
+
+def remove_containers(containers: Iterable[Any]) -> None:
+    """Remove them, running or not; one that is gone, or going, is no error."""
+    for container in containers:
+        try:
+            container.remove(force=True, v=False)
+        except docker.errors.NotFound:
+            continue
+        except docker.errors.APIError as exc:
+            if exc.status_code != 409:
+                raise
+
+
+def remove_volume(client: docker.DockerClient, name: str) -> None:
+    """Remove a volume with the containers that use it; one that is gone is no error."""
+    remove_containers(client.containers.list(all=True, filters={"volume": name}))
+    try:
+        client.volumes.get(name).remove(force=True)
+    except docker.errors.NotFound:
+        return
+
+
+@dataclass
+class Volback:
+    """Runs volback as its users do, as a process, with a repository and a state directory of its own."""
+
+    directory: Path
+    client_ids: set[str]
+
+    @property
+    def repository(self) -> Path:
+        return self.directory / "repository"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+    def __call__(
+        self,
+        *arguments: str | bytes | Path,
+        input: bytes | None = None,
+        env: dict[str, str] | None = None,
+        check_exit: int | None = 0,
+        timeout_s: float = 300,
+    ) -> Result:
+        """Run to the end; asserts the exit code unless `check_exit` is None."""
+        done = subprocess.run(
+            self.command(*arguments),
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            env=self.environment(env),
+            cwd=self.directory,
+            timeout=timeout_s,
+            check=False,
+        )
+        self.note_client_id()
+        texts = (stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr))
+        result = Result(done.returncode, *texts)
+        if check_exit is not None:
+            said = f"stdout:\n{result.stdout[-3000:]}\nstderr:\n{result.stderr[-6000:]}"
+            assert result.exit_code == check_exit, f"volback {arguments} ended with {result.exit_code}\n{said}"
+        return result
+
+    def start(self, *arguments: str | bytes | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start it in a process group of its own, for tests that signal or kill it; the caller waits for it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment(env),
+            cwd=self.directory,
+            process_group=0,
+        )
+
+    def command(self, *arguments: str | bytes | Path) -> list[str | bytes | Path]:
+        return [sys.executable, "-m", "volback", *arguments]
+
+    def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
+        own = {key: value for key, value in os.environ.items() if not key.startswith("VOLBACK_")}
+        own |= {"VOLBACK_REPO": str(self.repository), "VOLBACK_STATE_DIR": str(self.state)}
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        return own | (extra or {})
+
+    def note_client_id(self) -> None:
+        """Remember whose helpers these are, before the directory goes."""
+        path = self.state / "client-id"
+        if path.is_file():
+            self.client_ids.add(path.read_text())

@@ -1,0 +1,227 @@
+"""A second engine that looks like another host, and ways to reach it: its socket, TCP, ssh.
+
+dockerd runs in mount, UTS and network namespaces of its own. With a state directory of this side's on a filesystem
+that was mounted after its start, it does not see that directory: like another machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+_DOCKERD = """
+hostname {name}; ip link set lo up
+mkdir -p /etc/docker; mount --bind {directory}/etc /etc/docker
+exec dockerd --data-root {directory}/root --exec-root {directory}/exec --pidfile {directory}/docker.pid \
+  --iptables=false --bridge=none -H unix://{directory}/docker.sock
+"""
+
+
+@dataclass(frozen=True)
+class SecondEngine:
+    """A running second engine."""
+
+    directory: Path
+    name: str
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.directory}/docker.sock"
+
+    def client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.url, timeout=60)
+
+    def volume_path(self, volume: str) -> Path:
+        """Where a volume lies, seen from this side: the data directory itself is shared."""
+        with contextlib.closing(self.client()) as client:
+            return Path(client.volumes.get(volume).attrs["Mountpoint"])
+
+    def inside(self, *command: str | Path) -> None:
+        """Run a command in the engine's mount namespace."""
+        subprocess.run(["nsenter", "--mount", "--target", str(self.pid), "--", *command], check=True)
+
+
+@contextmanager
+def second_engine() -> Iterator[SecondEngine]:
+    """Start it, wait until it answers, and end it and what it started."""
+    with (
+        tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as directory,
+        _dockerd(Path(directory)) as engine,
+    ):
+        yield engine
+
+
+@contextmanager
+def _dockerd(directory: Path) -> Iterator[SecondEngine]:
+    name = f"second-{secrets.token_hex(3)}"
+    for part in ("root", "exec", "etc"):
+        (directory / part).mkdir(parents=True)
+    script = _DOCKERD.format(name=name, directory=directory)
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", "--mount", "--uts", "--net", "--propagation", "private", "sh", "-c", script],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    engine = SecondEngine(directory, name, process.pid)
+    try:
+        wait_for(lambda: _answers(engine), f"second engine: see {directory}/log")
+        yield engine
+    finally:
+        _remove_all(engine)
+        process.terminate()
+        process.wait(30)
+        unmount_below(directory)
+
+
+@contextmanager
+def own_filesystem(path: Path) -> Iterator[Path]:
+    """A small filesystem mounted on `path` on this side only: engines that run already do not see it."""
+    path.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=0755", "tmpfs", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+class Relay:
+    """Connections to a port of the loopback end at a unix socket, until they are cut."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = socket_path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Relay:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+        self.cut()
+
+    def cut(self) -> None:
+        """Break every connection that is open now."""
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._open.clear()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # closed: the test is over
+            while True:
+                theirs, _ = self._listener.accept()
+                ours = socket.socket(socket.AF_UNIX)
+                ours.connect(str(self._socket_path))
+                self._open += [theirs, ours]
+                for source, target in ((theirs, ours), (ours, theirs)):
+                    threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+
+
+@contextmanager
+def ssh_server(directory: Path, engine: SecondEngine) -> Iterator[tuple[str, Path]]:
+    """Start sshd on the loopback, whose docker command goes to `engine`; give the URL and a directory for PATH.
+
+    The directory holds an `ssh` that uses a configuration of the test's own.
+    """
+    port = _free_port()
+    _write_ssh_files(directory, port, engine)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    with (directory / "sshd.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["/usr/sbin/sshd", "-D", "-e", "-f", directory / "sshd_config"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: _listens(port), f"sshd: see {directory}/sshd.log")
+        yield f"ssh://root@127.0.0.1:{port}", directory / "bin"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, limit_s: float = 30.0) -> None:
+    """Raises RuntimeError if the condition does not come true."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not come in {limit_s:.0f} s")
+        time.sleep(0.05)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount what was left mounted on this side below `directory`."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+def _write_ssh_files(directory: Path, port: int, engine: SecondEngine) -> None:
+    (directory / "bin").mkdir(parents=True)
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / key], check=True)
+    (directory / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {directory}/host\nPidFile none\nUsePAM no\nStrictModes no\n"
+        f"AuthorizedKeysFile {directory}/user.pub\nPermitRootLogin yes\nMaxSessions 100\nMaxStartups 100\n"
+        f"SetEnv DOCKER_HOST={engine.url}\n"
+    )
+    (directory / "ssh_config").write_text(
+        f"Host *\n  IdentityFile {directory}/user\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n"
+        f"  UserKnownHostsFile {directory}/known_hosts\n  LogLevel ERROR\n"
+    )
+    wrapper = directory / "bin" / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {directory}/ssh_config "$@"\n')
+    wrapper.chmod(0o755)
+
+
+def _answers(engine: SecondEngine) -> bool:
+    try:
+        with contextlib.closing(engine.client()) as client:
+            return bool(client.ping())
+    except (docker.errors.DockerException, OSError):
+        return False
+
+
+def _remove_all(engine: SecondEngine) -> None:
+    """Its containers die with it only if they are removed: their shims are processes of their own."""
+    if not _answers(engine):
+        return
+    with contextlib.closing(engine.client()) as client:
+        for container in client.containers.list(all=True):
+            container.remove(force=True)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(256 * 1024):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -1,0 +1,145 @@
+"""Runs volback's command line in this process and strikes it with a signal at one step of its way.
+
+    python -m tests.support.strike SIGNAL STEP ARGUMENT...
+
+A step is a call across a room's wall (engine, store, catalog, state) or a buffer that comes through one. STEP 0
+strikes nowhere; with STRIKE_LOG set, each step's name is written there, a line each. Nothing in volback knows of this.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+_WALLS = {
+    "volback.engine.engine.Engine": [
+        "ensure_image", "volume", "has_volume", "users", "create_volume", "remove_volume", "leftover_helpers",
+        "remove_helper",
+    ],
+    "volback.store.local.LocalStore": ["put", "stat", "delete", "sweep"],
+    "volback.catalog.repository.Catalog": ["ensure_repository", "commit", "find", "backups"],
+    "volback.state.runs.Run": ["write_journal"],
+}  # fmt: skip
+_BUFFERS = 3
+"""Of each stream, this many first buffers are steps of their own, and its end."""
+
+
+class Striker:
+    """Counts the steps and sends the signal at one of them."""
+
+    def __init__(self, number: int, step: int, log: str | None) -> None:
+        self._number = number
+        self._left = step
+        self._lock = threading.Lock()
+        self._log = open(log, "a", buffering=1) if log else None  # noqa: SIM115 - as long as the process
+
+    def step(self, name: str) -> None:
+        """One step is reached."""
+        with self._lock:
+            if self._log is not None:
+                print(name, file=self._log)
+            self._left -= 1
+            due = self._left == 0
+        if due:
+            os.kill(os.getpid(), self._number)
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that is a step before and a step after."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.step(f"before {name}")
+            result = function(*args, **kwargs)
+            self.step(f"after {name}")
+            return result
+
+        return call
+
+    def stream(self, name: str, buffers: Iterable[Any]) -> Iterator[Any]:
+        """The same buffers, the first few of them and the end as steps."""
+        for number, buffer in enumerate(buffers):
+            if number < _BUFFERS:
+                self.step(f"buffer {number} of {name}")
+            yield buffer
+        self.step(f"end of {name}")
+
+
+class _Reader:
+    def __init__(self, striker: Striker, inner: Any) -> None:
+        self._striker, self._inner, self._opened = striker, inner, inner
+
+    def __enter__(self) -> _Reader:
+        self._striker.step("before a helper")
+        self._opened = self._inner.__enter__()
+        return self  # a step here would strike between __enter__ and its block, where Python itself does not look
+
+    def __exit__(self, *exc: object) -> Any:
+        try:
+            self._striker.step("before a helper's end")
+        finally:  # the strike is in this wrapper, which must not keep the helper from its end
+            result = self._inner.__exit__(*exc)
+        self._striker.step("after a helper's end")
+        return result
+
+    def scan(self) -> Iterator[Any]:
+        return self._striker.stream("scan", self._opened.scan())
+
+    def read(self, names: Iterable[bytes]) -> Iterator[Any]:
+        return self._striker.stream("read", self._opened.read(names))
+
+    def write(self, buffers: Iterable[Any]) -> int:
+        status: int = self._opened.write(self._striker.stream("write", buffers))
+        self._striker.step("after write")
+        return status
+
+    def messages(self) -> bytes:
+        messages: bytes = self._opened.messages()
+        return messages
+
+
+def arm(striker: Striker) -> None:
+    """Put the steps into the walls."""
+    import importlib
+
+    for path, methods in _WALLS.items():
+        module, _, name = path.rpartition(".")
+        owner = getattr(importlib.import_module(module), name)
+        for method in methods:
+            setattr(owner, method, striker.around(f"{name}.{method}", getattr(owner, method)))
+    _arm_streams(striker)
+
+
+def _arm_streams(striker: Striker) -> None:
+    from volback.engine.engine import Engine
+    from volback.store.local import LocalStore
+
+    put = LocalStore.put
+
+    def counted_put(self: LocalStore, key: str, chunks: Iterable[Any], *, if_absent: bool = False) -> int:
+        return put(self, key, striker.stream(f"put {key.rpartition('/')[2]}", chunks), if_absent=if_absent)
+
+    LocalStore.put = counted_put  # type: ignore[method-assign]
+    for name in ("reader", "writer"):
+        make = getattr(Engine, name)
+
+        def made(self: Engine, *args: Any, _make: Any = make, **kwargs: Any) -> _Reader:
+            return _Reader(striker, _make(self, *args, **kwargs))
+
+        setattr(Engine, name, made)
+
+
+def main() -> None:
+    """Strike one run."""
+    number, step, *arguments = sys.argv[1:]
+    striker = Striker(int(number), int(step), os.environ.get("STRIKE_LOG"))
+    arm(striker)
+    sys.argv = ["volback", *arguments]
+    from volback.cli.main import main as volback
+
+    volback()
+
+
+if __name__ == "__main__":
+    main()

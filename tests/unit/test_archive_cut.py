@@ -1,0 +1,255 @@
+"""The cutter against the real tar: nothing of the stream is lost or moved, and the index tells the truth about it."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.archive import MIB, TREES, CutUnit, Made, cut, made, pieces, plan_of, raw_of, read
+from volback.archive import tar
+from volback.archive.plan import Plan, make_plan
+from volback.catalog.model import FRAME_MAX_BYTES
+from volback.errors import IntegrityError
+
+BUFFERS = st.lists(st.sampled_from([1, 7, 511, 512, 513, 4096, 100_000, 4 * MIB]), min_size=1, max_size=5)
+SLOW = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@SLOW
+@given(TREES, BUFFERS)
+def test_frames_joined_are_the_stream_and_members_lie_where_the_index_says(tree: list[Made], sizes: list[int]) -> None:
+    with made(tree) as root:
+        plan = plan_of(root)
+        stream = read(root, plan)
+    units, report = cut(plan, pieces(stream, sizes))
+    assert b"".join(map(raw_of, units)) == stream
+    assert report.raw_bytes == len(stream)
+    assert report.vanished == []
+    assert all(0 < len(frame) <= FRAME_MAX_BYTES for unit in units for frame in unit.frames)
+    assert [member.path for unit in units for member in unit.end.members] == [
+        plan.entry(number).path for number in range(len(plan.records))
+    ]
+    assert report.members == len(plan.records)
+    for unit in units:
+        _check_unit(unit)
+    _check_against_tarfile(stream, units)
+
+
+def _check_unit(unit: CutUnit) -> None:
+    """Each member's header begins at its offset, and the unit holds every name of what it links to."""
+    raw, members = raw_of(unit), unit.end.members
+    ends = [member.offset for member in members[1:]] + [len(raw)]
+    paths = {member.path for member in members}
+    for member, end in zip(members, ends, strict=False):
+        header = tar.read_header(raw[member.offset : end])
+        assert (header.path, header.type, header.size_bytes, header.link) == (
+            member.path,
+            member.type,
+            member.size_bytes,
+            member.link,
+        )
+        assert header.header_bytes + header.data_bytes == end - member.offset
+        assert member.type != "h" or member.link in paths
+
+
+def _check_against_tarfile(stream: bytes, units: list[CutUnit]) -> None:
+    types = {"0": "f", "S": "f", "1": "h", "2": "l", "3": "c", "4": "b", "5": "d", "6": "p"}
+    with tarfile.open(fileobj=io.BytesIO(stream), encoding="utf-8", errors="surrogateescape") as archive:
+        expected = [(_name(info), types[info.type.decode()], info.uid, info.mode, info.size) for info in archive]
+    found = [
+        (b"./" + member.path if member.path else b".", member.type, member.uid, member.mode, member.size_bytes)
+        for unit in units
+        for member in unit.end.members
+    ]
+    assert found == expected
+
+
+def _name(info: tarfile.TarInfo) -> bytes:
+    """tarfile takes the stand-in for the name where a sparse file has an odd one."""
+    return info.pax_headers.get("GNU.sparse.name", info.name).encode("utf-8", "surrogateescape")
+
+
+def test_file_of_a_mebibyte_is_a_unit_of_header_and_blocks(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(2 * MIB + 5))
+    (tmp_path / "small").write_bytes(b"x")
+    units, _ = cut(plan_of(tmp_path), [read(tmp_path, plan_of(tmp_path))])
+    assert [unit.end.kind for unit in units] == ["group", "file", "group", "end"]
+    header, *blocks = units[1].frames
+    assert header[257:262] == b"ustar"
+    assert [len(block) for block in blocks] == [MIB, MIB, 512]
+
+
+def test_block_that_changes_leaves_the_other_frames_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "database"
+    path.write_bytes(os.urandom(5 * MIB))
+    plan = plan_of(tmp_path)
+    before = cut(plan, [read(tmp_path, plan)])[0][1].frames
+    with path.open("r+b") as file:
+        file.seek(2 * MIB + 17)
+        file.write(b"changed")
+    os.utime(path, ns=(0, plan.entry(1).mtime_ns))
+    after = cut(plan, [read(tmp_path, plan)])[0][1].frames
+    assert [number for number, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]] == [3]
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _as_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _as_symlink(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("elsewhere")
+
+
+CHANGES: dict[str, tuple[str, Callable[[Path], object], list[bytes]]] = {
+    # name: path, change between scan and read, what has vanished then
+    "small file is gone": ("small", _remove, [b"small"]),
+    "large file is gone": ("large", _remove, [b"large"]),
+    "directory is gone with all below": ("many", _remove, [b"many", *(b"many/%03d" % number for number in range(300))]),
+    "first of three names is gone": ("linked-1", _remove, [b"linked-1"]),
+    "second of three names is gone": ("linked-2", _remove, [b"linked-2"]),
+    "small file has grown past a frame": ("small", lambda path: path.write_bytes(os.urandom(11 * MIB)), []),
+    "large file has shrunk": ("large", lambda path: path.write_bytes(b"tiny"), []),
+    "large file is empty": ("large", lambda path: path.write_bytes(b""), []),
+    "small file is a directory": ("small", _as_directory, []),
+    "small file is a symlink": ("small", _as_symlink, []),
+    "large file is a symlink": ("large", _as_symlink, []),
+    "symlink points elsewhere": ("link", lambda path: (path.unlink(), path.symlink_to("other")), []),
+    "symlink points far": ("link", lambda path: (path.unlink(), path.symlink_to("o" * 300)), []),
+    "symlink is a file": ("link", lambda path: (path.unlink(), path.write_bytes(b"file")), []),
+    "file has a second name": ("small", lambda path: path.with_name("unplanned").hardlink_to(path), []),
+    "mode has changed": ("small", lambda path: path.chmod(0o400), []),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_changes_between_scan_and_read_is_cut_as_it_is_read(tmp_path: Path, case: str) -> None:
+    name, change, vanished = CHANGES[case]
+    (tmp_path / "many").mkdir()
+    for number in range(300):
+        (tmp_path / "many" / f"{number:03}").write_bytes(b"x" * number * 20)
+    (tmp_path / "small").write_bytes(b"small")
+    (tmp_path / "large").write_bytes(os.urandom(3 * MIB))
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "linked-1").write_bytes(os.urandom(70_000))
+    (tmp_path / "linked-2").hardlink_to(tmp_path / "linked-1")
+    (tmp_path / "linked-3").hardlink_to(tmp_path / "linked-1")
+    plan = plan_of(tmp_path)
+    change(tmp_path / name)
+    stream = read(tmp_path, plan)
+    for buffers in ([stream], pieces(stream, [10_007])):
+        units, report = cut(plan, buffers)
+        assert report.vanished == vanished
+        assert b"".join(map(raw_of, units)) == stream
+        assert all(len(frame) <= FRAME_MAX_BYTES for unit in units for frame in unit.frames)
+        assert report.members == len(plan.records) - len(vanished)
+        for unit in units:
+            _check_unit(unit)
+
+
+def test_names_that_the_list_lacks_have_vanished(tmp_path: Path) -> None:
+    for name in "abcdef":
+        (tmp_path / name).write_bytes(name.encode())
+    plan, short = plan_of(tmp_path), plan_of(tmp_path)
+    for number in (5, 3, 1):
+        del short.records[number]
+    units, report = cut(plan, [read(tmp_path, short)])
+    assert report.vanished == [b"a", b"c", b"e"]
+    assert [member.path for unit in units for member in unit.end.members] == [b"", b"b", b"d", b"f"]
+
+
+def test_member_that_was_not_planned_is_refused(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).touch()
+    plan, short = plan_of(tmp_path), plan_of(tmp_path)
+    short.records.pop(2)
+    short.units[0] = short.units[0]._replace(stop=3)
+    with pytest.raises(IntegrityError, match="not planned"):
+        cut(short, [read(tmp_path, plan)])
+
+
+def test_stream_that_ends_at_any_block_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"x" * 3000)
+    (tmp_path / "large").write_bytes(os.urandom(MIB))
+    (tmp_path / ("n" * 200)).write_bytes(b"y")
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", 100_000)
+    plan = plan_of(tmp_path)
+    stream = read(tmp_path, plan)
+    end = len(stream.rstrip(b"\0"))
+    boundaries = [at for at in range(0, end, 512) if at < 30_000 or at > end - 10_000 or not at % 65_536]
+    assert len(boundaries) > 60
+    for at in (*boundaries, 1, 513, end - 1):
+        with pytest.raises(IntegrityError, match="ended"):
+            cut(plan, [stream[:at]])
+
+
+def test_bytes_behind_the_end_are_refused(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    stream = read(tmp_path, plan)
+    with pytest.raises(IntegrityError, match="after its end"):
+        cut(plan, [stream, b"more"])
+
+
+def _composed(members: list[tuple[str, bytes, dict[str, str]]]) -> tuple[Plan, bytes]:
+    """Plan and stream of files with pax records that this machine's filesystem could not hold."""
+    out = io.BytesIO()
+    records = [b"\0d 755 0 0 4096 1700000000.0000000000 1700000000.0000000000 2 1 2 8\0\0"]
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        root = tarfile.TarInfo("./")
+        root.type = tarfile.DIRTYPE
+        archive.addfile(root)
+        for number, (name, content, headers) in enumerate(members):
+            info = tarfile.TarInfo("./" + name)
+            info.size, info.pax_headers = len(content), headers
+            archive.addfile(info, io.BytesIO(content))
+            facts = f"f 644 0 0 {len(content)} 1.0000000000 1.0000000000 {number + 3} 1 1 {len(content) // 512 + 1}"
+            records.append(f"{name}\0{facts}\0\0".encode())
+    # tarfile writes the root's name without its slash
+    stream = out.getvalue().replace(b".\0", b"./", 1)
+    return make_plan([*records, tar.SCAN_END.encode()]), stream
+
+
+def test_headers_of_many_mebibytes_stay_within_frames() -> None:
+    """XFS and tmpfs keep any number of attributes of 64 KiB each."""
+    attributes = {f"SCHILY.xattr.user.{number}": "v" * 65_000 for number in range(150)}
+    plan, stream = _composed([("a", b"content", attributes), ("b", b"x" * MIB, attributes), ("c", b"", attributes)])
+    units, report = cut(plan, [stream])
+    assert b"".join(map(raw_of, units)) == stream
+    assert report.members == 4
+    assert max(len(frame) for unit in units for frame in unit.frames) <= FRAME_MAX_BYTES
+    for unit in units:
+        _check_unit(unit)
+
+
+def test_many_members_with_great_headers_stay_within_frames() -> None:
+    attributes = {f"SCHILY.xattr.user.{number}": "v" * 65_000 for number in range(10)}
+    plan, stream = _composed([(f"{number:03}", b"content", attributes) for number in range(40)])
+    units, report = cut(plan, pieces(stream, [100_003]))
+    assert b"".join(map(raw_of, units)) == stream
+    assert report.members == 41
+    assert max(len(frame) for unit in units for frame in unit.frames) <= FRAME_MAX_BYTES
+
+
+def test_header_that_claims_to_be_endless_is_refused() -> None:
+    plan, stream = _composed([("a", b"content", {"comment": "x" * 1000})])
+    at = stream.index(b"comment=") // 512 * 512 - 512
+    bad = stream[: at + 124] + b"77777777777\0" + stream[at + 136 :]
+    with pytest.raises(IntegrityError, match="more than 64 MiB"):
+        cut(plan, [bad])

@@ -1,0 +1,361 @@
+"""The catalog: a backup exists by its manifest alone; damage is shown, never skipped; what is needed stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from tests.unit.test_catalog_sealed import DIGEST, MANIFEST, reseal
+from volback.catalog.keys import REPOSITORY_KEY, BackupKey
+from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.reference import parse_reference
+from volback.catalog.repository import Catalog, DamagedManifest
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
+from volback.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StoreUnreachable, UsageError
+from volback.store.base import ObjectInfo
+
+ID1, ID2, ID3 = "20261101T000000Z-aaaa", "20261102T000000Z-bbbb", "20261102T000000Z-cccc"
+
+
+class DictObjects:
+    """Objects in a dict, in key order; remembers what was opened and deleted, in order."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.opened: list[str] = []
+        self.deleted: list[str] = []
+
+    def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
+        if if_absent and key in self.held:
+            raise ConflictError(f"{key} exists")
+        self.held[key] = b"".join(chunks)
+        return len(self.held[key])
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        self.opened.append(key)
+        if key not in self.held:
+            raise NotFoundError(f"no object {key}")
+        yield self.held[key][start:] if length is None else self.held[key][start : start + length]
+
+    def stat(self, key: str) -> ObjectInfo:
+        if key not in self.held:
+            raise NotFoundError(f"no object {key}")
+        return ObjectInfo(key, len(self.held[key]), datetime(2026, 1, 1, tzinfo=UTC))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        assert not prefix or prefix.endswith("/")
+        return (self.stat(key) for key in sorted(self.held) if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        self.held.pop(key, None)
+        self.deleted.append(key)
+
+
+@pytest.fixture
+def objects() -> DictObjects:
+    return DictObjects()
+
+
+@pytest.fixture
+def catalog(objects: DictObjects) -> Catalog:
+    return Catalog(objects)
+
+
+def store(objects: DictObjects, id_: str, volume: str = "db", host: str = "web1", **changes: object) -> Manifest:
+    """Data and index of a backup that is not committed yet."""
+    manifest = msgspec.structs.replace(
+        MANIFEST,
+        id=id_,
+        volume=volume,
+        host=host,
+        data=ObjectDigest(size_bytes=4, sha256=DIGEST),
+        index=ObjectDigest(size_bytes=5, sha256=DIGEST),
+        **changes,
+    )
+    key = key_of(manifest)
+    objects.put(key.data, [b"data"])
+    objects.put(key.index, [b"index"])
+    return manifest
+
+
+def committed(objects: DictObjects, id_: str, volume: str = "db", host: str = "web1", **changes: object) -> Manifest:
+    manifest = store(objects, id_, volume, host, **changes)
+    Catalog(objects).commit(manifest)
+    return manifest
+
+
+def key_of(manifest: Manifest) -> BackupKey:
+    return BackupKey(manifest.host, manifest.volume, manifest.id)
+
+
+def damage(objects: DictObjects, manifest: Manifest, data: bytes | None = None) -> None:
+    key = key_of(manifest).manifest
+    objects.held[key] = objects.held[key][:-9] if data is None else data
+
+
+def test_a_repository_is_made_once(objects: DictObjects, catalog: Catalog) -> None:
+    ids = iter(["first-1", "second-2"])
+    made = catalog.ensure_repository(lambda: next(ids))
+    assert made.id == "first-1"
+    assert catalog.ensure_repository(lambda: next(ids)) == made == catalog.info()
+    assert list(objects.held) == [REPOSITORY_KEY]
+
+
+def test_the_loser_of_a_race_takes_the_winners_repository(objects: DictObjects, catalog: Catalog) -> None:
+    def other_run_first() -> str:
+        Catalog(objects).ensure_repository(lambda: "winner")
+        return "loser"
+
+    assert catalog.ensure_repository(other_run_first).id == "winner"
+
+
+def test_no_repository_is_said_so(catalog: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="no repository"):
+        catalog.info()
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", reseal(id="a b"), reseal(format=2)], ids=range(4))
+def test_a_damaged_repository_document_is_refused_not_replaced(
+    objects: DictObjects, catalog: Catalog, data: bytes
+) -> None:
+    objects.held[REPOSITORY_KEY] = data
+    with pytest.raises(FormatError):
+        catalog.ensure_repository(lambda: "new")
+    assert objects.held[REPOSITORY_KEY] == data
+
+
+def test_a_committed_backup_is_found(objects: DictObjects, catalog: Catalog) -> None:
+    manifest = committed(objects, ID1)
+    assert list(catalog.manifests()) == [manifest]
+    assert catalog.find(parse_reference("db"), "web1") == manifest
+
+
+def test_a_backup_without_manifest_does_not_exist(objects: DictObjects, catalog: Catalog) -> None:
+    store(objects, ID1)
+    assert list(catalog.manifests()) == []
+    with pytest.raises(NotFoundError):
+        catalog.find(parse_reference("db"), "web1")
+
+
+@pytest.mark.parametrize("missing", ["data", "index"])
+def test_commit_refuses_a_missing_object(objects: DictObjects, catalog: Catalog, missing: str) -> None:
+    manifest = store(objects, ID1)
+    objects.delete(getattr(key_of(manifest), missing))
+    with pytest.raises(IntegrityError, match="not in store"):
+        catalog.commit(manifest)
+    assert catalog.backups() == []
+
+
+@pytest.mark.parametrize("short", ["data", "index"])
+def test_commit_refuses_an_object_of_another_size(objects: DictObjects, catalog: Catalog, short: str) -> None:
+    manifest = store(objects, ID1)
+    objects.put(getattr(key_of(manifest), short), [b"x"])
+    with pytest.raises(IntegrityError, match="1 bytes in store"):
+        catalog.commit(manifest)
+    assert catalog.backups() == []
+
+
+def test_commit_refuses_a_backup_whose_parent_is_gone(objects: DictObjects, catalog: Catalog) -> None:
+    with pytest.raises(IntegrityError, match=ID1):
+        catalog.commit(store(objects, ID2, depends_on=[ID1]))
+
+
+def test_commit_refuses_what_could_not_be_read(objects: DictObjects, catalog: Catalog) -> None:
+    with pytest.raises(FormatError):
+        catalog.commit(store(objects, ID1, raw_bytes=-1))
+
+
+def test_commit_never_overwrites(objects: DictObjects, catalog: Catalog) -> None:
+    manifest = committed(objects, ID1)
+    with pytest.raises(ConflictError):
+        catalog.commit(msgspec.structs.replace(manifest, files=99))
+    assert catalog.find(parse_reference("db"), "web1") == manifest
+
+
+def test_manifests_come_by_host_volume_and_id(objects: DictObjects, catalog: Catalog) -> None:
+    names = [("a", "db"), ("a", "db-2"), ("a", "/srv/db"), ("a-b", "db"), ("é", "db")]
+    for host, volume in names:
+        for id_ in (ID2, ID1):
+            committed(objects, id_, volume, host)
+    listed = [(each.host, each.volume, each.id) for each in catalog.manifests()]
+    assert listed == sorted((host, volume, id_) for host, volume in names for id_ in (ID1, ID2))
+    assert [each.volume for each in catalog.manifests("a", "db")] == ["db", "db"]
+    assert {each.host for each in catalog.manifests(volume="db")} == {"a", "a-b", "é"}
+    assert {each.host for each in catalog.manifests("a")} == {"a"}
+
+
+def test_a_damaged_manifest_does_not_hide_the_others(objects: DictObjects, catalog: Catalog) -> None:
+    first, second, third = (committed(objects, id_) for id_ in (ID1, ID2, ID3))
+    damage(objects, second)
+    listed = list(catalog.manifests())
+    assert [listed[0], listed[2]] == [first, third]
+    assert isinstance(listed[1], DamagedManifest)
+    assert (listed[1].key, listed[1].id) == (key_of(second).manifest, ID2)
+    assert isinstance(listed[1].error, FormatError)
+
+
+def test_a_manifest_moved_under_another_key_is_damaged(objects: DictObjects, catalog: Catalog) -> None:
+    first, second = committed(objects, ID1), committed(objects, ID2)
+    damage(objects, second, objects.held[key_of(first).manifest])
+    with pytest.raises(FormatError, match="another backup"):
+        catalog.find(parse_reference(f"db@{ID2}"), "web1")
+
+
+def test_a_huge_manifest_is_not_read_to_its_end(objects: DictObjects, catalog: Catalog) -> None:
+    manifest = committed(objects, ID1)
+    damage(objects, manifest, b" " * (2 * DOCUMENT_MAX_BYTES))
+    with pytest.raises(FormatError, match="larger"):
+        catalog.find(parse_reference("db"), "web1")
+
+
+def test_a_manifest_removed_while_listing_is_left_out(objects: DictObjects, catalog: Catalog) -> None:
+    first, second = committed(objects, ID1), committed(objects, ID2)
+    listing = catalog.manifests()
+    assert next(listing) == first
+    objects.delete(key_of(second).manifest)
+    assert list(listing) == []
+
+
+def test_a_store_that_is_gone_does_not_look_like_damage(objects: DictObjects, catalog: Catalog) -> None:
+    committed(objects, ID1)
+
+    class Unplugged(DictObjects):
+        def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+            raise StoreUnreachable(f"no answer for {key}")
+
+    unplugged = Unplugged()
+    unplugged.held = objects.held
+    with pytest.raises(StoreUnreachable):
+        list(Catalog(unplugged).manifests())
+
+
+def test_latest_is_the_highest_id_and_opens_no_other_manifest(objects: DictObjects, catalog: Catalog) -> None:
+    for id_ in (ID2, ID3, ID1):
+        committed(objects, id_)
+    objects.opened.clear()
+    assert catalog.find(parse_reference("db"), "web1").id == ID3
+    assert objects.opened == [BackupKey("web1", "db", ID3).manifest]
+
+
+def test_a_prefix_finds_its_backup(objects: DictObjects, catalog: Catalog) -> None:
+    for id_ in (ID1, ID2, ID3):
+        committed(objects, id_)
+    assert catalog.find(parse_reference("db@20261101"), "web1").id == ID1
+    assert catalog.find(parse_reference(f"db@{ID2}"), "web1").id == ID2
+
+
+def test_an_ambiguous_prefix_lists_the_ids(objects: DictObjects, catalog: Catalog) -> None:
+    for id_ in (ID1, ID2, ID3):
+        committed(objects, id_)
+    with pytest.raises(UsageError, match=f"{ID2}, {ID3}"):
+        catalog.find(parse_reference("db@20261102"), "web1")
+
+
+def test_an_unknown_prefix_is_told_what_there_is(objects: DictObjects, catalog: Catalog) -> None:
+    committed(objects, ID1)
+    with pytest.raises(NotFoundError) as caught:
+        catalog.find(parse_reference("db@2025"), "web1")
+    assert ID1 in str(caught.value.hint)
+
+
+def test_a_volume_of_other_hosts_is_pointed_to(objects: DictObjects, catalog: Catalog) -> None:
+    committed(objects, ID1, host="web2")
+    with pytest.raises(NotFoundError) as caught:
+        catalog.find(parse_reference("db@2026"), "web1")
+    assert "web2/db@2026" in str(caught.value.hint)
+    assert catalog.find(parse_reference("web2/db"), "web1").host == "web2"
+
+
+def test_a_damaged_latest_is_not_skipped_and_the_one_before_is_named(objects: DictObjects, catalog: Catalog) -> None:
+    first, second = committed(objects, ID1), committed(objects, ID2)
+    damage(objects, second)
+    with pytest.raises(FormatError, match=ID2) as caught:
+        catalog.find(parse_reference("db"), "web1")
+    reference = str(caught.value.hint).rsplit(maxsplit=1)[-1]
+    assert catalog.find(parse_reference(reference), "elsewhere") == first
+
+
+def test_a_later_format_asks_for_a_newer_volback(objects: DictObjects, catalog: Catalog) -> None:
+    damage(objects, committed(objects, ID1), reseal(format=2, id=ID1))
+    with pytest.raises(FormatError, match="format 2") as caught:
+        catalog.find(parse_reference("db"), "web1")
+    assert "newer volback" in str(caught.value.hint)
+
+
+def test_litter_is_what_has_no_manifest(objects: DictObjects, catalog: Catalog) -> None:
+    committed(objects, ID1)
+    begun = key_of(store(objects, ID2))
+    catalog.ensure_repository(lambda: "uuid")
+    objects.put("notes/of/someone/else", [b""])
+    assert catalog.litter() == [begun.prefix]
+    catalog.remove_litter(begun.prefix)
+    assert catalog.litter() == []
+    assert len(catalog.backups()) == 1
+
+
+def test_a_backup_is_never_removed_as_litter(objects: DictObjects, catalog: Catalog) -> None:
+    key = key_of(committed(objects, ID1))
+    before = dict(objects.held)
+    with pytest.raises(ConflictError):
+        catalog.remove_litter(key.prefix)
+    for prefix in ("", "web1/", key.prefix[:-1], key.data):
+        with pytest.raises(UsageError):
+            catalog.remove_litter(prefix)
+    assert objects.held == before
+
+
+def test_remove_takes_the_manifest_first_and_leaves_nothing(objects: DictObjects, catalog: Catalog) -> None:
+    kept, manifest = committed(objects, ID1), committed(objects, ID2)
+    key = key_of(manifest)
+    objects.put(key.prefix + "verified.json", [b"{}"])
+    catalog.remove(manifest)
+    assert objects.deleted == [key.manifest, key.index, key.data, key.prefix + "verified.json"]
+    assert [stored.key for stored in objects.list(key.prefix)] == []
+    assert list(catalog.manifests()) == [kept]
+
+
+def test_remove_refuses_what_others_need_and_names_them(objects: DictObjects, catalog: Catalog) -> None:
+    parent = committed(objects, ID1)
+    child, grandchild = committed(objects, ID2, depends_on=[ID1]), committed(objects, ID3, depends_on=[ID2, ID1])
+    assert catalog.dependents(parent) == [ID2, ID3]
+    with pytest.raises(ConflictError, match=f"{ID2}, {ID3}"):
+        catalog.remove(parent)
+    assert objects.deleted == []
+    for manifest in (grandchild, child, parent):
+        catalog.remove(manifest)
+    assert objects.held == {}
+
+
+def test_other_volumes_and_hosts_are_no_dependents(objects: DictObjects, catalog: Catalog) -> None:
+    for host, volume in [("web1", "db"), ("web2", "db"), ("web1", "db2")]:
+        committed(objects, ID1, volume, host)
+        committed(objects, ID2, volume, host, depends_on=[ID1] if host == "web2" or volume == "db2" else [])
+    assert catalog.dependents(catalog.find(parse_reference("db@20261101"), "web1")) == []
+
+
+def test_remove_refuses_while_a_later_damaged_manifest_may_need_it(objects: DictObjects, catalog: Catalog) -> None:
+    parent, child = committed(objects, ID1), committed(objects, ID2, depends_on=[ID1])
+    damage(objects, child)
+    with pytest.raises(IntegrityError, match=ID2):
+        catalog.remove(parent)
+    damaged = next(each for each in catalog.manifests() if isinstance(each, DamagedManifest))
+    catalog.remove(damaged)
+    catalog.remove(parent)
+    assert objects.held == {}
+
+
+def test_an_older_damaged_manifest_does_not_hold_back_a_removal(objects: DictObjects, catalog: Catalog) -> None:
+    older, newer = committed(objects, ID1), committed(objects, ID2)
+    damage(objects, older)
+    catalog.remove(newer)
+    assert [key.id for key in catalog.backups()] == [ID1]
+
+
+def test_the_stored_manifest_opens_without_the_catalog(objects: DictObjects) -> None:
+    manifest = committed(objects, ID1)
+    data = objects.held[key_of(manifest).manifest]
+    assert open_document(data, Manifest, "it") == manifest
+    assert data == seal_document(manifest)

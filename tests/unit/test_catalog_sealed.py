@@ -1,0 +1,169 @@
+"""Sealed documents: every changed or missing byte is found, later formats are refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from volback.catalog.check import check_manifest
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest, ObjectDigest, RepositoryInfo, Source
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
+from volback.errors import FormatError
+
+ID = "20261123T160254Z-3f9c"
+DIGEST = "0123456789abcdef" * 4
+MANIFEST = Manifest(
+    format=1,
+    id=ID,
+    host="web1",
+    volume="db",
+    kind="full",
+    engine_id="X",
+    source=Source(kind="volume", name="db", labels={"a": "ü"}),
+    started_at="2026-11-23T16:02:54Z",
+    ended_at="2026-11-23T16:02:55.5+00:00",
+    consistency="live",
+    files=3,
+    raw_bytes=10240,
+    stored_bytes=100,
+    data=ObjectDigest(size_bytes=100, sha256=DIGEST),
+    index=ObjectDigest(size_bytes=50, sha256=DIGEST),
+    digest=DIGEST,
+    volback="0.1",
+)
+KEY = BackupKey("web1", "db", ID)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def reseal(**changes: object) -> bytes:
+    """A document with a good digest whatever its fields say."""
+    fields = {**msgspec.to_builtins(MANIFEST), **changes}
+    body = json.dumps(fields, indent=2).encode().removesuffix(b"\n}")
+    return body + b',\n  "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+def test_a_sealed_manifest_is_plain_json_with_its_digest_last() -> None:
+    data = seal_document(MANIFEST)
+    assert data.endswith(b'"\n}\n')
+    fields = json.loads(data)
+    assert list(fields)[-1] == "sha256"
+    body, _, _ = data.rpartition(b',\n  "sha256": "')
+    assert fields["sha256"] == hashlib.sha256(body).hexdigest()
+    assert open_document(data, Manifest, "it") == MANIFEST
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT), st.dictionaries(TEXT, TEXT), TEXT, st.integers(0, 2**63 - 1))
+def test_every_manifest_comes_back(warnings: list[str], labels: dict[str, str], name: str, size: int) -> None:
+    source = Source(kind="volume", name=name, labels=labels)
+    manifest = msgspec.structs.replace(MANIFEST, warnings=warnings, source=source, raw_bytes=size)
+    data = seal_document(manifest)
+    assert open_document(data, Manifest, "it") == manifest
+    assert seal_document(manifest) == data
+
+
+def test_a_name_that_is_not_utf8_in_a_warning_does_not_fail_the_backup() -> None:
+    data = seal_document(msgspec.structs.replace(MANIFEST, warnings=["vanished: a\udcff"]))
+    assert open_document(data, Manifest, "it").warnings == ["vanished: a\\udcff"]
+
+
+def test_every_flipped_byte_is_found() -> None:
+    data = seal_document(MANIFEST)
+    for position in range(len(data)):
+        bits = range(8) if position % 16 == 0 or position > len(data) - 100 else [position % 8]
+        for bit in bits:
+            flipped = bytearray(data)
+            flipped[position] ^= 1 << bit
+            with pytest.raises(FormatError):
+                open_document(bytes(flipped), Manifest, "it")
+
+
+def test_every_truncation_is_found() -> None:
+    data = seal_document(MANIFEST)
+    for length in range(len(data)):
+        with pytest.raises(FormatError):
+            open_document(data[:length], Manifest, "it")
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{}", b"\0" * 1000, b"\n", b'{"format":1}', b"}" * 83])
+def test_garbage_is_no_document(garbage: bytes) -> None:
+    with pytest.raises(FormatError):
+        open_document(garbage, Manifest, "it")
+
+
+def test_trailing_bytes_are_refused() -> None:
+    with pytest.raises(FormatError):
+        open_document(seal_document(MANIFEST) + b"\n", Manifest, "it")
+
+
+def test_a_huge_document_is_refused_unread() -> None:
+    with pytest.raises(FormatError, match="larger"):
+        open_document(b" " * (DOCUMENT_MAX_BYTES + 1), Manifest, "it")
+
+
+def test_a_later_format_is_refused_by_name_even_if_its_fields_are_others() -> None:
+    with pytest.raises(FormatError, match="format 2; this volback reads formats 1 to 1") as caught:
+        open_document(reseal(format=2, files="three", source=[]), Manifest, "manifest X")
+    assert "newer volback" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("number", [0, -1, "1", None, True, 1.5, 10**30])
+def test_what_is_no_known_format_number_is_refused(number: object) -> None:
+    with pytest.raises(FormatError):
+        open_document(reseal(format=number), Manifest, "it")
+
+
+@pytest.mark.parametrize("changes", [{"files": "x"}, {"kind": "partial"}, {"data": None}, {"tags": [1]}, {"id": 5}])
+def test_wrong_types_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(FormatError, match="it cannot be read"):
+        open_document(reseal(**changes), Manifest, "it")
+
+
+def test_deep_nesting_is_refused() -> None:
+    body = b'{\n  "format": 1,\n  "x": ' + b"[" * 500_000
+    data = body + b',\n  "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    with pytest.raises(FormatError):
+        open_document(data, RepositoryInfo, "it")
+
+
+def test_unknown_fields_are_left_aside() -> None:
+    assert open_document(reseal(colour="blue"), Manifest, "it") == MANIFEST
+
+
+def test_a_sane_manifest_passes_the_check() -> None:
+    assert check_manifest(MANIFEST, KEY) is MANIFEST
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"id": "20261123T160254Z-0000"},
+        {"host": "web2"},
+        {"volume": "../db"},
+        {"files": -1},
+        {"raw_bytes": 2**63},
+        {"stored_bytes": -1},
+        {"reused_bytes": -1},
+        {"sockets_skipped": -5},
+        {"data": ObjectDigest(size_bytes=-1, sha256=DIGEST)},
+        {"index": ObjectDigest(size_bytes=1, sha256=DIGEST.upper())},
+        {"data": ObjectDigest(size_bytes=1, sha256=DIGEST[1:])},
+        {"digest": DIGEST + "\n"},
+        {"depends_on": ["../x"]},
+        {"depends_on": [ID]},
+        {"started_at": "yesterday"},
+        {"ended_at": "2026-11-23T16:02:54"},
+        {"ended_at": "2026-11-23T16:02:54+02:00"},
+    ],
+    ids=str,
+)
+def test_an_impossible_manifest_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(FormatError):
+        check_manifest(msgspec.structs.replace(MANIFEST, **changes), KEY)

@@ -1,0 +1,136 @@
+"""The command line before a command runs: where options may stand, what is imported, how long help takes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+
+from volback.cli.call import global_options_first
+
+SLOW = ("docker", "boto3", "msgspec", "rich", "zstandard", "requests", "urllib3")
+HELP_LIMIT_S = 0.25
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ([], []),
+        (["list", "--json"], ["--json", "list"]),
+        (["backup", "db", "--repo", "/r", "-q"], ["--repo", "/r", "-q", "backup", "db"]),
+        (["backup", "db", "--host=ssh://web"], ["--host=ssh://web", "backup", "db"]),
+        (["list", "--repo"], ["--repo", "list"]),
+        (["cat", "db", "--", "--json"], ["cat", "db", "--", "--json"]),
+        (["backup", "--exclude=--json"], ["backup", "--exclude=--json"]),
+    ],
+)
+def test_global_options_may_stand_anywhere_before_two_dashes(given: list[str], meant: list[str]) -> None:
+    assert global_options_first(given) == meant
+
+
+def test_help_imports_nothing_slow() -> None:
+    script = (
+        "import sys\n"
+        "from volback.cli.main import run\n"
+        "code = run(['--help'])\n"
+        f"print([name for name in {SLOW!r} if name in sys.modules], code, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[] 0"
+
+
+def test_help_takes_less_than_a_quarter_of_a_second() -> None:
+    # Processor time, the best of five: the machine may be busy with something else.
+    taken = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "volback", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(taken) <= HELP_LIMIT_S, taken
+
+
+@pytest.mark.parametrize("command", ["backup", "restore", "list", "ls", "remove", "export", "import", "volumes"])
+def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
+    environment = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80"}
+    done = subprocess.run(
+        [sys.executable, "-m", "volback", command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert "Examples:" in done.stdout
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug() -> None:
+    script = (
+        "import sys, volback.cli.app as app\n"
+        "def broken(*_): raise RuntimeError('out of tea')\n"
+        "app.invoke = broken\n"
+        "from volback.cli.main import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    plain = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    loud = subprocess.run([sys.executable, "-c", script, "--debug"], capture_output=True, text=True, check=False)
+    assert (plain.returncode, loud.returncode) == (1, 1)
+    assert plain.stderr.splitlines()[0] == "error: internal error: RuntimeError: out of tea"
+    assert "Traceback" not in plain.stderr
+    assert "--debug" in plain.stderr
+    assert "Traceback" in loud.stderr
+
+
+def test_a_signal_that_python_drops_in_a_finalizer_comes_again() -> None:
+    script = (
+        "import os, signal, time\n"
+        "from volback import interrupts\n"
+        "from volback.errors import Interrupted\n"
+        "interrupts.install()\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.01)\n"
+        "try:\n"
+        "    Finalized()\n"
+        "    time.sleep(20)\n"
+        "except Interrupted as exc:\n"
+        "    print(exc.exit_code)\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("143\n", "")
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
+def test_each_signal_has_its_exit_code(signal: str, code: int) -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "import volback.cli.app as app\n"
+        f"def struck(*_): os.kill(os.getpid(), signal.{signal}); time.sleep(20)\n"
+        "app.invoke = struck\n"
+        "from volback.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: interrupted by signal")
+
+
+def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
+    script = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from volback import interrupts\n"
+        "interrupts.install()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "time.sleep(0.05)\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "alive\n"

@@ -1,0 +1,81 @@
+"""Words for people: sizes, ages, names and tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from volback.cli.words import columns, human_age, human_duration, human_size, pairs, printable
+from volback.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024 * 1024 - 1, "1.0 MiB"),
+        (12 * 1024 * 1024 + 300 * 1024, "12.3 MiB"),
+        (5 * 1024**4, "5.0 TiB"),
+        (2**63 - 1, "8.0 EiB"),
+    ],
+)
+def test_sizes_are_in_binary_units(size_bytes: int, text: str) -> None:
+    assert human_size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "now"),
+        (59.9, "59 s ago"),
+        (60, "1 min ago"),
+        (3 * 3600 + 100, "3 h ago"),
+        (3 * 86400, "3 d ago"),
+        (200 * 86400, "6 mo ago"),
+        (800 * 86400, "2 y ago"),
+    ],
+)
+def test_ages_have_one_number_and_one_unit(seconds: float, text: str) -> None:
+    assert human_age(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations_grow_coarser(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("caf\u00e9 \U0001f433", "caf\u00e9 \U0001f433"),
+        ("red\x1b[31m", "red\\x1b[31m"),
+        ("new\nline\ttab", "new\\x0aline\\x09tab"),
+        (b"latin-\xe9".decode(errors="surrogateescape"), "latin-\\xe9"),
+        ("turn\u202eed", "turn\\u202eed"),
+        ("c1\x9b31m", "c1\\x9b31m"),
+    ],
+)
+def test_what_moves_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_columns_line_up_and_numbers_stand_right() -> None:
+    lines = list(columns(["NAME", "SIZE"], [["a", "1 B"], ["long-name", "100 B"]], right="SIZE"))
+    assert lines == ["NAME        SIZE", "a            1 B", "long-name  100 B"]
+
+
+def test_the_widest_column_gives_way_to_the_terminal() -> None:
+    lines = list(columns(["VOLUME", "DRIVER"], [["f" * 64, "local"]], width=40))
+    assert lines[1] == "f" * 31 + "…  local"
+    assert len(max(columns(["VOLUME", "DRIVER"], [["f" * 64, "local"]]), key=len)) > 64
+
+
+def test_pairs_keep_what_follows_the_first_equals_sign() -> None:
+    assert pairs(["o=addr=nas,ro", "empty="], "--driver-opt") == {"o": "addr=nas,ro", "empty": ""}
+
+
+@pytest.mark.parametrize("text", ["plain", "=value", ""])
+def test_pairs_refuse_what_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        pairs([text], "--label")

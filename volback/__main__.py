@@ -1,0 +1,6 @@
+"""`python -m volback`."""
+
+from volback.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""Cut: the tar stream of a plan into the raw frames of its units.
+
+Members are matched against the plan in order: the fast path looks at five fields of a header, the slow
+path reads it whole. A planned member that the stream lacks vanished between scan and read.
+Nothing here compresses; `seal` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from volback.archive import tar
+from volback.archive.plan import Entry, Plan, PlannedUnit
+from volback.catalog.model import FRAME_MAX_BYTES, Member, UnitKind
+from volback.errors import EngineError, IntegrityError
+
+BLOCK_BYTES = 1024 * 1024
+"""Data of a file unit is cut into frames of this size."""
+SPLIT_BYTES = 4 * 1024 * 1024
+"""A group or header frame that grew beyond this while it was read is cut here, wherever that is."""
+HEADER_MAX_BYTES = 64 * 1024 * 1024
+assert SPLIT_BYTES + BLOCK_BYTES <= FRAME_MAX_BYTES
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """One frame's raw bytes, as the pieces of the buffers it lies in."""
+
+    pieces: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitEnd:
+    """The frames since the last UnitEnd are this unit's."""
+
+    kind: UnitKind
+    members: list[Member]
+
+
+Cut = RawFrame | UnitEnd
+
+
+@dataclass(slots=True)
+class CutReport:
+    """What the cutter saw; read it after the stream has ended."""
+
+    raw_bytes: int = 0
+    members: int = 0
+    vanished: list[bytes] = field(default_factory=list)
+
+
+class Cutter:
+    """Cuts one stream. `report` is complete once `cut` is exhausted."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.report = CutReport()
+        self._next = 0
+        self._links: tuple[bytes, ...] = ()
+
+    def cut(self, stream: Iterable[Buffer]) -> Iterator[Cut]:
+        """Yield the frames of each unit, then its UnitEnd; the end-of-archive unit comes last.
+
+        Raises IntegrityError if the stream ends early or holds what was not planned, EngineError if a directory
+        became a symlink since the scan: tar reads what lay below it through the link.
+        """
+        window = Window(stream)
+        for unit in self.plan.units:
+            self._next = unit.start
+            if unit.kind == "file":
+                yield from self._cut_file(window, unit)
+            else:
+                yield from self._cut_group(window, unit)
+        if not tar.is_end(window.peek(tar.BLOCK)):
+            raise IntegrityError("tar stream holds a member that was not planned")
+        window.skip_to_end()
+        yield RawFrame(window.take())
+        yield UnitEnd("end", [])
+        self.report.raw_bytes = window.offset
+
+    def _cut_group(self, window: Window, unit: PlannedUnit) -> Iterator[Cut]:
+        begin = window.offset
+        members: list[Member] = []
+        while (found := self._member(window, unit, begin)) is not None:
+            member, data_bytes = found
+            members.append(member)
+            while window.held + data_bytes > SPLIT_BYTES:
+                part = SPLIT_BYTES - min(window.held, SPLIT_BYTES)
+                window.skip(part)
+                data_bytes -= part
+                yield RawFrame(window.take(SPLIT_BYTES))
+            window.skip(data_bytes)
+        yield from self._end_unit(window, unit.kind, members)
+
+    def _cut_file(self, window: Window, unit: PlannedUnit) -> Iterator[Cut]:
+        begin = window.offset
+        members: list[Member] = []
+        while (found := self._member(window, unit, begin)) is not None:
+            member, data_bytes = found
+            members.append(member)
+            if not data_bytes:
+                continue
+            yield from _split(window)
+            while data_bytes:
+                part = min(data_bytes, BLOCK_BYTES)
+                window.skip(part)
+                data_bytes -= part
+                yield RawFrame(window.take())
+        yield from self._end_unit(window, unit.kind, members)
+
+    def _end_unit(self, window: Window, kind: UnitKind, members: list[Member]) -> Iterator[Cut]:
+        if window.held:
+            yield from _split(window)
+        if members:
+            self.report.members += len(members)
+            yield UnitEnd(kind, members)
+
+    def _member(self, window: Window, unit: PlannedUnit, begin: int) -> tuple[Member, int] | None:
+        """Step over the next header if it is a member of the unit; return it and its data's size."""
+        if self._next >= unit.stop:
+            return None
+        entry = self.plan.entry(self._next)
+        offset = window.offset - begin
+        extended = window.peek_extended()
+        buf, at = window.buffer, window.at + extended
+        name = b"./" + entry.path
+        if entry.type == "d" and entry.path:
+            name += b"/"
+        if (
+            len(name) < 100
+            and name.isascii()
+            and buf[at + 156] == _FLAGS[entry.type]
+            and buf.startswith(name + b"\0", at)
+            and (entry.type != "l" or _links_to(entry.link, buf, at, extended))
+            and (entry.type != "f" or tar.number(buf[at + 124 : at + 136]) == entry.size_bytes)
+            and (not extended or buf.find(b" size=", at - extended, at) < 0)
+        ):
+            if entry.path.startswith(self._links):
+                raise self._read_through_link(entry.path)
+            window.skip(extended + tar.BLOCK)
+            self._next += 1
+            return _planned(entry, offset), tar.padded(entry.size_bytes) if entry.type == "f" else 0
+        return self._odd_member(window, unit, extended, offset)
+
+    def _odd_member(self, window: Window, unit: PlannedUnit, extended: int, offset: int) -> tuple[Member, int] | None:
+        block = window.peek(extended + tar.BLOCK)
+        if not extended and tar.is_end(block):
+            self._vanish(unit.stop)
+            return None
+        header = tar.read_header(block)
+        number = self._find(header.path, unit)
+        if number is None:
+            self._vanish(unit.stop)
+            return None
+        if header.path.startswith(self._links):
+            raise self._read_through_link(header.path)
+        self._vanish(number)
+        self._next = number + 1
+        window.skip(header.header_bytes)
+        entry = self.plan.entry(number)
+        if entry.type == "d" and header.type == "l":
+            self._links += (entry.path + b"/",)
+        return _as_stored(entry, header, offset), header.data_bytes
+
+    def _read_through_link(self, path: bytes) -> EngineError:
+        link = next(link for link in self._links if path.startswith(link))[:-1].decode(errors="backslashreplace")
+        return EngineError(
+            f"directory {link!r} became a symbolic link while the volume was read",
+            "run the command again while nothing writes to it",
+        )
+
+    def _find(self, path: bytes, unit: PlannedUnit) -> int | None:
+        for number in range(self._next, unit.stop):
+            if self.plan.entry(number).path == path:
+                return number
+        return None
+
+    def _vanish(self, stop: int) -> None:
+        self.report.vanished += [self.plan.entry(number).path for number in range(self._next, stop)]
+        self._next = stop
+
+
+class Window:
+    """A stream of buffers that can be looked into ahead, and taken in pieces without copying them.
+
+    `buffer[at:]` is what has been read and not yet stepped over; `held` bytes before it belong to the
+    frame that `take` will return.
+    """
+
+    def __init__(self, stream: Iterable[Buffer]) -> None:
+        self._stream = iter(stream)
+        self._pieces: list[memoryview] = []
+        self._mark = 0
+        self.buffer = bytearray()
+        self.at = 0
+        self.offset = 0
+        self.held = 0
+
+    def peek(self, size: int) -> bytearray:
+        """Return the next `size` bytes without stepping. Raises IntegrityError if the stream ends before."""
+        self._reach(size)
+        return self.buffer[self.at : self.at + size]
+
+    def peek_extended(self) -> int:
+        """Make the next member's whole header available at `buffer[at]`; return its pax part's size (or 0)."""
+        if len(self.buffer) - self.at < tar.BLOCK:
+            self._reach(tar.BLOCK)
+        extended = tar.extended_size(self.buffer, self.at)
+        if extended > HEADER_MAX_BYTES:
+            raise IntegrityError("tar stream is damaged: a header of more than 64 MiB")
+        if len(self.buffer) - self.at < extended + tar.BLOCK:
+            self._reach(extended + tar.BLOCK)
+        return extended
+
+    def skip(self, size: int) -> None:
+        """Step over `size` bytes; they belong to the next `take`."""
+        self.offset += size
+        self.held += size
+        while (here := len(self.buffer) - self.at) < size:
+            size -= here
+            self.at = len(self.buffer)
+            if not self._pull():
+                raise IntegrityError("tar stream ended in the middle of a member", "see the messages of the helper")
+        self.at += size
+
+    def skip_to_end(self) -> None:
+        """Step over all that is left; it must be zeros."""
+        while True:
+            here = len(self.buffer) - self.at
+            if any(self.buffer[self.at :]):
+                raise IntegrityError("tar stream goes on after its end")
+            self.offset += here
+            self.held += here
+            self.at = len(self.buffer)
+            if not self._pull():
+                return
+
+    def take(self, size: int | None = None) -> list[memoryview]:
+        """Return what was stepped over since the last take, or its first `size` bytes."""
+        self._keep()
+        pieces, self._pieces = self._pieces, []
+        if size is not None:
+            pieces, self._pieces = _divide(pieces, size)
+        self.held -= sum(len(piece) for piece in pieces)
+        return pieces
+
+    def _keep(self) -> None:
+        if self._mark < self.at:
+            self._pieces.append(memoryview(self.buffer)[self._mark : self.at])
+        self._mark = self.at
+
+    def _pull(self) -> bool:
+        """Go on to the next buffer; all of this one has been stepped over."""
+        self._keep()
+        buffer = next(self._stream, None)
+        while buffer is not None and not len(buffer):
+            buffer = next(self._stream, None)
+        if buffer is None:
+            return False
+        self.buffer = buffer if isinstance(buffer, bytearray) else bytearray(buffer)
+        self.at = self._mark = 0
+        return True
+
+    def _reach(self, size: int) -> None:
+        while len(self.buffer) - self.at < size:
+            self._keep()
+            rest = self.buffer[self.at :]
+            buffer = next(self._stream, None)
+            if buffer is None:
+                raise IntegrityError("tar stream ended before its end-of-archive blocks", "see the helper's messages")
+            self.buffer = rest + buffer
+            self.at = self._mark = 0
+
+
+def _planned(entry: Entry, offset: int) -> Member:
+    return Member(
+        entry.path, entry.type, entry.size_bytes if entry.type == "f" else 0, entry.mtime_ns, entry.ctime_ns,
+        entry.inode, entry.mode, entry.uid, entry.gid, entry.link, offset,
+    )  # fmt: skip
+
+
+def _links_to(target: bytes, buf: bytearray, at: int, extended: int) -> bool:
+    """Whether the header holds a symlink to `target`; a long or odd one stands in a record and is read in full."""
+    short = len(target) < 100 and target.isascii() and buf.startswith(target + b"\0", at + 157)
+    return short and (not extended or buf.find(b" linkpath=", at - extended, at) < 0)
+
+
+def _as_stored(entry: Entry, header: tar.Header, offset: int) -> Member:
+    """The scan's facts, but type, size and link as the stream has them: the file may have changed since."""
+    return _planned(entry, offset)._replace(type=header.type, size_bytes=header.size_bytes, link=header.link)
+
+
+def _split(window: Window) -> Iterator[RawFrame]:
+    while window.held > SPLIT_BYTES:
+        yield RawFrame(window.take(SPLIT_BYTES))
+    yield RawFrame(window.take())
+
+
+def _divide(pieces: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
+    first: list[memoryview] = []
+    for number, piece in enumerate(pieces):
+        if len(piece) >= size:
+            return [*first, piece[:size]], [piece[size:], *pieces[number + 1 :]]
+        first.append(piece)
+        size -= len(piece)
+    return first, []
+
+
+_FLAGS = {"f": 48, "l": 50, "c": 51, "b": 52, "d": 53, "p": 54}

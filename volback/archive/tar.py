@@ -1,0 +1,250 @@
+"""What this project knows of GNU tar and find: their arguments, their messages, and the pax headers of a stream.
+
+The operations hand the arguments to a helper container; `cut` and `compose` read the headers.
+Source of the format: pax interchange format in POSIX.1-2008 (pax), GNU tar manual, "Sparse Formats" (1.0).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from volback.errors import IntegrityError
+
+BLOCK = 512
+END_OF_ARCHIVE = bytes(20 * BLOCK)
+"""Two zero blocks, filled up to tar's record of 20 blocks."""
+
+SCAN_FORMAT = r"%P\0%y %m %U %G %s %T@ %C@ %i %D %n %b\0%l\0"
+"""find -printf: path, then facts, then symlink target; NUL is the one byte that none of them holds."""
+
+SCAN_END = "end of scan"
+"""Comes after find has ended by itself: a scan without it was cut off."""
+
+FIND = ["find", ".", "-printf", SCAN_FORMAT]
+
+# exthdr.name: the default holds tar's PID. --xattrs-include: without it security.capability is lost, silently.
+# --no-unquote: names come as they are, also those with a backslash.
+CREATE = [
+    "tar", "--create", "--format=posix",
+    "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+    "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--sparse",
+    "--no-recursion", "--null", "--no-unquote", "--verbatim-files-from", "--warning=no-file-ignored",
+]  # fmt: skip
+
+# --delay-directory-restore: a stream may come back to a directory, which would spoil its mtime.
+# No --acls: an ACL's text names users by the names that the writing tar knew (GNU tar 1.34, --numeric-owner or not),
+# which this one may lack or know otherwise. The attribute itself, which --xattrs-include=* keeps, has the numbers.
+EXTRACT = [
+    "tar", "--extract", "--preserve-permissions", "--same-owner", "--numeric-owner",
+    "--xattrs", "--xattrs-include=*", "--sparse", "--delay-directory-restore", "--warning=no-timestamp",
+]  # fmt: skip
+
+IMPORT = [*EXTRACT, "--acls"]
+"""For foreign archives: most of those that hold ACLs at all hold their text alone."""
+
+MEMBER_TYPES = {0: "f", 48: "f", 49: "h", 50: "l", 51: "c", 52: "b", 53: "d", 54: "p", 55: "f"}
+"""The header's type flag (a byte) to find's letter; h is a hard link."""
+
+_CHANGED = re.compile(
+    rb"(file changed as we read it|File removed before we read it|File shrank by|"
+    rb"Cannot (stat|open|read|savedir|readlink).*: No such file or directory|Read error at byte .*: No such file)"
+)
+_GONE = (b": No such file or directory", b": Not a directory")
+"""The second where a file has taken the place of a directory above."""
+
+_CONTAINED = re.compile(
+    rb"Removing leading .* from (member names|hard link targets)|Member name contains '\.\.'|"
+    rb"Ignoring unknown extended header keyword|A lone zero block at|Cannot acl_from_text|"
+    rb"Cannot set .* extended attribute|implausibly old"
+)
+_SUMMARY = b"Exiting with failure status due to previous errors"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One member's header, pax records included. `path` and `link` are without `./` and trailing `/`."""
+
+    path: bytes
+    type: str
+    link: bytes
+    size_bytes: int
+    """The file's own size (for a sparse file, with its holes)."""
+    header_bytes: int
+    data_bytes: int
+    """What follows the header in the stream, padding included."""
+    records: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def padded(size: int) -> int:
+    """Return `size` rounded up to tar blocks."""
+    return (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def number(digits: bytes | bytearray) -> int:
+    """Return a header's octal number. Raises IntegrityError."""
+    stripped = digits.strip(b" \0") or b"0"
+    try:
+        if stripped.isdigit():  # int() alone would take `-1`, `1_0` and `0o1`
+            return int(stripped, 8)
+    except ValueError:
+        pass
+    raise IntegrityError("tar stream is damaged: a header's number is not octal")
+
+
+def relative(name: bytes) -> bytes:
+    """Return a member's name as the index has it: without `./` in front and `/` behind."""
+    return name.removeprefix(b"./").rstrip(b"/") if name != b"." else b""
+
+
+def is_end(block: bytes | bytearray) -> bool:
+    """Whether the block is the archive's end and not a header."""
+    return not any(block[:BLOCK])
+
+
+def is_header(block: bytes) -> bool:
+    """Whether the block is a member header of any tar, old ones too: its checksum is right.
+
+    Some old tars summed signed bytes (GNU tar manual, "Basic Tar Format").
+    """
+    if len(block) < BLOCK or is_end(block):
+        return False
+    digits = block[148:156].strip(b" \0")
+    if not digits or digits.translate(None, b"01234567"):
+        return False
+    rest = block[:148] + b" " * 8 + block[156:BLOCK]
+    return int(digits, 8) in (sum(rest), sum(byte - 256 if byte > 127 else byte for byte in rest))
+
+
+def extended_size(block: bytes | bytearray, at: int) -> int:
+    """Return how many bytes the pax header at `at` and its records take; 0 where a plain header begins."""
+    if block[at + 156] != 0x78:
+        return 0
+    return BLOCK + padded(number(block[at + 124 : at + 136]))
+
+
+def read_header(block: bytes | bytearray | memoryview) -> Header:
+    """Read the member header that `block` begins with: pax records (if any), then the ustar header.
+
+    Raises IntegrityError where it is none.
+    """
+    block = bytes(block)
+    if len(block) < BLOCK:
+        raise IntegrityError("tar stream is damaged: it ends inside a member header")
+    extended = extended_size(block, 0)
+    head = block[extended : extended + BLOCK]
+    if len(head) < BLOCK or head[257:262] != b"ustar" or head[156] not in MEMBER_TYPES:
+        raise IntegrityError("tar stream is damaged: no member header where one must be")
+    records = pax_records(block[BLOCK : BLOCK + number(block[124:136])]) if extended else {}
+    member_type = MEMBER_TYPES[head[156]]
+    stored = _integer(records.get(b"size")) if b"size" in records else number(head[124:136])
+    real = records.get(b"GNU.sparse.realsize")
+    name = records.get(b"GNU.sparse.name") or records.get(b"path") or _ustar_name(head)
+    link = records.get(b"linkpath") or head[157:257].rstrip(b"\0")
+    return Header(
+        path=relative(name),
+        type=member_type,
+        link=relative(link) if member_type == "h" else link,
+        size_bytes=_integer(real) if real is not None else stored if member_type == "f" else 0,
+        header_bytes=extended + BLOCK,
+        data_bytes=padded(stored) if member_type == "f" else 0,
+        records=records,
+    )
+
+
+def pax_records(data: bytes) -> dict[bytes, bytes]:
+    """Return the records (`LENGTH KEY=VALUE newline`) of a pax header. Raises IntegrityError."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data):
+        digits, _, _ = data[at : at + 20].partition(b" ")
+        length = _integer(digits)
+        record = data[at + len(digits) + 1 : at + length]
+        key, equals, value = record.partition(b"=")
+        if not len(digits) + 1 < length <= len(data) - at or not equals or not value.endswith(b"\n"):
+            raise IntegrityError("tar stream is damaged: a pax record is malformed")
+        records[key] = value[:-1]
+        at += length
+    return records
+
+
+def build_header(header: bytes, *, path: bytes, link: bytes | None = None) -> bytes:
+    """Return the member header `header` under another name, and with another hard-link target.
+
+    All else (owner, mode, times, xattrs, sparse map's place) stays. Used where a part of a backup holds
+    a hard link without the name that carries the data.
+    """
+    old = read_header(header)
+    head = bytearray(header[old.header_bytes - BLOCK : old.header_bytes])
+    name = b"GNU.sparse.name" if b"GNU.sparse.name" in old.records else b"path"
+    records = {**old.records, name: b"./" + path}
+    if link is not None:
+        records[b"linkpath"] = b"./" + link
+    _set_field(head, 0, 100, (b"./" + path)[:100])
+    _set_field(head, 345, 155, b"")
+    _set_checksum(head)
+    body = b"".join(_record(key, value) for key, value in records.items())
+    extended = bytearray(head)
+    extended[156] = 0x78
+    _set_field(extended, 0, 100, b"./PaxHeaders/renamed")
+    _set_field(extended, 124, 12, b"%011o" % len(body))
+    _set_field(extended, 157, 100, b"")
+    _set_checksum(extended)
+    return bytes(extended) + body + bytes(padded(len(body)) - len(body)) + bytes(head)
+
+
+def read_warnings(messages: bytes) -> tuple[list[str], list[str]]:
+    """Split tar's and find's messages into those of a live volume (changed, vanished, shrank) and real failures."""
+    warnings: list[str] = []
+    failures: list[str] = []
+    for line in messages.splitlines():
+        text = line.decode(errors="backslashreplace").strip()
+        if _CHANGED.search(line) or line.endswith(_GONE):
+            warnings.append(text)
+        elif text and _SUMMARY not in line:
+            failures.append(text)
+    return warnings, failures
+
+
+def read_import_messages(messages: bytes, status: int) -> tuple[list[str], list[str]]:
+    """Split what tar said of a foreign archive into warnings and failures; each is told once, in order.
+
+    What it ends well with, and what it did to keep a member inside the volume, are warnings.
+    """
+    warnings: dict[str, None] = {}
+    failures: dict[str, None] = {}
+    for line in messages.splitlines():
+        if _SUMMARY in line:
+            continue
+        kind = warnings if status == 0 or _CONTAINED.search(line) else failures
+        kind[line.decode(errors="backslashreplace").strip()] = None
+    return list(warnings), list(failures)
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    size = len(key) + len(value) + 3
+    length = size + len(str(size))
+    if len(str(length)) != len(str(size)):
+        length = size + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _set_field(head: bytearray, at: int, width: int, value: bytes) -> None:
+    head[at : at + width] = value.ljust(width, b"\0")
+
+
+def _set_checksum(head: bytearray) -> None:
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+
+
+def _ustar_name(head: bytes) -> bytes:
+    prefix = head[345:500].rstrip(b"\0")
+    name = head[:100].rstrip(b"\0")
+    return prefix + b"/" + name if prefix else name
+
+
+def _integer(digits: bytes | None) -> int:
+    if not digits or not digits.isdigit() or len(digits) > 19:  # 2**63 has 19; int() raises for over 4,300
+        raise IntegrityError("tar stream is damaged: a pax record's number is malformed")
+    return int(digits)

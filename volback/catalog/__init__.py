@@ -1,0 +1,1 @@
+"""Catalog: manifest, index, references and the commit rule. Knows formats, no engine and no compressor."""

@@ -1,0 +1,76 @@
+"""Whether a manifest makes sense: what its types cannot say. Its digest proves only that nobody changed it since.
+
+The catalog checks what it reads (a store may be hostile) and what it commits (so that it can be read).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from volback.catalog.keys import BackupKey, is_id
+from volback.catalog.model import FORMAT, Manifest, RepositoryInfo
+from volback.errors import FormatError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_REPOSITORY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_SIZE_LIMIT = 2**63
+
+
+def check_manifest(manifest: Manifest, key: BackupKey) -> Manifest:
+    """Return `manifest` if it is sane and belongs under `key`. Raises FormatError with the first fault."""
+    for fault in _faults(manifest, key):
+        raise FormatError(f"manifest {key.manifest} {fault}")
+    return manifest
+
+
+def check_repository(info: RepositoryInfo, what: str) -> RepositoryInfo:
+    """Return `info` if its id can be one. Raises FormatError."""
+    if info.format != FORMAT or not _REPOSITORY_ID.fullmatch(info.id):
+        raise FormatError(f"{what} holds no valid repository id")
+    return info
+
+
+def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
+    if manifest.format != FORMAT:
+        yield f"has format {manifest.format}, not {FORMAT}"
+    if (manifest.host, manifest.volume, manifest.id) != (key.host, key.volume, key.id):
+        yield f"says that it is another backup's: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
+    yield from _number_faults(manifest)
+    yield from _text_faults(manifest)
+
+
+def _number_faults(manifest: Manifest) -> Iterator[str]:
+    sizes = {
+        "files": manifest.files,
+        "raw_bytes": manifest.raw_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "reused_bytes": manifest.reused_bytes,
+        "sockets_skipped": manifest.sockets_skipped,
+        "data.size_bytes": manifest.data.size_bytes,
+        "index.size_bytes": manifest.index.size_bytes,
+    }
+    for name, size in sizes.items():
+        if not 0 <= size < _SIZE_LIMIT:
+            yield f"has an impossible {name}: {size}"
+
+
+def _text_faults(manifest: Manifest) -> Iterator[str]:
+    digests = {"digest": manifest.digest, "data": manifest.data.sha256, "index": manifest.index.sha256}
+    for name, digest in digests.items():
+        if not _DIGEST.fullmatch(digest):
+            yield f"has no valid digest of its {name}"
+    for id_ in manifest.depends_on:
+        if not is_id(id_) or id_ == manifest.id:
+            yield f"depends on {id_[:40]!r}, which cannot be a backup"
+    for name, time in {"started_at": manifest.started_at, "ended_at": manifest.ended_at}.items():
+        if not _is_utc_time(time):
+            yield f"has no valid {name}: {time[:40]!r}"
+
+
+def _is_utc_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False

@@ -1,0 +1,171 @@
+"""The index's line codec: one JSON line a unit. Buffers in, units out; compression is the archive's business.
+
+Names are bytes: a valid UTF-8 path stands as that text, any other as U+0000 and its bytes as Latin-1
+(a path cannot hold NUL, so the two never meet). Every line read may be hostile: all that a reader later
+trusts (frame sizes, paths, offsets) is checked here, in bulk, since an index can have a million members.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from operator import lt
+from typing import Annotated, Literal
+
+import msgspec
+
+from volback.catalog.keys import is_id
+from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
+from volback.errors import FormatError, IntegrityError
+
+LINE_MAX_BYTES = 1024 * 1024 * 1024
+STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
+"""No frame is larger in store: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""
+
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Mode = Annotated[int, msgspec.Meta(ge=0, le=0o177777)]
+_Owner = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+_Type = Literal["f", "d", "l", "p", "b", "c", "h"]
+# path, type, size, mtime, ctime, inode, mode, uid, gid, link, offset
+_Row = tuple[str, _Type, _Size, int, int, int, _Mode, _Owner, _Owner, str, _Size]
+
+_TIME_LIMIT_NS = 2**63 * 1_000_000_000  # XFS and Btrfs keep 64-bit seconds: nanoseconds go past 64 bits
+_INODE_LIMIT = 2**64
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_BAD_PATHS = (b"//", b"/./", b"/../")
+
+
+class _Line(msgspec.Struct):
+    kind: UnitKind
+    frames: list[Frame]
+    members: list[_Row]
+
+
+class _Fault(ValueError):
+    """What is wrong with a line; becomes a FormatError that also names the line."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Line)
+
+
+def encode_unit(unit: Unit) -> bytes:
+    """Return `unit` as one line, its newline included."""
+    members = [
+        (
+            _text(path), type_, size, mtime, ctime, inode, mode, uid, gid, _text(link) if link else "", offset,
+        )
+        for path, type_, size, mtime, ctime, inode, mode, uid, gid, link, offset in unit.members
+    ]  # fmt: skip
+    return _encoder.encode({"kind": unit.kind, "frames": unit.frames, "members": members}) + b"\n"
+
+
+def decode_unit(line: bytes, *, number: int = 1) -> Unit:
+    """Return the unit that `line` holds, all of it checked. Raises FormatError that names line `number`."""
+    try:
+        parsed = _decoder.decode(line)
+        members = [
+            Member(
+                _raw(path), type_, size, mtime, ctime, inode, mode, uid, gid, _raw(link) if link else b"", offset
+            )
+            for path, type_, size, mtime, ctime, inode, mode, uid, gid, link, offset in parsed.members
+        ]  # fmt: skip
+        unit = Unit(parsed.kind, parsed.frames, members)
+        _check(unit)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise FormatError(f"index line {number} cannot be read: {exc}") from exc
+    return unit
+
+
+def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
+    """Yield the units of an index, lazily, from its bytes in any cut.
+
+    Raises FormatError for a line that is not a unit, IntegrityError for an index that ends inside a line.
+    """
+    for number, line in enumerate(_lines(buffers), 1):
+        yield decode_unit(line, number=number)
+
+
+def _lines(buffers: Iterable[bytes]) -> Iterator[bytes]:
+    count, pending, pending_bytes = 0, list[bytes](), 0
+    for buffer in buffers:
+        first, *rest = bytes(buffer).split(b"\n")
+        pending.append(first)
+        pending_bytes += len(first)
+        if pending_bytes > LINE_MAX_BYTES:
+            raise FormatError(f"index line {count + 1} is longer than {LINE_MAX_BYTES} bytes")
+        if rest:
+            yield b"".join(pending)
+            yield from rest[:-1]
+            count += len(rest)
+            pending, pending_bytes = [rest[-1]], len(rest[-1])
+    if pending_bytes:
+        raise IntegrityError(f"the index is cut short: it ends inside line {count + 1}")
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "\0" + raw.decode("latin-1")
+
+
+def _raw(text: str) -> bytes:
+    if text[:1] != "\0":
+        return text.encode()
+    raw = text[1:].encode("latin-1")
+    if _text(raw) != text:
+        raise _Fault("a name that is valid UTF-8 is written as if it were not")
+    return raw
+
+
+def _check(unit: Unit) -> None:
+    _check_frames(unit.frames)
+    if not unit.members:
+        return
+    if unit.kind == "end":
+        raise _Fault("the end of the archive has members")
+    _check_offsets([member.offset for member in unit.members], sum(frame.raw_bytes for frame in unit.frames))
+    _check_paths(unit.members)
+    _check_numbers(unit.members)
+
+
+def _check_frames(frames: list[Frame]) -> None:
+    for id_ in {frame.backup for frame in frames}:
+        if not is_id(id_):
+            raise _Fault(f"{id_[:40]!r} is not a backup id")
+    for _, offset, stored_bytes, raw_bytes, sha256 in frames:
+        if not (0 <= offset < 2**63 and 0 <= stored_bytes <= STORED_MAX_BYTES and 0 <= raw_bytes <= FRAME_MAX_BYTES):
+            raise _Fault(f"impossible frame: {stored_bytes} bytes at {offset} that hold {raw_bytes}")
+        if not _DIGEST.fullmatch(sha256):
+            raise _Fault("a frame's digest is not one")
+
+
+def _check_offsets(offsets: list[int], unit_bytes: int) -> None:
+    if offsets[-1] >= unit_bytes or not all(map(lt, offsets, offsets[1:])):
+        raise _Fault(f"members do not lie in order within the unit's {unit_bytes} bytes")
+
+
+def _check_paths(members: list[Member]) -> None:
+    if any(not member.path and member.type != "d" for member in members):
+        raise _Fault("the volume's root is not a directory")
+    if any((member.type in "lh") != bool(member.link) for member in members):
+        raise _Fault("a link has no target, or what is no link has one")
+    targets = [member.link for member in members if member.link]
+    paths = [member.path for member in members if member.path]
+    if b"\0" in b"".join(paths) or b"\0" in b"".join(targets):
+        raise _Fault("a path holds a NUL")
+    # All paths at once, as `/path/` with NUL between: three searches a unit instead of three a member.
+    paths += [member.link for member in members if member.type == "h"]
+    joined = b"/" + b"/\0/".join(paths) + b"/"
+    if paths and any(bad in joined for bad in _BAD_PATHS):
+        raise _Fault("a path is absolute or has an empty, '.' or '..' part")
+
+
+def _check_numbers(members: list[Member]) -> None:
+    times = [member.mtime_ns for member in members] + [member.ctime_ns for member in members]
+    if not -_TIME_LIMIT_NS <= min(times) <= max(times) < _TIME_LIMIT_NS:
+        raise _Fault("a time is out of range")
+    inodes = [member.inode for member in members]
+    if min(inodes) < 0 or max(inodes) >= _INODE_LIMIT:
+        raise _Fault("an inode number is out of range")

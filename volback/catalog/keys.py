@@ -1,0 +1,137 @@
+"""Names and keys of format 1: HOST/VOLUME/ID/ and the three objects below it.
+
+A host or volume name is any text; in a key it is percent-encoded, one way only, so that
+two keys never mean the same backup and a listing can be read back into names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote_to_bytes
+
+from volback.errors import UsageError
+
+REPOSITORY_KEY = "volback.json"
+DATA_NAME = "data.tar.zst"
+INDEX_NAME = "index.jsonl.zst"
+MANIFEST_NAME = "manifest.json"
+
+ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+"""Use with fullmatch: `$` would let a newline pass."""
+
+_ID_EXAMPLE = "20261123T160254Z-3f9c"
+_PART_MAX_CHARS = 255  # a file name's limit on Linux; local stores keep a part as a file name
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_ENCODED = re.compile(r"(?:[A-Za-z0-9_.-]|%[0-9A-F]{2})+")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BackupKey:
+    """Where a backup lies, by names (not encoded); orders by host, volume, id."""
+
+    host: str
+    volume: str
+    id: str
+
+    @property
+    def prefix(self) -> str:
+        """HOST/VOLUME/ID/ as it stands in the store."""
+        return backup_prefix(self.host, self.volume, self.id)
+
+    @property
+    def data(self) -> str:
+        """Key of the frames."""
+        return self.prefix + DATA_NAME
+
+    @property
+    def index(self) -> str:
+        """Key of the index."""
+        return self.prefix + INDEX_NAME
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest, whose presence makes the backup exist."""
+        return self.prefix + MANIFEST_NAME
+
+
+def encode_part(name: str) -> str:
+    """Return `name` as one key part. Raises UsageError if it is empty, not UTF-8, or too long for a file name."""
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"name {name!r} is not valid UTF-8, so no key can hold it") from exc
+    if not raw:
+        raise UsageError("an empty name cannot be a host or a volume")
+    plain = frozenset[int]() if raw in {b".", b".."} else _PLAIN
+    part = "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in raw)
+    if len(part) > _PART_MAX_CHARS:
+        raise UsageError(f"name {name!r} is too long: {len(part)} characters when encoded, at most {_PART_MAX_CHARS}")
+    return part
+
+
+def decode_part(part: str) -> str:
+    """Return the name that `encode_part` made `part` from. Raises UsageError for text that it never makes."""
+    if _ENCODED.fullmatch(part):
+        try:
+            name = unquote_to_bytes(part).decode()
+        except UnicodeDecodeError:
+            name = ""
+        if name and encode_part(name) == part:
+            return name
+    raise UsageError(f"key part {part!r} is not an encoded name")
+
+
+def host_prefix(host: str) -> str:
+    """Everything of one host: `HOST/`."""
+    return f"{encode_part(host)}/"
+
+
+def volume_prefix(host: str, volume: str) -> str:
+    """Every backup of one volume: `HOST/VOLUME/`."""
+    return f"{encode_part(host)}/{encode_part(volume)}/"
+
+
+def backup_prefix(host: str, volume: str, id: str) -> str:
+    """Every object of one backup: `HOST/VOLUME/ID/`. Raises UsageError if `id` is not one."""
+    if not is_id(id):
+        raise UsageError(f"{id!r} is not a backup id", f"an id looks like {_ID_EXAMPLE}")
+    return f"{volume_prefix(host, volume)}{id}/"
+
+
+def new_id(now: datetime, random_hex: str) -> str:
+    """Return the id of a backup that starts `now` (aware); ids sort by time, `random_hex` parts two of one second."""
+    if now.tzinfo is None:
+        raise UsageError("a backup's time must name its zone")
+    made = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random_hex}"
+    if not is_id(made):
+        raise UsageError(f"{made!r} is not a backup id", f"an id looks like {_ID_EXAMPLE}")
+    return made
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a backup id."""
+    return ID_PATTERN.fullmatch(text) is not None
+
+
+def is_id_prefix(text: str) -> bool:
+    """Whether some id begins with `text`, which is not empty."""
+    return bool(text) and is_id(text + _ID_EXAMPLE[len(text) :])
+
+
+def parse_manifest_key(key: str) -> BackupKey | None:
+    """Return the backup whose manifest `key` is, or None for any other key."""
+    found = parse_backup_key(key)
+    return found if found and key == found.manifest else None
+
+
+def parse_backup_key(key: str) -> BackupKey | None:
+    """Return the backup below whose prefix `key` lies, or None for a key that is not below one."""
+    parts = key.split("/")
+    if len(parts) < 4 or not is_id(parts[2]):
+        return None
+    try:
+        return BackupKey(decode_part(parts[0]), decode_part(parts[1]), parts[2])
+    except UsageError:
+        return None

@@ -1,0 +1,113 @@
+"""The types of format 1: manifest, unit, frame, member. No I/O; every floor above uses them."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+FORMAT = 1
+FRAME_MAX_BYTES = 8 * 1024 * 1024
+"""No writer makes a frame of more raw bytes; a reader refuses one, so hostile sizes cost nothing."""
+
+UnitKind = Literal["group", "file", "end"]
+BackupKind = Literal["full", "incremental"]
+Consistency = Literal["live", "paused", "stopped"]
+
+
+class Frame(NamedTuple):
+    """Where one zstd frame lies: in the data object of `backup`, at `offset`."""
+
+    backup: str
+    offset: int
+    stored_bytes: int
+    raw_bytes: int
+    sha256: str
+    """Hex digest of the raw (uncompressed) bytes."""
+
+
+class Member(NamedTuple):
+    """One tar member, as scanned; `type` is find's letter: f d l p b c (h = hard link to `link`)."""
+
+    path: bytes
+    """Relative to the volume's root, without leading `./`; the root itself is empty."""
+    type: str
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    mode: int
+    uid: int
+    gid: int
+    link: bytes
+    """Target of a symlink; path (as `path`) of the first name of a hard link; else empty."""
+    offset: int
+    """Where the member's first header block begins in the unit's raw bytes."""
+
+
+class Unit(NamedTuple):
+    """What is read or reused as one: frames in stream order, members in stream order."""
+
+    kind: UnitKind
+    frames: list[Frame]
+    members: list[Member]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What was backed up: a volume as the engine describes it, or a host directory."""
+
+    kind: Literal["volume", "directory"]
+    name: str
+    driver: str = "local"
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class ObjectDigest(msgspec.Struct, frozen=True, kw_only=True):
+    """Size and SHA-256 (hex) of one stored object."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """One backup; written last, so a backup exists if and only if this does. Times are RFC 3339 UTC."""
+
+    format: int
+    id: str
+    host: str
+    volume: str
+    """Volume name, or absolute path of a host directory; the key's VOLUME part is its encoding."""
+    kind: BackupKind
+    engine_id: str
+    source: Source
+    started_at: str
+    ended_at: str
+    consistency: Consistency
+    containers: list[str] = []
+    """Names of the containers that had the volume mounted while it was read."""
+    files: int
+    """Members in the stream (directories, links and devices too; the end blocks are none)."""
+    raw_bytes: int
+    stored_bytes: int
+    """Bytes new in this backup's data object."""
+    reused_bytes: int = 0
+    sockets_skipped: int = 0
+    excludes: list[str] = []
+    depends_on: list[str] = []
+    """Ids of other backups of the same volume whose frames this one references."""
+    data: ObjectDigest
+    index: ObjectDigest
+    digest: str
+    """SHA-256 over the concatenated binary frame digests, in stream order."""
+    warnings: list[str] = []
+    encryption: str | None = None
+    tags: list[str] = []
+    volback: str
+
+
+class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """`volback.json`, the first object of a repository."""
+
+    format: int
+    id: str

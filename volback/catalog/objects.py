@@ -1,0 +1,42 @@
+"""What the catalog asks of a store, as a structural type: every `volback.store` fits it, and this room imports none.
+
+Each method behaves as the store protocol (volback/store/base.py) says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+
+class StoredObject(Protocol):
+    """A stored object as a listing shows it."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def modified_at(self) -> datetime: ...
+
+
+class Objects(Protocol):
+    """Objects by key: the part of a store through which the catalog does all its I/O."""
+
+    def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
+        """Store all chunks as one object, whole or not at all. Raises ConflictError if `if_absent` and it exists."""
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes. Raises NotFoundError at the first buffer."""
+
+    def stat(self, key: str) -> StoredObject:
+        """Size and time of one object. Raises NotFoundError."""
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Every object below `prefix`, in key order."""
+
+    def delete(self, key: str) -> None:
+        """Remove one object; one that is not there is no error."""

@@ -1,0 +1,224 @@
+"""The catalog of a repository: which backups exist, what commits one, and what removes one.
+
+A backup exists if and only if its manifest does, so the manifest is written last and removed first.
+Operations call this with any store; locks between runs are theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from volback.catalog.check import check_manifest, check_repository
+from volback.catalog.keys import (
+    REPOSITORY_KEY,
+    BackupKey,
+    host_prefix,
+    parse_backup_key,
+    parse_manifest_key,
+    volume_prefix,
+)
+from volback.catalog.model import FORMAT, Manifest, ObjectDigest, RepositoryInfo
+from volback.catalog.objects import Objects
+from volback.catalog.reference import Reference
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
+from volback.errors import (
+    ConflictError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    StoreError,
+    StoreUnreachable,
+    UsageError,
+    VolbackError,
+)
+
+log = logging.getLogger(__name__)
+
+_NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedManifest:
+    """A backup whose manifest is there but cannot be read, and why; `key` is the manifest's."""
+
+    key: str
+    host: str
+    volume: str
+    id: str
+    error: VolbackError
+
+
+class Catalog:
+    """The backups of one repository. Every method may raise StoreError or StoreUnreachable."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def info(self) -> RepositoryInfo:
+        """Read the repository's own document. Raises NotFoundError where there is no repository, FormatError."""
+        try:
+            data = self._read(REPOSITORY_KEY)
+        except NotFoundError as exc:
+            raise NotFoundError("no repository here", "the first backup makes one; check --repo") from exc
+        return check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
+
+    def ensure_repository(self, new_uuid: Callable[[], str]) -> RepositoryInfo:
+        """Read the repository's document, or make one; of two that race, both return the winner's."""
+        try:
+            return self.info()
+        except NotFoundError:
+            made = check_repository(RepositoryInfo(format=FORMAT, id=new_uuid()), REPOSITORY_KEY)
+        try:
+            self._objects.put(REPOSITORY_KEY, [seal_document(made)], if_absent=True)
+        except ConflictError:
+            log.debug("another run made the repository first")
+        return self.info()
+
+    def commit(self, manifest: Manifest) -> None:
+        """Make the backup exist. Raises IntegrityError if an object that it names is not in store as it says,
+        ConflictError if the id is taken."""
+        key = BackupKey(manifest.host, manifest.volume, manifest.id)
+        check_manifest(manifest, key)
+        self._check_stored(key.data, manifest.data)
+        self._check_stored(key.index, manifest.index)
+        for id_ in manifest.depends_on:
+            self._check_present(BackupKey(manifest.host, manifest.volume, id_))
+        self._objects.put(key.manifest, [seal_document(manifest)], if_absent=True)
+
+    def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
+        """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
+        keys = (parse_manifest_key(stored.key) for stored in self._objects.list(_prefix(host, volume)))
+        return sorted(key for key in keys if key and volume in {None, key.volume})
+
+    def manifests(self, host: str | None = None, volume: str | None = None) -> Iterator[Manifest | DamagedManifest]:
+        """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others."""
+        for key in self.backups(host, volume):
+            try:
+                yield self.read(key)
+            except NotFoundError:
+                log.debug("%s was removed while the backups were listed", key.manifest)
+            except StoreUnreachable:
+                raise
+            except (IntegrityError, StoreError) as exc:
+                yield DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
+
+    def read(self, key: BackupKey) -> Manifest:
+        """Read one manifest. Raises NotFoundError, FormatError."""
+        what = f"manifest {key.manifest}"
+        return check_manifest(open_document(self._read(key.manifest), Manifest, what), key)
+
+    def find(self, reference: Reference, default_host: str) -> Manifest:
+        """Return the backup that `reference` names; the latest where it names none.
+
+        Raises NotFoundError, UsageError if the id prefix is ambiguous, FormatError if that very backup's manifest
+        is damaged: an older one never takes its place unasked.
+        """
+        host = reference.host or default_host
+        keys = self.backups(host, reference.volume)
+        if not keys:
+            raise self._no_backup(reference, host)
+        wanted = [key for key in keys if key.id.startswith(reference.id_prefix or "")]
+        if not wanted:
+            raise NotFoundError(f"no backup {_name(reference, host)}", f"its backups are {_ids(keys)}")
+        if reference.id_prefix and len(wanted) > 1:
+            raise UsageError(f"{_name(reference, host)} fits {len(wanted)} backups: {_ids(wanted)}", "give more of it")
+        return self._read_chosen(wanted[-1], keys)
+
+    def litter(self) -> list[str]:
+        """Prefixes of backups that were never committed, or not removed to the end; one may be running right now."""
+        keys = [stored.key for stored in self._objects.list()]
+        committed = {found for key in keys if (found := parse_manifest_key(key))}
+        begun = {found for key in keys if (found := parse_backup_key(key))}
+        return [key.prefix for key in sorted(begun - committed)]
+
+    def remove_litter(self, prefix: str) -> None:
+        """Delete what lies under `prefix`, one of `litter()`. Raises ConflictError if a backup exists there by now."""
+        key = parse_backup_key(prefix)
+        if key is None or key.prefix != prefix:
+            raise UsageError(f"{prefix!r} is not a backup's prefix")
+        if key in self.backups(key.host, key.volume):
+            raise ConflictError(f"{prefix} holds a backup, not leftovers")
+        self._clear(key)
+
+    def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
+        """Ids of the backups that use frames of this one.
+
+        Raises IntegrityError where a later manifest is damaged, so that nobody can tell.
+        """
+        found = []
+        for other in self.manifests(backup.host, backup.volume):
+            if isinstance(other, Manifest) and backup.id in other.depends_on:
+                found.append(other.id)
+            elif isinstance(other, DamagedManifest) and other.id > backup.id:
+                # Frames come from earlier backups: what is older cannot matter, and the newest can always be removed.
+                where = str(Reference(other.host, other.volume, other.id))
+                message = f"cannot tell whether {where} needs backup {backup.id}: {other.error.message}"
+                raise IntegrityError(message, other.error.hint or f"if it is lost, volback remove {where} first")
+        return found
+
+    def remove(self, backup: Manifest | DamagedManifest) -> None:
+        """Delete a backup, its manifest first. Raises ConflictError if others depend on it."""
+        if dependents := self.dependents(backup):
+            name = Reference(backup.host, backup.volume, backup.id)
+            raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", "remove those first")
+        self._clear(BackupKey(backup.host, backup.volume, backup.id))
+
+    def _clear(self, key: BackupKey) -> None:
+        for first in (key.manifest, key.index, key.data):
+            self._objects.delete(first)
+        for stored in list(self._objects.list(key.prefix)):
+            self._objects.delete(stored.key)
+
+    def _read(self, key: str) -> bytes:
+        # One byte more than a document may have, so that one too large is seen without reading all of it.
+        return b"".join(self._objects.open(key, length=DOCUMENT_MAX_BYTES + 1))
+
+    def _check_stored(self, key: str, expected: ObjectDigest) -> None:
+        try:
+            size_bytes = self._objects.stat(key).size_bytes
+        except NotFoundError as exc:
+            raise IntegrityError(f"backup not committed: {key} is not in store", "run the backup again") from exc
+        if size_bytes != expected.size_bytes:
+            message = f"backup not committed: {key} has {size_bytes} bytes in store, not {expected.size_bytes}"
+            raise IntegrityError(message, "run the backup again")
+
+    def _check_present(self, needed: BackupKey) -> None:
+        try:
+            self._objects.stat(needed.manifest)
+        except NotFoundError as exc:
+            message = f"backup not committed: it needs {needed.id}, which was removed meanwhile"
+            raise IntegrityError(message, "run the backup again") from exc
+
+    def _read_chosen(self, key: BackupKey, keys: list[BackupKey]) -> Manifest:
+        try:
+            return self.read(key)
+        except FormatError as exc:
+            before = [other for other in keys if other < key]
+            older = Reference(key.host, key.volume, before[-1].id) if before else None
+            hints = [exc.hint, f"the backup before it is {older}" if older else None]
+            raise FormatError(exc.message, "; ".join(filter(None, hints)) or None) from exc
+
+    def _no_backup(self, reference: Reference, host: str) -> NotFoundError:
+        message = f"no backup of {reference.volume} on host {host}"
+        hosts = sorted({key.host for key in self.backups(volume=reference.volume)})
+        if hosts:
+            other = Reference(hosts[0], reference.volume, reference.id_prefix)
+            return NotFoundError(message, f"there are some of {', '.join(hosts)}: say {other}")
+        return NotFoundError(message, "volback list --all-hosts shows every backup")
+
+
+def _prefix(host: str | None, volume: str | None) -> str:
+    if host is None:
+        return ""
+    return host_prefix(host) if volume is None else volume_prefix(host, volume)
+
+
+def _name(reference: Reference, host: str) -> str:
+    return str(Reference(host, reference.volume, reference.id_prefix))
+
+
+def _ids(keys: list[BackupKey]) -> str:
+    latest = [key.id for key in keys[-_NAMED_AT_MOST:]]
+    return ", ".join(latest) if len(latest) == len(keys) else f"(latest {_NAMED_AT_MOST}) {', '.join(latest)}"

@@ -1,0 +1,87 @@
+"""Documents that prove themselves: indented JSON whose last field is the SHA-256 of all bytes before it.
+
+`sha256sum` checks one without volback: the digest is over what stands before `,\\n  "sha256": "`.
+Read and written by the catalog alone; every byte read here may come from a damaged or hostile store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeVar
+
+import msgspec
+
+from volback.catalog.model import FORMAT
+from volback.errors import FormatError
+
+DOCUMENT_MAX_BYTES = 16 * 1024 * 1024
+
+_HEAD_OF_SEAL = b',\n  "sha256": "'
+_END = b'"\n}\n'
+_SEAL_BYTES = len(_HEAD_OF_SEAL) + 64 + len(_END)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class _Header(msgspec.Struct):
+    format: int
+
+
+def seal_document(document: msgspec.Struct) -> bytes:
+    """Return `document` as bytes that `open_document` accepts; the same document gives the same bytes."""
+    text = msgspec.json.format(_encode(document), indent=2)
+    body = text.removesuffix(b"\n}")
+    return body + _HEAD_OF_SEAL + hashlib.sha256(body).hexdigest().encode() + _END
+
+
+def open_document(data: bytes, document_type: type[T], what: str) -> T:
+    """Return the document that `data` holds; `what` names it in errors.
+
+    Raises FormatError, and nothing else: too large, damaged, of another format number, or not of this type.
+    """
+    body = _sealed_body(data, what)
+    _check_format(_decode(body, _Header, what).format, what)
+    return _decode(body, document_type, what)
+
+
+def _encode(document: msgspec.Struct) -> bytes:
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        # A file name that is not UTF-8 got into a warning: a backup must not fail at its last step for that.
+        return msgspec.json.encode(_printable(msgspec.to_builtins(document)))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
+
+
+def _sealed_body(data: bytes, what: str) -> bytes:
+    if len(data) > DOCUMENT_MAX_BYTES:
+        raise FormatError(f"{what} is larger than {DOCUMENT_MAX_BYTES} bytes, so it is no such document")
+    body, seal = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
+    if not (body and seal.startswith(_HEAD_OF_SEAL) and seal.endswith(_END)):
+        raise FormatError(f"{what} is cut short or is no document of volback: it does not end in its digest")
+    if seal[len(_HEAD_OF_SEAL) : -len(_END)] != hashlib.sha256(body).hexdigest().encode():
+        raise FormatError(f"{what} is damaged: its bytes do not match its digest")
+    return body + b"\n}"
+
+
+def _decode(body: bytes, document_type: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(body, type=document_type)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise FormatError(f"{what} cannot be read: {exc}") from exc
+
+
+def _check_format(number: int, what: str) -> None:
+    if number > FORMAT:
+        raise FormatError(
+            f"{what} is of format {number}; this volback reads formats 1 to {FORMAT}", "install a newer volback"
+        )
+    if number < 1:
+        raise FormatError(f"{what} is of format {number}, which never existed; this volback reads 1 to {FORMAT}")

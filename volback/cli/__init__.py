@@ -1,0 +1,1 @@
+"""Cli: Typer commands; the only floor that prints, exits or draws progress."""

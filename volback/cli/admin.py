@@ -1,0 +1,119 @@
+"""`volumes`, `remove`, `version`: what there is on the engine, and the repository's upkeep."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import volback
+from volback.cli.call import Call, Outcome, call_of
+from volback.cli.complete import complete_backup
+from volback.cli.facts import volume_facts
+from volback.cli.render import terminal_width
+from volback.cli.words import columns, count, human_age, human_size, printable
+from volback.errors import UsageError, VolbackError
+
+if TYPE_CHECKING:
+    from volback.engine.volumes import VolumeUser
+    from volback.operations.overview import VolumeOverview
+
+_VOLUMES_EPILOG = """\b
+Examples:
+  volback volumes              what there is, and what has no backup yet
+  volback volumes --no-sizes   quicker: the engine need not measure them
+"""
+_REMOVE_EPILOG = """\b
+Examples:
+  volback remove db@20261123T160254Z-3f9c
+  volback remove db@20261121 db@20261122 --yes
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_VOLUMES_EPILOG)(volumes)
+    app.command(epilog=_REMOVE_EPILOG)(remove)
+    app.command()(version)
+
+
+def volumes(
+    context: typer.Context,
+    *,
+    no_sizes: Annotated[bool, typer.Option("--no-sizes", help="Do not have the engine measure them.")] = False,
+) -> Outcome:
+    """List the engine's volumes, who uses them, and their last backups."""
+    from volback.operations.overview import overview
+
+    with call_of(context).session() as session:
+        found = overview(session, sizes=not no_sizes)
+    text = _volume_table(found) if found else ["no volumes"]
+    return Outcome({"volumes": [volume_facts(volume) for volume in found]}, text)
+
+
+def remove(
+    context: typer.Context,
+    backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> Outcome:
+    """Remove backups from the repository, each named with its id.
+
+    One that others depend on is refused. Asks first on a terminal.
+    """
+    from volback.operations import removing
+
+    call = call_of(context)
+    removed: list[str] = []
+    errors: list[VolbackError] = []
+    with call.session() as session:
+        found = removing.find_all(session, backups)
+        if not yes:
+            _confirm(call, [removing.name_of_found(backup) for backup in found])
+        for backup in found:
+            try:
+                removed.append(removing.remove(session, backup))
+            except VolbackError as exc:
+                errors.append(exc)
+                break
+    return Outcome({"removed": removed}, [f"removed {name}" for name in removed], errors=errors)
+
+
+def version() -> Outcome:
+    """Show the version."""
+    from volback.catalog.model import FORMAT
+
+    result = {"version": volback.__version__, "format": FORMAT, "python": platform.python_version()}
+    return Outcome(result, [f"volback {volback.__version__} (format {FORMAT}, Python {platform.python_version()})"])
+
+
+def _confirm(call: Call, names: list[str]) -> None:
+    if call.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    for name in names:
+        typer.echo(printable(name), err=True)
+    if not typer.confirm(f"Remove {count(len(names), 'backup')} for ever?", err=True):
+        raise UsageError("nothing removed")
+
+
+def _volume_table(found: list[VolumeOverview]) -> list[str]:
+    rows = [
+        [
+            volume.name,
+            volume.driver,
+            "-" if volume.size_bytes is None else human_size(volume.size_bytes),
+            "never" if volume.age_s is None else human_age(volume.age_s),
+            volume.project or "-",
+            ", ".join(_user(user) for user in volume.users) or "-",
+        ]
+        for volume in found
+    ]
+    headings = ["VOLUME", "DRIVER", "SIZE", "LAST BACKUP", "PROJECT", "CONTAINERS"]
+    return list(columns(headings, rows, right="SIZE", width=terminal_width()))
+
+
+def _user(user: VolumeUser) -> str:
+    how = "rw" if user.writable else "ro"
+    return f"{user.name} ({how})" if user.state == "running" else f"{user.name} ({how}, {user.state})"

@@ -1,0 +1,109 @@
+"""App: the Typer application - global options and the families of commands. Imports nothing that is slow."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import volback
+from volback.cli import admin, backup, browse, check, doctor, restore, transfer
+from volback.cli.call import Call, Outcome, WarningLog, call_of
+from volback.errors import UsageError
+
+_HELP = """Back up, restore and prove Docker volumes.
+
+BACKUP is VOLUME (its latest one), VOLUME@ID-PREFIX, or HOST/VOLUME@ID-PREFIX.
+"""
+_EPILOG = """\b
+Examples:
+  volback backup db                  back up the volume db
+  volback list                       what there is
+  volback restore db --as db-copy    the latest backup into a new volume
+  volback prove db                   compare the volume with its backup
+  volback cat db etc/app.conf        one file of it
+
+\b
+Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 not found,
+5 conflict, 6 locked, 7 integrity, 8 engine unreachable, 9 store unreachable,
+130 interrupted, 143 terminated.
+"""
+
+
+def invoke(arguments: list[str], call: Call) -> Outcome | None:
+    """Parse and run. Raises VolbackError; None where all has been written already."""
+    command = typer.main.get_command(_build())
+    try:
+        done = command.main(arguments, prog_name="volback", standalone_mode=False, obj=call)
+    except Exception as exc:
+        usage = _usage(exc)
+        if usage is None:
+            raise
+        raise usage from exc
+    return done if isinstance(done, Outcome) else None
+
+
+def _build() -> typer.Typer:
+    app = typer.Typer(
+        help=_HELP, epilog=_EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )  # fmt: skip
+    app.callback(invoke_without_command=True)(_global)
+    for family in (backup, restore, browse, check, transfer, admin, doctor):
+        family.register(app)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"volback {volback.__version__}")
+        raise typer.Exit
+
+
+def _global(
+    context: typer.Context,
+    *,
+    repo: Annotated[
+        str | None, typer.Option(metavar="URL", help="Repository: a directory. [default: $VOLBACK_REPO]")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ENGINE", help="Docker engine, like ssh://HOST. [default: $DOCKER_HOST]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing where all went well.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log everything; errors with their traceback.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    call = call_of(context)
+    call.repository, call.engine = repo, host
+    call.json, call.quiet, call.verbose, call.debug = json, quiet, verbose, debug
+    call.command = context.invoked_subcommand or ""
+    _log(call)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise UsageError("no command given")
+
+
+def _log(call: Call) -> None:
+    logger = logging.getLogger("volback")
+    logger.setLevel(logging.DEBUG if call.debug else logging.INFO if call.verbose else logging.WARNING)
+    logger.addHandler(WarningLog(call))
+    if call.debug or call.verbose:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+
+
+def _usage(exc: Exception) -> UsageError | None:
+    """Translate the parser's own errors; known by their method, since Typer moved and renamed their class."""
+    explain = getattr(exc, "format_message", None)
+    if explain is None:
+        return UsageError("aborted") if isinstance(exc, typer.Abort) else None
+    context = getattr(exc, "ctx", None)
+    path = context.command_path if context is not None else "volback"
+    return UsageError(str(explain()).rstrip("."), f"see `{path} --help`")

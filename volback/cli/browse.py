@@ -1,0 +1,128 @@
+"""`list`, `show`, `ls`, `cat`: what is in the repository, in a backup, in a file."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volback.cli.call import Outcome, call_of, write_data
+from volback.cli.complete import complete_backup
+from volback.cli.facts import entry_facts, listed_facts, shown_facts
+from volback.cli.listings import entry_lines, manifest_lines
+from volback.cli.render import terminal_width
+from volback.cli.words import columns, human_age, human_size
+from volback.errors import UsageError
+
+if TYPE_CHECKING:
+    from volback.operations.listing import Row
+
+_Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
+
+_LIST_EPILOG = """\b
+Examples:
+  volback list               backups of this engine's volumes
+  volback list db            those of one volume
+  volback list --all-hosts   those of every host in the repository
+"""
+_LS_EPILOG = """\b
+Examples:
+  volback ls db              every file of the latest backup
+  volback ls db@2026 etc     what is in etc
+"""
+_CAT_EPILOG = """\b
+Examples:
+  volback cat db etc/app.conf
+  volback cat db@20261123 dump.sql.gz | zcat | head
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command("list", epilog=_LIST_EPILOG)(list_)
+    app.command()(show)
+    app.command(epilog=_LS_EPILOG)(ls)
+    app.command(epilog=_CAT_EPILOG)(cat)
+
+
+def list_(
+    context: typer.Context,
+    volume: Annotated[
+        str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+    ] = None,
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
+) -> Outcome:
+    """List backups, by volume, oldest first."""
+    from volback.operations.listing import list_backups
+
+    with call_of(context).session() as session:
+        found = list_backups(session, volume, all_hosts=all_hosts)
+        where = session.store.url
+    result = {
+        "backups": [listed_facts(row.manifest) for row in found if row.manifest],
+        "damaged": [
+            {"id": row.key.id, "host": row.key.host, "volume": row.key.volume, "error": row.error}
+            for row in found if row.error is not None
+        ],
+    }  # fmt: skip
+    warnings = [f"backup {row.name} is damaged: {row.error}" for row in found if row.error is not None]
+    text = _table(found, all_hosts=all_hosts) if found else [f"no backups in {where}"]
+    return Outcome(result, text, warnings)
+
+
+def show(context: typer.Context, backup: _Backup) -> Outcome:
+    """Show what is known of a backup."""
+    with call_of(context).session() as session:
+        manifest = session.find(backup)
+    return Outcome(shown_facts(manifest), manifest_lines(manifest))
+
+
+def ls(
+    context: typer.Context,
+    backup: _Backup,
+    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)] = "",
+) -> Outcome:
+    """List the files of a backup, at and below PATH. Reads no data.
+
+    A name that is not UTF-8, or would move the cursor, is escaped on a terminal; elsewhere its bytes come as they are.
+    """
+    from volback.operations import contents
+
+    call = call_of(context)
+    with call.session() as session:
+        opened = contents.open_backup(session, backup)
+        found = contents.members(opened, contents.member_path(path))
+    if call.json:
+        return Outcome({"backup": opened.name, "entries": [entry_facts(member) for member in found]})
+    return Outcome({}, entry_lines(found, escape=sys.stdout.isatty()))
+
+
+def cat(
+    context: typer.Context,
+    backup: _Backup,
+    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
+) -> None:
+    """Write one file of a backup to standard output. Fetches only the frames that hold it."""
+    from volback.operations import contents
+
+    call = call_of(context)
+    if call.json:
+        raise UsageError("--json does not go with cat: it writes the file itself")
+    with call.session() as session:
+        opened = contents.open_backup(session, backup)
+        write_data(contents.read_file(opened, contents.member_path(path)))
+
+
+def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
+    rows = []
+    for row in found:
+        name = row.name if all_hosts else row.name.partition("/")[2]
+        manifest = row.manifest
+        if manifest is None:
+            rows.append([name, human_age(row.age_s), "-", "-", "-", "damaged"])
+            continue
+        sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes)
+        rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, ",".join(manifest.tags)])
+    headings = ["BACKUP", "AGE", "FILES", "RAW", "STORED", "TAGS"]
+    return list(columns(headings, rows, right="FILES RAW STORED", width=terminal_width()))

@@ -1,0 +1,122 @@
+"""Call: one command line - its global options, the session that it opens, and what comes out of it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import typer
+
+from volback.errors import StoreError, VolbackError
+
+if TYPE_CHECKING:
+    from volback.operations.session import Session
+
+_FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
+_WITH_VALUE = frozenset({"--repo", "--host"})
+
+
+class OutputClosed(Exception):
+    """Nobody reads standard output any more."""
+
+
+@dataclass(slots=True)
+class Call:
+    """How this call wants to run and to be answered; filled in as the command line is parsed."""
+
+    command: str = ""
+    repository: str | None = None
+    engine: str | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    logged: list[str] = field(default_factory=list)
+    """Warnings that came through the log."""
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a session whose progress is drawn if somebody can see it."""
+        from volback.cli.progress import make_progress
+        from volback.config import load_settings
+        from volback.operations.session import Session
+
+        settings = load_settings(repository=self.repository, engine=self.engine)
+        with make_progress(shown=not (self.quiet or self.json) and sys.stderr.isatty()) as progress:
+            yield Session(settings, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command has to say; `render` says it."""
+
+    result: Mapping[str, object]
+    text: Iterable[str] = ()
+    warnings: list[str] = field(default_factory=list)
+    errors: Sequence[VolbackError] = ()
+    """Where a part of the work failed; the first one gives the exit code."""
+    incomplete: bool = False
+    warned_in_text: bool = False
+    """Whether people read the warnings in the text already."""
+
+
+class WarningLog(logging.Handler):
+    """Keeps logged warnings for the outcome."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(logging.WARNING)
+        self._call = call
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self._call.logged.append(record.getMessage())
+
+
+def call_of(context: typer.Context) -> Call:
+    """Return the call that a command belongs to."""
+    call = context.obj
+    assert isinstance(call, Call)
+    return call
+
+
+def global_options_first(arguments: list[str]) -> list[str]:
+    """Bring the global options in front of the command, so that they may stand anywhere before `--`."""
+    front: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument in _FLAGS or argument.partition("=")[0] in _WITH_VALUE:
+            front.append(argument)
+            if argument in _WITH_VALUE:
+                front.extend(value for value in [next(left, None)] if value is not None)
+            continue
+        rest.append(argument)
+        if argument == "--":
+            rest.extend(left)
+    return front + rest
+
+
+def write_data(buffers: Iterable[bytes | memoryview]) -> None:
+    """Write data to standard output. Raises OutputClosed, StoreError."""
+    with writing():
+        for buffer in buffers:
+            sys.stdout.buffer.write(buffer)
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn what can go wrong with standard output into our errors."""
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise OutputClosed from exc
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
+            raise StoreError(f"standard output cannot be written: {exc.strerror}") from exc
+        raise

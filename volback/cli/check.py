@@ -1,0 +1,98 @@
+"""`verify` and `prove`: is a backup whole, and is a volume what its backup says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volback.cli.call import Outcome, call_of
+from volback.cli.complete import complete_backup, complete_volume
+from volback.cli.words import count, printable
+from volback.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from volback.operations.prove import Comparison
+    from volback.operations.verify import Damage
+
+_VERIFY_EPILOG = """\b
+Examples:
+  volback verify                  every backup: objects present, sizes right
+  volback verify db --data        read and check every byte of the latest one
+"""
+_PROVE_EPILOG = """\b
+Examples:
+  volback prove db                the volume db against its latest backup
+  volback prove db@2026 db-copy   another volume against a backup of db
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_VERIFY_EPILOG)(verify)
+    app.command(epilog=_PROVE_EPILOG)(prove)
+
+
+def verify(
+    context: typer.Context,
+    backups: Annotated[
+        list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
+    ] = None,
+    data: Annotated[bool, typer.Option("--data", help="Read and check every frame.")] = False,
+) -> Outcome:
+    """Verify that backups are whole.
+
+    Without --data: are all objects there, and of the right size. Exit code 7 if anything is damaged.
+    """
+    from volback.operations import verify as operation
+
+    with call_of(context).session() as session:
+        found = operation.verify(session, backups or [], data=data)
+    damaged = [{"backup": item.backup, "object": item.object, "paths": item.paths} for item in found.damaged]
+    errors = []
+    if found.damaged:
+        names = ", ".join(dict.fromkeys(item.backup for item in found.damaged))
+        errors.append(IntegrityError(f"damaged: {names}", "restore from an older backup; make a new one now"))
+    how = "every byte" if data else "presence and sizes"
+    text = [*_damage_lines(found.damaged), f"{count(found.checked, 'backup')} checked ({how}), {found.sound} sound"]
+    return Outcome({"checked": found.checked, "damaged": damaged}, text, errors=errors)
+
+
+def prove(
+    context: typer.Context,
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    volume: Annotated[
+        str | None, typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume)
+    ] = None,
+) -> Outcome:
+    """Read a volume again and compare it with a backup, bit for bit.
+
+    Names each file that differs, is missing or is extra. Exit code 7 if there is any.
+    """
+    from volback.operations import prove as operation
+
+    with call_of(context).session() as session:
+        found = operation.prove(session, backup, volume)
+    result = {
+        "identical": found.identical,
+        "different": found.different,
+        "missing": found.missing,
+        "extra": found.extra,
+    }
+    if found.identical:
+        return Outcome(result, ["identical, bit for bit"])
+    odd = len(found.different) + len(found.missing) + len(found.extra)
+    error = IntegrityError(f"{count(odd, 'file')} not as in backup {backup}", "the volume may have changed since")
+    return Outcome(result, _difference_lines(found), errors=[error])
+
+
+def _damage_lines(damaged: list[Damage]) -> Iterator[str]:
+    for item in damaged:
+        yield f"damaged  {item.backup}: {printable(item.message)}"
+        yield from (f"  lost   {printable(path)}" for path in item.paths)
+
+
+def _difference_lines(found: Comparison) -> Iterator[str]:
+    for word, paths in (("differs", found.different), ("missing", found.missing), ("extra  ", found.extra)):
+        yield from (f"{word}  {printable(path)}" for path in paths)

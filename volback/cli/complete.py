@@ -1,0 +1,33 @@
+"""Complete: names of volumes and backups for the shell. A completion that cannot be had is none, never an error."""
+
+from __future__ import annotations
+
+from volback.errors import VolbackError
+
+
+def complete_volume(incomplete: str) -> list[str]:
+    """Volumes of the engine."""
+    from volback.cli.call import Call
+
+    try:
+        with Call(quiet=True).session() as session:
+            names = [volume.name for volume in session.engine.volumes()]
+    except VolbackError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_backup(incomplete: str) -> list[str]:
+    """Volumes that have backups; after an `@`, their ids. Without asking the engine, so of every host."""
+    from volback.catalog.reference import Reference
+    from volback.cli.call import Call
+
+    try:
+        with Call(quiet=True).session() as session:
+            keys = session.catalog.backups()
+            several = len({key.host for key in keys}) > 1
+    except VolbackError:
+        return []
+    with_id = "@" in incomplete
+    names = [str(Reference(key.host if several else None, key.volume, key.id if with_id else None)) for key in keys]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]

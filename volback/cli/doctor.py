@@ -1,0 +1,73 @@
+"""`doctor`: is all there that a backup needs, and what have crashed runs left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volback.cli.call import Outcome, call_of
+from volback.cli.words import printable
+from volback.errors import (
+    ConflictError,
+    EngineUnreachable,
+    IntegrityError,
+    LockedError,
+    NotFoundError,
+    StoreUnreachable,
+    UsageError,
+    VolbackError,
+)
+
+if TYPE_CHECKING:
+    from volback.operations.doctor import Check
+
+_EPILOG = """\b
+Examples:
+  volback doctor          changes nothing
+  volback doctor --fix    removes what crashed runs left
+"""
+_KINDS: list[type[VolbackError]] = [
+    UsageError, NotFoundError, ConflictError, LockedError, IntegrityError, EngineUnreachable, StoreUnreachable
+]  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_EPILOG)(doctor)
+
+
+def doctor(
+    context: typer.Context,
+    *,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what crashed runs left.")] = False,
+) -> Outcome:
+    """Check engine, transport, helper image, repository and space.
+
+    Also looks for what crashed runs left. A check that fails does not stop the others; the first gives the exit code.
+    """
+    from volback.operations import doctor as operation
+
+    with call_of(context).session() as session:
+        report = operation.doctor(session, fix=fix)
+    checks = [
+        {"name": check.name, "status": check.status, "text": check.text, "hint": check.hint, "facts": check.facts}
+        for check in report.checks
+    ]
+    warnings = [f"{check.name}: {check.text}" for check in report.checks if check.status == "warning"]
+    errors = [_error(check) for check in report.checks if check.status == "failed"]
+    return Outcome({"checks": checks}, _lines(report.checks), warnings, errors, warned_in_text=True)
+
+
+def _lines(checks: list[Check]) -> Iterator[str]:
+    name_chars = max(len(check.name) for check in checks)
+    for check in checks:
+        yield f"{check.status:<7}  {check.name:<{name_chars}}  {printable(check.text)}"
+        if check.hint and check.status != "ok":
+            yield f"{'':<{name_chars + 11}}hint: {printable(check.hint)}"
+
+
+def _error(check: Check) -> VolbackError:
+    kind = next((kind for kind in _KINDS if kind.exit_code == check.exit_code), VolbackError)
+    return kind(f"{check.name}: {check.text}", check.hint)

@@ -1,0 +1,86 @@
+"""Listings: a backup's files and its manifest, line by line, for people."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from volback.cli.facts import masked_options
+from volback.cli.words import human_duration, human_size, local_time, printable
+
+if TYPE_CHECKING:
+    from volback.catalog.model import Manifest, Member
+
+_TYPES = {"f": stat.S_IFREG, "h": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
+_TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}
+
+
+def entry_lines(members: Iterable[Member], *, escape: bool) -> Iterator[str]:
+    """A line a file, as `ls -l` has them: mode, owner, size, time, name; then where a link leads."""
+    for member in members:
+        mode = stat.filemode(_TYPES[member.type] | member.mode)
+        if member.type == "h":
+            mode = "h" + mode[1:]  # as tar has it: what it is a name of may be a symlink or a device too
+        owner = f"{member.uid}:{member.gid}"
+        name = _name(member.path or b".", escape=escape)
+        if member.link:
+            arrow = "is the same file as" if member.type == "h" else "->"
+            name += f" {arrow} {_name(member.link, escape=escape)}"
+        yield f"{mode} {owner:>11} {member.size_bytes:>12} {_mtime(member.mtime_ns)} {name}"
+
+
+def manifest_lines(manifest: Manifest) -> Iterator[str]:
+    """A line a fact; those that say nothing are left out."""
+    for word, value in _manifest_facts(manifest):
+        if value:
+            yield f"{word + ':':<14}{printable(value)}"
+    for warning in manifest.warnings:
+        yield f"{'warning:':<14}{printable(warning)}"
+
+
+def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    source = manifest.source
+    started, ended = datetime.fromisoformat(manifest.started_at), datetime.fromisoformat(manifest.ended_at)
+    yield "backup", manifest.id
+    yield source.kind, manifest.volume
+    yield "host", manifest.host
+    yield "kind", manifest.kind
+    yield "made", f"{local_time(started)}, in {human_duration((ended - started).total_seconds())}"
+    yield "files", f"{manifest.files:,}"
+    yield "raw", _size(manifest.raw_bytes)
+    yield "stored", _size(manifest.stored_bytes)
+    yield "reused", _size(manifest.reused_bytes) if manifest.reused_bytes else ""
+    yield "consistency", manifest.consistency
+    yield "containers", ", ".join(manifest.containers)
+    yield "driver", source.driver if source.kind == "volume" else ""
+    yield "options", _pairs(masked_options(source))
+    yield "labels", _pairs(source.labels)
+    yield "tags", ", ".join(manifest.tags)
+    yield "excluded", ", ".join(manifest.excludes)
+    yield "sockets", f"{manifest.sockets_skipped:,} left out" if manifest.sockets_skipped else ""
+    yield "needs", ", ".join(manifest.depends_on)
+    yield "encryption", manifest.encryption or ""
+    yield "digest", manifest.digest
+    yield "written by", f"volback {manifest.volback}, format {manifest.format}"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{human_size(size_bytes)} ({size_bytes:,} bytes)" if size_bytes >= 1024 else human_size(size_bytes)
+
+
+def _pairs(pairs: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(pairs.items()))
+
+
+def _name(name: bytes, *, escape: bool) -> str:
+    text = name.decode("utf-8", "surrogateescape")
+    return printable(text) if escape else text
+
+
+def _mtime(mtime_ns: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):  # a year that has more than four digits, or is before the first
+        return f"@{mtime_ns // 1_000_000_000}".rjust(16)

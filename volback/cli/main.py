@@ -1,0 +1,49 @@
+"""Main: the process's entry point, and the one place that turns errors into text and exit codes.
+
+It installs the signal handlers before anything slow is imported; the commands themselves are in `app`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from volback import interrupts
+from volback.errors import Interrupted
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        interrupts.install()
+        sys.exit(run(sys.argv[1:]))
+    except Interrupted as exc:
+        # Before `run` could watch for it: nothing has been begun yet.
+        print(f"error: {exc.message}", file=sys.stderr)
+        sys.exit(exc.exit_code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; nothing but SystemExit and a late signal leaves it."""
+    from volback.cli import render
+    from volback.cli.app import invoke
+    from volback.cli.call import Call, OutputClosed, global_options_first
+
+    arguments = global_options_first(arguments)
+    call = Call(json="--json" in arguments, debug="--debug" in arguments)
+    try:
+        try:
+            return render.outcome(call, invoke(arguments, call))
+        except OutputClosed:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the one place where an error becomes text
+            return render.failure(call, exc)
+    except OutputClosed:
+        return _end_quietly()
+
+
+def _end_quietly() -> int:
+    """Nobody reads standard output any more: nothing is said, also not at exit. Returns what a shell shows then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

@@ -1,0 +1,120 @@
+"""Render: what a command has to say, as text for people or as one JSON document; and which exit code that makes."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import traceback
+from collections.abc import Iterable
+
+from volback.cli.call import Call, Outcome, writing
+from volback.cli.words import printable
+from volback.errors import EXIT_DONE, EXIT_WARNINGS, VolbackError
+
+SCHEMA = 1
+
+
+def outcome(call: Call, done: Outcome | None) -> int:
+    """Say what a command did and return the exit code."""
+    if done is None:
+        _warnings(call, [])
+        return EXIT_DONE
+    code = _code(done)
+    if call.json:
+        _document(call, _body(call, done))
+    else:
+        _lines(() if call.quiet else done.text)
+        _warnings(call, _told(call, done, code))
+        for error in done.errors:
+            _error(call, error)
+    return code
+
+
+def failure(call: Call, exc: Exception) -> int:
+    """Say why a command failed and return the exit code."""
+    error = exc if isinstance(exc, VolbackError) else _internal(exc)
+    if call.json:
+        _document(call, {"ok": False, "error": _error_facts(error)})
+        if call.debug:
+            traceback.print_exception(exc)
+    else:
+        _warnings(call, [])
+        _error(call, error, exc)
+    return error.exit_code
+
+
+def terminal_width() -> int | None:
+    """How wide a table may be; None where it goes into a file or a pipe, and nothing is cut off."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def _code(done: Outcome) -> int:
+    if done.errors:
+        return done.errors[0].exit_code
+    return EXIT_WARNINGS if done.incomplete else EXIT_DONE
+
+
+def _told(call: Call, done: Outcome, code: int) -> list[str]:
+    """Which of the warnings people still have to see; with --quiet they are told of none unless something is amiss."""
+    if call.quiet:
+        return done.warnings if code else []
+    return [] if done.warned_in_text else done.warnings
+
+
+def _body(call: Call, done: Outcome) -> dict[str, object]:
+    body: dict[str, object] = {"ok": not done.errors, "result": done.result}
+    body["warnings"] = done.warnings + call.logged + [error.message for error in done.errors[1:]]
+    if done.errors:
+        body["error"] = _error_facts(done.errors[0])
+    return body
+
+
+def _error_facts(error: VolbackError) -> dict[str, object]:
+    return {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def _document(call: Call, body: dict[str, object]) -> None:
+    import msgspec  # not above: it takes a quarter of the time that --help has
+
+    document = {"schema": SCHEMA, "command": call.command, **body}
+    try:
+        data = msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(_valid(document))
+    with writing():
+        sys.stdout.buffer.write(data + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _valid(value: object) -> object:
+    """The same, with bytes of names and arguments that are not UTF-8 escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_valid(key): _valid(item) for key, item in value.items()}
+    return [_valid(item) for item in value] if isinstance(value, list) else value
+
+
+def _lines(text: Iterable[str]) -> None:
+    with writing():
+        for line in text:
+            # A name that is not UTF-8 leaves as the bytes that it is, wherever it goes to a file or a pipe.
+            sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _warnings(call: Call, warnings: list[str]) -> None:
+    for warning in warnings + call.logged:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+
+
+def _error(call: Call, error: VolbackError, exc: Exception | None = None) -> None:
+    if call.debug:
+        traceback.print_exception(exc or error)
+    print(f"error: {printable(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {printable(error.hint)}", file=sys.stderr)
+
+
+def _internal(exc: Exception) -> VolbackError:
+    return VolbackError(f"internal error: {type(exc).__name__}: {exc}", "run it again with --debug and report it")

@@ -1,0 +1,97 @@
+"""`export` and `import`: backups out as plain tars, any tar in as a volume."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volback.cli.call import Outcome, call_of, write_data
+from volback.cli.complete import complete_backup
+from volback.cli.words import count, human_size, pairs
+from volback.errors import UsageError
+
+_EXPORT_EPILOG = """\b
+Examples:
+  volback export db > db.tar                  a plain tar
+  volback export db@2026 db.tar.zst --zstd    the frames as they are stored
+  volback export db | ssh web2 'tar x -C /srv/db'
+"""
+_IMPORT_EPILOG = """\b
+Examples:
+  volback import db.tar.gz --as db    plain, gzip, zstd, xz or bzip2
+  ssh web1 'tar c -C /srv/db .' | volback import - --as db
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_EXPORT_EPILOG)(export)
+    app.command("import", epilog=_IMPORT_EPILOG)(import_)
+
+
+def export(
+    context: typer.Context,
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)] = "-",
+    *,
+    zstd: Annotated[bool, typer.Option("--zstd", help="As a .tar.zst: the stored frames, joined.")] = False,
+) -> Outcome | None:
+    """Write a backup as a tar to FILE, or to standard output.
+
+    Every frame is verified before a byte of it leaves. FILE is new, and complete once it is there.
+    """
+    from volback.operations import exporting
+    from volback.operations.contents import open_backup
+
+    call = call_of(context)
+    if file == "-" and call.json:
+        raise UsageError("--json needs a FILE: standard output would be the tar", "volback export BACKUP FILE --json")
+    if file == "-" and sys.stdout.isatty():
+        raise UsageError("a tar is not for a terminal", "name a file, or send it into one or into a pipe")
+    with call.session() as session:
+        opened = open_backup(session, backup)
+        buffers = exporting.export(session, opened, zstd=zstd)
+        if file == "-":
+            write_data(buffers)
+            return None
+        size = exporting.write_file(Path(file), buffers)
+    result = {"backup": opened.name, "file": str(Path(file).absolute()), "size_bytes": size}
+    return Outcome(result, [f"{opened.name} -> {file}: {human_size(size)}"])
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", show_default=False, help="Name of the volume to make.")],
+    *,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")
+    ] = None,
+    driver: Annotated[str, typer.Option(metavar="NAME", help="Volume driver.")] = "local",
+    driver_opt: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")
+    ] = None,
+) -> Outcome:
+    """Bring a tar archive in as a new volume; `-` reads standard input.
+
+    Members that would leave the volume are contained and reported. Exit code 3 then.
+    """
+    from volback.operations.importing import import_tar
+
+    labels, options = pairs(label, "--label"), pairs(driver_opt, "--driver-opt")
+    if file == "-" and sys.stdin.isatty():
+        raise UsageError("a tar does not come from a terminal", "name a file, or send one in")
+    source = sys.stdin.buffer if file == "-" else Path(file)
+    with call_of(context).session() as session:
+        done = import_tar(session, source, name, labels=labels, driver=driver, driver_options=options)
+    result = {
+        "volume": done.target.name,
+        "files": done.files,
+        "raw_bytes": done.raw_bytes,
+        "compression": done.compression or None,
+    }
+    text = [f"{file} -> volume {done.target.name}: {count(done.files, 'file')}, {human_size(done.raw_bytes)}"]
+    return Outcome(result, text, done.warnings, incomplete=bool(done.warnings))

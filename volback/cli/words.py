@@ -1,0 +1,108 @@
+"""Words: sizes, ages, times, names and columns as people read them. Pure text, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from volback.errors import UsageError
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB")
+_AGES = (
+    (60, 1, "s"),
+    (3600, 60, "min"),
+    (2 * 86400, 3600, "h"),
+    (90 * 86400, 86400, "d"),
+    (730 * 86400, 2629800, "mo"),
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LEAST_CHARS = 12
+
+
+def human_size(size_bytes: int) -> str:
+    """`12.3 MiB`."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    value = size_bytes / 1024
+    larger = iter(_UNITS)
+    unit = next(larger)
+    while value >= 1023.95:
+        value, unit = value / 1024, next(larger)
+    return f"{value:.1f} {unit}"
+
+
+def human_age(seconds: float) -> str:
+    """`3 h ago`."""
+    if seconds < 1:
+        return "now"
+    for limit, divisor, unit in _AGES:
+        if seconds < limit:
+            return f"{int(seconds / divisor)} {unit} ago"
+    return f"{int(seconds / 31557600)} y ago"
+
+
+def human_duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def local_time(time: datetime) -> str:
+    """A time in the reader's own zone."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def printable(text: str) -> str:
+    """Escape what would move a terminal's cursor, colour it, or turn its text around."""
+    return _CONTROL.sub(lambda match: _escape(match[0]), text)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """Read `KEY=VALUE` texts of an option. Raises UsageError."""
+    read: dict[str, str] = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{option} {text!r} is not KEY=VALUE")
+        read[key] = value
+    return read
+
+
+def columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "", width: int | None = None
+) -> Iterator[str]:
+    """Lines of a table; columns whose headings are words of `right` stand right; the widest gives way to `width`."""
+    cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(headings))]
+    if width is not None:
+        _shrink(widths, width)
+    to_right = [heading in right.split() for heading in headings]
+    for row in cells:
+        line = (_cell(text, size, right=side) for text, size, side in zip(row, widths, to_right, strict=True))
+        yield "  ".join(line).rstrip()
+
+
+def _shrink(widths: list[int], width: int) -> None:
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _LEAST_CHARS:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _cell(text: str, size: int, *, right: bool) -> str:
+    if len(text) > size:
+        text = text[: size - 1] + "…"
+    return text.rjust(size) if right else text.ljust(size)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python passes it on
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

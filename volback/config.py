@@ -1,0 +1,83 @@
+"""Settings of one run: from the command line, else the environment, else defaults. Nothing secret in here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from volback.errors import UsageError
+
+Transport = Literal["pipe", "attach"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every command starts from."""
+
+    repository: str
+    state: Path
+    engine: str | None = None
+    host: str | None = None
+    """Name under which backups are filed; None is the engine's own."""
+    helper_image: str | None = None
+    helper_cpus: float | None = None
+    helper_memory_bytes: int | None = None
+    engine_timeout_s: float = 60.0
+    transport: Transport | None = None
+    """How helpers are reached; None is the way that is seen to work."""
+
+
+def load_settings(
+    environment: Mapping[str, str] | None = None, *, repository: str | None = None, engine: str | None = None
+) -> Settings:
+    """Read the settings. Raises UsageError for a value that cannot be meant."""
+    env = os.environ if environment is None else environment
+    data = _data_directory(env)
+    return Settings(
+        repository=repository or env.get("VOLBACK_REPO") or str(data / "repository"),
+        state=Path(env.get("VOLBACK_STATE_DIR") or data / "state").absolute(),
+        engine=engine or None,
+        host=env.get("VOLBACK_HOSTNAME") or None,
+        helper_image=env.get("VOLBACK_HELPER_IMAGE") or None,
+        helper_cpus=_number(env, "VOLBACK_HELPER_CPUS"),
+        helper_memory_bytes=_whole(_number(env, "VOLBACK_HELPER_MEMORY_MIB", scale=1024 * 1024)),
+        engine_timeout_s=_number(env, "VOLBACK_ENGINE_TIMEOUT") or 60.0,
+        transport=_transport(env),
+    )
+
+
+def _data_directory(env: Mapping[str, str]) -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/volback")
+    base = env.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "volback"
+
+
+def _transport(env: Mapping[str, str]) -> Transport | None:
+    match env.get("VOLBACK_TRANSPORT") or None:
+        case None:
+            return None
+        case "pipe" | "attach" as transport:
+            return transport
+        case other:
+            raise UsageError(f"VOLBACK_TRANSPORT={other} is no transport", "leave it unset, or set pipe or attach")
+
+
+def _number(env: Mapping[str, str], name: str, *, scale: int = 1) -> float | None:
+    text = env.get(name)
+    if not text:
+        return None
+    try:
+        value = float(text) * scale
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e15:
+        raise UsageError(f"{name}={text} is not a positive number")
+    return value
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,1 @@
+"""Engine: Docker volumes, containers and helpers. The only room that imports docker."""

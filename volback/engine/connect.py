@@ -1,0 +1,150 @@
+"""Connect: from a URL, a docker context or the environment to a client whose errors are ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+import docker.context
+import docker.errors
+import docker.tls
+import requests.exceptions
+import urllib3.exceptions
+
+from volback.engine.ssh import ssh_client
+from volback.errors import ConflictError, EngineError, EngineUnreachable, Interrupted, NotFoundError, UsageError
+
+DEFAULT_TIMEOUT_S = 60.0
+LOCAL_SOCKET = "unix:///var/run/docker.sock"
+_MINIMUM_API = (1, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the engine says of itself."""
+
+    name: str
+    id: str
+    version: str
+    api_version: str
+    architecture: str
+    root_directory: str
+    kernel: str
+
+
+def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Any, EngineInfo]:
+    """Return a low-level client and the engine's description.
+
+    Without `url`: DOCKER_HOST, then the current docker context, then the local socket.
+    Raises EngineUnreachable (no engine, no permission, no answer in `timeout_s`), UsageError for a URL that is none.
+    """
+    base_url, tls = _endpoint(url)
+    what = f"engine {base_url}"
+    try:
+        with translated(what):
+            client = _client(base_url, tls, timeout_s)
+            facts, version = client.info(), client.version()
+        info = _describe(facts, version)
+        api = tuple(int(part) for part in info.api_version.split("."))
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        raise EngineUnreachable(f"{what} does not answer as an engine does", "check the address: --host") from exc
+    if facts.get("OSType") != "linux":
+        raise EngineError(f"{what} runs {facts.get('OSType')} containers; volback needs Linux ones")
+    if api < _MINIMUM_API:
+        raise EngineError(f"{what} speaks API {info.api_version}; volback needs 1.40 or later")
+    return client, info
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the library's errors into ours; `what` names the object that the call is about."""
+    try:
+        yield
+    except docker.errors.NotFound as exc:
+        raise NotFoundError(f"{what} does not exist: {_reason(exc)}") from exc
+    except docker.errors.APIError as exc:
+        kind = ConflictError if exc.status_code == 409 else EngineError
+        raise kind(f"{what}: the engine refused: {_reason(exc)}") from exc
+    except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError) as exc:
+        raise EngineUnreachable(f"{what}: the engine does not answer", "see whether it hangs: docker info") from exc
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+        raise EngineUnreachable(f"{what}: {_root_cause(exc)}", _unreachable_hint(exc)) from exc
+    except docker.errors.DockerException as exc:
+        raise _interruption(exc) or _not_connected(what, exc) from exc
+
+
+def _interruption(exc: BaseException) -> Interrupted | None:
+    """The signal that docker-py took for a failure: its client catches whatever its first request raises."""
+    seen: BaseException | None = exc
+    while seen is not None and not isinstance(seen, Interrupted):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def _endpoint(url: str | None) -> tuple[str, Any]:
+    if url is None and "DOCKER_HOST" in os.environ:
+        url = os.environ["DOCKER_HOST"]
+        if os.environ.get("DOCKER_TLS_VERIFY"):
+            params = docker.utils.kwargs_from_env()
+            return str(params["base_url"]), params.get("tls", False)
+    if url is not None:
+        if urlsplit(url).scheme not in ("unix", "tcp", "http", "https", "ssh"):
+            raise UsageError(f"engine {url!r} is no engine address", "like unix:///var/run/docker.sock or ssh://HOST")
+        return url, False
+    try:
+        context = docker.context.ContextAPI.get_current_context()
+    except docker.errors.DockerException as exc:
+        raise UsageError(f"docker context cannot be read: {exc}", "name the engine with --host") from exc
+    if context is None or context.Name == "default" or not context.Host:
+        return LOCAL_SOCKET, False
+    return context.Host, context.TLSConfig or False
+
+
+def _client(base_url: str, tls: Any, timeout_s: float) -> Any:
+    if urlsplit(base_url).scheme == "ssh":
+        return ssh_client(base_url, timeout_s=timeout_s)
+    return docker.APIClient(base_url=base_url, tls=tls, timeout=timeout_s, version="auto")
+
+
+def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
+    return EngineInfo(
+        name=facts["Name"],
+        id=facts["ID"],
+        version=version["Version"],
+        api_version=version["ApiVersion"],
+        architecture=facts["Architecture"],
+        root_directory=facts["DockerRootDir"],
+        kernel=facts["KernelVersion"],
+    )
+
+
+def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError:
+    cause = _root_cause(exc)
+    if isinstance(exc.__context__, requests.exceptions.Timeout) or "timed out" in str(exc).lower():
+        return EngineUnreachable(f"{what} does not answer in time", "see whether it hangs: docker info")
+    return EngineUnreachable(f"{what} cannot be reached: {cause}", _unreachable_hint(exc))
+
+
+def _root_cause(exc: BaseException) -> str:
+    seen: BaseException = exc
+    while (deeper := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
+        seen = deeper
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return str(seen).strip() or type(seen).__name__
+
+
+def _unreachable_hint(exc: BaseException) -> str:
+    text = _root_cause(exc)
+    if "Permission denied" in text:
+        return "run as root, or as a user of the group docker"
+    return "start the engine, or name another with --host"
+
+
+def _reason(exc: docker.errors.APIError) -> str:
+    return str(exc.explanation or exc).strip().splitlines()[0]

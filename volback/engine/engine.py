@@ -1,0 +1,145 @@
+"""Engine: one connected engine, as the operations see it. The library's client does not leave this room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from volback.config import Transport
+from volback.engine import helper, image, probe, volumes
+from volback.engine.connect import DEFAULT_TIMEOUT_S, connect, translated
+from volback.engine.helper import Limits
+from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
+from volback.engine.transport import Transports
+from volback.engine.volumes import Volume, VolumeUser
+from volback.errors import ConflictError, NotFoundError
+
+
+class Target(Protocol):
+    """A volume or a directory of the engine's host that a helper mounts."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+class Engine:
+    """Volumes, their users and helpers of one engine."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client_id: str,
+        image: str | None = None,
+        limits: Limits | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        transport: Transport | None = None,
+    ) -> None:
+        """Connect; `transport` None is the one that is seen to work. Raises EngineUnreachable, UsageError."""
+        self._client, self.info = connect(url, timeout_s=timeout_s)
+        self._client_id = client_id
+        self._image = image
+        self._limits = limits or Limits()
+        self._transports = Transports(engine_kernel=self.info.kernel, forced=transport)
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport in use; None until the first stream has shown it."""
+        return self._transports.known
+
+    def ensure_image(self) -> str:
+        """Return the helper image's name; make it where there is none."""
+        return image.ensure_image(self._client, self.info, self._image)
+
+    def has_image(self) -> bool:
+        """Whether the helper image is there already."""
+        return image.is_present(self._client, self._image or f"{image.REPOSITORY}:{image.TAG}")
+
+    def volumes(self, label: str | None = None, *, sizes: bool = False) -> list[Volume]:
+        """Every volume, by name."""
+        return volumes.list_volumes(self._client, label, sizes=sizes)
+
+    def volumes_made_by_mounting(self) -> list[Volume]:
+        """Volumes that the engine made for a helper of this client whose run was killed then: the name was gone."""
+        made = self.volumes(helper.MADE_LABEL)
+        return [volume for volume in made if volume.labels.get(helper.CLIENT_LABEL) == self._client_id]
+
+    def volume(self, name: str) -> Volume:
+        """Describe one volume. Raises NotFoundError."""
+        return volumes.inspect_volume(self._client, name)
+
+    def has_volume(self, name: str) -> bool:
+        """Whether a volume of that name exists."""
+        try:
+            self.volume(name)
+        except NotFoundError:
+            return False
+        return True
+
+    def users(self, name: str) -> list[VolumeUser]:
+        """Containers that mount the volume, running or not; no helpers."""
+        return [user for user in volumes.users(self._client, name).get(name, []) if not user.helper]
+
+    def all_users(self) -> dict[str, list[VolumeUser]]:
+        """Containers by the volume that they mount; no helpers."""
+        return {
+            name: [user for user in found if not user.helper] for name, found in volumes.users(self._client).items()
+        }
+
+    def create_volume(self, volume: Volume) -> None:
+        """Create a volume. Raises ConflictError if there is one of that name."""
+        if self.has_volume(volume.name):
+            raise ConflictError(
+                f"volume {volume.name!r} exists already", "choose another name with --as, or replace it with --replace"
+            )
+        volumes.create_volume(self._client, volume)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; one that is gone is no error."""
+        volumes.remove_volume(self._client, name)
+
+    def reader(
+        self, target: Target, *, run: str, directory: Path, scan: list[str], read: list[str], scan_end: str
+    ) -> AbstractContextManager[VolumeReader]:
+        """Read a volume or directory; a context manager whose end removes the helper. Raises NotFoundError."""
+        place = self._place(self._mount(target, read_only=True), run, directory)
+        return self._transports.reader(place, ReadCommands(scan, read, scan_end))
+
+    def writer(
+        self, target: Target, *, run: str, directory: Path, write: list[str]
+    ) -> AbstractContextManager[VolumeWriter]:
+        """Write into a volume or directory; a context manager whose end removes the helper. Raises NotFoundError."""
+        return self._transports.writer(self._place(self._mount(target, read_only=False), run, directory), write)
+
+    def probe(self, *, run: str, directory: Path, size_bytes: int = probe.SIZE_BYTES) -> probe.Speed:
+        """Measure how fast zeros come from a helper, and by which transport. Raises EngineError."""
+        place = self._place(None, run, directory)
+        with self._transports.reader(place, probe.commands(size_bytes)) as reader:
+            return probe.measure(reader, self._transports.known or "attach")
+
+    def leftover_helpers(self, *, running: Iterable[str] = ()) -> list[str]:
+        """Ids of this client's helper containers that belong to none of the `running` runs."""
+        alive = set(running)
+        with translated("helper containers"):
+            found = self._client.containers(
+                all=True, filters={"label": [helper.LABEL, f"{helper.CLIENT_LABEL}={self._client_id}"]}
+            )
+        return [facts["Id"] for facts in found if facts["Labels"].get(helper.RUN_LABEL) not in alive]
+
+    def remove_helper(self, container_id: str) -> None:
+        """Kill and remove one helper container."""
+        helper.remove(self._client, container_id)
+
+    def _place(self, mount: Any | None, run: str, directory: Path) -> Place:
+        labels = {helper.RUN_LABEL: run, helper.CLIENT_LABEL: self._client_id}
+        return Place(self._client, self.ensure_image(), mount, labels, self._limits, directory)
+
+    def _mount(self, target: Target, *, read_only: bool) -> Any:
+        if target.kind == "volume":
+            return helper.volume_mount(target.name, read_only=read_only, client_id=self._client_id)
+        return helper.directory_mount(target.name, read_only=read_only)

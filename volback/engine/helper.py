@@ -1,0 +1,301 @@
+"""Helper containers: least privilege, labelled, removed whatever happens.
+
+A helper runs one shell line. How its streams reach us is the transports' matter (`pipe`, `attach`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import docker.types
+import requests.exceptions
+
+from volback.engine.connect import translated
+from volback.engine.volumes import remove_volume
+from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
+from volback.interrupts import held_back
+
+log = logging.getLogger(__name__)
+
+READ_CAPABILITIES = ("DAC_READ_SEARCH",)
+WRITE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
+LABEL = "volback.helper"
+RUN_LABEL = "volback.run"
+CLIENT_LABEL = "volback.client"
+MADE_LABEL = "volback.made"
+"""On a volume that an engine created because a helper mounted a name that was gone; removed again at once."""
+BUFFER_BYTES = 4 * 1024 * 1024
+MOUNT_POINT = "/volume"
+SETTLE_S = 60.0
+WRITE_LIMIT_S = 24 * 3600.0
+"""After the last byte a writer may still have much to do: deleting, or waiting for a slow disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a helper may use; None is no limit."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HelperSpec:
+    """One helper: what it is for, what it runs, what it sees."""
+
+    role: str
+    image: str
+    script: str
+    mounts: list[Any]
+    capabilities: tuple[str, ...]
+    labels: dict[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    stdin: bool = False
+    """Whether it gets a standard input, and a small `/tmp` of its own for what comes in."""
+
+
+def volume_mount(name: str, *, read_only: bool, client_id: str) -> Any:
+    """Mount a volume without the engine's copy-up, which would put the image's files into an empty one.
+
+    The labels go onto the volume only if the engine has to create it: so `create` sees that it was not there.
+    """
+    labels = {MADE_LABEL: secrets.token_hex(8), CLIENT_LABEL: client_id}
+    return docker.types.Mount(MOUNT_POINT, name, type="volume", read_only=read_only, no_copy=True, labels=labels)
+
+
+def directory_mount(path: str, *, read_only: bool) -> Any:
+    """Mount a directory of the engine's host."""
+    return docker.types.Mount(MOUNT_POINT, path, type="bind", read_only=read_only, propagation="rprivate")
+
+
+def create(client: Any, spec: HelperSpec) -> str:
+    """Create (not start) a helper container and return its id.
+
+    Raises NotFoundError if a volume or directory that it mounts does not exist; nothing is left behind then.
+    """
+    try:
+        with translated(f"helper container for {spec.role}"):
+            container = str(_create(client, spec)["Id"])
+    except EngineError as exc:
+        raise _missing_directory(spec, exc) or exc from exc.__cause__
+    try:
+        made = _made_volumes(client, container)
+    except BaseException:
+        remove(client, container)
+        raise
+    if made:
+        _unmake(client, container, made)
+        raise NotFoundError(f"volume {made[0]!r} does not exist", "see `volback volumes`")
+    return container
+
+
+def remove(client: Any, container_id: str) -> None:
+    """Kill and remove a helper; one that is gone is no error."""
+    with translated(f"helper container {container_id[:12]}"):
+        try:
+            client.remove_container(container_id, force=True, v=False)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as exc:
+            if exc.status_code != 409:  # 409: its removal is already under way
+                raise
+
+
+class Helper:
+    """One helper container: `create`, `start`, `settle`, `close`. Transports hold one and add its streams."""
+
+    def __init__(self, client: Any, spec: HelperSpec, messages: Callable[[], bytes]) -> None:
+        self.id: str | None = None
+        self.what = f"helper for {spec.role}"
+        self._client = client
+        self._spec = spec
+        self._messages = messages
+        self._status: int | None = None
+        self._failure: VolbackError | None = None
+        self._waiter: threading.Thread | None = None
+        self.ended, self._ending = os.pipe()
+        """`ended` becomes readable when the container has ended."""
+
+    def create(self) -> str:
+        """Create the container and return its id. Raises NotFoundError, EngineError."""
+        with held_back():  # an interrupted call may have made a container whose id nobody knows
+            self.id = create(self._client, self._spec)
+        return self.id
+
+    def start(self) -> None:
+        """Start the container and wait for its end in a thread."""
+        with translated(self.what):
+            self._client.start(self.id)
+        self._waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
+        self._waiter.start()
+
+    def close(self, *, failed: bool) -> None:
+        """Remove the container; after a failure an engine that does not help any more hides not what went wrong."""
+        with held_back():
+            try:
+                if self.id is not None:
+                    self._remove(self.id)
+            except VolbackError as exc:
+                if not failed:
+                    raise
+                log.warning("%s stays behind until the next run: %s", self.what, exc.message)
+            finally:
+                self._close_pipe()
+
+    def settle(self, *, limit_s: float = SETTLE_S) -> int:
+        """Wait for the container's end and return its exit status; for `limit_s` while the engine answers.
+
+        Raises EngineError if it was killed, EngineUnreachable if the engine does not tell how it ended.
+        """
+        assert self._waiter is not None
+        deadline = time.monotonic() + limit_s
+        while self._waiter.is_alive():
+            self._waiter.join(max(0.0, min(SETTLE_S, deadline - time.monotonic())))
+            if self._waiter.is_alive():
+                self.check_engine()
+                if time.monotonic() >= deadline:
+                    raise EngineUnreachable(f"{self.what}: the engine does not tell how it ended")
+        if self._failure is not None:
+            raise self._failure
+        assert self._status is not None
+        if self._status > 125:
+            raise EngineError(
+                f"{self.what} was killed or could not run (status {self._status}): {self._last_message()}",
+                "see `volback doctor`; then run the command again",
+            )
+        return self._status
+
+    def check_engine(self) -> None:
+        """Raises EngineUnreachable if the engine does not answer within the client's time-out."""
+        with translated(self.what):
+            self._client.ping()
+
+    def has_ended(self) -> bool:
+        """Whether the container has ended, or the engine that would tell is gone."""
+        return self._failure is not None or self._status is not None
+
+    def raise_if_ended(self, what: str) -> None:
+        """Raises EngineError if the container has ended, which it should not have done before it used `what`."""
+        if self.has_ended():
+            raise self.ended_early(f"ended before it used {what}")
+
+    def ended_early(self, what: str) -> EngineError:
+        """The error for a container that stopped in mid-work. Raises the waiter's own error if it has one."""
+        status = self.settle()
+        return EngineError(f"{self.what} {what} (status {status}): {self._last_message()}")
+
+    def _last_message(self) -> str:
+        lines = self._messages().decode(errors="backslashreplace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _remove(self, container_id: str) -> None:
+        try:
+            remove(self._client, container_id)
+        except EngineUnreachable as exc:
+            if isinstance(exc.__cause__, requests.exceptions.Timeout):
+                raise
+            # where a connection broke, the library may hold more that are broken: once more
+            remove(self._client, container_id)
+
+    def _wait(self) -> None:
+        try:
+            with translated(self.what):
+                self._status = int(self._client.wait(self.id, timeout=None)["StatusCode"])
+        except VolbackError as exc:
+            self._failure = exc
+        finally:
+            os.write(self._ending, b".")
+
+    def _close_pipe(self) -> None:
+        if self._waiter is not None:
+            self._waiter.join(SETTLE_S if self.id is None else 5.0)
+            if self._waiter.is_alive():
+                return  # it will still write into the pipe: closed, its number could be somebody else's by then
+        os.close(self.ended)
+        os.close(self._ending)
+
+
+def _create(client: Any, spec: HelperSpec) -> Any:
+    limits: dict[str, Any] = {}
+    if spec.limits.cpus is not None:
+        limits["nano_cpus"] = int(spec.limits.cpus * 1e9)
+    if spec.limits.memory_bytes is not None:
+        limits["mem_limit"] = spec.limits.memory_bytes
+    if spec.stdin:
+        limits["tmpfs"] = {"/tmp": "rw,noexec,nosuid,nodev,mode=0700"}
+    host_config = client.create_host_config(
+        mounts=spec.mounts,
+        network_mode="none",
+        read_only=True,
+        cap_drop=["ALL"],
+        cap_add=list(spec.capabilities),
+        security_opt=["no-new-privileges", "label=disable"],
+        log_config=docker.types.LogConfig(type="none"),
+        **limits,
+    )
+    try:
+        return client.create_container(
+            spec.image,
+            command=["-c", spec.script],
+            entrypoint=["/bin/sh"],
+            user="0:0",
+            working_dir=MOUNT_POINT,
+            environment={"LC_ALL": "C", "TZ": "UTC0"},
+            labels={LABEL: spec.role, **spec.labels},
+            host_config=host_config,
+            stdin_open=spec.stdin,
+            healthcheck={"test": ["NONE"]},
+        )
+    except docker.errors.ImageNotFound as exc:
+        raise EngineError(f"helper image {spec.image} is gone", "run the command again: it is made anew") from exc
+
+
+def _missing_directory(spec: HelperSpec, exc: EngineError) -> NotFoundError | None:
+    """A target directory that is not on the engine's host; engines say so in words only."""
+    for mount in spec.mounts:
+        if mount["Type"] == "bind" and mount["Target"] == MOUNT_POINT and is_about_path(exc, mount["Source"]):
+            return NotFoundError(f"directory {mount['Source']} does not exist on the engine's host")
+    return None
+
+
+def is_about_path(exc: EngineError, path: str) -> bool:
+    """Whether the engine refused because it does not have `path`: Docker's words, and Podman's."""
+    gone = "does not exist" in exc.message or "no such file or directory" in exc.message.lower()
+    return gone and path in exc.message
+
+
+def _made_volumes(client: Any, container_id: str) -> list[str]:
+    """Names of the container's volumes that did not exist before it was created."""
+    with translated(f"helper container {container_id[:12]}"):
+        mounts = client.inspect_container(container_id)["HostConfig"].get("Mounts") or []
+        asked = [mount for mount in mounts if mount["Type"] == "volume"]
+        return [mount["Source"] for mount in asked if _is_made_by(client, mount)]
+
+
+def _unmake(client: Any, container_id: str, volumes: list[str]) -> None:
+    """Take back the empty volumes that mounting missing ones made: none must be taken for the real one.
+
+    Only here, in the moment of its making: later it may hold somebody's data.
+    """
+    remove(client, container_id)
+    for name in volumes:
+        try:
+            remove_volume(client, name)
+        except ConflictError:
+            log.debug("volume %s is somebody else's by now", name)
+
+
+def _is_made_by(client: Any, mount: dict[str, Any]) -> bool:
+    mark = ((mount.get("VolumeOptions") or {}).get("Labels") or {}).get(MADE_LABEL)
+    try:
+        labels = client.inspect_volume(mount["Source"])["Labels"] or {}
+    except docker.errors.NotFound:
+        return False
+    return mark is not None and labels.get(MADE_LABEL) == mark

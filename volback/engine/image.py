@@ -1,0 +1,130 @@
+"""Helper image: GNU tar, find and a shell, without any registry where the client is a Linux host.
+
+In this order: the configured image; one that is present under its recipe's tag; one assembled from the
+host's own programs and their libraries (5-7 MB, under a second, no network); `debian:stable-slim`, pulled.
+BusyBox is of no use: its shell runs its own tar instead of GNU tar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+
+from volback.engine.connect import EngineInfo, translated
+from volback.errors import EngineError
+
+REPOSITORY = "volback-helper"
+FALLBACK = "debian:stable-slim"
+PROGRAMS = ("tar", "find", "sh", "cat", "head", "sleep", "zstd")
+_OPTIONAL = frozenset({"zstd"})
+_MOUNT_POINTS = ("volume", "io", "tmp", "proc", "sys", "dev", "etc")
+_RECIPE = repr(("1", PROGRAMS, _MOUNT_POINTS))
+TAG = hashlib.sha256(_RECIPE.encode()).hexdigest()[:12]
+
+
+def ensure_image(client: Any, info: EngineInfo, configured: str | None = None) -> str:
+    """Return the name of an image that helpers can run on; make or pull it where there is none.
+
+    Raises EngineError if there is no way to have one.
+    """
+    name = configured or f"{REPOSITORY}:{TAG}"
+    if is_present(client, name):
+        return name
+    if configured is None and _can_assemble(info):
+        with translated(f"helper image {name}"):
+            client.import_image_from_data(
+                assemble(), repository=REPOSITORY, tag=TAG, changes=["ENV PATH=/usr/bin:/bin", "LABEL volback.image=1"]
+            )
+        return name
+    name = configured or FALLBACK
+    if is_present(client, name):
+        return name
+    try:
+        with translated(f"helper image {name}"):
+            client.pull(name)
+    except EngineError as exc:
+        raise EngineError(
+            f"helper image {name} is neither present nor can it be pulled: {exc.message}",
+            "name an image that has GNU tar, find and sh with VOLBACK_HELPER_IMAGE",
+        ) from exc
+    return name
+
+
+def is_present(client: Any, name: str) -> bool:
+    """Whether the engine has an image of this name."""
+    try:
+        with translated(f"image {name}"):
+            try:
+                client.inspect_image(name)
+            except docker.errors.ImageNotFound:
+                return False
+    except EngineError:
+        raise
+    return True
+
+
+def assemble() -> bytes:
+    """Return a root filesystem (a tar) of this host's own programs and the libraries that they load."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for directory in _MOUNT_POINTS:
+            archive.addfile(_entry(directory, tarfile.DIRTYPE, mode=0o755))
+        libraries: dict[str, None] = {}
+        for program in PROGRAMS:
+            path = shutil.which(program)
+            if path is None:
+                continue
+            _add_file(archive, f"usr/bin/{program}", Path(path))
+            libraries.update(dict.fromkeys(_libraries(path)))
+        archive.addfile(_entry("bin", tarfile.SYMTYPE, link="usr/bin"))
+        for library in libraries:
+            _add_file(archive, library.lstrip("/"), Path(library))
+    return out.getvalue()
+
+
+def _can_assemble(info: EngineInfo) -> bool:
+    same_machine_type = platform.system() == "Linux" and platform.machine() == info.architecture
+    return (
+        same_machine_type
+        and all(shutil.which(program) for program in PROGRAMS if program not in _OPTIONAL)
+        and shutil.which("ldd") is not None
+        and _is_gnu("tar", "GNU tar")
+        and _is_gnu("find", "GNU findutils")
+    )
+
+
+def _is_gnu(program: str, mark: str) -> bool:
+    result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return mark in result.stdout
+
+
+def _libraries(program: str) -> list[str]:
+    """Paths that the loader would open for `program`; ldd prints `name => path (address)` or `path (address)`."""
+    result = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
+    if "not a dynamic executable" in result.stdout + result.stderr:
+        return []
+    found = [word for line in result.stdout.splitlines() for word in line.split() if word.startswith("/")]
+    if not found:
+        raise EngineError(f"helper image cannot be assembled: the libraries of {program} are unknown")
+    return found
+
+
+def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
+    data = path.resolve(strict=True).read_bytes()
+    entry = _entry(name, tarfile.REGTYPE, mode=0o755)
+    entry.size = len(data)
+    archive.addfile(entry, io.BytesIO(data))
+
+
+def _entry(name: str, kind: bytes, *, mode: int = 0o777, link: str = "") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, entry.linkname = kind, mode, link
+    return entry

@@ -1,0 +1,71 @@
+"""Streams: what a transport gives to the operations - a volume read, or written - and how a helper is made for it.
+
+What the helper runs comes from the caller (`find`, `tar`); this room knows containers and streams, not archives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, HelperSpec, Limits
+
+
+class VolumeReader(Protocol):
+    """One reading of a volume: `scan` to its end, then `read` to its end, then `messages`."""
+
+    def scan(self) -> Iterator[bytes | bytearray]:
+        """Yield what the scan command writes, then the end mark. Raises EngineError."""
+
+    def read(self, names: Iterable[bytes]) -> Iterator[bytes | bytearray]:
+        """Give the read command its names, and yield what it writes. Raises EngineError if it did not end well."""
+
+    def messages(self) -> bytes:
+        """What both commands said on standard error."""
+
+
+class VolumeWriter(Protocol):
+    """One writing into a volume: `write`, then `messages`."""
+
+    def write(self, buffers: Iterable[bytes | memoryview]) -> int:
+        """Give the command all buffers and return its exit status once it has ended. Raises EngineError."""
+
+    def messages(self) -> bytes:
+        """What the command said on standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCommands:
+    """What a reading helper runs. `read` gets two more arguments: `--files-from=PATH` and `--file=-`."""
+
+    scan: list[str]
+    read: list[str]
+    scan_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a helper runs: what it mounts as its volume (None: nothing), its image, labels and limits."""
+
+    client: Any
+    image: str
+    mount: Any | None
+    labels: dict[str, str]
+    limits: Limits
+    directory: Path
+    """For its named pipes, on the client's side; not there yet."""
+
+    def spec(self, *, script: str, write: bool = False, mounts: Iterable[Any] = (), stdin: bool = False) -> HelperSpec:
+        """The helper that runs `script` here with the least that it needs."""
+        return HelperSpec(
+            role="write" if write else "read",
+            image=self.image,
+            script=script,
+            mounts=[mount for mount in (self.mount, *mounts) if mount is not None],
+            capabilities=WRITE_CAPABILITIES if write else READ_CAPABILITIES,
+            labels=self.labels,
+            limits=self.limits,
+            stdin=stdin,
+        )

@@ -1,0 +1,118 @@
+"""Volumes and who uses them, as frozen facts; creating and removing volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import docker.errors
+
+from volback.engine.connect import translated
+from volback.errors import NotFoundError
+
+PROJECT_LABEL = "com.docker.compose.project"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as the engine describes it."""
+
+    name: str
+    driver: str
+    options: dict[str, str]
+    labels: dict[str, str]
+    size_bytes: int | None = None
+    """Only where asked for; None where the engine does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUser:
+    """A container that mounts a volume."""
+
+    container_id: str
+    name: str
+    state: str
+    """The engine's word: created, running, paused, restarting, exited, dead."""
+    writable: bool
+    helper: bool
+    """Whether it is one of volback's own."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its processes may touch the volume now."""
+        return self.state in ("running", "paused", "restarting")
+
+
+def list_volumes(client: Any, label: str | None = None, *, sizes: bool = False) -> list[Volume]:
+    """Every volume, by name; those with `label` (`KEY` or `KEY=VALUE`) only. Sizes make the engine read them all."""
+    with translated("volumes"):
+        if sizes:
+            found = client.df()["Volumes"] or []
+            wanted = {volume["Name"] for volume in _filtered(client, label)}
+            found = [volume for volume in found if volume["Name"] in wanted]
+        else:
+            found = _filtered(client, label)
+    return sorted((_volume(facts) for facts in found), key=lambda volume: volume.name)
+
+
+def inspect_volume(client: Any, name: str) -> Volume:
+    """Describe one volume. Raises NotFoundError."""
+    try:
+        with translated(f"volume {name!r}"):
+            return _volume(client.inspect_volume(name))
+    except NotFoundError:
+        raise NotFoundError(f"volume {name!r} does not exist", "see `volback volumes`") from None
+
+
+def users(client: Any, name: str | None = None) -> dict[str, list[VolumeUser]]:
+    """Containers by the volume that they mount, running or not, for one volume or for all."""
+    filters = {"volume": name} if name is not None else {}
+    with translated(f"containers of volume {name!r}" if name else "containers"):
+        containers = client.containers(all=True, filters=filters)
+    by_volume: dict[str, list[VolumeUser]] = {}
+    for facts in containers:
+        for mount in facts["Mounts"]:
+            if mount.get("Type") == "volume" and mount.get("Name"):
+                by_volume.setdefault(mount["Name"], []).append(_user(facts, mount))
+    return by_volume
+
+
+def create_volume(client: Any, volume: Volume) -> None:
+    """Create a volume; the caller has seen that none of that name exists."""
+    with translated(f"volume {volume.name!r}"):
+        client.create_volume(volume.name, volume.driver, volume.options or None, volume.labels or None)
+
+
+def remove_volume(client: Any, name: str) -> None:
+    """Remove a volume; one that is gone is no error. Raises ConflictError if a container uses it."""
+    with translated(f"volume {name!r}"):
+        try:
+            client.remove_volume(name)
+        except docker.errors.NotFound:
+            return
+
+
+def _filtered(client: Any, label: str | None) -> list[dict[str, Any]]:
+    found = client.volumes(filters={"label": label} if label else None)["Volumes"]
+    return found or []
+
+
+def _volume(facts: dict[str, Any]) -> Volume:
+    size = (facts.get("UsageData") or {}).get("Size", -1)
+    return Volume(
+        name=facts["Name"],
+        driver=facts["Driver"],
+        options=facts.get("Options") or {},
+        labels=facts.get("Labels") or {},
+        size_bytes=size if size >= 0 else None,
+    )
+
+
+def _user(facts: dict[str, Any], mount: dict[str, Any]) -> VolumeUser:
+    return VolumeUser(
+        container_id=facts["Id"],
+        name=facts["Names"][0].lstrip("/") if facts.get("Names") else facts["Id"][:12],
+        state=facts["State"],
+        writable=bool(mount.get("RW")),
+        helper="volback.helper" in (facts.get("Labels") or {}),
+    )

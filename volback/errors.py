@@ -1,0 +1,111 @@
+"""The one error tree of volback; every room translates into it at its edge.
+
+    VolbackError            1    failed
+      UsageError            2    the call itself is wrong
+      NotFoundError         4    volume, backup, path or object that is not there
+      ConflictError         5    in use, not empty, exists already, depended upon
+      LockedError           6    another run holds it
+      IntegrityError        7    stored bytes are not what was written
+        FormatError         7    a format number or document that this version cannot read
+      EngineError           1    the engine refused or a helper failed
+        EngineUnreachable   8    no engine, no permission on its socket, no answer in time
+      StoreError            1    the store refused a read or a write (disk full, denied)
+        StoreUnreachable    9    no store, no answer in time
+      Interrupted           130  SIGINT;  143 SIGTERM
+
+Only cli/ turns them into text and exit codes.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_WARNINGS = 3
+
+
+class VolbackError(Exception):
+    """A failure in one line: what failed, on which object, why; the hint is the next command."""
+
+    kind = "failed"
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VolbackError):
+    """The call itself is wrong: an option, a name or a combination that cannot be meant."""
+
+    kind = "usage"
+    exit_code = 2
+
+
+class NotFoundError(VolbackError):
+    """A volume, backup, path or object that does not exist."""
+
+    kind = "not_found"
+    exit_code = 4
+
+
+class ConflictError(VolbackError):
+    """The object is in a state that the call must not change: in use, not empty, there already."""
+
+    kind = "conflict"
+    exit_code = 5
+
+
+class LockedError(VolbackError):
+    """Another run holds the lock."""
+
+    kind = "locked"
+    exit_code = 6
+
+
+class IntegrityError(VolbackError):
+    """Stored bytes are not those that were written; no unverified byte has been used."""
+
+    kind = "integrity"
+    exit_code = 7
+
+
+class FormatError(IntegrityError):
+    """A document that this version cannot read: garbage, or of another format number."""
+
+    kind = "format"
+
+
+class EngineError(VolbackError):
+    """The engine refused a call, or a helper container failed."""
+
+    kind = "engine"
+
+
+class EngineUnreachable(EngineError):
+    """No engine answers: not running, no permission on its socket, or no reply in time."""
+
+    kind = "engine_unreachable"
+    exit_code = 8
+
+
+class StoreError(VolbackError):
+    """The store refused a read or a write: disk full, permission, read-only."""
+
+    kind = "store"
+
+
+class StoreUnreachable(StoreError):
+    """The store does not answer."""
+
+    kind = "store_unreachable"
+    exit_code = 9
+
+
+class Interrupted(VolbackError):
+    """A signal ended the run; exit code 128 + its number."""
+
+    kind = "interrupted"
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"interrupted by signal {signal_number}", "run the command again")
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,277 @@
+"""Backup: read a volume or a host directory, store it, commit it. The source is only ever read."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import volback
+from volback.archive import tar
+from volback.archive.cut import Cutter, UnitEnd
+from volback.archive.plan import Plan, exclusion, make_plan
+from volback.archive.seal import DEFAULT_LEVEL, Compressor, SealedFrame, seal
+from volback.catalog.index import encode_unit
+from volback.catalog.keys import BackupKey, new_id
+from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, Source, Unit
+from volback.engine.streams import VolumeReader
+from volback.errors import ConflictError, EngineError
+from volback.interrupts import held_back
+from volback.operations.recovery import RESTORE_LABEL, sweep
+from volback.operations.session import Session
+from volback.state.runs import Run, lock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """How to back up."""
+
+    excludes: list[str] = field(default_factory=list)
+    level: int = DEFAULT_LEVEL
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """One committed backup."""
+
+    manifest: Manifest
+    duration_s: float
+    incomplete: bool
+    """Whether files changed or vanished while they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a backup would read; nothing was stored."""
+
+    source: Source
+    files: int
+    raw_bytes: int
+    excluded: int
+    sockets: int
+
+
+def resolve_sources(
+    session: Session, names: list[str], *, every: bool = False, label: str | None = None
+) -> list[Source]:
+    """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
+
+    Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
+    """
+    found = [_source(session, name) for name in dict.fromkeys(names)]
+    if every or label:
+        known = {source.name for source in found}
+        for volume in session.engine.volumes(label):
+            if volume.name not in known:
+                found.append(volume_source(session, volume.name))
+    return found
+
+
+def backup(session: Session, source: Source, options: BackupOptions) -> BackupResult:
+    """Back up one source. Raises LockedError if another run is at it, EngineError, StoreError, Interrupted.
+
+    On any error nothing of the backup is left; after SIGKILL the next run removes it.
+    """
+    sweep(session)
+    name = f"{session.engine.info.id}-{source.name}"
+    with lock(session.settings.state, name, f"{source.kind} {source.name!r}"):
+        return make_backup(session, source, options)
+
+
+def make_backup(session: Session, source: Source, options: BackupOptions) -> BackupResult:
+    """Back up a source whose lock the caller holds."""
+    exclusion(options.excludes)
+    session.catalog.ensure_repository(lambda: session.random_hex(16))
+    with Run(session.settings.state, f"backup {source.name}") as run:
+        key = BackupKey(session.host, source.name, new_id(session.now(), session.random_hex(2)))
+        try:
+            with held_back():
+                run.journal.repository, run.journal.prefixes = session.settings.repository, [key.prefix]
+                run.write_journal()
+            result = _Backup(session, run, source, options, key).make()
+            run.journal.prefixes = []
+        except BaseException:
+            _discard(session, key)  # if that fails, the journal stays for the next run
+            run.journal.prefixes = []
+            raise
+        return result
+
+
+def dry_run(session: Session, source: Source, options: BackupOptions) -> DryRun:
+    """Scan and plan only."""
+    with (
+        Run(session.settings.state, f"backup --dry-run {source.name}") as run,
+        open_reader(session, run, source) as reader,
+    ):
+        plan = scan(reader, options.excludes)
+        reader_bytes = plan.total_bytes
+    return DryRun(source, len(plan.records), reader_bytes, plan.excluded, plan.sockets)
+
+
+def open_reader(session: Session, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
+    """Start a helper that scans and reads `source` with the arguments that make the stream deterministic."""
+    return session.engine.reader(
+        source,
+        run=run.id,
+        directory=run.scratch("read"),
+        scan=tar.FIND,
+        read=tar.CREATE,
+        scan_end=tar.SCAN_END,
+    )
+
+
+def scan(reader: VolumeReader, excludes: list[str]) -> Plan:
+    """Scan and plan; a scan that could not read everything is a failure. Raises EngineError."""
+    plan = make_plan(reader.scan(), excludes)
+    _, failures = tar.read_warnings(reader.messages())
+    if failures:
+        raise unreadable(failures)
+    return plan
+
+
+def unreadable(failures: list[str]) -> EngineError:
+    """The error for what find or tar could not read."""
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or mend it")
+
+
+class _Backup:
+    """One backup on its way: the stages' totals, read after the stream has ended."""
+
+    def __init__(self, session: Session, run: Run, source: Source, options: BackupOptions, key: BackupKey) -> None:
+        self._session = session
+        self._run = run
+        self._source = source
+        self._options = options
+        self._key = key
+        self._started = session.now()
+        self._frames: list[Frame] = []
+        self._offset = 0
+        self._data = hashlib.sha256()
+        self._stream = hashlib.sha256()
+        self._index = Compressor()
+
+    def make(self) -> BackupResult:
+        consistency, containers, notices = self._observe()
+        progress = self._session.progress
+        progress.start(f"scan {self._source.name}", total_bytes=None, total_files=None)
+        with open_reader(self._session, self._run, self._source) as reader:
+            plan = scan(reader, self._options.excludes)
+            cutter = Cutter(plan)
+            progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
+            sealed = seal(cutter.cut(reader.read(plan.names())), level=self._options.level)
+            stored_bytes = self._session.store.put(self._key.data, self._record(sealed))
+            warnings, failures = tar.read_warnings(reader.messages())
+        if failures:
+            raise unreadable(failures)
+        warnings += _vanished(cutter, warnings) + _odd(plan)
+        index = self._put_index()
+        manifest = Manifest(
+            format=FORMAT,
+            id=self._key.id,
+            host=self._key.host,
+            volume=self._key.volume,
+            kind="full",
+            engine_id=self._session.engine.info.id,
+            source=self._source,
+            started_at=rfc3339(self._started),
+            ended_at=rfc3339(self._session.now()),
+            consistency=consistency,
+            containers=containers,
+            files=cutter.report.members,
+            raw_bytes=cutter.report.raw_bytes,
+            stored_bytes=stored_bytes,
+            sockets_skipped=plan.sockets,
+            excludes=self._options.excludes,
+            data=ObjectDigest(size_bytes=stored_bytes, sha256=self._data.hexdigest()),
+            index=index,
+            digest=self._stream.hexdigest(),
+            warnings=notices + warnings,
+            tags=self._options.tags,
+            volback=volback.__version__,
+        )
+        self._session.catalog.commit(manifest)
+        duration_s = (self._session.now() - self._started).total_seconds()
+        return BackupResult(manifest, duration_s, incomplete=bool(warnings))
+
+    def _observe(self) -> tuple[Consistency, list[str], list[str]]:
+        """Who has the volume mounted while it is read, and how consistent that makes the backup."""
+        if self._source.kind != "volume":
+            return "live", [], []
+        users = [user for user in self._session.engine.users(self._source.name) if user.is_active]
+        writers = [user.name for user in users if user.writable and user.state != "paused"]
+        consistency: Consistency = "live" if writers else "paused" if users else "stopped"
+        notices = [
+            f"volume {self._source.name!r} may be written to while it is read: container {name!r} is running"
+            for name in writers
+        ]
+        return consistency, sorted(user.name for user in users), notices
+
+    def _record(self, sealed: Iterator[SealedFrame | UnitEnd]) -> Iterator[bytes]:
+        """Pass the stored bytes on, and note where each frame lies and what each unit holds."""
+        progress = self._session.progress
+        for item in sealed:
+            if isinstance(item, UnitEnd):
+                self._index.feed(encode_unit(Unit(item.kind, self._frames, item.members)))
+                progress.advance(files=len(item.members))
+                self._frames = []
+                continue
+            size = len(item.stored)
+            self._frames.append(Frame(self._key.id, self._offset, size, item.raw_bytes, item.sha256))
+            self._offset += size
+            self._data.update(item.stored)
+            self._stream.update(bytes.fromhex(item.sha256))
+            progress.advance(raw_bytes=item.raw_bytes, stored_bytes=size)
+            yield item.stored
+
+    def _put_index(self) -> ObjectDigest:
+        buffers = self._index.end()
+        digest = hashlib.sha256()
+        for buffer in buffers:
+            digest.update(buffer)
+        size = self._session.store.put(self._key.index, buffers)
+        return ObjectDigest(size_bytes=size, sha256=digest.hexdigest())
+
+
+def rfc3339(time: datetime) -> str:
+    """A time as manifests hold it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _source(session: Session, name: str) -> Source:
+    if name.startswith("/"):
+        path = name.rstrip("/") or "/"
+        return Source(kind="directory", name=path)
+    return volume_source(session, name)
+
+
+def volume_source(session: Session, name: str) -> Source:
+    """Describe a volume that exists. Raises NotFoundError."""
+    volume = session.engine.volume(name)
+    labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
+    return Source(kind="volume", name=volume.name, driver=volume.driver, options=volume.options, labels=labels)
+
+
+def _discard(session: Session, key: BackupKey) -> None:
+    try:
+        with held_back():
+            session.catalog.remove_litter(key.prefix)
+    except ConflictError:
+        log.debug("backup %s was committed before the interruption", key.prefix)
+
+
+def _vanished(cutter: Cutter, told: list[str]) -> list[str]:
+    """Vanished members that tar has not named in a message of its own."""
+    named = "\n".join(told)
+    paths = [path.decode(errors="backslashreplace") for path in cutter.report.vanished]
+    return [f"{path} vanished while the volume was read" for path in paths if path not in named]
+
+
+def _odd(plan: Plan) -> list[str]:
+    return [f"{path.decode(errors='backslashreplace')} is of a type that tar cannot hold" for path in plan.odd]

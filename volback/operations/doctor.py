@@ -1,0 +1,195 @@
+"""Doctor: look at all that a backup needs, one check after the other; none that fails stops the others.
+
+Changes nothing but what `fix` removes; what it writes to measure (a small object, a helper) it removes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from volback.errors import IntegrityError, Interrupted, NotFoundError, VolbackError
+from volback.operations.recovery import Leftovers, sweep
+from volback.operations.session import Session
+from volback.state.runs import Run
+
+log = logging.getLogger(__name__)
+
+Status = Literal["ok", "warning", "failed"]
+PROBE_BYTES = 64 * 1024
+_LITTLE_SPACE_BYTES = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found; `text` for people, `facts` for programs."""
+
+    name: str
+    status: Status
+    text: str
+    hint: str | None = None
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+    exit_code: int = 0
+    """Of the error that made it fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """All checks, in the order in which they were made."""
+
+    checks: list[Check]
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first check that failed; warnings alone are no failure."""
+        return next((check.exit_code for check in self.checks if check.status == "failed"), 0)
+
+
+def doctor(session: Session, *, fix: bool) -> DoctorReport:
+    """Make every check; with `fix`, remove what crashed runs left."""
+    return DoctorReport(_Doctor(session, fix=fix).examine())
+
+
+class _Doctor:
+    def __init__(self, session: Session, *, fix: bool) -> None:
+        self._session = session
+        self._fix = fix
+        self._failed: set[str] = set()
+
+    def examine(self) -> list[Check]:
+        return [
+            self._check("state", self._state),
+            self._check("engine", self._engine),
+            self._check("image", self._image, needs="engine"),
+            self._check("transport", self._transport, needs="engine state image"),
+            self._check("repository", self._repository),
+            self._check("repository write", self._write),
+            self._check("space", self._space),
+            self._check("leftovers", self._leftovers, needs="engine state"),
+            self._check("replaced volumes", self._replaced, needs="engine state"),
+            self._check("empty volumes", self._empty_volumes, needs="engine"),
+        ]
+
+    def _check(self, name: str, check: Callable[[str], Check], *, needs: str = "") -> Check:
+        """Make one check. One that needs what has failed says so, and does not fail a second time."""
+        lacking = [need for need in needs.split() if need in self._failed]
+        if lacking:
+            return Check(name, "warning", f"not checked: it needs the {lacking[0]}")
+        try:
+            return check(name)
+        except Interrupted:
+            raise
+        except VolbackError as exc:
+            log.debug("check %s failed", name, exc_info=True)
+            self._failed.add(name)
+            return Check(name, "failed", exc.message, exc.hint, exit_code=exc.exit_code)
+
+    def _state(self, name: str) -> Check:
+        with self._run():
+            return Check(name, "ok", f"{self._session.settings.state} is writable")
+
+    def _engine(self, name: str) -> Check:
+        info = self._session.engine.info
+        text = f"{info.version}, API {info.api_version}, on host {info.name} ({info.architecture})"
+        facts: dict[str, str | int | float] = {"version": info.version, "api_version": info.api_version}
+        return Check(name, "ok", text, facts=facts | {"host": info.name, "id": info.id})
+
+    def _image(self, name: str) -> Check:
+        present = self._session.engine.has_image()
+        image = self._session.engine.ensure_image()
+        how = "present" if present else "made"
+        return Check(name, "ok", f"helper image {image} is {how}", facts={"image": image, "how": how})
+
+    def _transport(self, name: str) -> Check:
+        with self._run() as run:
+            speed = self._session.engine.probe(run=run.id, directory=run.scratch("probe"))
+        what = "named pipes" if speed.transport == "pipe" else "attach connection"
+        return Check(
+            name,
+            "ok",
+            f"{speed.transport} ({what}), {speed.bytes_per_s / 1e6:.0f} MB/s",
+            facts={"transport": speed.transport, "bytes_per_s": round(speed.bytes_per_s)},
+        )
+
+    def _repository(self, name: str) -> Check:
+        url, catalog = self._session.store.url, self._session.catalog
+        try:
+            info = catalog.info()
+        except NotFoundError:
+            return Check(name, "ok", f"{url}: nothing there yet; the first backup makes it", facts={"url": url})
+        count = len(catalog.backups())
+        facts: dict[str, str | int | float] = {"url": url, "format": info.format, "id": info.id, "backups": count}
+        return Check(name, "ok", f"{url}: format {info.format}, {count} backups", facts=facts)
+
+    def _write(self, name: str) -> Check:
+        """Write, read back and delete one object, named so that it is part of no backup."""
+        store, key, data = self._session.store, f"volback-probe-{self._session.random_hex(8)}", os.urandom(PROBE_BYTES)
+        try:
+            store.put(key, [data], if_absent=True)
+            if b"".join(store.open(key)) != data:
+                raise IntegrityError(f"repository {store.url} does not give back what was written", "check its disk")
+        finally:
+            store.delete(key)
+        return Check(name, "ok", "an object was written, read back and deleted")
+
+    def _space(self, name: str) -> Check:
+        free = self._session.store.free_bytes()
+        if free is None:
+            return Check(name, "ok", "the repository has no limit that could be seen")
+        text, facts = f"{free / 1e9:.1f} GB free in the repository", {"free_bytes": free}
+        if free < _LITTLE_SPACE_BYTES:
+            return Check(name, "warning", text, "make room, or remove old backups: volback remove", {**facts})
+        return Check(name, "ok", text, facts={**facts})
+
+    def _leftovers(self, name: str) -> Check:
+        left = sweep(self._session, remove=self._fix)
+        found = _counted(left)
+        if not found:
+            return Check(name, "ok", "crashed runs left nothing")
+        if self._fix:
+            return Check(name, "ok", f"removed {found}")
+        return Check(name, "warning", f"crashed runs left {found}", "remove them: volback doctor --fix")
+
+    def _replaced(self, name: str) -> Check:
+        replaced = sweep(self._session, remove=False).replaced
+        if not replaced:
+            return Check(name, "ok", "no volume was left half replaced")
+        volume, safety = min(replaced.items())
+        names = ", ".join(repr(volume) for volume in sorted(replaced))
+        backup = safety or volume
+        return Check(
+            name,
+            "warning",
+            f"a run died while it replaced {names}: what it holds may be incomplete",
+            f"get it back: volback restore {backup} --as {volume} --replace",
+        )
+
+    def _empty_volumes(self, name: str) -> Check:
+        made = [volume.name for volume in self._session.engine.volumes_made_by_mounting()]
+        if not made:
+            return Check(name, "ok", "no volume came to be by mistake")
+        return Check(
+            name,
+            "warning",
+            f"a killed run mounted what had been removed, so the engine made anew: {', '.join(made)}",
+            f"if nobody uses it: docker volume rm {made[0]}",
+        )
+
+    @contextmanager
+    def _run(self) -> Iterator[Run]:
+        with Run(self._session.settings.state, "doctor") as run:
+            yield run
+
+
+def _counted(left: Leftovers) -> str:
+    """What was left, in words. A run that is kept for a volume it was replacing is no litter."""
+    runs = left.runs[len(left.replaced) :]
+    counts = {
+        "helper container": left.helpers, "half-restored volume": left.volumes,
+        "half-made backup": left.backups, "crashed run": runs,
+    }  # fmt: skip
+    return ", ".join(f"{len(found)} {what}{'s' * (len(found) > 1)}" for what, found in counts.items() if found)

@@ -1,0 +1,46 @@
+"""Overview: every volume of the engine, who uses it, and how old its last backup is. Reads no manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volback.catalog.keys import BackupKey
+from volback.engine.volumes import PROJECT_LABEL, VolumeUser
+from volback.operations.listing import age_s
+from volback.operations.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeOverview:
+    """One volume."""
+
+    name: str
+    driver: str
+    size_bytes: int | None
+    """None where the engine does not tell, or was not asked."""
+    project: str | None
+    users: list[VolumeUser]
+    last_backup: BackupKey | None
+    age_s: float | None
+
+
+def overview(session: Session, *, sizes: bool = True) -> list[VolumeOverview]:
+    """Return every volume, by name. With `sizes` the engine walks through all of them, which can take a while."""
+    users = session.engine.all_users()
+    host = session.host
+    latest = {key.volume: key for key in session.catalog.backups(host)}  # oldest first, so the last one stays
+    rows = []
+    for volume in session.engine.volumes(sizes=sizes):
+        last = latest.get(volume.name)
+        rows.append(
+            VolumeOverview(
+                name=volume.name,
+                driver=volume.driver,
+                size_bytes=volume.size_bytes,
+                project=volume.labels.get(PROJECT_LABEL),
+                users=sorted(users.get(volume.name, []), key=lambda user: user.name),
+                last_backup=last,
+                age_s=age_s(session, last.id) if last else None,
+            )
+        )
+    return rows

@@ -1,0 +1,147 @@
+"""Prove: read a volume again and compare it with a backup, bit for bit; name each file that differs.
+
+First by frame digests, which needs no data of the backup. Only what lies in units that do not match is then
+read from both sides and compared member by member.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from volback.archive import ranges, tar
+from volback.archive.cut import Buffer, Cut, Cutter, UnitEnd
+from volback.archive.plan import parse_record
+from volback.archive.seal import in_order
+from volback.archive.walk import walk
+from volback.catalog.model import Source, Unit
+from volback.operations.backup import open_reader, scan, unreadable
+from volback.operations.reading import OpenBackup, Selection
+from volback.operations.session import Session
+from volback.state.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A volume held against a backup; paths as text, in order."""
+
+    different: list[str]
+    missing: list[str]
+    """In the backup, not in the volume."""
+    extra: list[str]
+    """In the volume, not in the backup."""
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.different or self.missing or self.extra)
+
+
+def prove(session: Session, reference: str, volume: str | None = None) -> Comparison:
+    """Compare a backup with a volume (by default the one that it is of). Raises NotFoundError, IntegrityError."""
+    manifest = session.find(reference)
+    backup = OpenBackup(session.store, manifest)
+    source = manifest.source
+    if volume is not None:
+        kind = "directory" if volume.startswith("/") else "volume"
+        source = Source(kind=kind, name=volume)  # type: ignore[arg-type]
+    if source.kind == "volume":
+        session.engine.volume(source.name)
+    with Run(session.settings.state, f"prove {backup.name}") as run:
+        return compare(session, run, backup, source, excludes=manifest.excludes)
+
+
+def compare(session: Session, run: Run, backup: OpenBackup, source: Source, *, excludes: list[str]) -> Comparison:
+    """Compare a whole backup with a volume or directory, but for what `excludes` leaves out of that."""
+    session.progress.start(f"prove {source.name}", total_bytes=backup.manifest.raw_bytes, total_files=None)
+    with open_reader(session, run, source) as reader:
+        plan = scan(reader, excludes)
+        found = _unit_paths(_digests(session, Cutter(plan).cut(reader.read(plan.names()))))
+        _check_read(reader.messages())
+    odd: list[Unit] = []
+    for unit in backup.units():
+        if found.pop(tuple(bytes.fromhex(frame.sha256) for frame in unit.frames), None) is None:
+            odd.append(unit)
+    if not found and not odd:
+        return Comparison([], [], [])
+    members = backup.read(item for unit in odd for item in ranges.whole(unit.frames))
+    expected = signatures(chain(members, [tar.END_OF_ARCHIVE]))
+    return _compared(
+        expected, _read_again(session, run, source, excludes, {path for unit in found.values() for path in unit})
+    )
+
+
+def compare_part(session: Session, run: Run, selection: Selection, source: Source) -> Comparison:
+    """Compare a part of a backup with a volume that holds just this part."""
+    expected = signatures(selection.stream())
+    with open_reader(session, run, source) as reader:
+        plan = scan(reader, [])
+        found = signatures(reader.read(plan.names()))
+        _check_read(reader.messages())
+    return _compared(expected, found)
+
+
+def _read_again(
+    session: Session, run: Run, source: Source, excludes: list[str], paths: set[bytes]
+) -> dict[bytes, bytes]:
+    """Signatures of some members of the volume, all names of an inode among them."""
+    with open_reader(session, run, source) as reader:
+        plan = scan(reader, excludes)
+        plan.records = [record for record in plan.records if parse_record(record).path in paths]
+        found = signatures(reader.read(plan.names()))
+        _check_read(reader.messages())
+    return found
+
+
+def signatures(stream: Iterable[Buffer]) -> dict[bytes, bytes]:
+    """Signature of each member of a tar stream, by path."""
+    return {header.path: signature for header, signature in walk(stream)}
+
+
+def _compared(expected: dict[bytes, bytes], found: dict[bytes, bytes]) -> Comparison:
+    """Compare signatures by path."""
+    return Comparison(
+        different=_text(path for path in expected.keys() & found.keys() if expected[path] != found[path]),
+        missing=_text(expected.keys() - found.keys()),
+        extra=_text(found.keys() - expected.keys()),
+    )
+
+
+def _digests(session: Session, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
+    """SHA-256 of each frame, and each UnitEnd, in order."""
+
+    def digest(cut: Cut) -> bytes | UnitEnd:
+        if isinstance(cut, UnitEnd):
+            return cut
+        value = hashlib.sha256()
+        for piece in cut.pieces:
+            value.update(piece)
+            session.progress.advance(raw_bytes=len(piece))
+        return value.digest()
+
+    return in_order(digest, cuts, inline=lambda cut: isinstance(cut, UnitEnd))
+
+
+def _unit_paths(items: Iterable[bytes | UnitEnd]) -> dict[tuple[bytes, ...], list[bytes]]:
+    """Paths of each unit, by its frames' digests."""
+    units: dict[tuple[bytes, ...], list[bytes]] = {}
+    frames: list[bytes] = []
+    for item in items:
+        if isinstance(item, UnitEnd):
+            units[tuple(frames)] = [member.path for member in item.members]
+            frames = []
+        else:
+            frames.append(item)
+    return units
+
+
+def _check_read(messages: bytes) -> None:
+    _, failures = tar.read_warnings(messages)
+    if failures:
+        raise unreadable(failures)
+
+
+def _text(paths: Iterable[bytes]) -> list[str]:
+    return [path.decode(errors="backslashreplace") or "." for path in sorted(paths)]

@@ -1,0 +1,106 @@
+"""Recovery: remove what crashed runs left. Every run that changes something does it first; `doctor --fix` too.
+
+Only what a dead run's journal or label names is touched; a run that lives holds its lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from volback.errors import ConflictError, EngineError, NotFoundError
+from volback.operations.session import Session
+from volback.state.runs import DeadRun, dead_runs, live_runs
+
+log = logging.getLogger(__name__)
+
+RESTORE_LABEL = "volback.restore"
+"""On a volume that a restore created: the id of its run. With it a half-made volume is told from any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What crashed runs left; names for people."""
+
+    helpers: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
+    backups: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    replaced: dict[str, str] = field(default_factory=dict)
+    """Volumes whose replacement was cut off, and the backup that holds what they were."""
+
+    def __bool__(self) -> bool:
+        return bool(self.helpers or self.volumes or self.backups or self.runs or self.replaced)
+
+
+def sweep(session: Session, *, remove: bool = True) -> Leftovers:
+    """Find, and unless told not to remove, what crashed runs left. Raises EngineUnreachable, StoreError."""
+    left = Leftovers()
+    state = session.settings.state
+    alive = live_runs(state)
+    with dead_runs(state) as dead:
+        left.runs.extend(run.id for run in dead)
+        for helper in session.engine.leftover_helpers(running=alive):
+            left.helpers.append(helper[:12])
+            if remove:
+                session.engine.remove_helper(helper)
+        for run in dead:
+            if _sweep_run(session, run, left, remove=remove) and remove:
+                run.forget()
+    return left
+
+
+def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool) -> bool:
+    """Whether nothing of the run is left to remember."""
+    journal = run.journal
+    if journal is None:
+        return True
+    done = True
+    for volume in journal.volumes:
+        done &= _sweep_volume(session, run.id, volume, left, remove=remove)
+    if journal.repository == session.settings.repository:
+        for prefix in journal.prefixes:
+            _sweep_prefix(session, prefix, left, remove=remove)
+    elif journal.prefixes:
+        done = False  # its repository is not the one at hand: a run that uses that one will do it
+    if journal.replacing:
+        left.replaced.update(journal.replacing)
+        done = False
+    return done
+
+
+def _sweep_volume(session: Session, run_id: str, name: str, left: Leftovers, *, remove: bool) -> bool:
+    try:
+        volume = session.engine.volume(name)
+    except NotFoundError:
+        return True
+    if volume.labels.get(RESTORE_LABEL) != run_id:
+        return True  # somebody's own volume by now
+    left.volumes.append(name)
+    if remove:
+        try:
+            session.engine.remove_volume(name)
+        except (ConflictError, EngineError) as exc:
+            log.warning("half-restored volume %s stays: %s", name, exc.message)
+            return False
+    return True
+
+
+def _sweep_prefix(session: Session, prefix: str, left: Leftovers, *, remove: bool) -> None:
+    try:
+        found = any(True for _ in session.store.list(prefix))
+        if found and prefix in session.catalog.litter():
+            left.backups.append(prefix)
+        if remove:
+            session.store.sweep(prefix)
+            session.catalog.remove_litter(prefix)
+    except ConflictError:
+        log.debug("%s was committed before its run died", prefix)
+
+
+def forget_replacement(session: Session, volume: str) -> None:
+    """A replacement of `volume` has come to an end: journals of earlier ones that did not are of no use any more."""
+    with dead_runs(session.settings.state) as dead:
+        for run in dead:
+            if run.journal is not None and volume in run.journal.replacing:
+                run.forget()

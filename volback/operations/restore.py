@@ -1,0 +1,234 @@
+"""Restore: a backup, or a part of it, into a new volume, a host directory, or a volume in place.
+
+No byte reaches tar before its frame's digest is proven. A restore that fails removes the volume that it made.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from volback.archive import tar
+from volback.catalog.model import Source
+from volback.errors import ConflictError, EngineError, IntegrityError, UsageError, VolbackError
+from volback.operations.backup import BackupOptions, make_backup, open_reader, scan, volume_source
+from volback.operations.prove import Comparison, compare, compare_part
+from volback.operations.reading import OpenBackup, Selection
+from volback.operations.recovery import forget_replacement, sweep
+from volback.operations.session import Session, name_of
+from volback.operations.verify import verify_backup
+from volback.operations.volumes import new_volume, write_into
+from volback.state.runs import Run, lock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """What to restore, where to, and how to be sure of it."""
+
+    name: str | None = None
+    """Of the volume; None is the one that the backup is of."""
+    directory: str | None = None
+    """Of the engine's host, instead of a volume; empty or not there yet."""
+    paths: list[str] = field(default_factory=list)
+    replace: bool = False
+    safety_backup: bool = True
+    prove: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    driver: str | None = None
+    driver_options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What was restored."""
+
+    backup: str
+    target: Source
+    files: int
+    raw_bytes: int
+    proven: bool
+    safety_backup: str | None = None
+    """Backup of what a replaced volume held before."""
+
+
+def restore(session: Session, reference: str, options: RestoreOptions) -> RestoreResult:
+    """Restore. Raises NotFoundError, ConflictError (exists, in use, not empty), IntegrityError, EngineError.
+
+    Raises IntegrityError too if `prove` finds a difference; the volume is kept then, to be looked at.
+    """
+    _check(options)
+    sweep(session)
+    opened = OpenBackup(session.store, session.find(reference))
+    selection = opened.selection(_path(path) for path in options.paths) if options.paths else None
+    target = _target(opened, options)
+    with (
+        lock(session.settings.state, f"{session.engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
+        Run(session.settings.state, f"restore {opened.name}") as run,
+    ):
+        restoring = _Restore(session, run, opened, selection, target)
+        if options.directory is not None:
+            return restoring.into_directory(options)
+        if options.replace and session.engine.has_volume(target.name):
+            return restoring.in_place(options)
+        return restoring.into_new_volume(options)
+
+
+class _Restore:
+    """One restore: the stream is the same, the targets differ in what is made before and removed after a failure."""
+
+    def __init__(
+        self, session: Session, run: Run, opened: OpenBackup, selection: Selection | None, target: Source
+    ) -> None:
+        self._session = session
+        self._run = run
+        self._backup = opened
+        self._selection = selection
+        self._target = target
+
+    def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
+        with new_volume(self._session, self._run, self._target):
+            self._write(tar.EXTRACT)
+        return self._result(options)
+
+    def into_directory(self, options: RestoreOptions) -> RestoreResult:
+        with open_reader(self._session, self._run, self._target) as reader:
+            if len(scan(reader, []).records) > 1:
+                raise ConflictError(f"directory {self._target.name} is not empty", "restore into an empty one")
+        try:
+            self._write(tar.EXTRACT)
+        except BaseException:
+            self._wipe()
+            raise
+        return self._result(options)
+
+    def in_place(self, options: RestoreOptions) -> RestoreResult:
+        engine, name, journal = self._session.engine, self._target.name, self._run.journal
+        _refuse_in_use(session=self._session, name=name)
+        damage = verify_backup(self._session, self._backup.manifest, data=True)
+        if damage:
+            raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
+        safety = self._safety_backup() if options.safety_backup else None
+        journal.replacing = {name: safety or ""}
+        self._run.write_journal()
+        try:
+            _refuse_in_use(session=self._session, name=name)
+            self._wipe()
+            self._write(tar.EXTRACT)
+        except VolbackError as exc:
+            raise _half_replaced(exc, name, safety) from exc
+        journal.replacing = {}
+        self._run.write_journal()
+        forget_replacement(self._session, name)
+        log.debug("volume %s replaced on engine %s", name, engine.info.name)
+        return self._result(options, safety)
+
+    def _safety_backup(self) -> str:
+        source = volume_source(self._session, self._target.name)
+        return name_of(make_backup(self._session, source, BackupOptions(tags=["before-replace"])).manifest)
+
+    def _wipe(self) -> None:
+        self._command(["find", ".", "-mindepth", "1", "-delete"], ())
+
+    def _write(self, command: list[str]) -> None:
+        manifest, progress = self._backup.manifest, self._session.progress
+        progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
+        origin = self._selection or self._backup
+        self._command([*command, "--file=-"], _counted(self._session, origin.stream))
+
+    def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
+        status, said_bytes = write_into(self._session, self._run, self._target, command, stream)
+        messages = said_bytes.decode(errors="backslashreplace").splitlines()
+        if status or messages:
+            said = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
+            raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {said}")
+
+    def _result(self, options: RestoreOptions, safety: str | None = None) -> RestoreResult:
+        manifest = self._backup.manifest
+        proven = False
+        if options.prove:
+            comparison = self._prove()
+            if not comparison.identical:
+                raise IntegrityError(
+                    f"{self._target.kind} {self._target.name!r} differs from backup {self._backup.name}"
+                    f" after the restore: {_first(comparison)}",
+                    f"see all: volback prove {self._backup.name} {self._target.name}",
+                )
+            proven = True
+        files, size = manifest.files, manifest.raw_bytes
+        if self._selection is not None:
+            members = list(self._selection.members())
+            files, size = len(members), sum(member.size_bytes for member in members)
+        return RestoreResult(self._backup.name, self._target, files, size, proven, safety)
+
+    def _prove(self) -> Comparison:
+        if self._selection is not None:
+            return compare_part(self._session, self._run, self._selection, self._target)
+        return compare(self._session, self._run, self._backup, self._target, excludes=[])
+
+
+def _check(options: RestoreOptions) -> None:
+    if options.directory is None:
+        return
+    if not options.directory.startswith("/"):
+        raise UsageError(f"--to {options.directory} is not an absolute path", "name the directory from /")
+    if options.name or options.replace or options.labels or options.driver or options.driver_options:
+        raise UsageError("--to goes without --as, --replace, --label and --driver-opt", "they are about volumes")
+
+
+def _target(opened: OpenBackup, options: RestoreOptions) -> Source:
+    source = opened.manifest.source
+    if options.directory is not None:
+        return Source(kind="directory", name=options.directory.rstrip("/") or "/")
+    if source.kind == "directory" and options.name is None:
+        raise UsageError(f"backup {opened.name} is of a host directory", "say where: --to DIRECTORY, or --as VOLUME")
+    kept = source if source.kind == "volume" else Source(kind="volume", name=source.name)
+    return Source(
+        kind="volume",
+        name=options.name or source.name,
+        driver=options.driver or kept.driver,
+        options={**kept.options, **options.driver_options},
+        labels={**kept.labels, **options.labels},
+    )
+
+
+def _refuse_in_use(*, session: Session, name: str) -> None:
+    active = [user.name for user in session.engine.users(name) if user.is_active]
+    if active:
+        raise ConflictError(
+            f"volume {name!r} is in use by container {active[0]!r}", f"stop it first: docker stop {active[0]}"
+        )
+
+
+def _half_replaced(exc: VolbackError, name: str, safety: str | None) -> VolbackError:
+    if safety is None:
+        return exc
+    exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
+    return exc
+
+
+def _counted(
+    session: Session, stream: Callable[[Callable[[int], None]], Iterator[bytes | memoryview]]
+) -> Iterator[bytes | memoryview]:
+    for buffer in stream(lambda size: session.progress.advance(stored_bytes=size)):
+        session.progress.advance(raw_bytes=len(buffer))
+        yield buffer
+
+
+def _path(text: str) -> bytes:
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise UsageError(f"path {text!r} leads out of the volume")
+    return "/".join(parts).encode("utf-8", "surrogateescape")
+
+
+def _first(comparison: Comparison) -> str:
+    for word, paths in (
+        ("differs", comparison.different), ("is missing", comparison.missing), ("is extra", comparison.extra),
+    ):  # fmt: skip
+        if paths:
+            return f"{paths[0]} {word}"
+    return "nothing"

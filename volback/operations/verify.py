@@ -1,0 +1,185 @@
+"""Verify: are all objects of a backup there and whole; with `data`, is every byte of them what was written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from volback.archive import ranges
+from volback.archive.seal import in_order, open_frame
+from volback.catalog.keys import REPOSITORY_KEY, BackupKey
+from volback.catalog.model import Manifest, Unit
+from volback.catalog.repository import DamagedManifest
+from volback.errors import IntegrityError, NotFoundError
+from volback.operations.reading import OpenBackup
+from volback.operations.session import Session, name_of
+
+REPOSITORY = "repository"
+"""Stands for a backup's name where the repository's own document is damaged; every backup's name holds an `@`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One damaged object of a backup, and the files that are lost with it."""
+
+    backup: str
+    object: str
+    message: str
+    paths: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was checked and found."""
+
+    checked: int
+    damaged: list[Damage]
+
+    @property
+    def sound(self) -> int:
+        """How many backups are whole."""
+        return self.checked - len({damage.backup for damage in self.damaged} - {REPOSITORY})
+
+
+def verify(session: Session, references: list[str], *, data: bool = False) -> Verification:
+    """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that fits none."""
+    found: list[Manifest | DamagedManifest]
+    found = [session.find(reference) for reference in references] or list(session.catalog.manifests())
+    damaged = list(_repository(session)) if found else []
+    for manifest in found:
+        if isinstance(manifest, DamagedManifest):
+            name = f"{manifest.host}/{manifest.volume}@{manifest.id}"
+            damaged.append(Damage(name, manifest.key, manifest.error.message, []))
+        else:
+            damaged += verify_backup(session, manifest, data=data)
+    return Verification(len(found), damaged)
+
+
+def verify_backup(session: Session, manifest: Manifest, *, data: bool) -> list[Damage]:
+    """Verify one backup; every damage found, objects first."""
+    key, name = BackupKey(manifest.host, manifest.volume, manifest.id), name_of(manifest)
+    damaged = list(_objects(session, manifest, key, name))
+    if any(damage.object == key.index for damage in damaged):
+        return damaged
+    try:
+        backup = OpenBackup(session.store, manifest)
+        if data:
+            damaged += _read_all(session, backup)
+        elif damaged:
+            damaged = [_with_paths(backup, damage, session) for damage in damaged]
+    except IntegrityError as exc:
+        damaged.append(Damage(name, key.index, exc.message, []))
+    return damaged
+
+
+def _repository(session: Session) -> Iterator[Damage]:
+    """The repository's own document: no restore needs it, but every backup does."""
+    try:
+        session.catalog.info()
+    except NotFoundError:
+        yield Damage(REPOSITORY, REPOSITORY_KEY, f"{REPOSITORY_KEY} is missing", [])
+    except IntegrityError as exc:
+        yield Damage(REPOSITORY, REPOSITORY_KEY, exc.message, [])
+
+
+def _objects(session: Session, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
+    for object_key, expected in ((key.index, manifest.index), (key.data, manifest.data)):
+        try:
+            size = session.store.stat(object_key).size_bytes
+        except NotFoundError:
+            yield Damage(name, object_key, f"{object_key} is missing", [])
+            continue
+        if size != expected.size_bytes:
+            yield Damage(name, object_key, f"{object_key} has {size} bytes, not {expected.size_bytes}", [])
+    for backup_id in manifest.depends_on:
+        needed = BackupKey(manifest.host, manifest.volume, backup_id).data
+        try:
+            session.store.stat(needed)
+        except NotFoundError:
+            yield Damage(name, needed, f"{needed} is missing", [])
+
+
+def _read_all(session: Session, backup: OpenBackup) -> list[Damage]:
+    """Read every frame once; the data object's own digest tells damage that no frame shows."""
+    manifest = backup.manifest
+    session.progress.start(f"verify {backup.name}", total_bytes=manifest.raw_bytes, total_files=None)
+    whole, stream = hashlib.sha256(), hashlib.sha256()
+    bad: dict[str, list[str]] = {}
+    at = 0
+    for unit, item, stored, sound in _checked(backup):
+        in_place = True
+        if item.frame.backup == manifest.id:
+            in_place = item.frame.offset == at
+            at = item.frame.offset + len(stored)
+            whole.update(stored)
+        stream.update(bytes.fromhex(item.frame.sha256))
+        session.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
+        if not (sound and in_place):
+            key = BackupKey(manifest.host, manifest.volume, item.frame.backup).data
+            bad.setdefault(key, []).extend(_paths_of(unit, item))
+    damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
+    if backup.key.data not in bad and (whole.hexdigest() != manifest.data.sha256 or at != manifest.data.size_bytes):
+        damaged.append(Damage(backup.name, backup.key.data, f"{backup.key.data} is not what was written", []))
+    if stream.hexdigest() != manifest.digest:
+        damaged.append(Damage(backup.name, backup.key.index, f"{backup.key.index} is not this backup's", []))
+    return damaged
+
+
+def _checked(
+    backup: OpenBackup,
+) -> Iterator[tuple[Unit, ranges.Slice, bytes | memoryview, bool]]:
+    """Every frame in order, with the unit that it belongs to and whether it is sound."""
+    units: deque[Unit] = deque()
+
+    def slices() -> Iterator[ranges.Slice]:
+        for unit in backup.units():
+            for item in ranges.whole(unit.frames):
+                units.append(unit)
+                yield item
+
+    def check(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[ranges.Slice, bytes | memoryview, bool]:
+        try:
+            open_frame(pair[0].frame, pair[1])
+        except IntegrityError:
+            return (*pair, False)
+        return (*pair, True)
+
+    for item, stored, sound in in_order(check, ranges.fetch(slices(), backup.open_range)):
+        yield units.popleft(), item, stored, sound
+
+
+def _paths_of(unit: Unit, item: ranges.Slice) -> list[str]:
+    """Paths of the unit's members that have bytes in the frame."""
+    start = 0
+    for frame in unit.frames:
+        if frame == item.frame:
+            break
+        start += frame.raw_bytes
+    stop = start + item.frame.raw_bytes
+    ends = [member.offset for member in unit.members[1:]] + [ranges.unit_bytes(unit)]
+    touched = [
+        member.path for member, end in zip(unit.members, ends, strict=False) if member.offset < stop and end > start
+    ]
+    return [path.decode(errors="backslashreplace") or "." for path in touched]
+
+
+def _with_paths(backup: OpenBackup, damage: Damage, session: Session) -> Damage:
+    """What is lost with a data object that is missing or cut short, told from the index alone."""
+    ids = {BackupKey(backup.key.host, backup.key.volume, id_).data: id_ for id_ in _data_ids(backup.manifest)}
+    try:
+        size = session.store.stat(damage.object).size_bytes
+    except NotFoundError:
+        size = 0
+    lost: list[str] = []
+    for unit in backup.units():
+        for item in ranges.whole(unit.frames):
+            frame = item.frame
+            if frame.backup == ids.get(damage.object) and frame.offset + frame.stored_bytes > size:
+                lost += _paths_of(unit, item)
+    return Damage(damage.backup, damage.object, damage.message, list(dict.fromkeys(lost)))
+
+
+def _data_ids(manifest: Manifest) -> list[str]:
+    return [manifest.id, *manifest.depends_on]

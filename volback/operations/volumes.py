@@ -1,0 +1,63 @@
+"""New volumes: made by a restore or an import, journalled and labelled, and removed again if what fills them fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from volback.catalog.model import Source
+from volback.engine.volumes import Volume
+from volback.errors import ConflictError, NotFoundError
+from volback.interrupts import held_back
+from volback.operations.recovery import RESTORE_LABEL
+from volback.operations.session import Session
+from volback.state.runs import Run
+
+
+@contextmanager
+def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
+    """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
+
+    Raises ConflictError if there is one of that name. After SIGKILL the next run's sweep finds it by journal and label.
+    """
+    if session.engine.has_volume(target.name):
+        raise ConflictError(
+            f"volume {target.name!r} exists already",
+            "give another name with --as, or restore with --replace to replace what it holds",
+        )
+    try:
+        with held_back():
+            run.journal.volumes = [target.name]
+            run.write_journal()
+            session.engine.create_volume(_labelled(run, target))
+        yield
+        run.journal.volumes = []
+        run.write_journal()
+    except BaseException:
+        _remove_half_made(session, run, target.name)
+        raise
+
+
+def write_into(
+    session: Session, run: Run, target: Source, command: list[str], stream: Iterable[bytes | memoryview]
+) -> tuple[int, bytes]:
+    """Run `command` in a helper that has `target` mounted writable; return its exit status and its messages."""
+    with session.engine.writer(target, run=run.id, directory=run.scratch("write"), write=command) as writer:
+        status = writer.write(stream)
+        return status, writer.messages()
+
+
+def _labelled(run: Run, target: Source) -> Volume:
+    labels = {**target.labels, RESTORE_LABEL: run.id}
+    return Volume(name=target.name, driver=target.driver, options=target.options, labels=labels)
+
+
+def _remove_half_made(session: Session, run: Run, name: str) -> None:
+    with held_back():
+        try:
+            made = session.engine.volume(name).labels.get(RESTORE_LABEL) == run.id
+        except NotFoundError:
+            made = False
+        if made:
+            session.engine.remove_volume(name)
+        run.journal.volumes = []

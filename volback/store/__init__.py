@@ -1,0 +1,1 @@
+"""Store: objects by key. Knows nothing of backups, archives or engines."""

@@ -1,0 +1,100 @@
+"""The store protocol: a flat space of objects under keys. One file a backend implements it;
+retry, limits and faults are wrappers around a store, never inside one. One conformance suite
+(tests/store) runs against every implementation.
+
+Keys are relative, `/`-separated, non-empty, made of `[A-Za-z0-9_.%-]` parts, none of which is `.` or `..`.
+No key lies below another (`a` beside `a/b`): a directory could not hold both.
+An invalid key, prefix or range raises UsageError from the call itself, before anything is touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from volback.errors import UsageError
+
+Buffer = bytes | bytearray | memoryview
+Names = list[str]
+"""Inside a store `list` is its method."""
+
+BUFFER_MAX_BYTES = 4 * 1024 * 1024
+"""No store yields a larger buffer from `open`."""
+KEY_MAX_CHARS = 1024
+
+_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.%-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """A stored object: its key, size, and time of its last write."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Store(Protocol):
+    """Objects by key. Every method raises StoreError (refused) or StoreUnreachable (no answer)."""
+
+    @property
+    def url(self) -> str:
+        """How people name this store; holds no secret."""
+
+    def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+        """Store all chunks as one object and return its size; atomic: whole or not at all.
+
+        An error or signal raised by `chunks` leaves nothing behind and passes through.
+        A chunk is not used any more once the next one is asked for, so its buffer may be filled again.
+        Raises ConflictError if `if_absent` and the key exists.
+        """
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        """Yield the object's bytes from `start`, `length` of them (all when None), lazily, in buffers of <= 4 MiB.
+
+        Yields fewer only where the object ends. Close the iterator to stop early.
+        Raises NotFoundError at the first buffer if there is no such object.
+        """
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Size and time of one object. Raises NotFoundError."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object below `prefix` (empty, or a key part path that ends in `/`), in key order."""
+
+    def delete(self, key: str) -> None:
+        """Remove one object; one that is not there is no error."""
+
+    def free_bytes(self) -> int | None:
+        """Free space for new objects, or None where that has no meaning."""
+
+    def sweep(self, prefix: str = "") -> Names:
+        """Remove what unfinished puts below `prefix` left (never an object); return what was removed."""
+
+
+def is_part(name: str) -> bool:
+    """Whether `name` may be one part of a key."""
+    return _PART.fullmatch(name) is not None
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is valid. Raises UsageError: a key that could name anything outside the store."""
+    if len(key) > KEY_MAX_CHARS or not all(is_part(part) for part in key.split("/")):
+        raise UsageError(f"object key {key!r} is not valid")
+    return key
+
+
+def check_range(start: int, length: int | None) -> None:
+    """Raises UsageError for a negative start or length."""
+    if start < 0 or (length is not None and length < 0):
+        raise UsageError(f"range of {length} bytes from {start} is not valid")
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if it is empty or a valid key followed by `/`. Raises UsageError."""
+    if prefix and not (prefix.endswith("/") and check_key(prefix[:-1])):
+        raise UsageError(f"prefix {prefix!r} must end in '/'")
+    return prefix

@@ -1,0 +1,54 @@
+"""From the address that people type to a store. Opens nothing yet: the store's first call does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from volback.errors import UsageError
+from volback.store.base import Store
+from volback.store.local import LocalStore
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HINT = "give a directory: /path, ~/path or file:///path"
+
+
+def open_store(url: str) -> Store:
+    """The store at a path (`~` is expanded) or `file:///path`. Raises UsageError."""
+    match = _SCHEME.match(url)
+    if match is None:
+        return LocalStore(_expand(url))
+    scheme = match[1].lower()
+    if scheme == "file":
+        return LocalStore(_path_of_file_url(url))
+    if scheme == "s3":
+        raise UsageError(f"repository {_without_secrets(url)}: this version has no S3 yet", _HINT)
+    raise UsageError(f"repository {_without_secrets(url)}: there is no store for '{scheme}://'", _HINT)
+
+
+def _expand(path: str) -> Path:
+    if not path.strip() or "\0" in path:
+        raise UsageError(f"repository {path!r} is not a path", _HINT)
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:
+        raise UsageError(f"repository {path!r}: no such user's home directory", _HINT) from exc
+
+
+def _path_of_file_url(url: str) -> Path:
+    """RFC 8089: the host is empty or localhost, and the path is percent-encoded."""
+    rest = url[len("file://") :]
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash or "\0" in unquote(path):
+        raise UsageError(f"repository {url!r}: a file URL has three slashes", _HINT)
+    return Path("/" + unquote(path))
+
+
+def _without_secrets(url: str) -> str:
+    """Scheme and host alone: the rest of a mistyped URL may hold a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return repr(url.split("://", maxsplit=1)[0] + "://...")
+    return repr(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")

@@ -1,0 +1,82 @@
+"""A store in memory, gone with the process: for tests, and proof that the protocol fits more than files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import UTC, datetime
+
+from volback.errors import ConflictError, NotFoundError
+from volback.store.base import BUFFER_MAX_BYTES, Buffer, Names, ObjectInfo, check_key, check_prefix, check_range
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class MemoryStore:
+    """Objects in a dict; safe to use from several threads."""
+
+    def __init__(self, name: str, *, clock: Callable[[], datetime] = _now) -> None:
+        self._name = name
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._objects: dict[str, tuple[bytes, datetime]] = {}
+
+    @property
+    def url(self) -> str:
+        return f"memory://{self._name}"
+
+    def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+        """Store all chunks as one object, visible once the last one is there."""
+        check_key(key)
+        data = bytearray()
+        for chunk in chunks:
+            data += chunk
+        with self._lock:
+            if if_absent and key in self._objects:
+                raise ConflictError(f"object {key!r} is in {self.url} already")
+            self._objects[key] = (bytes(data), self._clock())
+        return len(data)
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        """Yield the object's bytes, of the version that is there at the first buffer."""
+        check_range(start, length)
+        return self._read(check_key(key), start, length)
+
+    def stat(self, key: str) -> ObjectInfo:
+        data, modified_at = self._get(check_key(key))
+        return ObjectInfo(key, len(data), modified_at)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object below `prefix` as of this call, in key order."""
+        check_prefix(prefix)
+        with self._lock:
+            objects = sorted((key, value) for key, value in self._objects.items() if key.startswith(prefix))
+        return (ObjectInfo(key, len(data), modified_at) for key, (data, modified_at) in objects)
+
+    def delete(self, key: str) -> None:
+        check_key(key)
+        with self._lock:
+            self._objects.pop(key, None)
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def sweep(self, prefix: str = "") -> Names:
+        """Nothing: an unfinished put leaves nothing."""
+        check_prefix(prefix)
+        return []
+
+    def _read(self, key: str, start: int, length: int | None) -> Generator[bytes, None, None]:
+        data, _ = self._get(key)
+        end = len(data) if length is None else min(len(data), start + length)
+        for offset in range(start, end, BUFFER_MAX_BYTES):
+            yield data[offset : min(end, offset + BUFFER_MAX_BYTES)]
+
+    def _get(self, key: str) -> tuple[bytes, datetime]:
+        with self._lock:
+            try:
+                return self._objects[key]
+            except KeyError:
+                raise NotFoundError(f"object {key!r} is not in {self.url}", "see `volback list`") from None
