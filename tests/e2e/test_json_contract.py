@@ -184,6 +184,15 @@ def test_export_and_import(
     assert shape(result_of(said, "import")) == imported
 
 
+def test_copy(run_volback: Volback, volume: str, tmp_path: Path) -> None:
+    listed = run_volback("list", "--json").json["result"]["backups"][0]
+    name = f"{listed['host']}/{volume}@{listed['id']}"
+    said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")
+    assert result_of(said, "copy") == {"copied": [name], "skipped": []}
+    said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")
+    assert result_of(said, "copy") == {"copied": [], "skipped": [name]}
+
+
 def test_remove(run_volback: Volback, volume: str) -> None:
     listed = run_volback("list", "--json").json["result"]["backups"][0]
     said = run_volback("remove", f"{volume}@{listed['id']}", "--json")

@@ -76,16 +76,18 @@ class Catalog:
             log.debug("another run made the repository first")
         return self.info()
 
-    def commit(self, manifest: Manifest) -> None:
-        """Make the backup exist. Raises IntegrityError if an object that it names is not in store as it says,
-        ConflictError if the id is taken."""
+    def commit(self, manifest: Manifest, *, document: bytes | None = None) -> None:
+        """Make the backup exist; `document` is its manifest's bytes, where another repository holds them already.
+
+        Raises IntegrityError if an object that it names is not in store as it says, ConflictError if the id is taken.
+        """
         key = BackupKey(manifest.host, manifest.volume, manifest.id)
         check_manifest(manifest, key)
         self._check_stored(key.data, manifest.data)
         self._check_stored(key.index, manifest.index)
         for id_ in manifest.depends_on:
             self._check_present(BackupKey(manifest.host, manifest.volume, id_))
-        self._objects.put(key.manifest, [seal_document(manifest)], if_absent=True)
+        self._objects.put(key.manifest, [document or seal_document(manifest)], if_absent=True)
 
     def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
         """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
@@ -106,8 +108,15 @@ class Catalog:
 
     def read(self, key: BackupKey) -> Manifest:
         """Read one manifest. Raises NotFoundError, FormatError."""
-        what = f"manifest {key.manifest}"
-        return check_manifest(open_document(self._read(key.manifest), Manifest, what), key)
+        return self.load(key)[0]
+
+    def load(self, key: BackupKey) -> tuple[Manifest, bytes]:
+        """Read one manifest, with the bytes that hold it: fields of a later version are in these alone.
+
+        Raises NotFoundError, FormatError.
+        """
+        document = self._read(key.manifest)
+        return check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key), document
 
     def find(self, reference: Reference, default_host: str) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.

@@ -1,17 +1,20 @@
-"""`export` and `import`: backups out as plain tars, any tar in as a volume."""
+"""`export`, `import` and `copy`: backups out as plain tars, any tar in as a volume, backups between repositories."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volback.cli.call import Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.words import count, human_size, pairs
-from volback.errors import UsageError
+from volback.errors import Interrupted, UsageError, VolbackError
+
+if TYPE_CHECKING:
+    from volback.operations.session import Session
 
 _EXPORT_EPILOG = """\b
 Examples:
@@ -24,12 +27,18 @@ Examples:
   volback import db.tar.gz --as db    plain, gzip, zstd, xz or bzip2
   ssh web1 'tar c -C /srv/db .' | volback import - --as db
 """
+_COPY_EPILOG = """\b
+Examples:
+  volback copy db --to /mnt/usb/repository      the latest backup of db
+  volback copy db@20261123 web2/db --to /srv/repository --repo /mnt/usb/repository
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
     app.command(epilog=_EXPORT_EPILOG)(export)
     app.command("import", epilog=_IMPORT_EPILOG)(import_)
+    app.command(epilog=_COPY_EPILOG)(copy)
 
 
 def export(
@@ -95,3 +104,59 @@ def import_(
     }
     text = [f"{file} -> volume {done.target.name}: {count(done.files, 'file')}, {human_size(done.raw_bytes)}"]
     return Outcome(result, text, done.warnings, incomplete=bool(done.warnings))
+
+
+def copy(
+    context: typer.Context,
+    backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],
+) -> Outcome:
+    """Copy backups into another repository, byte for byte.
+
+    Each digest is checked on the way. What a backup depends on is copied first; what is there already is skipped.
+    """
+    from volback.operations import copying
+
+    with call_of(context).session() as session:
+        target = copying.open_target(session, to)
+        made = _Copied(session, target)
+        made.work_off(backups)
+        where = target.store.url
+    text = [f"{name} -> {where}: {human_size(size)}" for name, size in made.copied.items()]
+    text += [f"{name} is in {where} already" for name in made.skipped]
+    return Outcome({"copied": list(made.copied), "skipped": made.skipped}, text, errors=made.errors)
+
+
+class _Copied:
+    """The copies of one call, and what failed: that stops only what depends on it."""
+
+    def __init__(self, session: Session, target: Session) -> None:
+        self.copied: dict[str, int] = {}
+        self.skipped: list[str] = []
+        self.errors: list[VolbackError] = []
+        self._session = session
+        self._target = target
+
+    def work_off(self, references: list[str]) -> None:
+        """One after the other, until all are done or a signal comes. All of them are found first."""
+        from volback.operations import copying
+
+        failed: set[str] = set()
+        for item in copying.plan(self._session, references):
+            if failed.intersection(item.needs):
+                failed.add(item.name)
+                continue
+            try:
+                done = copying.copy(self._session, self._target, item)
+            except Interrupted as exc:
+                self.errors.insert(0, exc)
+                return
+            except VolbackError as exc:
+                failed.add(item.name)
+                self.errors.append(exc)
+                continue
+            if done == "copied":
+                self.copied[item.name] = item.manifest.data.size_bytes + item.manifest.index.size_bytes
+            else:
+                self.skipped.append(item.name)

@@ -18,9 +18,9 @@ from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, Source, Unit
 from volback.engine.streams import VolumeReader
-from volback.errors import ConflictError, EngineError
+from volback.errors import EngineError
 from volback.interrupts import held_back
-from volback.operations.recovery import RESTORE_LABEL, sweep
+from volback.operations.recovery import RESTORE_LABEL, discard, sweep
 from volback.operations.session import Session
 from volback.state.runs import Run, lock
 
@@ -92,12 +92,12 @@ def make_backup(session: Session, source: Source, options: BackupOptions) -> Bac
         key = BackupKey(session.host, source.name, new_id(session.now(), session.random_hex(2)))
         try:
             with held_back():
-                run.journal.repository, run.journal.prefixes = session.settings.repository, [key.prefix]
+                run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix]
                 run.write_journal()
             result = _Backup(session, run, source, options, key).make()
             run.journal.prefixes = []
         except BaseException:
-            _discard(session, key)  # if that fails, the journal stays for the next run
+            discard(session, key)  # if that fails, the journal stays for the next run
             run.journal.prefixes = []
             raise
         return result
@@ -256,14 +256,6 @@ def volume_source(session: Session, name: str) -> Source:
     volume = session.engine.volume(name)
     labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
     return Source(kind="volume", name=volume.name, driver=volume.driver, options=volume.options, labels=labels)
-
-
-def _discard(session: Session, key: BackupKey) -> None:
-    try:
-        with held_back():
-            session.catalog.remove_litter(key.prefix)
-    except ConflictError:
-        log.debug("backup %s was committed before the interruption", key.prefix)
 
 
 def _vanished(cutter: Cutter, told: list[str]) -> list[str]:

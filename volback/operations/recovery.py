@@ -5,17 +5,24 @@ Only what a dead run's journal or label names is touched; a run that lives holds
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from volback.errors import ConflictError, EngineError, NotFoundError
+from volback.catalog.keys import BackupKey
+from volback.errors import ConflictError, EngineError, LockedError, NotFoundError
+from volback.interrupts import held_back
 from volback.operations.session import Session
-from volback.state.runs import DeadRun, dead_runs, live_runs
+from volback.state.runs import DeadRun, dead_runs, live_runs, lock
 
 log = logging.getLogger(__name__)
 
 RESTORE_LABEL = "volback.restore"
 """On a volume that a restore created: the id of its run. With it a half-made volume is told from any other."""
+
+COPY = "copy "
+"""How the command of a copy's run begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,32 @@ def sweep(session: Session, *, remove: bool = True) -> Leftovers:
     return left
 
 
+def sweep_repository(session: Session) -> None:
+    """Remove what crashed runs left in this repository alone; needs no engine. Raises StoreError."""
+    with dead_runs(session.settings.state) as dead:
+        for run in dead:
+            if run.journal is not None and run.journal.repository == session.store.url:
+                for prefix in run.journal.prefixes:
+                    _sweep_prefix(session, prefix, Leftovers(), remove=True)
+                if run.journal.command.startswith(COPY):
+                    run.forget()  # it had nothing to do with an engine: nothing else can be left of it
+
+
+def discard(session: Session, key: BackupKey) -> None:
+    """Remove what there is of a backup that was begun and failed; one that was committed after all stays."""
+    try:
+        with held_back():
+            session.catalog.remove_litter(key.prefix)
+    except ConflictError:
+        log.debug("backup %s was committed before the interruption", key.prefix)
+
+
+def prefix_lock(session: Session, prefix: str) -> AbstractContextManager[None]:
+    """Hold one backup's place in a repository. A new backup has a new place; a copy and its sweep can meet in one."""
+    name = hashlib.sha256(f"{session.store.url}\n{prefix}".encode()).hexdigest()
+    return lock(session.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {session.store.url}")
+
+
 def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool) -> bool:
     """Whether nothing of the run is left to remember."""
     journal = run.journal
@@ -58,7 +91,7 @@ def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool)
     done = True
     for volume in journal.volumes:
         done &= _sweep_volume(session, run.id, volume, left, remove=remove)
-    if journal.repository == session.settings.repository:
+    if journal.repository == session.store.url:
         for prefix in journal.prefixes:
             _sweep_prefix(session, prefix, left, remove=remove)
     elif journal.prefixes:
@@ -88,14 +121,17 @@ def _sweep_volume(session: Session, run_id: str, name: str, left: Leftovers, *, 
 
 def _sweep_prefix(session: Session, prefix: str, left: Leftovers, *, remove: bool) -> None:
     try:
-        found = any(True for _ in session.store.list(prefix))
-        if found and prefix in session.catalog.litter():
-            left.backups.append(prefix)
-        if remove:
-            session.store.sweep(prefix)
-            session.catalog.remove_litter(prefix)
+        with prefix_lock(session, prefix):
+            found = any(True for _ in session.store.list(prefix))
+            if found and prefix in session.catalog.litter():
+                left.backups.append(prefix)
+            if remove:
+                session.store.sweep(prefix)
+                session.catalog.remove_litter(prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", prefix)
+    except LockedError:
+        log.debug("%s is being copied anew: that run answers for it", prefix)
 
 
 def forget_replacement(session: Session, volume: str) -> None:

@@ -14,6 +14,7 @@ from volback.archive import tar
 from volback.catalog.model import Source
 from volback.errors import ConflictError, EngineError, IntegrityError, UsageError, VolbackError
 from volback.operations.backup import BackupOptions, make_backup, open_reader, scan, volume_source
+from volback.operations.contents import member_path
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.reading import OpenBackup, Selection
 from volback.operations.recovery import forget_replacement, sweep
@@ -63,7 +64,7 @@ def restore(session: Session, reference: str, options: RestoreOptions) -> Restor
     _check(options)
     sweep(session)
     opened = OpenBackup(session.store, session.find(reference))
-    selection = opened.selection(_path(path) for path in options.paths) if options.paths else None
+    selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
     target = _target(opened, options)
     with (
         lock(session.settings.state, f"{session.engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
@@ -216,13 +217,6 @@ def _counted(
     for buffer in stream(lambda size: session.progress.advance(stored_bytes=size)):
         session.progress.advance(raw_bytes=len(buffer))
         yield buffer
-
-
-def _path(text: str) -> bytes:
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise UsageError(f"path {text!r} leads out of the volume")
-    return "/".join(parts).encode("utf-8", "surrogateescape")
 
 
 def _first(comparison: Comparison) -> str:

@@ -1,0 +1,55 @@
+"""Repositories of made-up backups, sound for all that reads no frame: their objects have the sizes and digests that
+their manifests say, and no engine is needed to make them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import msgspec
+
+from tests.unit.test_catalog_sealed import MANIFEST
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.repository import Catalog
+from volback.store.base import Store
+
+IDS = [f"202611{day:02}T000000Z-aaaa" for day in range(1, 29)]
+
+
+def make_backup(
+    store: Store,
+    id: str = IDS[0],
+    *,
+    volume: str = "db",
+    host: str = "web1",
+    data_bytes: int = 3_000_000,
+    depends_on: list[str] | None = None,
+) -> BackupKey:
+    """Put a backup into the store, which becomes a repository if it is none."""
+    catalog, key = Catalog(store), BackupKey(host, volume, id)
+    catalog.ensure_repository(lambda: hashlib.sha256(store.url.encode()).hexdigest()[:32])
+    dice = random.Random(str(key))
+    data, index = dice.randbytes(data_bytes), dice.randbytes(5000)
+    store.put(key.data, [data])
+    store.put(key.index, [index])
+    catalog.commit(
+        msgspec.structs.replace(
+            MANIFEST, id=id, host=host, volume=volume, data=_digest(data), index=_digest(index),
+            stored_bytes=len(data), depends_on=depends_on or [],
+        )
+    )  # fmt: skip
+    return key
+
+
+def objects_of(store: Store, key: BackupKey) -> dict[str, bytes]:
+    """All that lies below a backup's prefix."""
+    return {found.key: b"".join(store.open(found.key)) for found in store.list(key.prefix)}
+
+
+def manifest_of(store: Store, key: BackupKey) -> Manifest:
+    return Catalog(store).read(key)
+
+
+def _digest(data: bytes) -> ObjectDigest:
+    return ObjectDigest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

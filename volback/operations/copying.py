@@ -1,0 +1,206 @@
+"""Copying: backups from one repository into another, byte for byte, each object proven on its way.
+
+Nothing is decompressed, and nothing is kept on the way but one buffer. The manifest is put last, so a copy that
+is cut off is no backup; what it left is swept as that of a backup is. No engine is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
+
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.reference import Reference
+from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from volback.interrupts import held_back
+from volback.operations.recovery import COPY, discard, prefix_lock, sweep_repository
+from volback.operations.session import Session, name_of
+from volback.state.runs import Run
+
+log = logging.getLogger(__name__)
+
+Done = Literal["copied", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One backup to be copied: its manifest, and the very bytes that hold it."""
+
+    manifest: Manifest
+    document: bytes
+
+    @property
+    def key(self) -> BackupKey:
+        """Where it lies, in the one repository as in the other."""
+        return BackupKey(self.manifest.host, self.manifest.volume, self.manifest.id)
+
+    @property
+    def name(self) -> str:
+        """The backup's full name."""
+        return name_of(self.manifest)
+
+    @property
+    def needs(self) -> list[str]:
+        """Full names of the backups that it depends on."""
+        key = self.key
+        return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on]
+
+
+def open_target(session: Session, repository: str) -> Session:
+    """Return a session on the repository to copy to, swept of what crashed copies left.
+
+    Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
+    """
+    source = session.catalog.info()
+    target = Session(
+        replace(session.settings, repository=repository), session.progress, session.now, session.random_hex
+    )
+    if target.store.url == session.store.url or _id(target) == source.id:
+        raise UsageError(
+            f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
+        )
+    sweep_repository(target)
+    return target
+
+
+def plan(session: Session, references: list[str]) -> list[Copy]:
+    """Return the named backups and all that they depend on, each once, each after what it depends on.
+
+    Raises NotFoundError for a reference that fits none, IntegrityError where what a backup needs is not there.
+    """
+    found: dict[BackupKey, Copy] = {}
+    graph: dict[BackupKey, list[BackupKey]] = {}
+    wanted = [(_key(session.find(reference)), "") for reference in references]
+    while wanted:
+        key, needed_by = wanted.pop()
+        if key in found:
+            continue
+        found[key] = _load(session, key, needed_by)
+        graph[key] = [BackupKey(key.host, key.volume, id_) for id_ in found[key].manifest.depends_on]
+        wanted += [(needed, found[key].name) for needed in graph[key]]
+    try:
+        return [found[key] for key in TopologicalSorter({key: graph[key] for key in sorted(graph)}).static_order()]
+    except CycleError as exc:
+        names = ", ".join(sorted({found[key].name for key in exc.args[1]}))
+        raise IntegrityError(f"backups that depend on one another: {names}", "see `volback verify`") from exc
+
+
+def copy(session: Session, target: Session, item: Copy) -> Done:
+    """Copy one backup whose dependencies are there already; "skipped" if it is there, byte for byte.
+
+    Raises IntegrityError if an object is not what the manifest says (nothing of it is at the target then),
+    ConflictError if another backup has its name there, LockedError if another run copies it. On any error nothing of
+    it is left; after SIGKILL the next run removes it.
+    """
+    with prefix_lock(target, item.key.prefix):
+        if _is_there(target, item):
+            return "skipped"
+        target.catalog.ensure_repository(lambda: target.random_hex(16))
+        with Run(target.settings.state, f"{COPY}{item.name}") as run:
+            try:
+                with held_back():
+                    run.journal.repository, run.journal.prefixes = target.store.url, [item.key.prefix]
+                    run.write_journal()
+                done = _put(session, target, item)
+                run.journal.prefixes = []
+            except BaseException:
+                discard(target, item.key)  # if that fails, the journal stays for the next run
+                run.journal.prefixes = []
+                raise
+        return done
+
+
+def _id(session: Session) -> str | None:
+    try:
+        return session.catalog.info().id
+    except NotFoundError:
+        return None
+
+
+def _key(manifest: Manifest) -> BackupKey:
+    return BackupKey(manifest.host, manifest.volume, manifest.id)
+
+
+def _load(session: Session, key: BackupKey, needed_by: str) -> Copy:
+    try:
+        return Copy(*session.catalog.load(key))
+    except NotFoundError as exc:
+        if not needed_by:
+            raise
+        message = f"backup {needed_by} is damaged: {key.manifest}, which it needs, is missing"
+        raise IntegrityError(message, "copy an older backup, or one that is whole: see `volback verify`") from exc
+
+
+def _is_there(target: Session, item: Copy) -> bool:
+    """Whether the target has this backup. Raises ConflictError if it has another one of its name."""
+    try:
+        held = b"".join(target.store.open(item.key.manifest, length=len(item.document) + 1))
+    except NotFoundError:
+        return False
+    if held != item.document:
+        raise ConflictError(
+            f"repository {target.store.url} has another backup {item.name}",
+            f"look at it: volback --repo {target.store.url} show {item.name}",
+        )
+    for key, expected in ((item.key.data, item.manifest.data), (item.key.index, item.manifest.index)):
+        _check_there(target, item, key, expected)
+    return True
+
+
+def _check_there(target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
+    """What is skipped must be whole at a glance: its copy may be all that is left one day."""
+    try:
+        size = target.store.stat(key).size_bytes
+    except NotFoundError:
+        size = -1
+    if size != expected.size_bytes:
+        what = "is missing" if size < 0 else f"has {size} bytes, not {expected.size_bytes}"
+        raise IntegrityError(
+            f"backup {item.name} in {target.store.url} is damaged: {key} {what}",
+            f"remove it there, then copy it again: volback --repo {target.store.url} remove {item.name}",
+        )
+
+
+def _put(session: Session, target: Session, item: Copy) -> Done:
+    """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are ours,
+    so it does not matter whose objects stay, and the first manifest counts."""
+    manifest, key = item.manifest, item.key
+    total = manifest.data.size_bytes + manifest.index.size_bytes
+    session.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
+    for object_key, expected in ((key.data, manifest.data), (key.index, manifest.index)):
+        target.store.put(object_key, _proven(session, item, object_key, expected))
+    try:
+        target.catalog.commit(manifest, document=item.document)
+    except ConflictError:
+        if not _is_there(target, item):
+            raise
+        log.debug("%s was copied by another run meanwhile", item.name)
+        return "skipped"
+    return "copied"
+
+
+def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> Iterator[bytes]:
+    """The object's bytes. Raises IntegrityError at their end, before the put ends, unless they are what was written."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with closing(session.store.open(key, length=expected.size_bytes + 1)) as buffers:
+            for buffer in buffers:
+                digest.update(buffer)
+                size += len(buffer)
+                session.progress.advance(raw_bytes=len(buffer))
+                yield buffer
+    except NotFoundError as exc:
+        raise _damaged(item, f"{key} is missing") from exc
+    if size != expected.size_bytes or digest.hexdigest() != expected.sha256:
+        raise _damaged(item, f"{key} is not what was written")
+
+
+def _damaged(item: Copy, what: str) -> IntegrityError:
+    hint = "see what is damaged with `volback verify --data`; copy an older backup"
+    return IntegrityError(f"backup {item.name} is damaged: {what}", hint)
