@@ -12,11 +12,15 @@ import sys
 from volback import interrupts
 from volback.errors import Interrupted
 
+_SWITCH_INTERVAL_S = 0.0005
+"""A thread that has compressed a frame waits this long for the interpreter; Python's 5 ms is as long as a frame takes."""
+
 
 def main() -> None:
     """Run the command line and exit."""
     try:
         interrupts.install()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         sys.exit(run(sys.argv[1:]))
     except Interrupted as exc:
         # Before `run` could watch for it: nothing has been begun yet.
