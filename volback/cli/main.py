@@ -13,7 +13,7 @@ from volback import interrupts
 from volback.errors import Interrupted
 
 _SWITCH_INTERVAL_S = 0.0005
-"""A thread that has compressed a frame waits this long for the interpreter; Python's 5 ms is as long as a frame takes."""
+"""How long a thread that has compressed a frame may wait for the interpreter: Python's 5 ms is a whole frame's time."""
 
 
 def main() -> None:
