@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,13 +29,37 @@ exec dockerd --data-root {directory}/root --exec-root {directory}/exec --pidfile
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class SecondEngine:
-    """A running second engine."""
+    """A second engine; it can be stopped, and started again on the same data."""
 
     directory: Path
     name: str
-    pid: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises RuntimeError if it does not."""
+        script = _DOCKERD.format(name=self.name, directory=self.directory)
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "--mount", "--uts", "--net", "--propagation", "private", "sh", "-c", script],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: _answers(self), f"second engine: see {self.directory}/log")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it with a signal and wait for its end; after SIGKILL its containers live on."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+            self.process = None
+            # Its containerd dies with it, and where nobody reaps orphans the next dockerd takes the zombie for alive.
+            (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     @property
     def url(self) -> str:
@@ -68,20 +93,15 @@ def _dockerd(directory: Path) -> Iterator[SecondEngine]:
     name = f"second-{secrets.token_hex(3)}"
     for part in ("root", "exec", "etc"):
         (directory / part).mkdir(parents=True)
-    script = _DOCKERD.format(name=name, directory=directory)
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["unshare", "--mount", "--uts", "--net", "--propagation", "private", "sh", "-c", script],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-    engine = SecondEngine(directory, name, process.pid)
+    engine = SecondEngine(directory, name)
     try:
-        wait_for(lambda: _answers(engine), f"second engine: see {directory}/log")
+        engine.start()
         yield engine
     finally:
+        if engine.process is None:
+            engine.start()  # containers that outlived it must go too
         _remove_all(engine)
-        process.terminate()
-        process.wait(30)
+        engine.stop()
         unmount_below(directory)
 
 
@@ -220,8 +240,12 @@ def _free_port() -> int:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
+    """One direction. Where the target is gone, the source hears it: else it would wait for a reader for ever."""
+    try:
         while data := source.recv(256 * 1024):
             target.sendall(data)
+    except OSError:
+        with contextlib.suppress(OSError):
+            source.shutdown(socket.SHUT_RDWR)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

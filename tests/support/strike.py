@@ -2,8 +2,9 @@
 
     python -m tests.support.strike SIGNAL STEP ARGUMENT...
 
-A step is a call across a room's wall (engine, store, catalog, state) or a buffer that comes through one. STEP 0
-strikes nowhere; with STRIKE_LOG set, each step's name is written there, a line each. Nothing in volback knows of this.
+A step is a call across a room's wall (engine, store, catalog, state) or a buffer that comes through one. STEP is its
+number or its name; 0 strikes nowhere; with STRIKE_LOG set, each step's name is written there, a line each. Nothing in
+volback knows of this.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ _BUFFERS = 3
 class Striker:
     """Counts the steps and sends the signal at one of them."""
 
-    def __init__(self, number: int, step: int, log: str | None) -> None:
+    def __init__(self, number: int, step: str, log: str | None) -> None:
         self._number = number
-        self._left = step
+        self._left = int(step) if step.isdecimal() else 0
+        self._name: str | None = None if step.isdecimal() else step
         self._lock = threading.Lock()
         self._log = open(log, "a", buffering=1) if log else None  # noqa: SIM115 - as long as the process
 
@@ -42,7 +44,9 @@ class Striker:
             if self._log is not None:
                 print(name, file=self._log)
             self._left -= 1
-            due = self._left == 0
+            due = self._left == 0 or name == self._name
+            if due:
+                self._name = None
         if due:
             os.kill(os.getpid(), self._number)
 
@@ -133,7 +137,7 @@ def _arm_streams(striker: Striker) -> None:
 def main() -> None:
     """Strike one run."""
     number, step, *arguments = sys.argv[1:]
-    striker = Striker(int(number), int(step), os.environ.get("STRIKE_LOG"))
+    striker = Striker(int(number), step, os.environ.get("STRIKE_LOG"))
     arm(striker)
     sys.argv = ["volback", *arguments]
     from volback.cli.main import main as volback

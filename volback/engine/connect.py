@@ -17,11 +17,20 @@ import requests.exceptions
 import urllib3.exceptions
 
 from volback.engine.ssh import ssh_client
-from volback.errors import ConflictError, EngineError, EngineUnreachable, Interrupted, NotFoundError, UsageError
+from volback.errors import (
+    ConflictError,
+    EngineError,
+    EngineUnreachable,
+    Interrupted,
+    NotFoundError,
+    UsageError,
+    VolbackError,
+)
 
 DEFAULT_TIMEOUT_S = 60.0
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
 _MINIMUM_API = (1, 40)
+_START_HINT = "start the engine, or name another with --host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ def translated(what: str) -> Iterator[None]:
         raise kind(f"{what}: the engine refused: {_reason(exc)}") from exc
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError) as exc:
         raise EngineUnreachable(f"{what}: the engine does not answer", "see whether it hangs: docker info") from exc
+    except requests.exceptions.ChunkedEncodingError as exc:
+        raise EngineUnreachable(f"{what}: the engine broke off its answer", _START_HINT) from exc
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
         raise EngineUnreachable(f"{what}: {_root_cause(exc)}", _unreachable_hint(exc)) from exc
     except docker.errors.DockerException as exc:
@@ -131,8 +142,11 @@ def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError
 
 
 def _root_cause(exc: BaseException) -> str:
+    """What the library's innermost error says; one of ours that was on its way already is not its cause."""
     seen: BaseException = exc
     while (deeper := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
+        if isinstance(deeper, VolbackError):
+            break
         seen = deeper
     if isinstance(seen, OSError) and seen.strerror:
         return seen.strerror
@@ -143,7 +157,7 @@ def _unreachable_hint(exc: BaseException) -> str:
     text = _root_cause(exc)
     if "Permission denied" in text:
         return "run as root, or as a user of the group docker"
-    return "start the engine, or name another with --host"
+    return _START_HINT
 
 
 def _reason(exc: docker.errors.APIError) -> str:

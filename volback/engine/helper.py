@@ -152,7 +152,8 @@ class Helper:
     def settle(self, *, limit_s: float = SETTLE_S) -> int:
         """Wait for the container's end and return its exit status; for `limit_s` while the engine answers.
 
-        Raises EngineError if it was killed, EngineUnreachable if the engine does not tell how it ended.
+        Raises EngineError if it was killed, EngineUnreachable if the engine does not tell how it ended, or is gone too:
+        an engine that stops kills its containers first.
         """
         assert self._waiter is not None
         deadline = time.monotonic() + limit_s
@@ -166,6 +167,7 @@ class Helper:
             raise self._failure
         assert self._status is not None
         if self._status > 125:
+            self.check_engine()
             raise EngineError(
                 f"{self.what} was killed or could not run (status {self._status}): {self._last_message()}",
                 "see `volback doctor`; then run the command again",
@@ -251,6 +253,7 @@ def _create(client: Any, spec: HelperSpec) -> Any:
             labels={LABEL: spec.role, **spec.labels},
             host_config=host_config,
             stdin_open=spec.stdin,
+            stop_signal="SIGKILL",  # an engine that stops need not wait 10 s for a PID 1 that heeds no other
             healthcheck={"test": ["NONE"]},
         )
     except docker.errors.ImageNotFound as exc:
