@@ -1,17 +1,22 @@
 """Ranges: which bytes of which data object hold the wanted frames, and which part of a frame is wanted.
 
 Neighbouring frames are joined into one range of up to 16 MiB, so that a whole backup is read in few requests
-and one file in one.
+and one file in one. The next ranges are read in threads while one is used: so a distant store keeps up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
+from volback.archive.ahead import read_ahead
 from volback.catalog.model import Frame, Unit
 
 RANGE_BYTES = 16 * 1024 * 1024
+AHEAD = 4
+"""Ranges that are read at once: 4 x 16 MiB are held at most, and the one in use."""
 
 
 class Slice(NamedTuple):
@@ -21,6 +26,9 @@ class Slice(NamedTuple):
     start: int
     stop: int
     before: bytes = b""
+
+
+OpenRange = Callable[[str, int, int], Iterator[bytes]]
 
 
 def whole(frames: Iterable[Frame]) -> Iterator[Slice]:
@@ -45,18 +53,25 @@ def unit_bytes(unit: Unit) -> int:
 
 
 def fetch(
-    slices: Iterable[Slice], open_range: Callable[[str, int, int], Iterator[bytes]]
-) -> Iterator[tuple[Slice, bytes | memoryview]]:
-    """Yield each slice with its frame's stored bytes, in order.
+    slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = AHEAD
+) -> Generator[tuple[Slice, bytes | memoryview], None, None]:
+    """Yield each slice with its frame's stored bytes, in order; `slices` are drawn from the caller's own thread.
 
-    `open_range(backup id, offset, length)` reads a data object; what it lacks arrives short, and `unseal` says so.
+    `open_range(backup id, offset, length)` reads a data object, in up to `ahead` threads at once (1: in the caller's);
+    what it lacks arrives short, and `unseal` says so. The first error in stream order is raised. Closed early, it
+    ends the reads that are under way, and leaves no thread.
     """
-    for run in _runs(_merged(slices)):
+
+    def read(run: list[Slice], stop: threading.Event) -> tuple[list[Slice], memoryview]:
         first, last = run[0].frame, run[-1].frame
-        stored = _joined(open_range(first.backup, first.offset, last.offset + last.stored_bytes - first.offset))
-        for item in run:
-            start = item.frame.offset - first.offset
-            yield item, stored[start : start + item.frame.stored_bytes]
+        length = last.offset + last.stored_bytes - first.offset
+        return run, _joined(open_range(first.backup, first.offset, length), stop)
+
+    with closing(read_ahead(read, _runs(_merged(slices)), ahead=ahead)) as runs:
+        for run, stored in runs:
+            for item in run:
+                start = item.frame.offset - run[0].frame.offset
+                yield item, stored[start : start + item.frame.stored_bytes]
 
 
 def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
@@ -92,6 +107,15 @@ def _follows(frame: Frame, after: Frame) -> bool:
     return frame.backup == after.backup and after.offset in (frame.offset + frame.stored_bytes, frame.offset)
 
 
-def _joined(buffers: Iterator[bytes]) -> memoryview:
-    parts = list(buffers)
+def _joined(buffers: Iterator[bytes], stop: threading.Event) -> memoryview:
+    """All of them, unless nobody wants them any more; a generator is closed here, in the thread that runs it."""
+    parts = []
+    try:
+        for part in buffers:
+            parts.append(part)
+            if stop.is_set():
+                break
+    finally:
+        if isinstance(buffers, Generator):
+            buffers.close()
     return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))

@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -56,7 +56,7 @@ def seal(
 
 def unseal(
     fetched: Iterable[tuple[Slice, bytes | memoryview]], *, threads: int | None = None
-) -> Iterator[tuple[Slice, bytes]]:
+) -> Generator[tuple[Slice, bytes], None, None]:
     """Yield each slice with its frame's raw bytes, in order, each digest proven. Raises IntegrityError."""
 
     def unseal_one(pair: tuple[Slice, bytes | memoryview]) -> tuple[Slice, bytes]:
@@ -117,7 +117,7 @@ def in_order(
     *,
     threads: int | None = None,
     inline: Callable[[_Item], bool] | None = None,
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """Map `work` over `items` in threads; results in order, at most 4 frames a thread in flight.
 
     Items for which `inline` holds are not worth a thread.
@@ -135,6 +135,8 @@ def in_order(
         finally:
             for future in flight:
                 future.cancel()
+            if isinstance(items, Generator):
+                items.close()  # what it holds (reads under way) ends with this, not when it is collected
 
 
 def _done(result: _Result) -> Future[_Result]:

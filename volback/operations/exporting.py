@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from volback.archive import ranges
@@ -61,9 +61,10 @@ def _frames(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview
         return len(open_frame(pair[0].frame, pair[1])), pair[1]
 
     slices = ranges.whole(frame for unit in backup.units() for frame in unit.frames)
-    for raw_bytes, stored in in_order(prove, ranges.fetch(slices, backup.open_range)):
-        session.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
-        yield stored
+    with closing(in_order(prove, backup.fetch(slices))) as proven:
+        for raw_bytes, stored in proven:
+            session.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
+            yield stored
 
 
 def _write(part: Path, buffers: Iterable[bytes | memoryview]) -> int:

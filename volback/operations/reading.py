@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 
 from volback.archive import ranges, tar
 from volback.archive.seal import decompress, unseal
@@ -13,6 +14,7 @@ from volback.catalog.model import Manifest, Member, Unit
 from volback.errors import IntegrityError, NotFoundError
 from volback.operations.session import name_of
 from volback.store.base import Store
+from volback.store.local import LocalStore
 
 INDEX_MAX_BYTES = 4 * 1024**3
 
@@ -37,18 +39,28 @@ class OpenBackup:
         return (member for unit in self.units() for member in unit.members)
 
     def stream(self, count: Callable[[int], None] = lambda _: None) -> Iterator[bytes | memoryview]:
-        """Yield the backup's whole tar stream, each frame proven before it leaves."""
+        """Yield the backup's whole tar stream, each frame proven before it leaves.
+
+        Nothing is left to prove at its end: `manifest.digest` is over the frame digests of the index, whose own SHA-256
+        the manifest holds, so with each frame proven, in the index's order, the stream is. `verify --data` holds the
+        two against each other, which could differ only by a mistake of the writer.
+        """
         return self.read(ranges.whole(frame for unit in self.units() for frame in unit.frames), count)
 
     def read(
         self, slices: Iterable[ranges.Slice], count: Callable[[int], None] = lambda _: None
     ) -> Iterator[bytes | memoryview]:
         """Yield the wanted bytes in order, each frame proven before a byte of it leaves; `count` gets stored sizes."""
-        for item, raw in unseal(ranges.fetch(slices, self.open_range)):
-            if item.before:
-                yield item.before
-            count(item.frame.stored_bytes)
-            yield raw if item.stop - item.start == len(raw) else memoryview(raw)[item.start : item.stop]
+        with closing(unseal(self.fetch(slices))) as unsealed:
+            for item, raw in unsealed:
+                if item.before:
+                    yield item.before
+                count(item.frame.stored_bytes)
+                yield raw if item.stop - item.start == len(raw) else memoryview(raw)[item.start : item.stop]
+
+    def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[tuple[ranges.Slice, bytes | memoryview], None, None]:
+        """Yield each slice with its frame's stored bytes, unproven; a distant store is read ahead, in threads."""
+        return ranges.fetch(slices, self.open_range, ahead=reads_at_once(self._store))
 
     def open_range(self, backup: str, offset: int, length: int) -> Iterator[bytes]:
         """Read stored bytes of this backup's data object, or of one that it depends on."""
@@ -157,6 +169,14 @@ def read_member_header(backup: OpenBackup, unit: Unit, member: Member, stop: int
         if size <= len(data):
             return data[:size]
         room = size
+
+
+def reads_at_once(store: Store) -> int:
+    """How many ranges of the store are best read at once.
+
+    Of a directory one: 2 cores unsealed 400 MiB out of the page cache at 1035 MB/s with 1, 920 with 2, 860 with 4.
+    """
+    return 1 if isinstance(store, LocalStore) else ranges.AHEAD
 
 
 def _slashes(path: bytes) -> Iterator[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from volback.archive import ranges
@@ -146,8 +147,9 @@ def _checked(
             return (*pair, False)
         return (*pair, True)
 
-    for item, stored, sound in in_order(check, ranges.fetch(slices(), backup.open_range)):
-        yield units.popleft(), item, stored, sound
+    with closing(in_order(check, backup.fetch(slices()))) as checked:
+        for item, stored, sound in checked:
+            yield units.popleft(), item, stored, sound
 
 
 def _paths_of(unit: Unit, item: ranges.Slice) -> list[str]:

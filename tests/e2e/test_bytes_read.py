@@ -1,0 +1,101 @@
+"""How little is read: a listing reads no data, one file reads its own frames, whatever lies around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.counting import CountingStore, Read
+from tests.support.engine import EngineSession
+from tests.support.library import open_session
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Frame, Manifest
+from volback.catalog.repository import Catalog
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES
+from volback.operations import contents
+from volback.operations.backup import BackupOptions, backup, volume_source
+from volback.operations.reading import OpenBackup
+from volback.operations.restore import RestoreOptions, restore
+from volback.operations.session import Session, name_of
+
+MIB = 1024 * 1024
+
+
+class Counted:
+    """A session on a backup of 40 MiB, its reads counted from now on."""
+
+    def __init__(self, session: Session, manifest: Manifest) -> None:
+        self.session = session
+        self.name = name_of(manifest)
+        self.key = BackupKey(manifest.host, manifest.volume, manifest.id)
+        self.units = list(OpenBackup(session.store, manifest).units())
+        self.documents = [
+            Read(self.key.manifest, 0, DOCUMENT_MAX_BYTES + 1, session.store.stat(self.key.manifest).size_bytes),
+            Read(self.key.index, 0, manifest.index.size_bytes + 1, manifest.index.size_bytes),
+        ]
+        self.store = CountingStore(session.store)
+        session.store, session.catalog = self.store, Catalog(self.store)
+
+    def frames(self, path: bytes) -> list[Frame]:
+        """Frames of the unit that holds the file."""
+        return next(unit.frames for unit in self.units if any(member.path == path for member in unit.members))
+
+    def range(self, *frames: Frame) -> Read:
+        """The read of frames that lie side by side."""
+        size = sum(frame.stored_bytes for frame in frames)
+        return Read(self.key.data, frames[0].offset, size, size)
+
+
+@pytest.fixture
+def counted(engine: EngineSession, tmp_path: Path, volume_factory: Callable[..., str]) -> Counted:
+    def fill(path: Path) -> None:
+        for number in range(300):
+            (path / f"small-{number:03}").write_bytes(os.urandom(10 * 1024))
+        for number in range(9):
+            (path / f"large-{number}").write_bytes(os.urandom(4 * MIB))
+
+    session = open_session(engine, tmp_path)
+    source = volume_source(session, volume_factory("counted", fill=fill))
+    return Counted(session, backup(session, source, BackupOptions()).manifest)
+
+
+def test_ls_reads_the_manifest_and_the_index(counted: Counted) -> None:
+    opened = contents.open_backup(counted.session, counted.name)
+    assert len(list(contents.members(opened))) == 310
+    assert counted.store.reads == counted.documents
+
+
+def test_cat_of_a_small_file_reads_its_one_frame(counted: Counted) -> None:
+    opened = contents.open_backup(counted.session, counted.name)
+    assert len(b"".join(contents.read_file(opened, b"small-150"))) == 10 * 1024
+    (frame,) = counted.frames(b"small-150")
+    assert counted.store.reads[:2] == counted.documents
+    assert 1 <= len(counted.store.reads[2:]) <= 2
+    assert set(counted.store.reads[2:]) == {counted.range(frame)}
+
+
+def test_the_first_bytes_of_a_large_file_come_with_its_header_and_one_range(counted: Counted) -> None:
+    opened = contents.open_backup(counted.session, counted.name)
+    assert len(b"".join(contents.read_file(opened, b"large-5"))) == 4 * MIB
+    header, *data = counted.frames(b"large-5")
+    assert len(data) >= 4
+    assert counted.store.reads[:2] == counted.documents
+    wanted = {counted.range(header), counted.range(*data), counted.range(header, data[0])}
+    assert set(counted.store.reads[2:]) <= wanted
+    assert counted.range(*data) in counted.store.reads
+
+
+def test_restore_of_one_file_reads_its_frame_and_that_of_the_root(
+    counted: Counted, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    target = volume_name("part")
+    restore(counted.session, counted.name, RestoreOptions(name=target, paths=["small-150"]))
+    assert [path.name for path in volume_path(target).iterdir()] == ["small-150"]
+    (frame,) = counted.frames(b"small-150")
+    root = counted.frames(b"")[0]
+    reads = counted.store.reads
+    assert reads[:2] == counted.documents
+    assert sorted(reads[2:]) == sorted({counted.range(root), counted.range(frame)})

@@ -1,0 +1,229 @@
+"""Reading ahead: the same bytes as one read after the other, never too many at once, and nothing left behind."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from volback.archive import ranges
+from volback.archive.ranges import RANGE_BYTES, fetch, whole
+from volback.archive.seal import in_order
+from volback.catalog.model import Frame
+from volback.errors import Interrupted, StoreError
+from volback.store.base import Store
+from volback.store.local import LocalStore
+from volback.store.memory import MemoryStore
+
+IDS = ["20261101T000000Z-aaaa", "20261102T000000Z-bbbb"]
+FAR = 1 << 20
+"""Frames that lie so far apart are in ranges of their own."""
+
+
+class Reads:
+    """Reads of a store as `fetch` makes them; counts those that are open, and remembers which were begun."""
+
+    def __init__(self, store: Store, *, meanwhile: Callable[[int], None] = lambda _: None) -> None:
+        self.store = store
+        self.begun: list[int] = []
+        self.open_now = 0
+        self.open_most = 0
+        self._meanwhile = meanwhile
+        self._lock = threading.Lock()
+
+    def open_range(self, backup: str, offset: int, length: int) -> Generator[bytes, None, None]:
+        with self._lock:
+            number = len(self.begun)
+            self.begun.append(offset)
+            self.open_now += 1
+            self.open_most = max(self.open_most, self.open_now)
+        try:
+            self._meanwhile(number)
+            yield from self.store.open(f"db/{backup}", start=offset, length=length)
+        finally:
+            with self._lock:
+                self.open_now -= 1
+
+
+@pytest.fixture(params=["memory", "local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store that holds a data object of 20 frames of 100 bytes, far apart."""
+    made: Store = MemoryStore("ranges") if request.param == "memory" else LocalStore(tmp_path)
+    made.put(f"db/{IDS[0]}", [bytes([number]) * FAR for number in range(20)])
+    return made
+
+
+def frames(count: int = 20) -> list[Frame]:
+    return [Frame(IDS[0], number * FAR, 100, 1, "") for number in range(count)]
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "frames"))]
+
+
+def test_ranges_come_in_order_and_no_more_than_allowed_are_read_at_once(store: Store) -> None:
+    """Four reads wait for one another, so four must be open; a fifth never is, until the first has been taken."""
+    together = threading.Barrier(4)
+    reads = Reads(store, meanwhile=lambda number: _wait(together) if number < 4 else None)
+    with closing(fetch(whole(frames()), reads.open_range, ahead=4)) as fetched:
+        first = next(fetched)
+        assert bytes(first[1]) == bytes(100)
+        assert sorted(reads.begun) == [number * FAR for number in range(4)], "the first is in use, three are ahead"
+        rest = [bytes(stored) for _, stored in fetched]
+    assert rest == [bytes([number]) * 100 for number in range(1, 20)]
+    assert sorted(reads.begun) == [number * FAR for number in range(20)]
+    assert reads.open_most == 4
+    assert (reads.open_now, threads()) == (0, [])
+
+
+def _wait(together: threading.Barrier) -> None:
+    together.wait(timeout=30)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_without_reading_ahead_no_thread_is_used(store: Store, ahead: int) -> None:
+    readers = set[str]()
+    reads = Reads(store, meanwhile=lambda _: readers.add(threading.current_thread().name))
+    assert len(list(fetch(whole(frames()), reads.open_range, ahead=ahead))) == 20
+    assert readers == {threading.current_thread().name}
+
+
+def test_a_single_range_is_read_without_a_thread(store: Store) -> None:
+    readers = set[str]()
+    reads = Reads(store, meanwhile=lambda _: readers.add(threading.current_thread().name))
+    assert len(list(fetch(whole(frames(1)), reads.open_range))) == 1
+    assert readers == {threading.current_thread().name}
+
+
+def test_who_stops_early_leaves_neither_a_thread_nor_an_open_read(store: Store) -> None:
+    reads = Reads(store)
+    fetched = fetch(whole(frames()), reads.open_range, ahead=4)
+    next(fetched)
+    next(fetched)
+    fetched.close()
+    assert (reads.open_now, threads()) == (0, [])
+    assert len(reads.begun) <= 5
+
+
+def test_a_read_that_is_under_way_ends_when_nobody_wants_it(store: Store) -> None:
+    """An endless read: each next buffer comes only because the one before it was taken."""
+    begun = threading.Event()
+
+    def open_range(backup: str, offset: int, length: int) -> Iterator[bytes]:
+        yield b"x" * 100
+        while offset:
+            begun.set()
+            yield b""
+
+    fetched = fetch(whole(frames()), open_range, ahead=4)
+    next(fetched)
+    assert begun.wait(timeout=30)
+    fetched.close()
+    assert threads() == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(15), ValueError("the consumer's")])
+def test_an_error_of_the_consumer_ends_the_reads(store: Store, error: BaseException) -> None:
+    reads = Reads(store)
+
+    def consume(after: int = 0) -> None:
+        with (
+            closing(fetch(whole(frames()), reads.open_range, ahead=4)) as fetched,
+            closing(in_order(lambda pair: pair, fetched)) as taken,
+        ):
+            for _ in range(after):
+                next(taken)
+            raise error
+
+    with pytest.raises(type(error)):
+        consume()
+    with pytest.raises(type(error)):
+        consume(after=1)
+    assert len(reads.begun) >= 2
+    assert (reads.open_now, threads()) == (0, [])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(2)])
+def test_a_signal_does_not_wait_for_what_is_read_before_it(store: Store, error: BaseException) -> None:
+    reads = Reads(store)
+
+    def wanted() -> Iterator[ranges.Slice]:
+        yield from whole(frames(3))
+        raise error
+
+    with pytest.raises(type(error)):
+        list(fetch(wanted(), reads.open_range, ahead=4))
+    assert (reads.open_now, threads()) == (0, [])
+
+
+def test_the_third_range_fails_after_the_first_two_were_given(store: Store) -> None:
+    """The fifth fails sooner in time, and so does what lists them: the third comes first in the stream."""
+    fifth_failed = threading.Event()
+
+    def open_range(backup: str, offset: int, length: int) -> Iterator[bytes]:
+        if offset == 4 * FAR:
+            fifth_failed.set()
+            raise StoreError("fifth")
+        if offset == 2 * FAR:
+            fifth_failed.wait(timeout=30)
+            raise StoreError("third")
+        return store.open(f"db/{backup}", start=offset, length=length)
+
+    def wanted() -> Iterator[ranges.Slice]:
+        yield from whole(frames(7))
+        raise StoreError("the eighth is not in the index")
+
+    fetched = fetch(wanted(), open_range, ahead=6)
+    assert [item.frame.offset for item, _ in islice(fetched, 2)] == [0, FAR]
+    with pytest.raises(StoreError, match="third"):
+        next(fetched)
+    assert threads() == []
+
+
+SIZES = st.lists(st.tuples(st.integers(0, 3000), st.booleans(), st.booleans()), max_size=30)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIZES, st.integers(2, 5), st.integers(0, 31), st.sampled_from([64, 5000, RANGE_BYTES]))
+def test_what_is_read_ahead_is_what_is_read_in_turn(
+    made: list[tuple[int, bool, bool]], ahead: int, failing: int, range_bytes: int
+) -> None:
+    """Frames with and without gaps, of two backups; one read may fail: the same slices, bytes and error."""
+    wanted, sizes = [], dict.fromkeys(IDS, 0)
+    for size, gap, older in made:
+        id_ = IDS[older]
+        wanted.append(Frame(id_, sizes[id_] + 7 * gap, size, size, ""))
+        sizes[id_] += size + 7 * gap
+    store = MemoryStore("property")
+    for id_, size in sizes.items():
+        store.put(f"db/{id_}", [random.Random(id_).randbytes(size)])
+
+    def result(ahead: int) -> tuple[list[tuple[Frame, bytes]], str]:
+        taken: list[tuple[Frame, bytes]] = []
+
+        def open_range(backup: str, offset: int, length: int) -> Iterator[bytes]:
+            if failing < len(wanted) and (backup, offset) == (wanted[failing].backup, wanted[failing].offset):
+                raise StoreError(f"{backup} {offset}")
+            return store.open(f"db/{backup}", start=offset, length=length)
+
+        try:
+            for item, stored in fetch(whole(wanted), open_range, ahead=ahead):
+                taken.append((item.frame, bytes(stored)))
+        except StoreError as exc:
+            return taken, exc.message
+        return taken, ""
+
+    before = ranges.RANGE_BYTES
+    ranges.RANGE_BYTES = range_bytes
+    try:
+        assert result(ahead) == result(1)
+    finally:
+        ranges.RANGE_BYTES = before
+    assert threads() == []
