@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
+from tests.support.s3 import moto, radosgw, rclone
+
+__all__ = ["moto", "radosgw", "rclone"]
 
 
 @pytest.fixture(scope="session")

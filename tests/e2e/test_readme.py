@@ -137,9 +137,9 @@ def test_console_blocks_fit_the_page() -> None:
 
 def test_readme_names_every_setting_of_the_environment() -> None:
     config = (PROJECT / "volback/config.py").read_text()
-    settings = set(re.findall(r'"(VOLBACK_[A-Z_]+)"', config))
+    settings = set(re.findall(r'"(VOLBACK_[A-Z0-9_]+)"', config))
     assert len(settings) >= 5
-    assert settings == set(re.findall(r"`(VOLBACK_[A-Z_]+)`", README.read_text()))
+    assert settings == set(re.findall(r"`(VOLBACK_[A-Z0-9_]+)`", README.read_text()))
 
 
 def test_readme_names_the_commands_that_there_are(run_volback: Volback) -> None:

@@ -45,9 +45,12 @@ def test_what_is_no_path_is_refused_with_a_hint(url: str) -> None:
     assert "file:///path" in (caught.value.hint or "")
 
 
-def test_s3_is_said_to_be_missing_from_this_version() -> None:
-    with pytest.raises(UsageError, match="'s3://bucket': this version has no S3"):
-        open_store("s3://bucket/prefix")
+def test_an_s3_url_is_an_s3_store_limited_where_that_is_asked_for() -> None:
+    store = open_store("s3://bucket/prefix", {})
+    assert (type(store).__name__, store.url) == ("S3Store", "s3://bucket/prefix")
+    limited = open_store("s3://bucket/prefix?bandwidth=2", {})
+    assert type(limited).__name__ == "LimitStore"
+    assert open_store(limited.url, {}).url == limited.url
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,17 @@ class ObjectInfo:
     modified_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a put left that never ended: its object's key (or its temp file's name), and when it began."""
+
+    key: str
+    started_at: datetime
+
+
+UnfinishedList = list[Unfinished]
+
+
 class Store(Protocol):
     """Objects by key. Every method raises StoreError (refused) or StoreUnreachable (no answer)."""
 
@@ -71,8 +82,14 @@ class Store(Protocol):
     def free_bytes(self) -> int | None:
         """Free space for new objects, or None where that has no meaning."""
 
-    def sweep(self, prefix: str = "") -> Names:
-        """Remove what unfinished puts below `prefix` left (never an object); return what was removed."""
+    def unfinished(self, prefix: str = "") -> UnfinishedList:
+        """What unfinished puts below `prefix` left, in key order; where a store can tell, without the living ones."""
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
+        """Remove what unfinished puts below `prefix` left (never an object); return what was removed.
+
+        None is the store's own safe age: any where it knows dead writers from living ones, else a day.
+        """
 
 
 def is_part(name: str) -> bool:

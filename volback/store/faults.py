@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from volback.store.base import Buffer, Names, ObjectInfo, Store, check_prefix
+from volback.store.base import Buffer, Names, ObjectInfo, Store, UnfinishedList, check_prefix
 
 Method = Literal["put", "open", "stat", "list", "delete", "free_bytes", "sweep"]
 
@@ -126,9 +126,12 @@ class FaultStore:
         self._begin(self._due("free_bytes", ""))
         return self._inner.free_bytes()
 
-    def sweep(self, prefix: str = "") -> Names:
+    def unfinished(self, prefix: str = "") -> UnfinishedList:
+        return self._inner.unfinished(prefix)
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         self._begin(self._due("sweep", prefix))
-        return self._inner.sweep(prefix)
+        return self._inner.sweep(prefix, older_than_s=older_than_s)
 
     def _faulty_open(self, buffers: Generator[bytes, None, None], key: str, start: int) -> Generator[bytes, None, None]:
         """Faults strike at the first buffer, where a real open fails too; the inner iterator is always closed."""

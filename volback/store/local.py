@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat as stat_module
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,7 +21,18 @@ from io import FileIO
 from pathlib import Path
 
 from volback.errors import ConflictError, NotFoundError, StoreError, VolbackError
-from volback.store.base import KEY_MAX_CHARS, Buffer, Names, ObjectInfo, check_key, check_prefix, check_range, is_part
+from volback.store.base import (
+    KEY_MAX_CHARS,
+    Buffer,
+    Names,
+    ObjectInfo,
+    Unfinished,
+    UnfinishedList,
+    check_key,
+    check_prefix,
+    check_range,
+    is_part,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -109,12 +121,23 @@ class LocalStore:
             usage = os.statvfs(path)
         return usage.f_bavail * usage.f_frsize
 
-    def sweep(self, prefix: str = "") -> Names:
+    def unfinished(self, prefix: str = "") -> UnfinishedList:
+        """Temp files that no live put holds locked, with the time of their last write."""
+        directory = self._directory(check_prefix(prefix))
+        with self._explained("read", prefix or "."):
+            found = [
+                Unfinished(os.path.relpath(path, self._root), datetime.fromtimestamp(os.lstat(path).st_mtime, UTC))
+                for path in _temp_files(directory)
+                if _is_abandoned(path)
+            ]
+        return sorted(found, key=lambda left: left.key)
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Remove temp files that no live put holds locked, and empty directories; return their names."""
         directory = self._directory(check_prefix(prefix))
         removed: list[str] = []
         with self._explained("sweep", prefix or "."):
-            self._sweep(directory, removed)
+            self._sweep(directory, removed, older_than_s or 0.0)
         return sorted(os.path.relpath(path, self._root) for path in removed)
 
     def _read(self, key: str, start: int, length: int | None) -> Generator[bytes, None, None]:
@@ -165,7 +188,7 @@ class LocalStore:
             directory = os.path.dirname(directory)
         return directory
 
-    def _sweep(self, directory: str, removed: Names) -> None:
+    def _sweep(self, directory: str, removed: Names, older_than_s: float) -> None:
         """Sweep `directory` from its leaves up; deeper than any key goes, nothing is ours."""
         entries: list[os.DirEntry[str]] = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as scanned:
@@ -173,8 +196,8 @@ class LocalStore:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and is_part(entry.name):
                 if len(entry.path) - len(self._root) <= KEY_MAX_CHARS:
-                    self._sweep(entry.path, removed)
-            elif _TEMP.fullmatch(entry.name) and _remove_abandoned(entry.path):
+                    self._sweep(entry.path, removed, older_than_s)
+            elif _TEMP.fullmatch(entry.name) and _remove_abandoned(entry.path, older_than_s):
                 removed.append(entry.path)
         if directory != self._root and self._remove_empty_one(directory):
             removed.append(directory)
@@ -324,15 +347,29 @@ def _scan(directory: str) -> list[str]:
     return sorted(names)
 
 
-def _remove_abandoned(path: str) -> bool:
+def _temp_files(directory: str) -> Iterator[str]:
+    for top, directories, names in os.walk(directory):
+        directories[:] = [name for name in directories if is_part(name)]
+        yield from (os.path.join(top, name) for name in names if _TEMP.fullmatch(name))
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether no living writer holds a temp file locked."""
+    return _remove_abandoned(path, 0.0, remove=False)
+
+
+def _remove_abandoned(path: str, older_than_s: float, *, remove: bool = True) -> bool:
     """Remove a temp file unless its writer lives: the kernel drops a dead writer's lock."""
+    if older_than_s and os.path.exists(path) and time.time() - os.lstat(path).st_mtime < older_than_s:
+        return False
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        if remove:
+            os.unlink(path)
     except (BlockingIOError, FileNotFoundError):
         return False
     finally:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from volback.errors import UsageError
 from volback.store.base import Store
+from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
+from volback.store.s3_settings import read_s3_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HINT = "give a directory: /path, ~/path or file:///path"
+_HINT = "give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX"
 
 
-def open_store(url: str) -> Store:
-    """The store at a path (`~` is expanded) or `file:///path`. Raises UsageError."""
+def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
+    """The store at a path (`~` is expanded), `file:///path` or `s3://bucket/prefix`. Raises UsageError."""
     match = _SCHEME.match(url)
     if match is None:
         return LocalStore(_expand(url))
@@ -23,8 +27,18 @@ def open_store(url: str) -> Store:
     if scheme == "file":
         return LocalStore(_path_of_file_url(url))
     if scheme == "s3":
-        raise UsageError(f"repository {_without_secrets(url)}: this version has no S3 yet", _HINT)
+        return _open_s3(url, os.environ if environment is None else environment)
     raise UsageError(f"repository {_without_secrets(url)}: there is no store for '{scheme}://'", _HINT)
+
+
+def _open_s3(url: str, environment: Mapping[str, str]) -> Store:
+    # Only here: the AWS SDK takes 0.3 s to import, which every other command would pay.
+    from volback.store.s3 import S3Store  # noqa: PLC0415
+
+    location = read_s3_url(url, environment)
+    store = S3Store(location)
+    bandwidth = location.settings.bandwidth_bytes_s
+    return store if bandwidth is None else LimitStore(store, bandwidth)
 
 
 def _expand(path: str) -> Path:

@@ -7,7 +7,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
 
 from volback.errors import ConflictError, NotFoundError
-from volback.store.base import BUFFER_MAX_BYTES, Buffer, Names, ObjectInfo, check_key, check_prefix, check_range
+from volback.store.base import (
+    BUFFER_MAX_BYTES,
+    Buffer,
+    Names,
+    ObjectInfo,
+    UnfinishedList,
+    check_key,
+    check_prefix,
+    check_range,
+)
 
 
 def _now() -> datetime:
@@ -63,7 +72,12 @@ class MemoryStore:
     def free_bytes(self) -> int | None:
         return None
 
-    def sweep(self, prefix: str = "") -> Names:
+    def unfinished(self, prefix: str = "") -> UnfinishedList:
+        """Nothing: an unfinished put leaves nothing."""
+        check_prefix(prefix)
+        return []
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Nothing: an unfinished put leaves nothing."""
         check_prefix(prefix)
         return []

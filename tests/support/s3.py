@@ -1,0 +1,178 @@
+"""Real S3 servers for a session of tests: Ceph radosgw, rclone, and moto for replies that neither of them gives."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.config import Config
+
+from tests.support.engine import PROJECT
+from volback.store.locate import open_store
+from volback.store.s3 import S3Store
+
+START_S = 60
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server, and what it is known not to do; each such limit is asserted by a test."""
+
+    name: str
+    endpoint: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    atomic_if_absent: bool = True
+    """Whether of two puts with If-None-Match at the same moment only one succeeds."""
+    keeps_old_version: bool = True
+    """Whether a reader of an object that is replaced goes on with the old one."""
+
+    def environment(self) -> dict[str, str]:
+        """What volback needs to reach it."""
+        return {
+            "VOLBACK_S3_ENDPOINT": self.endpoint,
+            "VOLBACK_S3_ADDRESSING": "path",
+            "VOLBACK_S3_GIVE_UP": "20",
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    @cache  # noqa: B019 - as long as the session: making one takes 0.3 s
+    def client(self) -> Any:
+        """The SDK's own client, to look from outside at what volback did."""
+        config = Config(
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        return botocore.session.Session().create_client(
+            "s3", region_name="us-east-1", endpoint_url=self.endpoint, config=config,
+            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key,
+        )  # fmt: skip
+
+    @contextmanager
+    def bucket(self) -> Iterator[str]:
+        """A new bucket, emptied and removed in the end."""
+        name = f"volback-test-{secrets.token_hex(6)}"
+        client = self.client()
+        client.create_bucket(Bucket=name)
+        try:
+            yield name
+        finally:
+            empty(client, name)
+            client.delete_bucket(Bucket=name)
+
+    def store(self, bucket: str, prefix: str = "", **settings: object) -> S3Store:
+        """A store there; settings as in an s3:// URL, with `_` for `-`."""
+        query = "&".join(f"{name.replace('_', '-')}={value}" for name, value in settings.items())
+        store = open_store(f"s3://{bucket}/{prefix}" + (f"?{query}" if query else ""), self.environment())
+        assert isinstance(store, S3Store)
+        return store
+
+
+def empty(client: Any, bucket: str) -> None:
+    """Remove every object and every open upload of a bucket."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for entry in page.get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=entry["Key"])
+    for key, upload_id in open_uploads(client, bucket):
+        client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+
+
+def open_uploads(client: Any, bucket: str) -> list[tuple[str, str]]:
+    """Keys and ids of a bucket's open multipart uploads."""
+    pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+    try:
+        return [(entry["Key"], entry["UploadId"]) for page in pages for entry in page.get("Uploads", [])]
+    except client.exceptions.NoSuchUpload:  # so rclone says that there is none
+        return []
+
+
+@pytest.fixture(scope="session")
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Ceph's S3 server, as scripts/stack starts it."""
+    directory = tmp_path_factory.mktemp("radosgw") / "stack"
+    script = str(PROJECT / "scripts/stack")
+    try:
+        done = subprocess.run([script, "up", str(directory)], capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+        lines = (directory / "env").read_text().splitlines()
+        values = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        yield S3Server(
+            "radosgw", values["VOLBACK_S3_ENDPOINT"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"]
+        )
+    finally:
+        subprocess.run([script, "down", str(directory)], check=True, timeout=120)
+    assert not directory.exists()
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """`rclone serve s3` over a directory: it checks signatures, and ignores If-None-Match."""
+    directory = tmp_path_factory.mktemp("rclone")
+    port, secret = _free_port(), secrets.token_hex(16)
+    command = [
+        str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(directory), "--addr", f"127.0.0.1:{port}",
+        "--auth-key", f"AKVOLBACK,{secret}", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--config",
+        os.devnull,
+    ]  # fmt: skip
+    with _running(command, port, directory.with_suffix(".log")):
+        yield S3Server(
+            "rclone", f"http://127.0.0.1:{port}", "AKVOLBACK", secret, atomic_if_absent=False, keeps_old_version=False
+        )
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """moto: honours If-None-Match on every request, checks no credentials."""
+    port = _free_port()
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, port, tmp_path_factory.mktemp("moto") / "log"):
+        yield S3Server("moto", f"http://127.0.0.1:{port}", "any", "any")
+
+
+@contextmanager
+def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
+    """The server answers on its port inside, and has ended after."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + START_S
+            while not _answers(port):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])

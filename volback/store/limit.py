@@ -1,0 +1,78 @@
+"""A wrapper that keeps a store's reads and writes, taken together, under a number of bytes a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+
+from volback.store.base import Buffer, Names, ObjectInfo, Store, UnfinishedList
+
+
+class LimitStore:
+    """`inner`, with its data slowed to `bytes_s`; after a pause it does not catch up. Safe to use from threads."""
+
+    def __init__(
+        self,
+        inner: Store,
+        bytes_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inner = inner
+        self._bytes_s = bytes_s
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+        return self._inner.put(key, self._slowed(chunks), if_absent=if_absent)
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        return self._slowed_open(self._inner.open(key, start=start, length=length))
+
+    def stat(self, key: str) -> ObjectInfo:
+        return self._inner.stat(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self._inner.list(prefix)
+
+    def delete(self, key: str) -> None:
+        self._inner.delete(key)
+
+    def free_bytes(self) -> int | None:
+        return self._inner.free_bytes()
+
+    def unfinished(self, prefix: str = "") -> UnfinishedList:
+        return self._inner.unfinished(prefix)
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
+        return self._inner.sweep(prefix, older_than_s=older_than_s)
+
+    def _slowed(self, chunks: Iterable[Buffer]) -> Iterator[Buffer]:
+        for chunk in chunks:
+            self._pay(memoryview(chunk).nbytes)
+            yield chunk
+
+    def _slowed_open(self, buffers: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+        try:
+            for buffer in buffers:
+                self._pay(len(buffer))
+                yield buffer
+        finally:
+            buffers.close()
+
+    def _pay(self, count: int) -> None:
+        """Wait until what was moved before has had its time."""
+        with self._lock:
+            now = self._clock()
+            wait_s = max(0.0, self._free_at - now)
+            self._free_at = now + wait_s + count / self._bytes_s
+        if wait_s:
+            self._sleep(wait_s)

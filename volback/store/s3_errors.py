@@ -1,0 +1,115 @@
+"""What an S3 server's refusal means to the user. Pure: store.s3 reads the SDK's exceptions into a Failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volback.errors import ConflictError, NotFoundError, StoreError, StoreUnreachable, VolbackError
+
+_TRANSIENT = {
+    "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
+    "RequestLimitExceeded", "ServiceUnavailable", "InternalError", "OperationAborted", "ConditionalRequestConflict",
+    "ConcurrentModification", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch",
+}  # fmt: skip
+"""Besides status 429 and 5xx; the last three are a body that was damaged or cut off on its way."""
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_REASONS = {
+    "NoSuchBucket": (
+        "there is no such bucket",
+        "create it (aws s3 mb s3://{bucket}), or mind its name and the endpoint",
+    ),
+    "AccessDenied": (
+        "access is denied",
+        "the key's policy must allow {right} here (a missing object looks the same without s3:ListBucket); "
+        "an object lock or retention denies deleting too",
+    ),
+    "ObjectLocked": ("the object is locked", "wait for the end of its retention"),
+    "InvalidRequest": ("the request was refused as invalid", None),
+    "InvalidAccessKeyId": ("the access key is unknown there", "mind AWS_ACCESS_KEY_ID, the profile and the endpoint"),
+    "SignatureDoesNotMatch": (
+        "the signature does not match",
+        "mind AWS_SECRET_ACCESS_KEY and the region; a proxy must not change requests",
+    ),
+    "ExpiredToken": ("the session token has expired", "log in again"),
+    "InvalidToken": ("the session token is not valid", "mind AWS_SESSION_TOKEN, or log in again"),
+    "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock (NTP), then run the command again"),
+    "KeyTooLongError": ("the object's key is too long", "choose a shorter prefix"),
+    "EntityTooLarge": ("the object is larger than the server takes", "raise VOLBACK_S3_PART_SIZE"),
+    "NoSuchUpload": ("the multipart upload was aborted by somebody else", "run the command again"),
+    "QuotaExceeded": ("the quota is used up", "`volback remove` old backups, or raise the quota"),
+    "InvalidObjectState": ("the object lies in an archive class", "restore it to a class that can be read at once"),
+    "NoCredentials": (
+        "there are no credentials",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or VOLBACK_S3_PROFILE",
+    ),
+    "Certificate": ("its certificate is not trusted", "set VOLBACK_S3_CA_BUNDLE to the file of its CA"),
+    "MetadataTooLarge": ("the request was refused", None),
+    "NotImplemented": ("the server lacks this function", None),
+}
+_REGION = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_RIGHTS = {
+    "read": "s3:GetObject", "write": "s3:PutObject", "delete": "s3:DeleteObject", "list": "s3:ListBucket",
+    "list the unfinished uploads of": "s3:ListBucketMultipartUploads", "abort": "s3:AbortMultipartUpload",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed try: the server's code and words, or (`answered` False) why there was no answer."""
+
+    code: str
+    reason: str = ""
+    status: int = 0
+    region: str | None = None
+    answered: bool = True
+    transient: bool = False
+
+    @property
+    def is_transient(self) -> bool:
+        server_failed = self.status >= 500 and self.code != "NotImplemented"
+        return self.transient or self.status == 429 or server_failed or self.code in _TRANSIENT
+
+    @property
+    def is_missing(self) -> bool:
+        return self.code in _MISSING
+
+    @property
+    def is_denied(self) -> bool:
+        return self.status == 403 or self.code == "AccessDenied"
+
+
+class Refused(Exception):
+    """A call has failed for good, after `tries` of which all but the last may have been carried out unseen."""
+
+    def __init__(self, failure: Failure, tries: int) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+        self.tries = tries
+
+
+def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: str) -> VolbackError:
+    """The error for the user: what failed, on which object, why, and what to do."""
+    failure = refused.failure
+    if failure.is_missing and action == "read":
+        return NotFoundError(f"object {key!r} is not in S3 bucket {bucket!r} at {endpoint}", "see `volback list`")
+    where = f"S3 bucket {bucket!r} at {endpoint}: cannot {action} {key!r}"
+    if failure.code == "ConditionalRequestConflict":
+        return ConflictError(f"{where}: somebody else is writing it", "run the command again")
+    if not failure.answered or failure.is_transient:
+        tried = f" ({refused.tries} tries)" if refused.tries > 1 else ""
+        why = failure.reason or failure.code
+        return StoreUnreachable(f"{where}: {why}{tried}", "mind the network and the endpoint, then run again")
+    if failure.code in _REGION or failure.status == 301:
+        right = f" it is in {failure.region}" if failure.region else ""
+        return StoreError(f"{where}: the bucket is in another region:{right or ' the server does not say which'}",
+                          f"set VOLBACK_S3_REGION={failure.region or 'REGION'}")  # fmt: skip
+    why, hint = _REASONS.get(_same(failure), (f"{failure.code} {failure.reason}".strip(), None))
+    hint = hint.format(bucket=bucket, right=_RIGHTS.get(action, "this action")) if hint else None
+    return StoreError(f"{where}: {why}", hint)
+
+
+def _same(failure: Failure) -> str:
+    """Servers have several names for one thing, and a HEAD's reply has none."""
+    if failure.code in ("403", "Forbidden", "AllAccessDisabled", "AccountProblem"):
+        return "AccessDenied"
+    return "SignatureDoesNotMatch" if failure.code == "InvalidSignature" else failure.code
