@@ -14,7 +14,7 @@ from volback.catalog.keys import BackupKey
 from volback.errors import ConflictError, EngineError, LockedError, NotFoundError
 from volback.interrupts import held_back
 from volback.operations.session import Session
-from volback.state.runs import DeadRun, dead_runs, live_runs, lock
+from volback.state.runs import DeadRun, Journal, dead_runs, live_runs, lock
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +61,12 @@ def sweep_repository(session: Session) -> None:
     """Remove what crashed runs left in this repository alone; needs no engine. Raises StoreError."""
     with dead_runs(session.settings.state) as dead:
         for run in dead:
-            if run.journal is not None and run.journal.repository == session.store.url:
-                for prefix in run.journal.prefixes:
-                    _sweep_prefix(session, prefix, Leftovers(), remove=True)
-                if run.journal.command.startswith(COPY):
-                    run.forget()  # it had nothing to do with an engine: nothing else can be left of it
+            journal = run.journal or Journal(pid=0, command=COPY)  # without a journal, nothing had been begun
+            here = journal.repository == session.store.url
+            for prefix in journal.prefixes if here else ():
+                _sweep_prefix(session, prefix, Leftovers(), remove=True)
+            if journal.command.startswith(COPY) and (here or not journal.prefixes):
+                run.forget()  # it had nothing to do with an engine: nothing else can be left of it
 
 
 def discard(session: Session, key: BackupKey) -> None:
