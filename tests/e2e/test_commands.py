@@ -140,7 +140,6 @@ def test_dry_run_stores_nothing(run_volback: Volback, small: str) -> None:
 def test_a_host_directory_is_a_source_and_a_target(run_volback: Volback, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
-    target.mkdir()
     fill_small(source)
     name = reference(run_volback, os.path.relpath(source, run_volback.directory))
     assert str(source) in name
@@ -149,6 +148,22 @@ def test_a_host_directory_is_a_source_and_a_target(run_volback: Volback, tmp_pat
     refused = run_volback("restore", name, "--to", target, check_exit=5)
     assert errors(refused) == [f"error: directory {target} is not empty"]
     assert errors(run_volback("backup", tmp_path / "missing", check_exit=None)) != []
+
+
+def test_a_directory_that_a_restore_made_goes_if_it_fails(run_volback: Volback, small: str, tmp_path: Path) -> None:
+    name = reference(run_volback, small)
+    orphan = tmp_path / "missing" / "target"
+    said = run_volback("restore", name, "--to", orphan, check_exit=4)
+    assert errors(said) == [f"error: directory {orphan.parent} does not exist on the engine's host"]
+    run_volback("restore", name, "--path", "large", "--to", tmp_path / "part")
+    assert (tmp_path / "part" / "large").stat().st_size > 0
+    data = data_path(run_volback, name)
+    data.write_bytes(data.read_bytes()[:-1000] + bytes(1000))
+    run_volback("restore", name, "--to", tmp_path / "new", check_exit=7)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    run_volback("restore", name, "--to", tmp_path / "empty", check_exit=7)
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_restore_takes_a_part_another_name_and_other_labels(
@@ -219,7 +234,7 @@ def test_verify_names_the_files_that_are_lost(run_volback: Volback, small: str) 
 def test_list_shows_ages_sizes_tags_and_what_is_damaged(run_volback: Volback, small: str) -> None:
     first, second = reference(run_volback, small, "--tag", "a", "--tag", "b"), reference(run_volback, small)
     (data_path(run_volback, second).parent / "manifest.json").write_text("{}")
-    listed = run_volback("list", small)
+    listed = run_volback("list", small, check_exit=7)
     heading, whole, damaged = listed.stdout.splitlines()
     assert heading.split() == ["BACKUP", "AGE", "FILES", "RAW", "STORED", "TAGS"]
     assert whole.startswith(f"{first.partition('/')[2]}  ")
@@ -228,7 +243,9 @@ def test_list_shows_ages_sizes_tags_and_what_is_damaged(run_volback: Volback, sm
     assert damaged.startswith(second.partition("/")[2])
     assert damaged.endswith("damaged")
     assert f"warning: backup {second} is damaged" in listed.stderr
-    document = run_volback("list", "--json").json
+    assert errors(listed) == ["error: 1 backup cannot be read"]
+    document = run_volback("list", "--json", check_exit=7).json
+    assert document["error"]["kind"] == "integrity"
     assert [item["id"] for item in document["result"]["backups"]] == [first.partition("@")[2]]
     assert [item["id"] for item in document["result"]["damaged"]] == [second.partition("@")[2]]
 
@@ -484,7 +501,15 @@ def test_a_volume_that_another_run_has_is_exit_6(run_volback: Volback, small: st
     with lock(run_volback.state, f"{info['ID']}-{small}", "volume"):
         refused = run_volback("backup", small, check_exit=6)
     assert str(os.getpid()) in errors(refused)[0]
-    run_volback("backup", small)
+    first, second = reference(run_volback, small), reference(run_volback, small)
+    (data_path(run_volback, second).parent / "manifest.json").write_text("garbage")
+    with lock(run_volback.state, f"{info['ID']}-{small}", "volume"):
+        for name in (first, second):
+            assert str(os.getpid()) in errors(run_volback("remove", name, check_exit=6))[0]
+    assert len(list(run_volback.repository.rglob("manifest.json"))) == 2
+    nobody = ["--host", f"unix://{run_volback.directory}/nobody.sock"]
+    run_volback(*nobody, "remove", first, second)
+    assert run_volback("list").stdout.startswith("no backups")
 
 
 def test_no_engine_is_exit_8(run_volback: Volback, tmp_path: Path) -> None:

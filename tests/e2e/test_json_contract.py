@@ -122,7 +122,11 @@ def test_list(run_volback: Volback, volume: str) -> None:
     manifest = next(run_volback.repository.rglob("manifest.json"))
     manifest.write_text("{}")
     damaged = {"id": "str", "host": "str", "volume": "str", "error": "str"}
-    assert shape(result_of(run_volback("list", "--json"), "list")) == {"backups": [], "damaged": [damaged]}
+    document = run_volback("list", "--json", check_exit=7).json
+    assert list(document) == ["schema", "command", "ok", "result", "warnings", "error"]
+    assert document["ok"] is False
+    assert shape(document["result"]) == {"backups": [], "damaged": [damaged]}
+    assert shape(document["error"]) == ERROR
 
 
 def test_show(run_volback: Volback, volume: str) -> None:

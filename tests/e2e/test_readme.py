@@ -133,6 +133,8 @@ def test_console_blocks_fit_the_page() -> None:
     lines = [line for block in _BLOCK.findall(README.read_text()) for line in block.splitlines()]
     assert len(lines) > 20
     assert [line for line in lines if len(line) > COLUMNS_MAX] == []
+    said = [line for line in lines if not line.startswith("$ ")]
+    assert [line for line in said if len(line) > 80] == [], "what volback says fits a terminal"
 
 
 def test_readme_names_every_setting_of_the_environment() -> None:

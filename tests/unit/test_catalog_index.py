@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from volback.catalog import index
 from volback.catalog.index import STORED_MAX_BYTES, decode_unit, encode_unit, read_units
 from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit
-from volback.errors import FormatError, IntegrityError
+from volback.errors import FormatError, IntegrityError, VolbackError
 
 ID = "20261123T160254Z-3f9c"
 DIGEST = "0123456789abcdef" * 4
@@ -124,6 +124,23 @@ def test_an_endless_line_is_refused_before_memory_is_gone(monkeypatch: pytest.Mo
     with pytest.raises(FormatError, match="index line 2 is longer"):
         list(read_units(endless()))
     assert taken <= 12
+
+
+def test_a_line_that_no_reader_would_take_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = encode_unit(UNIT)
+    monkeypatch.setattr(index, "LINE_MAX_BYTES", len(line) - 1)
+    assert list(read_units([encode_unit(UNIT)])) == [UNIT]
+    monkeypatch.setattr(index, "LINE_MAX_BYTES", len(line) - 2)
+    with pytest.raises(VolbackError, match="too large, or has too many names"):
+        encode_unit(UNIT)
+    with pytest.raises(FormatError, match="index line 1 is longer"):
+        list(read_units([line]))
+
+
+def test_a_frame_takes_no_more_of_a_line_than_its_bound_counts_with() -> None:
+    frame = Frame("20261123T160254Z-3f9c", 10**13 - 1, index.STORED_MAX_BYTES, FRAME_MAX_BYTES, "0" * 64)
+    one, two = (len(encode_unit(Unit("file", [frame] * count, []))) for count in (1, 2))
+    assert two - one <= 128
 
 
 def test_a_bad_line_is_named_by_its_number() -> None:

@@ -16,9 +16,15 @@ import msgspec
 
 from volback.catalog.keys import is_id
 from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
-from volback.errors import FormatError, IntegrityError
+from volback.errors import FormatError, IntegrityError, VolbackError
 
-LINE_MAX_BYTES = 1024 * 1024 * 1024
+LINE_MAX_BYTES = 512 * 1024 * 1024
+"""No unit's line is longer; a writer refuses what would be.
+
+A frame takes at most 128 bytes (id 24, offset 15, sizes 7 each, digest 66, punctuation), and there is one for each
+MiB that a file holds: so a file may hold 4 TiB. A unit's other part are the names of one inode: the 65,000 that ext4
+allows, each with the first name as its target, may take 8,192 bytes a piece. A group adds 2 MiB of entries at most.
+"""
 STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
 """No frame is larger in store: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""
 
@@ -50,14 +56,17 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 def encode_unit(unit: Unit) -> bytes:
-    """Return `unit` as one line, its newline included."""
+    """Return `unit` as one line, its newline included. Raises VolbackError if that is too long for a reader."""
     members = [
         (
             _text(path), type_, size, mtime, ctime, inode, mode, uid, gid, _text(link) if link else "", offset,
         )
         for path, type_, size, mtime, ctime, inode, mode, uid, gid, link, offset in unit.members
     ]  # fmt: skip
-    return _encoder.encode({"kind": unit.kind, "frames": unit.frames, "members": members}) + b"\n"
+    line = _encoder.encode({"kind": unit.kind, "frames": unit.frames, "members": members})
+    if len(line) > LINE_MAX_BYTES:
+        raise _too_long(unit, len(line))
+    return line + b"\n"
 
 
 def decode_unit(line: bytes, *, number: int = 1) -> Unit:
@@ -84,6 +93,14 @@ def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
     """
     for number, line in enumerate(_lines(buffers), 1):
         yield decode_unit(line, number=number)
+
+
+def _too_long(unit: Unit, size_bytes: int) -> VolbackError:
+    what = unit.members[0].path.decode(errors="backslashreplace") if unit.members else "a unit"
+    return VolbackError(
+        f"{what} is too large, or has too many names: its index line has {size_bytes} bytes of {LINE_MAX_BYTES}",
+        "leave it out with --exclude",
+    )
 
 
 def _lines(buffers: Iterable[bytes]) -> Iterator[bytes]:

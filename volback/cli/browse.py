@@ -12,8 +12,8 @@ from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
 from volback.cli.listings import entry_lines, manifest_lines
 from volback.cli.render import terminal_width
-from volback.cli.words import columns, human_age, human_size
-from volback.errors import UsageError
+from volback.cli.words import columns, count, human_age, human_size
+from volback.errors import IntegrityError, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.operations.listing import Row
@@ -53,22 +53,26 @@ def list_(
     ] = None,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
 ) -> Outcome:
-    """List backups, by volume, oldest first."""
+    """List backups, by volume, oldest first.
+
+    One whose manifest cannot be read is listed as damaged; the exit code is 7 then.
+    """
     from volback.operations.listing import list_backups
 
     with call_of(context).session() as session:
         found = list_backups(session, volume, all_hosts=all_hosts)
         where = session.store.url
+    damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
         "backups": [listed_facts(row.manifest) for row in found if row.manifest],
         "damaged": [
-            {"id": row.key.id, "host": row.key.host, "volume": row.key.volume, "error": row.error}
-            for row in found if row.error is not None
+            {"id": row.key.id, "host": row.key.host, "volume": row.key.volume, "error": error.message}
+            for row, error in damaged
         ],
-    }  # fmt: skip
-    warnings = [f"backup {row.name} is damaged: {row.error}" for row in found if row.error is not None]
+    }
+    warnings = [f"backup {row.name} is damaged: {error.message}" for row, error in damaged]
     text = _table(found, all_hosts=all_hosts) if found else [f"no backups in {where}"]
-    return Outcome(result, text, warnings)
+    return Outcome(result, text, warnings, [_unreadable(damaged)] if damaged else [])
 
 
 def show(context: typer.Context, backup: _Backup) -> Outcome:
@@ -112,6 +116,13 @@ def cat(
     with call.session() as session:
         opened = contents.open_backup(session, backup)
         write_data(contents.read_file(opened, contents.member_path(path)))
+
+
+def _unreadable(damaged: list[tuple[Row, VolbackError]]) -> VolbackError:
+    """The error for manifests that cannot be read: damaged ones first, then those that the store did not give."""
+    errors = [error for _, error in damaged]
+    kind = IntegrityError if any(isinstance(error, IntegrityError) for error in errors) else type(errors[0])
+    return kind(f"{count(len(damaged), 'backup')} cannot be read", "see what else is lost: volback verify")
 
 
 def _table(found: list[Row], *, all_hosts: bool) -> list[str]:

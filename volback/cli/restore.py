@@ -33,7 +33,9 @@ def restore(
     path: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="Only this file or directory; may be repeated.")
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar="DIR", help="Into an empty directory of the engine's host.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Into a volume that exists: replace all in it.")] = False,
     no_safety_backup: Annotated[
         bool, typer.Option("--no-safety-backup", help="With --replace: do not back up first what is replaced.")
@@ -68,11 +70,11 @@ def restore(
         done = operation.restore(session, backup, options)
     proven = ", proven bit for bit" if done.proven else ""
     text = [
-        f"{done.backup} -> {done.target.kind} {done.target.name}:"
-        f" {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}"
+        f"{done.backup} -> {done.target.kind} {done.target.name}",
+        f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}",
     ]
     if done.safety_backup:
-        text.append(f"what it held before: {done.safety_backup}")
+        text.append(f"  what it held before: {done.safety_backup}")
     result = {
         "volume": done.target.name,
         "files": done.files,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.errors import NotFoundError
+from volback.errors import NotFoundError, VolbackError
 from volback.operations.session import Session
 
 
@@ -20,7 +20,7 @@ class Row:
     name: str
     age_s: float
     manifest: Manifest | None
-    error: str | None
+    error: VolbackError | None
 
 
 def list_backups(session: Session, reference: str | None = None, *, all_hosts: bool = False) -> list[Row]:
@@ -58,5 +58,5 @@ def _row(session: Session, found: object) -> Row:
     key = BackupKey(found.host, found.volume, found.id)
     name = str(Reference(found.host, found.volume, found.id))
     if isinstance(found, DamagedManifest):
-        return Row(key, name, age_s(session, found.id), None, found.error.message)
+        return Row(key, name, age_s(session, found.id), None, found.error)
     return Row(key, name, age_s(session, found.id), found, None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import DamagedManifest
-from volback.errors import FormatError, UsageError
+from volback.errors import EngineUnreachable, FormatError, UsageError
 from volback.operations.session import Session
+from volback.state.runs import lock
 
 Found = Manifest | DamagedManifest
 
@@ -23,14 +24,32 @@ def find_all(session: Session, references: list[str]) -> list[Found]:
 
 
 def remove(session: Session, backup: Found) -> str:
-    """Remove one backup and return its name. Raises ConflictError if others depend on it."""
-    session.catalog.remove(backup)
+    """Remove one backup and return its name.
+
+    Raises ConflictError if others depend on it, LockedError while another run backs up or restores its volume.
+    """
+    with lock(session.settings.state, f"{_engine_id(session, backup)}-{backup.volume}", f"volume {backup.volume!r}"):
+        session.catalog.remove(backup)
     return name_of_found(backup)
 
 
 def name_of_found(backup: Found) -> str:
     """A backup's full name."""
     return str(Reference(backup.host, backup.volume, backup.id))
+
+
+def _engine_id(session: Session, backup: Found) -> str:
+    """The engine that the backup is of, whose id is in the lock's name; it need not answer now."""
+    if isinstance(backup, Manifest):
+        return backup.engine_id
+    others = session.catalog.manifests(backup.host, backup.volume)
+    known = [other.engine_id for other in others if isinstance(other, Manifest)]
+    if known:
+        return known[-1]
+    try:
+        return session.engine.info.id
+    except EngineUnreachable:
+        return ""  # nobody backs up an engine that is not there
 
 
 def _find(session: Session, text: str) -> Found:

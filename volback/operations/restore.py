@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 from volback.archive import tar
 from volback.catalog.model import Source
-from volback.errors import ConflictError, EngineError, IntegrityError, UsageError, VolbackError
+from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError, VolbackError
+from volback.interrupts import held_back
 from volback.operations.backup import BackupOptions, make_backup, open_reader, scan, volume_source
 from volback.operations.contents import member_path
+from volback.operations.directories import make_directory, remove_directory
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.reading import OpenBackup, Selection
 from volback.operations.recovery import forget_replacement, sweep
@@ -96,15 +98,32 @@ class _Restore:
         return self._result(options)
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
-        with open_reader(self._session, self._run, self._target) as reader:
-            if len(scan(reader, []).records) > 1:
-                raise ConflictError(f"directory {self._target.name} is not empty", "restore into an empty one")
+        is_there = self._is_there()
+        is_made = False
         try:
+            if not is_there:
+                with held_back():
+                    make_directory(self._session, self._run, self._target)
+                    is_made = True
             self._write(tar.EXTRACT)
         except BaseException:
-            self._wipe()
+            if is_there:
+                self._wipe()
+            elif is_made:
+                remove_directory(self._session, self._run, self._target)
             raise
         return self._result(options)
+
+    def _is_there(self) -> bool:
+        """Whether the directory is; raises ConflictError if it is not empty."""
+        try:
+            with open_reader(self._session, self._run, self._target) as reader:
+                records = scan(reader, []).records
+        except NotFoundError:
+            return False
+        if len(records) > 1:
+            raise ConflictError(f"directory {self._target.name} is not empty", "restore into an empty one")
+        return True
 
     def in_place(self, options: RestoreOptions) -> RestoreResult:
         engine, name, journal = self._session.engine, self._target.name, self._run.journal
@@ -120,7 +139,9 @@ class _Restore:
             self._wipe()
             self._write(tar.EXTRACT)
         except VolbackError as exc:
-            raise _half_replaced(exc, name, safety) from exc
+            if safety is not None:
+                exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
+            raise
         journal.replacing = {}
         self._run.write_journal()
         forget_replacement(self._session, name)
@@ -202,13 +223,6 @@ def _refuse_in_use(*, session: Session, name: str) -> None:
         raise ConflictError(
             f"volume {name!r} is in use by container {active[0]!r}", f"stop it first: docker stop {active[0]}"
         )
-
-
-def _half_replaced(exc: VolbackError, name: str, safety: str | None) -> VolbackError:
-    if safety is None:
-        return exc
-    exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
-    return exc
 
 
 def _counted(

@@ -23,7 +23,7 @@ def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
     if session.engine.has_volume(target.name):
         raise ConflictError(
             f"volume {target.name!r} exists already",
-            "give another name with --as, or restore with --replace to replace what it holds",
+            "choose another name with --as, or replace what it holds with --replace",
         )
     try:
         with held_back():
