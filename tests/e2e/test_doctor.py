@@ -130,6 +130,19 @@ def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
         assert "volback restore host/db@20261123T160254Z-3f9c --as db --replace" in (check.hint or "")
 
 
+def test_a_run_that_is_kept_for_another_repository_is_no_litter_of_this_one(
+    engine: EngineSession, tmp_path: Path
+) -> None:
+    session = open_session(engine, tmp_path)
+    run = Run(session.settings.state, "backup db").__enter__()
+    run.journal.repository, run.journal.prefixes = str(tmp_path / "elsewhere"), ["host/db/20261123T160254Z-3f9c/"]
+    run.write_journal()
+    run.__exit__(None, None, None)
+    for fix in (False, True, True):
+        assert _by_name(doctor(session, fix=fix))["leftovers"].text == "crashed runs left nothing"
+    assert run.directory.is_dir(), "a run that uses that repository will need it"
+
+
 def test_a_volume_made_by_mounting_is_named(
     engine: EngineSession, volume_factory: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ class Leftovers:
     volumes: list[str] = field(default_factory=list)
     backups: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
+    """Those of which nothing is left to remember."""
     replaced: dict[str, str] = field(default_factory=dict)
     """Volumes whose replacement was cut off, and the backup that holds what they were."""
 
@@ -46,14 +47,15 @@ def sweep(session: Session, *, remove: bool = True) -> Leftovers:
     state = session.settings.state
     alive = live_runs(state)
     with dead_runs(state) as dead:
-        left.runs.extend(run.id for run in dead)
         for helper in session.engine.leftover_helpers(running=alive):
             left.helpers.append(helper[:12])
             if remove:
                 session.engine.remove_helper(helper)
         for run in dead:
-            if _sweep_run(session, run, left, remove=remove) and remove:
-                run.forget()
+            if _sweep_run(session, run, left, remove=remove):
+                left.runs.append(run.id)
+                if remove:
+                    run.forget()
     return left
 
 
