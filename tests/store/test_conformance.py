@@ -25,7 +25,7 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "faults-local": lambda directory: FaultStore(LocalStore(directory / "repository")),
     "faults-memory": lambda directory: FaultStore(MemoryStore(directory.name)),
 }
-SERVERS = {"s3-moto": "moto", "faults-s3": "moto"}
+SERVERS = {"s3-radosgw": "radosgw", "s3-moto": "moto", "faults-s3": "moto"}
 
 
 @pytest.fixture(scope="module")

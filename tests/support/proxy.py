@@ -1,0 +1,138 @@
+"""A proxy between an S3 client and a server that harms requests and replies as planned, and counts what it harmed.
+
+One request a connection: that keeps it simple, and makes every request a fresh one to harm.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+Harm = Literal["refuse", "cut-request", "cut-reply", "truncate", "delay", "status", "flip-request", "flip-reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The `nth` request (from 1; None: each) whose first line holds all of `words` is harmed."""
+
+    harm: Harm
+    words: tuple[str, ...]
+    nth: int | None = 1
+    status: int = 503
+    delay_s: float = 0.0
+
+
+class Proxy:
+    """Listens on 127.0.0.1 and forwards to `server`; `hits` counts each fault of the plan."""
+
+    def __init__(self, server: tuple[str, int], plan: Sequence[Planned]) -> None:
+        self._server = server
+        self._plan = tuple(plan)
+        self._lock = threading.Lock()
+        self._seen: Counter[int] = Counter()
+        self._hits: Counter[int] = Counter()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def hits(self) -> list[int]:
+        """How often each fault was hit, in the order of the plan."""
+        with self._lock:
+            return [self._hits[number] for number in range(len(self._plan))]
+
+    @contextmanager
+    def running(self) -> Iterator[Proxy]:
+        """Serves inside; in the end its port is closed."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        try:
+            yield self
+        finally:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            head, body = _read_message(client)
+            if not head:
+                return
+            fault = self._due(head.split(b"\r\n", 1)[0].decode("latin-1"))
+            self._harm(client, fault, head, body)
+
+    def _due(self, line: str) -> Planned | None:
+        with self._lock:
+            for number, fault in enumerate(self._plan):
+                if all(word in line for word in fault.words):
+                    self._seen[number] += 1
+                    if fault.nth in (None, self._seen[number]):
+                        self._hits[number] += 1
+                        return fault
+        return None
+
+    def _harm(self, client: socket.socket, fault: Planned | None, head: bytes, body: bytes) -> None:
+        harm = fault.harm if fault else None
+        if harm == "refuse":
+            return
+        if fault and harm == "status":
+            client.sendall(f"HTTP/1.1 {fault.status} Harmed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            return
+        if fault and harm == "delay":
+            time.sleep(fault.delay_s)
+        body = _flipped(body) if harm == "flip-request" else body
+        reply_head, reply_body = self._forward(head, body[: len(body) // 2] if harm == "cut-request" else body, harm)
+        if harm in ("cut-request", "cut-reply"):
+            return  # the server may have done it, and nobody hears of it
+        reply_body = _flipped(reply_body) if harm == "flip-reply" else reply_body
+        client.sendall(_closing(reply_head))
+        client.sendall(reply_body[: len(reply_body) // 2] if harm == "truncate" else reply_body)
+
+    def _forward(self, head: bytes, body: bytes, harm: str | None) -> tuple[bytes, bytes]:
+        with socket.create_connection(self._server, timeout=60) as server:
+            server.sendall(_closing(head) + body)
+            return (b"", b"") if harm == "cut-request" else _read_message(server, is_head=head.startswith(b"HEAD"))
+
+
+def _flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :] if data else data
+
+
+def _closing(head: bytes) -> bytes:
+    lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(b"connection:")]
+    return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+
+
+def _read_message(peer: socket.socket, *, is_head: bool = False) -> tuple[bytes, bytes]:
+    """The head with its blank line, and the body, as they came; a chunked body stays as it is."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        block = peer.recv(65536)
+        if not block:
+            return b"", b""
+        data += block
+    head, _, rest = data.partition(b"\r\n\r\n")
+    headers = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:])
+    body = bytearray(rest)
+    length = 0 if is_head else int(headers.get(b"content-length", b"-1"))
+    is_request = not head.startswith(b"HTTP/")
+    while (len(body) < length) if length >= 0 else not is_request:
+        block = peer.recv(1 << 20)
+        if not block:
+            break
+        body += block
+    return head + b"\r\n\r\n", bytes(body)
