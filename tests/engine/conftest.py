@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -13,6 +14,21 @@ from tests.support.remote import SecondEngine, second_engine
 from volback.config import Transport
 from volback.engine.engine import Engine
 from volback.engine.helper import Limits
+
+Opener = Callable[..., Engine]
+Directory = Callable[[], Path]
+
+
+class Target(NamedTuple):
+    """A volume or a directory that a helper mounts."""
+
+    kind: str
+    name: str
+
+
+@pytest.fixture(params=["pipe", "attach"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import docker.errors
 import pytest
 
+from tests.engine.conftest import Directory, Opener, Target
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import open_session
 from tests.support.remote import SecondEngine
@@ -21,19 +22,6 @@ from volback.engine.helper import Limits
 from volback.errors import EngineError, NotFoundError
 from volback.operations.backup import BackupOptions, backup, volume_source
 from volback.operations.session import Session
-
-Opener = Callable[..., Engine]
-Directory = Callable[[], Path]
-
-
-class Target(NamedTuple):
-    kind: str
-    name: str
-
-
-@pytest.fixture(params=["pipe", "attach"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    return request.param  # type: ignore[no-any-return]
 
 
 def _reader(engine: Engine, target: Target, directory: Path) -> Any:

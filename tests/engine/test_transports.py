@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.engine.conftest import Directory, Opener, Target
 from tests.support.engine import EngineSession
 from tests.support.remote import Relay, SecondEngine, own_filesystem
 from tests.support.tree import make_odd_tree
@@ -24,18 +24,6 @@ from volback.engine.streams import VolumeReader
 from volback.errors import EngineError, NotFoundError, UsageError
 
 MIB = 1024 * 1024
-Opener = Callable[..., Engine]
-Directory = Callable[[], Path]
-
-
-class Target(NamedTuple):
-    kind: str
-    name: str
-
-
-@pytest.fixture(params=["pipe", "attach"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    return request.param  # type: ignore[no-any-return]
 
 
 def _read(engine: Engine, target: Target, directory: Path) -> tuple[bytes, str, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import EngineSession, Volback
-from tests.support.fingerprint import fingerprint
+from tests.support.fingerprint import Entry, fingerprint
 from tests.support.library import open_session
 from volback.errors import EngineError
 from volback.operations.backup import BackupOptions, BackupResult, backup, volume_source
@@ -58,9 +58,46 @@ class Meddler:
         return self._before is None and self._during is None
 
 
+class Live:
+    """A volume that is changed while it is backed up, and the copy that its backup gives."""
+
+    def __init__(
+        self, session: Session, volume_factory: Callable[..., str], copy: str, volume_path: Callable[[str], Path]
+    ) -> None:
+        self.session = session
+        self._make = volume_factory
+        self._copy = copy
+        self._path = volume_path
+        self._name = ""
+
+    def fill(self, fill: Change) -> dict[bytes, Entry]:
+        self._name = self._make("live", fill=fill)
+        return self.now()
+
+    def now(self) -> dict[bytes, Entry]:
+        return fingerprint(self._path(self._name))
+
+    def back_up(self, *, before: Change | None = None, during: Change | None = None) -> BackupResult:
+        meddler = Meddler(self._path(self._name), before=before, during=during)
+        session = dataclasses.replace(self.session, progress=meddler)
+        result = backup(session, volume_source(session, self._name), BackupOptions())
+        assert meddler.is_done
+        return result
+
+    def restored(self, result: BackupResult) -> dict[bytes, Entry]:
+        """Restore it, proven, and verify every byte."""
+        options = RestoreOptions(name=self._copy, prove=True)
+        assert restore(self.session, name_of(result.manifest), options).proven
+        assert verify(self.session, [], data=True).damaged == []
+        return fingerprint(self._path(self._copy))
+
+
 @pytest.fixture
-def session(engine: EngineSession, tmp_path: Path) -> Session:
-    return open_session(engine, tmp_path)
+def live(
+    engine: EngineSession, tmp_path: Path, volume_factory: Callable[..., str], volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path],
+) -> Live:  # fmt: skip
+    return Live(open_session(engine, tmp_path), volume_factory, volume_name("copy"), volume_path)
 
 
 def _fill(path: Path) -> None:
@@ -82,18 +119,6 @@ def _fill_little(path: Path) -> None:
     (path / "b" / "name-1").write_bytes(b"two names")
     (path / "e-name-2").hardlink_to(path / "b" / "name-1")
     (path / "f-link").symlink_to("c-unit")
-
-
-def _back_up(session: Session, name: str, meddler: Meddler) -> BackupResult:
-    result = backup(dataclasses.replace(session, progress=meddler), volume_source(session, name), BackupOptions())
-    assert meddler.is_done
-    return result
-
-
-def _restored(session: Session, result: BackupResult, copy: str) -> None:
-    """Restore it, proven, and verify every byte."""
-    assert restore(session, name_of(result.manifest), RestoreOptions(name=copy, prove=True)).proven
-    assert verify(session, [], data=True).damaged == []
 
 
 def _grow(path: Path) -> None:
@@ -125,23 +150,15 @@ def _replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_grow, _shrink, _empty, _change, _unlink, _replace])
-def test_a_file_changed_while_it_is_read_is_named_and_nothing_else_suffers(
-    change: Change,
-    session: Session,
-    volume_factory: Callable[..., str],
-    volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
-) -> None:
-    original, copy = volume_factory("live", fill=_fill), volume_name("copy")
-    before = fingerprint(volume_path(original))
-    result = _back_up(session, original, Meddler(volume_path(original), during=change))
+def test_a_file_changed_while_it_is_read_is_named_and_nothing_else_suffers(change: Change, live: Live) -> None:
+    before = live.fill(_fill)
+    result = live.back_up(during=change)
 
     assert result.incomplete
     assert result.manifest.warnings
     assert all(FIRST in warning or ": file changed as we read it" in warning for warning in result.manifest.warnings)
     assert any(FIRST in warning for warning in result.manifest.warnings)
-    _restored(session, result, copy)
-    after = fingerprint(volume_path(copy))
+    after = live.restored(result)
     odd = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert odd <= {FIRST.encode(), b""}, "only the file, and the directory that its names changed in"
     assert after[FIRST.encode()].size == BIG_BYTES, "it is as long as tar had said that it would be"
@@ -154,22 +171,16 @@ def _vanish(path: Path) -> None:
     shutil.rmtree(path / "d" / "below")
 
 
-def test_what_vanishes_after_the_scan_is_named_and_all_else_is_kept(
-    session: Session,
-    volume_factory: Callable[..., str],
-    volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
-) -> None:
-    original, copy = volume_factory("live", fill=_fill_little), volume_name("copy")
-    result = _back_up(session, original, Meddler(volume_path(original), before=_vanish))
+def test_what_vanishes_after_the_scan_is_named_and_all_else_is_kept(live: Live) -> None:
+    live.fill(_fill_little)
+    result = live.back_up(before=_vanish)
 
     assert result.incomplete
     told = "\n".join(result.manifest.warnings)
     gone = ["b/file-03", "b/name-1", "c-unit", "d/below", *(f"d/below/file-{number:02}" for number in range(12))]
     assert [path for path in gone if path not in told] == []
     assert len(result.manifest.warnings) == len(gone)
-    _restored(session, result, copy)
-    assert fingerprint(volume_path(copy)) == fingerprint(volume_path(original)), "what is left, the other name too"
+    assert live.restored(result) == live.now(), "what is left, the other name too"
 
 
 def _become_other(path: Path) -> None:
@@ -187,21 +198,15 @@ def _become_other(path: Path) -> None:
     (path / "new-since-the-scan").write_bytes(b"not of this backup")
 
 
-def test_what_becomes_another_thing_after_the_scan_is_kept_as_it_was_read(
-    session: Session,
-    volume_factory: Callable[..., str],
-    volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
-) -> None:
-    original, copy = volume_factory("live", fill=_fill_little), volume_name("copy")
-    result = _back_up(session, original, Meddler(volume_path(original), before=_become_other))
+def test_what_becomes_another_thing_after_the_scan_is_kept_as_it_was_read(live: Live) -> None:
+    live.fill(_fill_little)
+    result = live.back_up(before=_become_other)
 
     assert result.incomplete, "what was below the directory is lost"
     assert all("d/below" in warning for warning in result.manifest.warnings)
-    _restored(session, result, copy)
-    expected = fingerprint(volume_path(original))
+    restored, expected = live.restored(result), live.now()
     assert expected.pop(b"new-since-the-scan")
-    assert fingerprint(volume_path(copy)) == expected
+    assert restored == expected
 
 
 def _become_link(path: Path, target: str) -> None:
@@ -209,30 +214,20 @@ def _become_link(path: Path, target: str) -> None:
     (path / "d" / "below").symlink_to(target)
 
 
-def test_a_directory_that_becomes_a_link_to_another_fails_the_backup(
-    session: Session, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
-) -> None:
+def test_a_directory_that_becomes_a_link_to_another_fails_the_backup(live: Live) -> None:
     """tar reads what was below it through the link, and a restore would write that into files elsewhere."""
-    original = volume_factory("live", fill=_fill_little)
-    meddler = Meddler(volume_path(original), before=lambda path: _become_link(path, "../b"))
+    live.fill(_fill_little)
     with pytest.raises(EngineError, match="'d/below' became a symbolic link"):
-        _back_up(session, original, meddler)
-    assert session.catalog.backups() == []
+        live.back_up(before=lambda path: _become_link(path, "../b"))
+    assert live.session.catalog.backups() == []
 
 
-def test_a_directory_that_becomes_a_link_to_nothing_is_kept_as_that(
-    session: Session,
-    volume_factory: Callable[..., str],
-    volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
-) -> None:
-    original, copy = volume_factory("live", fill=_fill_little), volume_name("copy")
-    meddler = Meddler(volume_path(original), before=lambda path: _become_link(path, "/nowhere"))
-    result = _back_up(session, original, meddler)
+def test_a_directory_that_becomes_a_link_to_nothing_is_kept_as_that(live: Live) -> None:
+    live.fill(_fill_little)
+    result = live.back_up(before=lambda path: _become_link(path, "/nowhere"))
     assert result.incomplete
     assert all("d/below/file-" in warning for warning in result.manifest.warnings)
-    _restored(session, result, copy)
-    assert fingerprint(volume_path(copy)) == fingerprint(volume_path(original))
+    assert live.restored(result) == live.now()
 
 
 def test_a_log_that_is_written_all_the_time_gives_exit_3_and_a_backup_that_proves(

@@ -17,12 +17,11 @@ import ssl
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from volback.engine.connect import translated
 from volback.engine.helper import BUFFER_BYTES, WRITE_LIMIT_S, Helper
-from volback.engine.streams import Place, ReadCommands
+from volback.engine.streams import HelperStreams, Place, ReadCommands
 from volback.errors import EngineError, EngineUnreachable
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ _BROKEN = (BrokenPipeError, ConnectionError, ssl.SSLError)
 _CHUNKS = 'n=1; while [ "$n" != 0 ]; do read -r n && head -c "$n" || exit 255; done'
 
 
-class Attachment:
+class Attachment(HelperStreams):
     """A helper with its streams attached; a context manager that removes it."""
 
     def __init__(self, place: Place, script: str, *, write: bool) -> None:
@@ -48,21 +47,6 @@ class Attachment:
         self._helper = Helper(place.client, place.spec(script=script, write=write, stdin=True), self.messages)
         self._messages = bytearray()
         self._wire: _Wire | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            container = self._helper.create()
-            self._wire = _Wire(self._client, container, self._helper)
-            self._helper.start()
-        except BaseException:
-            self._close(failed=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close(failed=error is not None)
 
     def receive(self) -> Iterator[Iterator[memoryview]]:
         """Yield what comes on standard output, as it comes, in groups of pieces; keep what comes on standard error.
@@ -111,6 +95,11 @@ class Attachment:
                 yield piece
             else:
                 self._messages += piece
+
+    def _open(self) -> None:
+        container = self._helper.create()
+        self._wire = _Wire(self._client, container, self._helper)
+        self._helper.start()
 
     def _close(self, *, failed: bool) -> None:
         """The connection first: an engine does not remove a container whose output it still has to deliver."""

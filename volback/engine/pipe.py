@@ -16,13 +16,11 @@ import shlex
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
 import docker.types
 
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper, is_about_path
-from volback.engine.streams import Place, ReadCommands
+from volback.engine.streams import HelperStreams, Place, ReadCommands
 from volback.errors import EngineError, VolbackError
 
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ class PipeUnusableError(EngineError):
         )
 
 
-class Pipes:
+class Pipes(HelperStreams):
     """A helper with its named pipes, the first of which is the handshake; a context manager that removes both."""
 
     def __init__(self, place: Place, script: str, pipes: tuple[str, ...], *, write: bool) -> None:
@@ -52,21 +50,6 @@ class Pipes:
         spec = place.spec(script=script, write=write, mounts=[mount])
         self._helper = Helper(place.client, spec, self.messages)
         self._first: int | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._make_pipes()
-            self._start()
-            self._shake_hands(self._names[0])
-        except BaseException:
-            self._close(failed=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close(failed=error is not None)
 
     def drain(self, pipe: str) -> Iterator[bytearray]:
         """Yield what the helper writes into `pipe`, in buffers of 4 MiB (the last is shorter), until it closes it.
@@ -106,6 +89,11 @@ class Pipes:
     def messages(self) -> bytes:
         """What the helper's programs said on standard error so far."""
         return (self._directory / "messages").read_bytes()
+
+    def _open(self) -> None:
+        self._make_pipes()
+        self._start()
+        self._shake_hands(self._names[0])
 
     def _make_pipes(self) -> None:
         self._directory.mkdir(mode=0o711)

@@ -5,10 +5,12 @@ What the helper runs comes from the caller (`find`, `tar`); this room knows cont
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, HelperSpec, Limits
 
@@ -34,6 +36,30 @@ class VolumeWriter(Protocol):
 
     def messages(self) -> bytes:
         """What the command said on standard error."""
+
+
+class HelperStreams(ABC):
+    """A helper and the way to its streams: a context manager that opens both or neither, and removes them."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._close(failed=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(failed=error is not None)
+
+    @abstractmethod
+    def _open(self) -> None: ...
+
+    @abstractmethod
+    def _close(self, *, failed: bool) -> None:
+        """Remove what was opened so far; `failed`: an error is on its way already."""
 
 
 @dataclass(frozen=True, slots=True)
