@@ -19,8 +19,8 @@ from volback.operations.session import Session
 from volback.state.runs import Run, client_id
 
 NAMES = [
-    "state", "engine", "image", "transport", "repository", "repository write", "space", "leftovers",
-    "replaced volumes", "empty volumes",
+    "state", "engine", "image", "transport", "repository", "repository write", "space", "unfinished",
+    "leftovers", "replaced volumes", "empty volumes",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_without_an_engine_the_repository_is_checked(tmp_path: Path) -> None:
     settings = Settings(str(tmp_path / "repository"), tmp_path / "state", engine=f"unix://{tmp_path}/none.sock")
     report = doctor(Session(settings), fix=False)
     assert _statuses(report, "failed") == {"engine"}
-    assert _statuses(report, "ok") == {"state", "repository", "repository write", "space"}
+    assert _statuses(report, "ok") == {"state", "repository", "repository write", "space", "unfinished"}
     assert report.exit_code == 8
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volback.cli.words import columns, human_age, human_duration, human_size, pairs, printable
+from volback.cli.words import age_seconds, columns, human_age, human_duration, human_size, pairs, printable
 from volback.errors import UsageError
 
 
@@ -79,3 +79,14 @@ def test_pairs_keep_what_follows_the_first_equals_sign() -> None:
 def test_pairs_refuse_what_is_none(text: str) -> None:
     with pytest.raises(UsageError, match="KEY=VALUE"):
         pairs([text], "--label")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90m", 5400), ("24h", 86_400), (" 2d ", 172_800)])
+def test_an_age_is_read_in_seconds(text: str, seconds: float) -> None:
+    assert age_seconds(text, "--older-than") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1", "-1h", "1.5h", "1w", "1h30m", "9999999s", "\u0661h"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--older-than"):
+        age_seconds(text, "--older-than")

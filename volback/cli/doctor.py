@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.words import printable
+from volback.cli.words import age_seconds, printable
 from volback.errors import (
     ConflictError,
     EngineUnreachable,
@@ -27,6 +27,7 @@ _EPILOG = """\b
 Examples:
   volback doctor          changes nothing
   volback doctor --fix    removes what crashed runs left
+  volback doctor --fix --older-than 2h
 """
 _KINDS: list[type[VolbackError]] = [
     UsageError, NotFoundError, ConflictError, LockedError, IntegrityError, EngineUnreachable, StoreUnreachable
@@ -42,6 +43,9 @@ def doctor(
     context: typer.Context,
     *,
     fix: Annotated[bool, typer.Option("--fix", help="Remove what crashed runs left.")] = False,
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Take an unfinished upload that old for dead: 90m, 24h, 2d.")
+    ] = "24h",
 ) -> Outcome:
     """Check engine, transport, helper image, repository and space.
 
@@ -50,7 +54,7 @@ def doctor(
     from volback.operations import doctor as operation
 
     with call_of(context).session() as session:
-        report = operation.doctor(session, fix=fix)
+        report = operation.doctor(session, fix=fix, older_than_s=age_seconds(older_than, "--older-than"))
     checks = [
         {"name": check.name, "status": check.status, "text": check.text, "hint": check.hint, "facts": check.facts}
         for check in report.checks

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 
 from volback.errors import IntegrityError, Interrupted, NotFoundError, VolbackError
@@ -21,7 +22,10 @@ log = logging.getLogger(__name__)
 
 Status = Literal["ok", "warning", "failed"]
 PROBE_BYTES = 64 * 1024
+STALE_S = 86_400.0
+"""Nothing but its age tells an upload that nobody goes on with from one that is under way."""
 _LITTLE_SPACE_BYTES = 1024**3
+_NAMED_AT_MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +53,16 @@ class DoctorReport:
         return next((check.exit_code for check in self.checks if check.status == "failed"), 0)
 
 
-def doctor(session: Session, *, fix: bool) -> DoctorReport:
-    """Make every check; with `fix`, remove what crashed runs left."""
-    return DoctorReport(_Doctor(session, fix=fix).examine())
+def doctor(session: Session, *, fix: bool, older_than_s: float = STALE_S) -> DoctorReport:
+    """Make every check; with `fix`, remove what crashed runs left, and unfinished uploads that old."""
+    return DoctorReport(_Doctor(session, fix=fix, older_than_s=older_than_s).examine())
 
 
 class _Doctor:
-    def __init__(self, session: Session, *, fix: bool) -> None:
+    def __init__(self, session: Session, *, fix: bool, older_than_s: float) -> None:
         self._session = session
         self._fix = fix
+        self._older_than_s = older_than_s
         self._failed: set[str] = set()
 
     def examine(self) -> list[Check]:
@@ -69,6 +74,7 @@ class _Doctor:
             self._check("repository", self._repository),
             self._check("repository write", self._write),
             self._check("space", self._space),
+            self._check("unfinished", self._unfinished),
             self._check("leftovers", self._leftovers, needs="engine state"),
             self._check("replaced volumes", self._replaced, needs="engine state"),
             self._check("empty volumes", self._empty_volumes, needs="engine"),
@@ -144,6 +150,27 @@ class _Doctor:
         if free < _LITTLE_SPACE_BYTES:
             return Check(name, "warning", text, "make room, or remove old backups: volback remove", {**facts})
         return Check(name, "ok", text, facts={**facts})
+
+    def _unfinished(self, name: str) -> Check:
+        """Uploads that were begun and not ended: a bucket's owner pays for them, and no listing of objects has them."""
+        store, now = self._session.store, datetime.now(UTC)
+        left = store.unfinished()
+        stale = [upload for upload in left if (now - upload.started_at).total_seconds() >= self._older_than_s]
+        facts: dict[str, str | int | float] = {"unfinished": len(left), "stale": len(stale)}
+        if stale and not self._fix:
+            names = ", ".join(upload.key for upload in stale[:_NAMED_AT_MOST])
+            more = f" and {len(stale) - _NAMED_AT_MOST} more" if len(stale) > _NAMED_AT_MOST else ""
+            return Check(
+                name, "warning", f"begun and never ended: {names}{more}", "abort them: volback doctor --fix", facts
+            )
+        if stale:
+            removed = store.sweep(older_than_s=self._older_than_s)
+            return Check(name, "ok", f"removed {len(removed)} unfinished writes", facts=facts)
+        if left:
+            return Check(
+                name, "ok", f"{len(left)} writes are under way, or not old enough to be taken for dead", facts=facts
+            )
+        return Check(name, "ok", "no write was begun and not ended", facts=facts)
 
     def _leftovers(self, name: str) -> Check:
         left = sweep(self._session, remove=self._fix)

@@ -129,7 +129,7 @@ def _sweep_prefix(session: Session, prefix: str, left: Leftovers, *, remove: boo
             if found and prefix in session.catalog.litter():
                 left.backups.append(prefix)
             if remove:
-                session.store.sweep(prefix)
+                session.store.sweep(prefix, older_than_s=0)  # its run is dead, however young it is
                 session.catalog.remove_litter(prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", prefix)
