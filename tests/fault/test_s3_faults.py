@@ -138,3 +138,21 @@ def test_a_hundred_parts_for_real(radosgw: S3Server, monkeypatch: pytest.MonkeyP
             digest.update(buffer)
         assert digest.digest() == sha256(b"".join(blocks)).digest()
         assert open_uploads(radosgw.client(), bucket) == []
+
+
+def test_a_byte_that_flips_on_the_way_up_is_refused_and_sent_again(
+    radosgw: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request is signed with the SHA-256 of its body."""
+    for name, value in radosgw.environment().items():
+        monkeypatch.setenv(name, value)
+    address = urlsplit(radosgw.endpoint)
+    plan = [Planned("flip-request", ("PUT", "d/small")), Planned("flip-request", ("PUT", "partNumber=2"))]
+    proxy = Proxy((str(address.hostname), int(address.port or 0)), plan)
+    with radosgw.bucket() as bucket, proxy.running():
+        store = replace(radosgw, endpoint=proxy.endpoint).store(bucket, part_size=5)
+        for key, data in (("d/small", SMALL), ("d/large", LARGE)):
+            assert store.put(key, [data]) == len(data)
+            assert sha256(b"".join(store.open(key))).digest() == sha256(data).digest()
+        assert proxy.hits == [1, 1]
+        assert open_uploads(radosgw.client(), bucket) == []
