@@ -1,7 +1,4 @@
-"""The conformance suite over every store; a new store is one more entry of STORES.
-
-What a server does not do is written in tests/support/s3.py, and asserted here where the suite asks for it.
-"""
+"""The conformance suite over every store; a new store is one more entry of STORES, a new server one of SERVERS."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running server, and what it is known not to do; each such limit is asserted by a test."""
+    """A running server, and what it is known not to do."""
 
     name: str
     endpoint: str

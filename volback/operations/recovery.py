@@ -66,7 +66,7 @@ def sweep_repository(session: Session) -> None:
             journal = run.journal or Journal(pid=0, command=COPY)  # without a journal, nothing had been begun
             here = journal.repository == session.store.url
             for prefix in journal.prefixes if here else ():
-                _sweep_prefix(session, prefix, Leftovers(), remove=True)
+                _sweep_prefix(session, journal, prefix, Leftovers(), remove=True)
             if journal.command.startswith(COPY) and (here or not journal.prefixes):
                 run.forget()  # it had nothing to do with an engine: nothing else can be left of it
 
@@ -96,7 +96,7 @@ def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool)
         done &= _sweep_volume(session, run.id, volume, left, remove=remove)
     if journal.repository == session.store.url:
         for prefix in journal.prefixes:
-            _sweep_prefix(session, prefix, left, remove=remove)
+            _sweep_prefix(session, journal, prefix, left, remove=remove)
     elif journal.prefixes:
         done = False  # its repository is not the one at hand: a run that uses that one will do it
     if journal.replacing:
@@ -122,14 +122,16 @@ def _sweep_volume(session: Session, run_id: str, name: str, left: Leftovers, *, 
     return True
 
 
-def _sweep_prefix(session: Session, prefix: str, left: Leftovers, *, remove: bool) -> None:
+def _sweep_prefix(session: Session, journal: Journal, prefix: str, left: Leftovers, *, remove: bool) -> None:
+    # A dead run's uploads are dead however young they are; but another machine may be copying the same backup there.
+    older_than_s = None if journal.command.startswith(COPY) else 0.0
     try:
         with prefix_lock(session, prefix):
             found = any(True for _ in session.store.list(prefix))
             if found and prefix in session.catalog.litter():
                 left.backups.append(prefix)
             if remove:
-                session.store.sweep(prefix, older_than_s=0)  # its run is dead, however young it is
+                session.store.sweep(prefix, older_than_s=older_than_s)
                 session.catalog.remove_litter(prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", prefix)
