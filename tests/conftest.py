@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from tests.support.engine import EngineSession, Volback, build_image, connect, r
 from tests.support.s3 import moto, radosgw, rclone
 
 __all__ = ["moto", "radosgw", "rclone"]
+
+# A shell's background job ignores SIGINT, and so would all that the tests start and then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
