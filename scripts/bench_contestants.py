@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import botocore.config
+import botocore.session
 import docker
 
 from tests.support.engine import remove_volume
@@ -81,6 +84,20 @@ class Volback:
 
     def restored(self) -> Path:
         return self._place.mountpoint(f"{self._place.volume}-restored")
+
+
+class VolbackS3(Volback):
+    """The same, into a bucket of the S3 server that the environment names."""
+
+    name = "volback_s3"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._bucket = f"volback-bench-{secrets.token_hex(6)}"
+        self.environment |= {"VOLBACK_REPO": f"s3://{self._bucket}/repository"}
+
+    def prepare(self) -> None:
+        make_bucket(self._bucket)
 
 
 class Files:
@@ -165,6 +182,25 @@ class Restic(Files):
         return ["restic", "-q", "restore", "latest", "--target", str(self.restored())]
 
 
+class ResticS3(Restic):
+    """The same, into a bucket."""
+
+    name = "restic_s3"
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._bucket = f"volback-bench-{secrets.token_hex(6)}"
+        endpoint = os.environ["VOLBACK_S3_ENDPOINT"]
+        self.environment |= {"RESTIC_REPOSITORY": f"s3:{endpoint}/{self._bucket}/repository"}
+
+    def prepare(self) -> None:
+        make_bucket(self._bucket)
+        super().prepare()
+
+    def stored(self) -> Path:
+        return self._place.directory
+
+
 class Borg(Files):
     """Debian's borg, without encryption, with the same compression as volback; its first backup."""
 
@@ -188,6 +224,15 @@ class Borg(Files):
 
 
 ALL: tuple[Callable[[Place], Contestant], ...] = (Volback, TarZstd, DockerPipe, Restic, Borg)
+S3: tuple[Callable[[Place], Contestant], ...] = (VolbackS3, Volback, ResticS3)
+
+
+def make_bucket(name: str) -> None:
+    """It goes with the server: scripts/stack down removes all."""
+    endpoint = os.environ["VOLBACK_S3_ENDPOINT"]
+    config = botocore.config.Config(s3={"addressing_style": "path"})
+    client = botocore.session.Session().create_client("s3", "us-east-1", endpoint_url=endpoint, config=config)
+    client.create_bucket(Bucket=name)
 
 
 def clear(place: Place) -> None:
