@@ -98,12 +98,12 @@ class Proxy:
         if harm in ("cut-request", "cut-reply"):
             return  # the server may have done it, and nobody hears of it
         reply_body = _flipped(reply_body) if harm == "flip-reply" else reply_body
-        client.sendall(_closing(reply_head))
+        client.sendall(closing(reply_head))
         client.sendall(reply_body[: len(reply_body) // 2] if harm == "truncate" else reply_body)
 
     def _forward(self, head: bytes, body: bytes, harm: str | None) -> tuple[bytes, bytes]:
         with socket.create_connection(self._server, timeout=60) as server:
-            server.sendall(_closing(head) + body)
+            server.sendall(closing(head) + body)
             return (b"", b"") if harm == "cut-request" else _read_message(server, is_head=head.startswith(b"HEAD"))
 
 
@@ -112,7 +112,8 @@ def _flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :] if data else data
 
 
-def _closing(head: bytes) -> bytes:
+def closing(head: bytes) -> bytes:
+    """A head that asks for, or tells of, the end of its connection."""
     lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith(b"connection:")]
     return b"\r\n".join([*lines, b"Connection: close", b"", b""])
 

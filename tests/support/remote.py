@@ -152,7 +152,7 @@ class Relay:
                 ours.connect(str(self._socket_path))
                 self._open += [theirs, ours]
                 for source, target in ((theirs, ours), (ours, theirs)):
-                    threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+                    threading.Thread(target=pump, args=(source, target), daemon=True).start()
 
 
 @contextmanager
@@ -239,7 +239,7 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def pump(source: socket.socket, target: socket.socket) -> None:
     """One direction. Where the target is gone, the source hears it: else it would wait for a reader for ever."""
     try:
         while data := source.recv(256 * 1024):

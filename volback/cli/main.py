@@ -10,6 +10,7 @@ import signal
 import sys
 
 from volback import interrupts
+from volback.cli import init
 from volback.errors import Interrupted
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -18,6 +19,7 @@ _SWITCH_INTERVAL_S = 0.0005
 
 def main() -> None:
     """Run the command line and exit."""
+    init.take_over()
     try:
         interrupts.install()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from volback.config import Transport
 from volback.engine import helper, image, probe, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, connect, translated
 from volback.engine.helper import Limits
+from volback.engine.own import OwnContainer, own_container
 from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
 from volback.engine.transport import Transports
 from volback.engine.volumes import Volume, VolumeUser
@@ -51,6 +53,16 @@ class Engine:
     def transport(self) -> Transport | None:
         """The transport in use; None until the first stream has shown it."""
         return self._transports.known
+
+    @cached_property
+    def own_container(self) -> OwnContainer | None:
+        """The container of this engine that volback itself runs in, if it does. Raises EngineError."""
+        return own_container(self._client)
+
+    @property
+    def own_container_id(self) -> str | None:
+        """Its whole id: no operation stops, pauses or restarts that one."""
+        return self.own_container.id if self.own_container is not None else None
 
     def ensure_image(self) -> str:
         """Return the helper image's name; make it where there is none."""
@@ -137,7 +149,14 @@ class Engine:
 
     def _place(self, mount: Any | None, run: str, directory: Path) -> Place:
         labels = {helper.RUN_LABEL: run, helper.CLIENT_LABEL: self._client_id}
-        return Place(self._client, self.ensure_image(), mount, labels, self._limits, directory)
+        there = self._on_host(directory)
+        return Place(self._client, self.ensure_image(), mount, labels, self._limits, directory, there)
+
+    def _on_host(self, directory: Path) -> str | None:
+        """Where helpers, which are siblings of a container, find a directory of this side."""
+        if self.transport == "attach" or self.own_container is None:
+            return str(directory)
+        return self.own_container.on_host(directory)
 
     def _mount(self, target: Target, *, read_only: bool) -> Any:
         if target.kind == "volume":

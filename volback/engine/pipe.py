@@ -1,8 +1,8 @@
 """Pipe: the transport between a client and an engine that share a kernel, 530-640 MB/s in named pipes.
 
-The pipes lie in a host directory that is bind-mounted as `/io`. Whether the engine's host has that directory, and
-whether its kernel's pipes are ours, is seen by using them:
-the first pipe's opening is the handshake.
+The pipes lie in a host directory that is bind-mounted as `/io`; where volback itself runs in a container, in a volume
+or host directory that both mount (`own`). Whether the engine's host has that directory, and whether its kernel's pipes
+are ours, is seen by using them: the first pipe's opening is the handshake.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class Pipes(HelperStreams):
     """A helper with its named pipes, the first of which is the handshake; a context manager that removes both."""
 
     def __init__(self, place: Place, script: str, pipes: tuple[str, ...], *, write: bool) -> None:
+        if place.host_directory is None:
+            raise PipeUnusableError("their directory is in no volume of volback's own container")
         self._directory = place.directory
+        self._host_directory = place.host_directory
         self._names = pipes
         self._write = write
-        mount = docker.types.Mount("/io", str(place.directory), type="bind")
+        mount = docker.types.Mount("/io", place.host_directory, type="bind")
         spec = place.spec(script=script, write=write, mounts=[mount])
         self._helper = Helper(place.client, spec, self.messages)
         self._first: int | None = None
@@ -109,7 +112,7 @@ class Pipes(HelperStreams):
             self._helper.create()
             self._helper.start()
         except EngineError as exc:
-            if is_about_path(exc, str(self._directory)):
+            if is_about_path(exc, self._host_directory):
                 raise PipeUnusableError("its host does not have their directory") from exc
             raise
 

@@ -82,6 +82,8 @@ class Place:
     limits: Limits
     directory: Path
     """For its named pipes, on the client's side; not there yet."""
+    host_directory: str | None
+    """The same on the engine's host, if the two are one; None where no helper can mount it."""
 
     def spec(self, *, script: str, write: bool = False, mounts: Iterable[Any] = (), stdin: bool = False) -> HelperSpec:
         """The helper that runs `script` here with the least that it needs."""

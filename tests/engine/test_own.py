@@ -1,0 +1,128 @@
+"""Which container volback runs in is told by the kernel and the engine together, and never guessed.
+
+What the kernel says inside a container is read there, with `cat`, and judged out here with the same engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.conftest import Opener
+from tests.support.engine import EngineSession
+from volback.engine.own import OwnContainer, own_container
+
+Look = Callable[..., OwnContainer | None]
+
+
+@pytest.fixture
+def look(engine: EngineSession, tmp_path: Path) -> Look:
+    """Finds the own container with the eyes of a process in `container`; `blind` to its cgroup, to its overlay."""
+
+    def see(container: Any, *, blind: str = "") -> OwnContainer | None:
+        proc = tmp_path / secrets.token_hex(4)
+        proc.mkdir()
+        for name in ("cgroup", "mountinfo"):
+            text = container.exec_run(["cat", f"/proc/self/{name}"]).output.decode()
+            text = re.sub(r"[0-9a-f]{64}", "", text) if name == "cgroup" and "cgroup" in blind else text
+            text = re.sub(r",upperdir=[^,]*", "", text) if "overlay" in blind else text
+            (proc / name).write_text(text)
+        return own_container(engine.client.api, proc)
+
+    return see
+
+
+def test_a_process_of_the_host_is_in_none(open_engine: Opener) -> None:
+    ours = open_engine()
+    assert ours.own_container is None
+    assert ours.own_container_id is None
+
+
+@pytest.mark.parametrize("blind", ["", "cgroup", "overlay", "cgroup overlay"])
+def test_it_is_found_by_each_sign(container_factory: Callable[..., Any], look: Look, blind: str) -> None:
+    container = container_factory()
+    found = look(container, blind=blind)
+    assert found is not None
+    assert (found.id, found.name) == (container.id, container.name)
+
+
+def test_another_engines_container_is_none_of_ours(
+    container_factory: Callable[..., Any], look: Look, tmp_path: Path, engine: EngineSession
+) -> None:
+    found = look(container_factory())
+    assert found is not None
+    (tmp_path / "cgroup").write_text(f"0::/docker/{secrets.token_hex(32)}\n")
+    assert own_container(engine.client.api, tmp_path) is None
+
+
+@pytest.mark.parametrize("blind", ["", "cgroup"])
+def test_whose_network_it_shares_is_not_mistaken_for_it(
+    container_factory: Callable[..., Any], look: Look, blind: str
+) -> None:
+    """/etc/hostname and its like are the other container's there."""
+    first = container_factory(network_mode="bridge")
+    second = container_factory(network_mode=f"container:{first.id}")
+    found = look(second, blind=blind)
+    assert found is not None
+    assert found.id == second.id
+    found = look(first, blind=blind)
+    assert found is not None
+    assert found.id == first.id
+
+
+def test_where_two_fit_neither_is_taken(
+    container_factory: Callable[..., Any], volume_factory: Callable[..., str], look: Look,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    first = container_factory(network_mode="bridge", volumes={volume_factory(): "/of-first"})
+    second = container_factory(network_mode=f"container:{first.id}")
+    found = look(second, blind="cgroup overlay")
+    assert found is not None
+    assert found.id == second.id, "the first's volume is not mounted here"
+    third = container_factory(network_mode=f"container:{first.id}")
+    with caplog.at_level(logging.WARNING):
+        assert look(third, blind="cgroup overlay") is None
+    assert second.name in caplog.text
+    assert third.name in caplog.text
+
+
+def test_a_name_that_looks_like_an_id_is_none(
+    container_factory: Callable[..., Any], engine: EngineSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = secrets.token_hex(6)
+    container = container_factory(name=name, hostname=name)
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert own_container(engine.client.api, tmp_path) is None
+    monkeypatch.setattr(socket, "gethostname", lambda: container.id[:12])
+    found = own_container(engine.client.api, tmp_path)
+    assert found is not None
+    assert found.id == container.id
+
+
+def test_a_place_in_it_is_told_as_the_host_has_it(
+    container_factory: Callable[..., Any], volume_factory: Callable[..., str], look: Look,
+    volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    volume, directory = volume_factory(), tmp_path / "with a space"
+    (directory / "below").mkdir(parents=True)
+    container = container_factory(
+        volumes={volume: "/of volback/state", str(directory): "/of volback/bound"},
+        tmpfs={"/of volback/bound/below": ""},
+    )
+    found = look(container)
+    assert found is not None
+    assert found.on_host(Path("/of volback/state/runs/x")) == f"{volume_path(volume)}/runs/x"
+    assert found.on_host(Path("/of volback/state")) == str(volume_path(volume))
+    assert found.on_host(Path("/of volback/bound/x")) == f"{directory}/x"
+    assert found.on_host(Path("/of volback/bound/below/x")) is None, "another filesystem lies there"
+    assert found.on_host(Path("/of volback/x")) is None
+    mount = found.mount_of(Path("/of volback/state/runs"))
+    assert mount is not None
+    assert mount.volume == volume

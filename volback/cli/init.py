@@ -1,0 +1,57 @@
+"""Init: what a container's first process has to do, where volback is that: pass signals on, and reap what others leave.
+
+The command then runs in a child. So what outlives a killed command (it restarts containers) lives on too: when the
+first process ends, the kernel kills all others at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+
+
+def take_over() -> None:
+    """Return in the process that is to run the command: this one, or where this is process 1, a child of it.
+
+    Process 1 does not return. It ends as the child does, once the child and all that it left have ended.
+    """
+    if os.getpid() != 1:
+        return
+    watched = {*_PASSED_ON, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    os._exit(_tend(child, watched))
+
+
+def _tend(child: int, watched: set[signal.Signals]) -> int:
+    """Returns the child's exit code, as a shell would tell it."""
+    status = None
+    while True:
+        number = signal.sigwait(watched)
+        if number != signal.SIGCHLD:
+            if status is None:
+                os.kill(child, number)
+            continue  # after the child's end: what it left ends by itself, and is not to be cut off
+        ended, more = _reap()
+        status = ended.get(child, status)
+        if status is not None and not more:
+            code = os.waitstatus_to_exitcode(status)
+            return 128 - code if code < 0 else code
+
+
+def _reap() -> tuple[dict[int, int], bool]:
+    """Take all that have ended, with their status; and whether any are left."""
+    ended: dict[int, int] = {}
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return ended, True
+            ended[pid] = status
+    except ChildProcessError:
+        return ended, False
