@@ -26,7 +26,7 @@ MADE = {
     "consistency": "str",
     "digest": "str",
 }
-LISTED = MADE | {"created_at": "str", "tags": ["str"]}
+LISTED = MADE | {"created_at": "str", "tags": ["str"], "set": "null"}
 RESTORED = {
     "volume": "str",
     "files": "int",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from volback.catalog.check import check_manifest
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Manifest, ObjectDigest, RepositoryInfo, Source
+from volback.catalog.model import Manifest, ObjectDigest, RepositoryInfo, SetOf, Source
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
 from volback.errors import FormatError
 
@@ -37,6 +37,7 @@ MANIFEST = Manifest(
     digest=DIGEST,
     volback="0.1",
 )
+SET = SetOf(id="20261123T160254Z-5e70", project="shop", volumes=["db", "uploads"])
 KEY = BackupKey("web1", "db", ID)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -119,7 +120,9 @@ def test_what_is_no_known_format_number_is_refused(number: object) -> None:
         open_document(reseal(format=number), Manifest, "it")
 
 
-@pytest.mark.parametrize("changes", [{"files": "x"}, {"kind": "partial"}, {"data": None}, {"tags": [1]}, {"id": 5}])
+@pytest.mark.parametrize(
+    "changes", [{"files": "x"}, {"kind": "partial"}, {"data": None}, {"tags": [1]}, {"id": 5}, {"set": {"id": "x"}}]
+)
 def test_wrong_types_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(FormatError, match="it cannot be read"):
         open_document(reseal(**changes), Manifest, "it")
@@ -138,6 +141,20 @@ def test_unknown_fields_are_left_aside() -> None:
 
 def test_a_sane_manifest_passes_the_check() -> None:
     assert check_manifest(MANIFEST, KEY) is MANIFEST
+
+
+@pytest.mark.parametrize("made", [SET, msgspec.structs.replace(SET, project=None, volumes=["db"])])
+def test_a_manifest_names_the_set_that_it_belongs_to(made: SetOf) -> None:
+    manifest = msgspec.structs.replace(MANIFEST, set=made)
+    assert check_manifest(open_document(seal_document(manifest), Manifest, "it"), KEY) == manifest
+
+
+def test_a_manifest_from_before_there_were_sets_is_read() -> None:
+    fields = msgspec.to_builtins(MANIFEST)
+    del fields["set"]
+    body = json.dumps(fields, indent=2).encode().removesuffix(b"\n}")
+    data = body + b',\n  "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+    assert open_document(data, Manifest, "it") == MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -161,6 +178,12 @@ def test_a_sane_manifest_passes_the_check() -> None:
         {"started_at": "yesterday"},
         {"ended_at": "2026-11-23T16:02:54"},
         {"ended_at": "2026-11-23T16:02:54+02:00"},
+        {"set": SetOf(id="../x", volumes=["db"])},
+        {"set": SetOf(id=ID, project="", volumes=["db"])},
+        {"set": SetOf(id=ID, volumes=[])},
+        {"set": SetOf(id=ID, volumes=["uploads"])},
+        {"set": SetOf(id=ID, volumes=["db", "uploads", "db"])},
+        {"set": SetOf(id=ID, volumes=["db", ""])},
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from volback.catalog.keys import BackupKey, is_id
-from volback.catalog.model import FORMAT, Manifest, RepositoryInfo
+from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, SetOf
 from volback.errors import FormatError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -39,6 +39,17 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
         yield f"says that it is another backup's: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
     yield from _number_faults(manifest)
     yield from _text_faults(manifest)
+    if manifest.set is not None:
+        yield from _set_faults(manifest.set, manifest.volume)
+
+
+def _set_faults(made: SetOf, volume: str) -> Iterator[str]:
+    if not is_id(made.id):
+        yield f"belongs to set {made.id[:40]!r}, which cannot be one"
+    if made.project == "":
+        yield "belongs to a project without a name"
+    if volume not in made.volumes or "" in made.volumes or len(set(made.volumes)) < len(made.volumes):
+        yield f"belongs to a set whose volumes cannot be right: {made.volumes[:5]!r}"[:255]
 
 
 def _number_faults(manifest: Manifest) -> Iterator[str]:

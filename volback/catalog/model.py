@@ -70,6 +70,17 @@ class ObjectDigest(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class SetOf(msgspec.Struct, frozen=True, kw_only=True):
+    """What was backed up together: volumes read under one quiesce belong to one moment, and are restored together."""
+
+    id: str
+    """Has the form of a backup's id; no backup need have it."""
+    project: str | None = None
+    """The compose project whose volumes they are."""
+    volumes: list[str]
+    """Every volume of the set, this one too. The set is whole where each has a backup that names it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One backup; written last, so a backup exists if and only if this does. Times are RFC 3339 UTC."""
 
@@ -103,6 +114,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     warnings: list[str] = []
     encryption: str | None = None
     tags: list[str] = []
+    set: SetOf | None = None
+    """None for a backup that was made by itself, and in repositories written before there were sets."""
     volback: str
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from volback.catalog.model import Manifest, Member, Source
+    from volback.catalog.model import Manifest, Member, SetOf, Source
     from volback.operations.overview import VolumeOverview
 
 Facts = dict[str, object]
@@ -38,7 +38,17 @@ def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
 
 def listed_facts(manifest: Manifest) -> Facts:
     """One backup as `list` shows it."""
-    return {**backup_facts(manifest), "created_at": manifest.started_at, "tags": manifest.tags}
+    return {
+        **backup_facts(manifest),
+        "created_at": manifest.started_at,
+        "tags": manifest.tags,
+        "set": None if manifest.set is None else set_facts(manifest.set),
+    }
+
+
+def set_facts(made: SetOf) -> Facts:
+    """What a backup was made together with."""
+    return {"id": made.id, "project": made.project, "volumes": made.volumes}
 
 
 def shown_facts(manifest: Manifest) -> Facts:

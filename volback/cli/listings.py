@@ -11,7 +11,7 @@ from volback.cli.facts import masked_options
 from volback.cli.words import human_duration, human_size, local_time, printable
 
 if TYPE_CHECKING:
-    from volback.catalog.model import Manifest, Member
+    from volback.catalog.model import Manifest, Member, SetOf
 
 _TYPES = {"f": stat.S_IFREG, "h": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
 _TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}
@@ -58,12 +58,18 @@ def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "options", _pairs(masked_options(source))
     yield "labels", _pairs(source.labels)
     yield "tags", ", ".join(manifest.tags)
+    yield "set", _set(manifest.set) if manifest.set else ""
     yield "excluded", ", ".join(manifest.excludes)
     yield "sockets", f"{manifest.sockets_skipped:,} left out" if manifest.sockets_skipped else ""
     yield "needs", ", ".join(manifest.depends_on)
     yield "encryption", manifest.encryption or ""
     yield "digest", manifest.digest
     yield "written by", f"volback {manifest.volback}, format {manifest.format}"
+
+
+def _set(made: SetOf) -> str:
+    project = f" of project {made.project}" if made.project else ""
+    return f"{made.id}{project}: {', '.join(made.volumes)}"
 
 
 def _size(size_bytes: int) -> str:

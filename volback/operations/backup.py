@@ -16,7 +16,7 @@ from volback.archive.plan import Plan, exclusion, make_plan
 from volback.archive.seal import DEFAULT_LEVEL, Compressor, SealedFrame, seal
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey, new_id
-from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, Source, Unit
+from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, SetOf, Source, Unit
 from volback.engine.streams import VolumeReader
 from volback.errors import EngineError
 from volback.interrupts import held_back
@@ -34,6 +34,8 @@ class BackupOptions:
     excludes: list[str] = field(default_factory=list)
     level: int = DEFAULT_LEVEL
     tags: list[str] = field(default_factory=list)
+    set: SetOf | None = None
+    """What the backup is made together with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ class _Backup:
             digest=self._stream.hexdigest(),
             warnings=notices + warnings,
             tags=self._options.tags,
+            set=self._options.set,
             volback=volback.__version__,
         )
         self._session.catalog.commit(manifest)
