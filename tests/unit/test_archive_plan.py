@@ -208,6 +208,11 @@ def test_pattern_that_would_exclude_everything_is_refused(pattern: str) -> None:
         exclusion([pattern])
 
 
+def test_pattern_with_a_range_that_runs_backwards_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"pattern '\[z-a\]x' cannot be meant"):
+        exclusion(["*.log", "[z-a]x"])
+
+
 def test_excluded_first_name_leaves_the_others(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "b").hardlink_to(tmp_path / "a")

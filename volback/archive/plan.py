@@ -134,7 +134,7 @@ def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
 
     `*.log` matches a name at any depth; `cache/tmp` or `/cache` with a slash matches from the volume's root.
     `*`, `?` and `[...]` never match a slash; `**` between slashes is any number of directories, or none.
-    Raises UsageError for an empty pattern.
+    Raises UsageError for an empty pattern, and for a range that runs backwards.
     """
     rules: list[bytes] = []
     for pattern in patterns:
@@ -143,10 +143,18 @@ def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
             raise UsageError(f"exclude pattern {pattern!r} would exclude everything", "name a file or directory")
         rooted = "/" in stem
         rule = _rule(stem.lstrip("/").encode("utf-8", "surrogateescape"))
-        rules.append(rule if rooted else b"(?:.*/)?" + rule)
+        rules.append(_checked(rule if rooted else b"(?:.*/)?" + rule, pattern))
     if not rules:
         return None
     return re.compile(b"|".join(b"(?:%s)\\Z" % rule for rule in rules), re.DOTALL)
+
+
+def _checked(rule: bytes, pattern: str) -> bytes:
+    try:
+        re.compile(rule)
+    except re.error as exc:
+        raise UsageError(f"exclude pattern {pattern!r} cannot be meant: {exc.msg}", "write [[] for a plain [") from exc
+    return rule
 
 
 def _rule(pattern: bytes) -> bytes:
