@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from volback.errors import UsageError
+from volback.measures import count, human_duration, human_size
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB")
+__all__ = ["count", "human_duration", "human_size"]  # for the other files of the cli, as what stands below
+
 _AGES = (
     (60, 1, "s"),
     (3600, 60, "min"),
@@ -18,18 +20,6 @@ _AGES = (
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LEAST_CHARS = 12
-
-
-def human_size(size_bytes: int) -> str:
-    """`12.3 MiB`."""
-    if size_bytes < 1024:
-        return f"{size_bytes} B"
-    value = size_bytes / 1024
-    larger = iter(_UNITS)
-    unit = next(larger)
-    while value >= 1023.95:
-        value, unit = value / 1024, next(larger)
-    return f"{value:.1f} {unit}"
 
 
 def human_age(seconds: float) -> str:
@@ -42,14 +32,6 @@ def human_age(seconds: float) -> str:
     return f"{int(seconds / 31557600)} y ago"
 
 
-def human_duration(seconds: float) -> str:
-    """`4.2 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def local_time(time: datetime) -> str:
     """A time in the reader's own zone."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
@@ -58,11 +40,6 @@ def local_time(time: datetime) -> str:
 def printable(text: str) -> str:
     """Escape what would move a terminal's cursor, colour it, or turn its text around."""
     return _CONTROL.sub(lambda match: _escape(match[0]), text)
-
-
-def count(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def age_seconds(text: str, option: str) -> float:

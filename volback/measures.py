@@ -1,0 +1,30 @@
+"""Measures: sizes and durations as people read them, in what the cli prints and in what is sent to them."""
+
+from __future__ import annotations
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB")
+
+
+def human_size(size_bytes: int) -> str:
+    """`12.3 MiB`."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    value = size_bytes / 1024
+    larger = iter(_UNITS)
+    unit = next(larger)
+    while value >= 1023.95:
+        value, unit = value / 1024, next(larger)
+    return f"{value:.1f} {unit}"
+
+
+def human_duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

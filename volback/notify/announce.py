@@ -1,0 +1,110 @@
+"""Announce: tells all targets of a run at once, each with its own time limit, and never fails for it.
+
+Each failure of a notification is a line in what is returned: a warning for the caller to pass on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from volback.interrupts import held_back
+from volback.notify import messages, pings
+from volback.notify.masking import scheme_of
+from volback.notify.metrics import WAIT_S, write_metrics
+from volback.notify.report import Report
+from volback.notify.targets import MessageTarget, PingTarget, Targets
+from volback.notify.text import DEFAULT_BODY, DEFAULT_TITLE, complaint_of_template, render
+
+_GRACE_S = 1.0
+"""For an errand that ends by its own limit, and says more than that it did not end."""
+
+
+def announce_start(targets: Targets, *, run_id: str | None = None) -> list[str]:
+    """Tell the monitoring services that a run begins. Raises nothing but Interrupted, after all is told."""
+    return _run([_pinging(target, "start", run_id) for target in targets.pings])
+
+
+def announce(targets: Targets, report: Report) -> list[str]:
+    """Tell everybody how a run ended, and write the metrics. Raises nothing but Interrupted, after all is told.
+
+    To a monitoring service a run with warnings is a success.
+    """
+    wanted = [target for target in targets.messages if report.status in target.on]
+    warnings = [warning for target in wanted for warning in _template_warnings(target)]
+    errands = [errand for target in wanted for errand in _messaging(target, report)]
+    errands += [_pinging_end(target, report) for target in targets.pings]
+    if targets.metrics is not None:
+        errands.append(_measuring(targets.metrics, report))
+    return warnings + _run(errands)
+
+
+class _Errand(threading.Thread):
+    """One thing to tell. A daemon, so that one that hangs for ever does not hold the process when it ends."""
+
+    def __init__(self, what: str, limit_s: float, tell: Callable[[], str | None]) -> None:
+        super().__init__(daemon=True)
+        self.what = what
+        self.limit_s = limit_s
+        self.reason: str | None = None
+        self._tell = tell
+
+    def run(self) -> None:
+        """Tell it, and keep why that failed."""
+        try:
+            self.reason = self._tell()
+        except Exception as exc:  # noqa: BLE001 - whatever a service's plugin does, the job has not failed by it
+            self.reason = f"internal error ({type(exc).__name__})"
+
+
+def _run(errands: list[_Errand]) -> list[str]:
+    with held_back():
+        return list(_outcomes(errands))
+
+
+def _outcomes(errands: list[_Errand]) -> Iterator[str]:
+    started_s = time.monotonic()
+    for errand in errands:
+        errand.start()
+    for errand in errands:
+        errand.join(max(0.0, started_s + errand.limit_s + _GRACE_S - time.monotonic()))
+        reason = f"given up after {errand.limit_s:g} s" if errand.is_alive() else errand.reason
+        if reason is not None:
+            yield f"{errand.what} failed: {reason}"
+
+
+def _template_warnings(target: MessageTarget) -> Iterator[str]:
+    for name, template in (("title", target.title), ("body", target.body)):
+        complaint = complaint_of_template(template) if template is not None else None
+        if complaint:
+            yield f"notification {target.name!r}: its {name} {complaint}; the default was sent"
+
+
+def _messaging(target: MessageTarget, report: Report) -> Iterator[_Errand]:
+    title = render(_usable(target.title, DEFAULT_TITLE), report)
+    body = render(_usable(target.body, DEFAULT_BODY), report)
+    for url in target.urls:
+        what = f"notification {target.name!r} ({scheme_of(url)})"
+        yield _Errand(what, target.timeout_s, partial(messages.send, url, report.status, title, body))
+
+
+def _usable(template: str | None, default: str) -> str:
+    return default if template is None or complaint_of_template(template) else template
+
+
+def _pinging(target: PingTarget, signal: pings.Signal, run_id: str | None, body: bytes | None = None) -> _Errand:
+    what = f"ping {target.name!r} ({signal})"
+    return _Errand(what, target.whole_s, partial(pings.ping, target, signal, run_id=run_id, body=body))
+
+
+def _pinging_end(target: PingTarget, report: Report) -> _Errand:
+    if report.status == "failure":
+        return _pinging(target, "fail", report.run_id, pings.body_of(report))
+    return _pinging(target, "success", report.run_id)
+
+
+def _measuring(path: Path, report: Report) -> _Errand:
+    return _Errand(f"metrics file {path}", WAIT_S, partial(write_metrics, path, report))

@@ -1,0 +1,52 @@
+"""Report: what is told of one run of a job. Operations fill it in; the rest of this room only reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Status = Literal["success", "warning", "failure"]
+"""`warning` is a run that did all its work and has something to say: files that changed while they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    """How one volume of the job fared; a number that is not known is None."""
+
+    name: str
+    ok: bool
+    error: str | None = None
+    files: int | None = None
+    raw_bytes: int | None = None
+    stored_bytes: int | None = None
+    duration_s: float | None = None
+    consistency: str | None = None
+    downtime_s: float | None = None
+    """How long its containers stood still, the longest one's."""
+    backups: int | None = None
+    """How many backups of it the repository holds after the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run of a job, ended."""
+
+    job: str
+    host: str
+    status: Status
+    started_at: datetime
+    ended_at: datetime
+    volumes: tuple[VolumeReport, ...] = ()
+    """Empty where the run ended before it knew them: a lock not had in time, a bad configuration."""
+    errors: tuple[str, ...] = ()
+    """What failed outside of a single volume, or all of it: one line each."""
+    warnings: tuple[str, ...] = ()
+    log_tail: str = ""
+    run_id: str | None = None
+    """A UUID: by it a monitoring service tells runs apart that overlap."""
+
+    @property
+    def duration_s(self) -> float:
+        """How long the run took."""
+        return max(0.0, (self.ended_at - self.started_at).total_seconds())
