@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,6 +96,12 @@ def load_settings(
         engine_timeout_s=_number(env, "VOLBACK_ENGINE_TIMEOUT") or 60.0,
         transport=_transport(env),
     )
+
+
+def config_paths(environment: Mapping[str, str], named: Sequence[str] = ()) -> list[Path]:
+    """Files and directories of the configuration: the named ones, else VOLBACK_CONFIG's; none means the usual ones."""
+    paths = list(named) or environment.get("VOLBACK_CONFIG", "").split(os.pathsep)
+    return [Path(path).expanduser() for path in paths if path]
 
 
 def _data_directory(env: Mapping[str, str]) -> Path:

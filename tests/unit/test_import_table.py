@@ -24,6 +24,7 @@ FLOORS = {
     "notify": 2,
     "catalog": 1,
     "state": 1,
+    "jobs": 1,
     "config": 0,
     "errors": 0,
     "interrupts": 0,

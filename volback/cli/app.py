@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import volback
-from volback.cli import admin, backup, browse, check, doctor, restore, transfer
+from volback.cli import admin, backup, browse, check, config, doctor, restore, transfer
 from volback.cli.call import Call, Outcome, WarningLog, call_of
 from volback.errors import UsageError
 
@@ -51,7 +51,7 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(_global)
-    for family in (backup, restore, browse, check, transfer, admin, doctor):
+    for family in (backup, restore, browse, check, transfer, admin, doctor, config):
         family.register(app)
     return app
 
@@ -71,6 +71,10 @@ def _global(
     host: Annotated[
         str | None, typer.Option(metavar="ENGINE", help="Docker engine, like ssh://HOST. [default: $DOCKER_HOST]")
     ] = None,
+    config_files: Annotated[
+        list[str] | None,
+        typer.Option("--config", metavar="FILE|DIR", help="Configuration; may be repeated. [default: $VOLBACK_CONFIG]"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing where all went well.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
@@ -80,7 +84,7 @@ def _global(
     ] = False,
 ) -> None:
     call = call_of(context)
-    call.repository, call.engine = repo, host
+    call.repository, call.engine, call.config = repo, host, config_files or []
     call.json, call.quiet, call.verbose, call.debug = json, quiet, verbose, debug
     call.command = context.invoked_subcommand or ""
     _log(call)

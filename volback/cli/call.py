@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volback.operations.session import Session
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
-_WITH_VALUE = frozenset({"--repo", "--host"})
+_WITH_VALUE = frozenset({"--repo", "--host", "--config"})
 
 
 class OutputClosed(Exception):
@@ -32,6 +32,8 @@ class Call:
     command: str = ""
     repository: str | None = None
     engine: str | None = None
+    config: list[str] = field(default_factory=list)
+    """Files or directories of the configuration; empty: the usual ones."""
     json: bool = False
     quiet: bool = False
     verbose: bool = False

@@ -1,0 +1,57 @@
+"""`config check` and `config show`, as processes: text, JSON contract, exit codes."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_json_contract import ERROR, result_of, shape
+from tests.support.engine import Volback
+
+GOOD = '[repositories.main]\nurl = "/srv/backups"\n[jobs.nightly]\nrepository = "main"\n'
+
+
+@pytest.fixture
+def config(run_volback: Volback) -> Path:
+    return run_volback.directory / "volback.toml"
+
+
+def test_check_says_that_all_is_well(run_volback: Volback, config: Path) -> None:
+    config.write_text(GOOD)
+    assert run_volback("config", "check", "--config", config).stdout == f"{config}: 1 job, 1 repository, no problem\n"
+    result = result_of(run_volback("config", "check", "--json", env={"VOLBACK_CONFIG": str(config)}), "config check")
+    assert result == {"files": [str(config)], "problems": []}
+
+
+def test_check_names_each_problem(run_volback: Volback, config: Path) -> None:
+    config.write_text(GOOD + "level = 'high'\nretain = 3\n")
+    said = run_volback("config", "check", "--config", config, check_exit=2)
+    assert said.stdout.splitlines()[0] == (
+        f'{config}:5: jobs.nightly.level: expected a whole number from 1 to 19, not "high"'
+    )
+    assert said.stderr == "error: 2 problems in the configuration\nhint: mend what is named\n"
+    document = run_volback("config", "check", "--config", config, "--json", check_exit=2).json
+    assert list(document) == ["schema", "command", "ok", "result", "warnings", "error"]
+    problem = {"file": "str", "line": "int", "key": "str", "message": "str"}
+    assert shape(document["result"]) == {"files": ["str"], "problems": [problem]}
+    assert shape(document["error"]) == ERROR
+
+
+def test_show_is_toml_or_json_without_secrets(run_volback: Volback, config: Path) -> None:
+    config.write_text(GOOD + '[notifications.ops]\nurls = "mailto://me:hush@example.org"\n')
+    config.chmod(0o644)
+    said = run_volback("config", "show", "--config", config)
+    assert tomllib.loads(said.stdout)["notifications"]["ops"]["urls"] == ["mailto://***"]
+    assert said.stderr == (
+        f"warning: {config} holds secrets, and everybody on this machine can read it: chmod 600 {config}\n"
+    )
+    document = run_volback("--config", config, "config", "show", "--json")
+    assert "hush" not in document.raw.decode() + said.stdout
+    assert result_of(document, "config show")["config"] == tomllib.loads(said.stdout)
+
+
+def test_a_configuration_that_is_not_there(run_volback: Volback, config: Path) -> None:
+    said = run_volback("config", "check", "--config", config, check_exit=4)
+    assert said.stderr == f"error: configuration {config} does not exist\n"

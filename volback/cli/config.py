@@ -1,0 +1,85 @@
+"""`config check` and `config show`: what `volback.toml` says, and whether it can be meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from volback.cli.call import Call, Outcome, call_of
+from volback.cli.words import count
+from volback.errors import UsageError
+
+if TYPE_CHECKING:
+    from volback.jobs.model import Config
+    from volback.jobs.places import Problem
+
+_EPILOG = """\b
+Examples:
+  volback config check                          /etc/volback/volback.toml, ~/.config/volback/volback.toml
+  volback config check --config ./volback.toml  this one
+  volback config show --json                    with defaults, without secrets
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    family = typer.Typer(
+        help="Check and show the configuration, volback.toml.", epilog=_EPILOG, rich_markup_mode=None,
+        no_args_is_help=True,
+    )  # fmt: skip
+    family.command()(check)
+    family.command()(show)
+    app.add_typer(family, name="config")
+
+
+def check(context: typer.Context) -> Outcome:
+    """Check the configuration: each problem with its file, line and key. Exit code 2 if there are any.
+
+    Secrets are read, from their files and commands, and never shown.
+    """
+    from volback.operations.configuring import check_config
+
+    call, config = _open(context, "check")
+    problems = check_config(config)
+    result = {**_files(config), "problems": [problem_facts(problem) for problem in problems]}
+    if not problems:
+        jobs, repositories = count(len(config.jobs), "job"), len(config.repositories)
+        word = "repository" if repositories == 1 else "repositories"
+        return Outcome(result, [f"{_named(config)}: {jobs}, {repositories} {word}, no problem"], list(config.warnings))
+    text = [] if call.quiet else [str(problem) for problem in problems]
+    error = UsageError(f"{count(len(problems), 'problem')} in the configuration", "mend what is named")
+    return Outcome(result, text, list(config.warnings), errors=[error])
+
+
+def show(context: typer.Context) -> Outcome:
+    """Show the configuration as it counts: files merged, variables filled in, defaults added, secrets hidden."""
+    from volback.jobs.toml import write_toml
+
+    _, config = _open(context, "show")
+    text = [f"# {path}" for path in config.files] + [""] + list(write_toml(config.shown))
+    errors = [UsageError(str(problem), "see `volback config check`") for problem in config.problems]
+    return Outcome({**_files(config), "config": config.shown}, text, list(config.warnings), errors=errors)
+
+
+def problem_facts(problem: Problem) -> dict[str, object]:
+    """One problem."""
+    place = problem.place
+    return {"file": place.file, "line": place.line, "key": place.key or None, "message": problem.message}
+
+
+def _open(context: typer.Context, command: str) -> tuple[Call, Config]:
+    from volback.operations.configuring import open_config
+
+    call = call_of(context)
+    call.command = f"config {command}"
+    return call, open_config(call.config)
+
+
+def _files(config: Config) -> dict[str, object]:
+    return {"files": [str(path) for path in config.files]}
+
+
+def _named(config: Config) -> str:
+    more = f" and {count(len(config.files) - 1, 'other file')}" if len(config.files) > 1 else ""
+    return f"{config.files[0]}{more}"

@@ -1,0 +1,1 @@
+"""Jobs: `volback.toml` - repositories by name, jobs, notifications - read, merged and checked. Runs nothing."""

@@ -1,0 +1,68 @@
+"""Configuring: which `volback.toml` counts, and whether all that it says holds, secrets and addresses included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from volback.config import config_paths
+from volback.errors import UsageError
+from volback.jobs.loading import find_files, load_config, standard_files
+from volback.jobs.model import Config, Repository
+from volback.jobs.places import Problem
+from volback.jobs.secrets import Secret, UnreadableSecret
+from volback.store.locate import open_store
+
+
+def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration in the named files, else in those of VOLBACK_CONFIG, else in the standard places.
+
+    Raises NotFoundError for a named file that is not there, UsageError where there is none at all.
+    """
+    env = os.environ if environment is None else environment
+    paths = config_paths(env, named)
+    files = find_files(paths) if paths else standard_files(env)
+    if not files:
+        raise UsageError("there is no configuration", "write /etc/volback/volback.toml, or name a file with --config")
+    return load_config(files, env)
+
+
+def check_config(config: Config) -> list[Problem]:
+    """Every problem: those of the files, then those of addresses and of secrets, each of which is read once."""
+    return [*config.problems, *_secret_problems(config), *_address_problems(config)]
+
+
+def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment as this repository's store has it. Raises UsageError for a secret that cannot be read."""
+    env = os.environ if environment is None else environment
+    return {**env, **{name: secret.reveal() for name, secret in repository.environment.items()}}
+
+
+def _secrets(config: Config) -> Iterator[Secret]:
+    for repository in config.repositories.values():
+        yield from repository.environment.values()
+        for secret in (repository.access_key_id, repository.secret_access_key, repository.session_token):
+            if secret is not None:
+                yield secret
+    for notification in config.notifications.values():
+        yield from notification.urls
+        if notification.ping is not None:
+            yield notification.ping
+
+
+def _secret_problems(config: Config) -> Iterator[Problem]:
+    for secret in _secrets(config):
+        try:
+            secret.reveal()
+        except UnreadableSecret as exc:
+            yield exc.problem
+
+
+def _address_problems(config: Config) -> Iterator[Problem]:
+    for repository in config.repositories.values():
+        try:
+            open_store(repository.url, environment_of(repository))
+        except UnreadableSecret:
+            continue  # told already
+        except UsageError as exc:
+            yield Problem(repository.place, exc.message + (f" ({exc.hint})" if exc.hint else ""))
