@@ -203,6 +203,22 @@ def test_remove(run_volback: Volback, volume: str) -> None:
     assert result_of(said, "remove") == {"removed": [f"{listed['host']}/{volume}@{listed['id']}"]}
 
 
+def test_prune(run_volback: Volback, volume: str) -> None:
+    run_volback("backup", volume)
+    result = result_of(run_volback("prune", volume, "--keep-last", "1", "--json"), "prune")
+    judged = {"id": "str", "host": "str", "volume": "str", "created_at": "str", "tags": [], "bytes": "int"}
+    judged |= {"reasons": ["str"], "damaged": "bool"}
+    group = {"host": "str", "volume": "str", "kept": "int", "removed": "int", "freed_bytes": "int"}
+    assert shape(result) == {
+        "kept": [judged],
+        "removed": [judged | {"tags": ["str"]}],
+        "half_made": [],
+        "freed_bytes": "int",
+        "groups": [group],
+        "dry_run": "bool",
+    }
+
+
 def test_doctor(run_volback: Volback) -> None:
     result = result_of(run_volback("doctor", "--json"), "doctor")
     assert result["checks"]

@@ -20,7 +20,7 @@ from volback.catalog.keys import (
     volume_prefix,
 )
 from volback.catalog.model import FORMAT, Manifest, ObjectDigest, RepositoryInfo
-from volback.catalog.objects import Objects
+from volback.catalog.objects import Objects, StoredObject
 from volback.catalog.reference import Reference
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
 from volback.errors import (
@@ -135,12 +135,19 @@ class Catalog:
             raise UsageError(f"{_name(reference, host)} fits {len(wanted)} backups: {_ids(wanted)}", "give more of it")
         return self._read_chosen(wanted[-1], keys)
 
+    def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
+        """Return what lies below each backup's prefix, committed or not, by host, volume and id; one listing."""
+        found: dict[BackupKey, list[StoredObject]] = {}
+        for stored in self._objects.list(_prefix(host, volume)):
+            key = parse_backup_key(stored.key)
+            if key and volume in {None, key.volume}:
+                found.setdefault(key, []).append(stored)
+        return dict(sorted(found.items()))
+
     def litter(self) -> list[str]:
         """Prefixes of backups that were never committed, or not removed to the end; one may be running right now."""
-        keys = [stored.key for stored in self._objects.list()]
-        committed = {found for key in keys if (found := parse_manifest_key(key))}
-        begun = {found for key in keys if (found := parse_backup_key(key))}
-        return [key.prefix for key in sorted(begun - committed)]
+        held = self.holdings().items()
+        return [key.prefix for key, stored in held if key.manifest not in {item.key for item in stored}]
 
     def remove_litter(self, prefix: str) -> None:
         """Delete what lies under `prefix`, one of `litter()`. Raises ConflictError if a backup exists there by now."""
@@ -149,7 +156,7 @@ class Catalog:
             raise UsageError(f"{prefix!r} is not a backup's prefix")
         if key in self.backups(key.host, key.volume):
             raise ConflictError(f"{prefix} holds a backup, not leftovers")
-        self._clear(key)
+        self.erase(key)
 
     def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
         """Ids of the backups that use frames of this one.
@@ -167,14 +174,19 @@ class Catalog:
                 raise IntegrityError(message, other.error.hint or f"if it is lost, volback remove {where} first")
         return found
 
-    def remove(self, backup: Manifest | DamagedManifest) -> None:
-        """Delete a backup, its manifest first. Raises ConflictError if others depend on it."""
+    def check_unneeded(self, backup: Manifest | DamagedManifest) -> None:
+        """Raises ConflictError if others depend on the backup, IntegrityError where nobody can tell."""
         if dependents := self.dependents(backup):
             name = Reference(backup.host, backup.volume, backup.id)
             raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", "remove those first")
-        self._clear(BackupKey(backup.host, backup.volume, backup.id))
 
-    def _clear(self, key: BackupKey) -> None:
+    def remove(self, backup: Manifest | DamagedManifest) -> None:
+        """Delete a backup. Raises as `check_unneeded`."""
+        self.check_unneeded(backup)
+        self.erase(BackupKey(backup.host, backup.volume, backup.id))
+
+    def erase(self, key: BackupKey) -> None:
+        """Delete a backup, its manifest first; whether others depend on it, the caller has seen."""
         for first in (key.manifest, key.index, key.data):
             self._objects.delete(first)
         for stored in list(self._objects.list(key.prefix)):

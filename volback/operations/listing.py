@@ -42,8 +42,11 @@ def list_backups(session: Session, reference: str | None = None, *, all_hosts: b
 
 
 def created_at(id: str) -> datetime:
-    """When the backup of that id began."""
-    return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    """When the backup of that id began; a time that no calendar has (nobody makes such ids) is one yet to come."""
+    try:
+        return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def age_s(session: Session, id: str) -> float:

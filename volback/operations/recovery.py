@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 RESTORE_LABEL = "volback.restore"
 """On a volume that a restore created: the id of its run. With it a half-made volume is told from any other."""
 
-COPY = "copy "
-"""How the command of a copy's run begins."""
+COPY, REMOVE = "copy ", "remove "
+"""How the commands of runs begin that have nothing to do with an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def sweep_repository(session: Session) -> None:
             here = journal.repository == session.store.url
             for prefix in journal.prefixes if here else ():
                 _sweep_prefix(session, journal, prefix, Leftovers(), remove=True)
-            if journal.command.startswith(COPY) and (here or not journal.prefixes):
-                run.forget()  # it had nothing to do with an engine: nothing else can be left of it
+            if journal.command.startswith((COPY, REMOVE)) and (here or not journal.prefixes):
+                run.forget()  # nothing else can be left of it
 
 
 def discard(session: Session, key: BackupKey) -> None:
@@ -124,7 +124,7 @@ def _sweep_volume(session: Session, run_id: str, name: str, left: Leftovers, *, 
 
 def _sweep_prefix(session: Session, journal: Journal, prefix: str, left: Leftovers, *, remove: bool) -> None:
     # A dead run's uploads are dead however young they are; but another machine may be copying the same backup there.
-    older_than_s = None if journal.command.startswith(COPY) else 0.0
+    older_than_s = None if journal.command.startswith((COPY, REMOVE)) else 0.0
     try:
         with prefix_lock(session, prefix):
             found = any(True for _ in session.store.list(prefix))

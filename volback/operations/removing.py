@@ -1,13 +1,23 @@
-"""Removing: backups out of the repository, manifest first; what others depend on stays."""
+"""Removing: backups out of the repository, manifest first; what others depend on stays.
+
+A journal tells what is being removed: what a killed run left half removed is no backup any more, and the next run
+clears it away.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import DamagedManifest
 from volback.errors import EngineUnreachable, FormatError, UsageError
+from volback.interrupts import held_back
+from volback.operations.recovery import REMOVE, sweep_repository
 from volback.operations.session import Session
-from volback.state.runs import lock
+from volback.state.runs import Run, lock
 
 Found = Manifest | DamagedManifest
 
@@ -28,9 +38,54 @@ def remove(session: Session, backup: Found) -> str:
 
     Raises ConflictError if others depend on it, LockedError while another run backs up or restores its volume.
     """
-    with lock(session.settings.state, f"{_engine_id(session, backup)}-{backup.volume}", f"volume {backup.volume!r}"):
-        session.catalog.remove(backup)
+    sweep_repository(session)
+    with volume_locks(session, [backup]):
+        session.catalog.check_unneeded(backup)
+        with removal(session, [key_of(backup)]) as erase:
+            erase(key_of(backup))
     return name_of_found(backup)
+
+
+@contextmanager
+def volume_locks(session: Session, backups: Iterable[Found]) -> Iterator[None]:
+    """Hold the locks of the volume that the backups are of: one for each engine that they were made on.
+
+    Raises LockedError while another run backs up or restores it.
+    """
+    names = {(_engine_id(session, backup), backup.volume) for backup in backups}
+    with ExitStack() as held:
+        for engine_id, volume in sorted(names):
+            held.enter_context(lock(session.settings.state, f"{engine_id}-{volume}", f"volume {volume!r}"))
+        yield
+
+
+@contextmanager
+def removal(session: Session, keys: Iterable[BackupKey]) -> Iterator[Callable[[BackupKey], None]]:
+    """Give a function that erases one of these backups, whole or, after SIGKILL, to be ended by the next run.
+
+    The caller holds the volume's locks, and erases what depends on a backup before it.
+    """
+    begun: list[str] = []
+
+    def erase(key: BackupKey) -> None:
+        with held_back():
+            begun.append(key.prefix)
+            session.catalog.erase(key)
+            begun.remove(key.prefix)
+
+    with Run(session.settings.state, REMOVE) as run:
+        try:
+            with held_back():
+                run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix for key in keys]
+                run.write_journal()
+            yield erase
+        finally:
+            run.journal.prefixes = begun  # what an error of the store left half removed
+
+
+def key_of(backup: Found) -> BackupKey:
+    """Where it lies."""
+    return BackupKey(backup.host, backup.volume, backup.id)
 
 
 def name_of_found(backup: Found) -> str:

@@ -17,6 +17,7 @@ from volback.interrupts import held_back
 from volback.operations.backup import BackupOptions, make_backup, open_reader, scan, volume_source
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
+from volback.operations.keeping import SAFETY_TAG
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.reading import OpenBackup, Selection
 from volback.operations.recovery import forget_replacement, sweep
@@ -150,7 +151,7 @@ class _Restore:
 
     def _safety_backup(self) -> str:
         source = volume_source(self._session, self._target.name)
-        return name_of(make_backup(self._session, source, BackupOptions(tags=["before-replace"])).manifest)
+        return name_of(make_backup(self._session, source, BackupOptions(tags=[SAFETY_TAG])).manifest)
 
     def _wipe(self) -> None:
         self._command(["find", ".", "-mindepth", "1", "-delete"], ())

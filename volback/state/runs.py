@@ -133,6 +133,14 @@ def live_runs(state: Path) -> list[str]:
     return alive
 
 
+def live_prefixes(state: Path, repository: str) -> set[str]:
+    """Places in that repository (`HOST/VOLUME/ID/`) that runs whose process lives have begun to write to."""
+    journals = (_read_journal(state / "runs" / run / "journal.json") for run in live_runs(state))
+    return {
+        prefix for journal in journals if journal and journal.repository == repository for prefix in journal.prefixes
+    }
+
+
 @contextmanager
 def lock(state: Path, name: str, what: str) -> Iterator[None]:
     """Hold the lock of that name; it is free again when the process ends, however it ends.

@@ -1,0 +1,290 @@
+"""Prune on real repositories without an engine: struck at each step, locks, damage, half-made backups, two hosts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import PROJECT
+from tests.support.repository import make_backup, manifest_of, objects_of
+from volback.catalog.keys import BackupKey
+from volback.catalog.repository import Catalog
+from volback.config import Settings
+from volback.errors import ConflictError, IntegrityError, LockedError, NotFoundError, StoreError, UsageError
+from volback.operations import removing
+from volback.operations.keeping import KeepRules
+from volback.operations.pruning import PruneResult, prune
+from volback.operations.session import Session
+from volback.operations.verify import verify
+from volback.state.runs import Run, lock
+from volback.store.faults import FailCall, FaultStore
+from volback.store.local import LocalStore
+
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+IDS = [f"202610{day:02}T020000Z-aaaa" for day in range(1, 9)]
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+LAST_2 = KeepRules(last=2)
+
+
+class Place:
+    """A repository, and a state directory of this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = LocalStore(directory / "repository")
+        self.state = directory / "state"
+
+    def make(self, *ids: str, volume: str = "db", host: str = "web1", **more: list[str]) -> list[BackupKey]:
+        return [make_backup(self.store, id_, volume=volume, host=host, data_bytes=5000, **more) for id_ in ids]
+
+    def session(self, host: str = "web1") -> Session:
+        settings = Settings(self.store.url, self.state, engine="unix:///nonexistent", host=host)
+        return Session(settings, now=lambda: NOW)
+
+    def prune(self, rules: KeepRules = LAST_2, **options: object) -> PruneResult:
+        return prune(self.session(), rules, **options)  # type: ignore[arg-type]
+
+    def ids(self, volume: str = "db", host: str = "web1") -> list[str]:
+        return [key.id for key in Catalog(self.store).backups(host, volume)]
+
+    def assert_nothing_is_left(self) -> None:
+        """Neither of a backup that was half removed nor of a run."""
+        assert Catalog(self.store).litter() == []
+        assert list((self.state / "runs").iterdir()) == []
+
+    def half_make(self, id_: str, *, hours: float, host: str = "web1") -> BackupKey:
+        """Leave the data of a backup without its manifest, written that long ago."""
+        key = BackupKey(host, "db", id_)
+        self.store.put(key.data, [b"x" * 700])
+        self.age(key.data, hours)
+        return key
+
+    def age(self, key: str, hours: float) -> None:
+        time = (NOW - timedelta(hours=hours)).timestamp()
+        os.utime(Path(self.store.url) / key, (time, time))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Signals, tmp_path: Path) -> None:
+    """Three backups, two of which go. Whatever is listed is whole; what was half removed is swept, however young."""
+    log = tmp_path / "log"
+    first = Place(tmp_path / "first")
+    first.make(*IDS[:3])
+    assert struck(first, number, 0, log=log) == 0
+    steps = [
+        (step, name) for step, name in enumerate(log.read_text().splitlines(), 1) if "before LocalStore.delete" in name
+    ]
+    assert len(steps) == 2 * 3
+    for step, name in [*steps, (steps[-1][0] + 1, "after the last"), (steps[0][0] - 1, "after the journal")]:
+        place = Place(tmp_path / f"at-{step}")
+        place.make(*IDS[:3])
+        assert struck(place, number, step) == EXIT[number], name
+        assert place.ids() in (IDS[:3], [IDS[0], IDS[2]], [IDS[2]]), name
+        assert verify(place.session(), []).damaged == [], name
+        if number != signal.SIGKILL:
+            place.assert_nothing_is_left()
+        place.prune(KeepRules(last=1), older_than_s=1e9)
+        assert place.ids() == [IDS[2]], name
+        place.assert_nothing_is_left()
+
+
+def struck(place: Place, number: int, step: int, log: Path | None = None) -> int:
+    env = {**os.environ, "VOLBACK_REPO": place.store.url, "VOLBACK_STATE_DIR": str(place.state)}
+    env |= {"VOLBACK_HOSTNAME": "web1", "DOCKER_HOST": "unix:///nonexistent"} | (
+        {"STRIKE_LOG": str(log)} if log else {}
+    )
+    command = [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step), "prune", "--keep-last", "1"]
+    ended = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.returncode
+
+
+def test_an_interrupted_prune_says_what_it_has_removed(place: Place) -> None:
+    place.make(*IDS[:4])
+    session = place.session()
+    session.store = FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=5)])
+    session.catalog = Catalog(session.store)
+    result = prune(session, LAST_2)
+    assert [(judged.key.id, judged.is_kept) for judged in result.judged] == [
+        (IDS[3], True), (IDS[2], True), (IDS[1], False), (IDS[0], True)
+    ]  # fmt: skip
+    assert result.judged[-1].reasons == ["could not be removed"]
+    assert [error.message for error in result.errors] == ["denied"]
+    assert place.ids() == IDS[2:4]
+    assert place.prune().errors == []
+    place.assert_nothing_is_left()
+
+
+def test_each_volume_is_a_group_of_its_own(place: Place) -> None:
+    place.make(*IDS[:4])
+    place.make(*IDS[:3], volume="web")
+    place.make(*IDS, host="web2")
+    result = place.prune()
+    assert (place.ids(), place.ids("web"), place.ids(host="web2")) == (IDS[2:4], IDS[1:3], IDS)
+    assert sum(not judged.is_kept for judged in result.judged) == 3
+    assert result.freed_bytes > 3 * (5000 + 5000)
+    assert place.prune().freed_bytes == 0
+
+
+def test_a_named_volume_alone_is_pruned(place: Place) -> None:
+    place.make(*IDS[:4])
+    place.make(*IDS[:4], volume="web")
+    place.make(*IDS[:4], host="web2")
+    place.prune(volumes=["web", "web2/db"])
+    assert (place.ids(), place.ids("web"), place.ids(host="web2")) == (IDS[:4], IDS[2:4], IDS[2:4])
+
+
+def test_all_hosts(place: Place) -> None:
+    place.make(*IDS[:4])
+    place.make(*IDS[:4], host="web2")
+    place.prune(all_hosts=True)
+    assert (place.ids(), place.ids(host="web2")) == (IDS[2:4], IDS[2:4])
+
+
+def test_a_dry_run_changes_nothing(place: Place) -> None:
+    place.make(*IDS[:4])
+    half = place.half_make(IDS[0][:-4] + "bbbb", hours=30)
+    result = place.prune(dry_run=True)
+    assert place.ids() == IDS[:4]
+    assert [judged.key.id for judged in result.judged if not judged.is_kept] == [IDS[1], IDS[0]]
+    assert [(found.key, found.stored_bytes) for found in result.half_made] == [(half, 700)]
+    assert objects_of(place.store, half)
+    assert not (place.state / "runs").exists()
+    assert place.prune().freed_bytes == result.freed_bytes
+
+
+def test_a_locked_volume_is_told_and_does_not_stop_the_others(place: Place) -> None:
+    keys = place.make(*IDS[:4])
+    place.make(*IDS[:4], volume="web")
+    with lock(place.state, f"{manifest_of(place.store, keys[0]).engine_id}-db", "volume 'db'"):
+        result = place.prune()
+    assert [type(error) for error in result.errors] == [LockedError]
+    assert (place.ids(), place.ids("web")) == (IDS[:4], IDS[2:4])
+
+
+def test_a_policy_that_would_remove_everything_is_refused_for_that_volume(place: Place) -> None:
+    place.make(*IDS[:4])
+    result = place.prune(KeepRules(tags=("gold",)))
+    assert [type(error) for error in result.errors] == [ConflictError]
+    assert place.ids() == IDS[:4]
+    with pytest.raises(UsageError, match="no rule"):
+        place.prune(KeepRules())
+
+
+def test_a_volume_without_backups_and_one_backup_are_no_volumes_to_prune(place: Place) -> None:
+    place.make(*IDS[:4])
+    result = place.prune(volumes=["nothing", "db"])
+    assert [type(error) for error in result.errors] == [NotFoundError]
+    assert place.ids() == IDS[2:4]
+    with pytest.raises(UsageError, match="names one backup"):
+        place.prune(volumes=[f"db@{IDS[0]}"])
+
+
+@pytest.mark.parametrize("damage", ["data missing", "data short", "index missing"])
+def test_a_damaged_backup_stays_counts_for_nothing_and_is_told(place: Place, damage: str) -> None:
+    *_, newest = place.make(*IDS[:4])
+    what, how = damage.split()
+    path = Path(place.store.url) / getattr(newest, what)
+    path.write_bytes(path.read_bytes()[:100]) if how == "short" else path.unlink()
+    result = place.prune()
+    assert place.ids() == IDS[1:4]
+    assert [newest.id in warning and "is damaged" in warning for warning in result.warnings] == [True]
+
+
+def test_an_unreadable_manifest_keeps_all_that_it_may_need(place: Place) -> None:
+    keys = place.make(*IDS[:6])
+    (Path(place.store.url) / keys[2].manifest).write_bytes(b"garbage")
+    result = place.prune()
+    assert place.ids() == [*IDS[:3], *IDS[4:6]]
+    assert len(result.warnings) == 1
+    removing.remove(place.session(), removing.find_all(place.session(), [f"db@{IDS[2]}"])[0])
+    assert place.prune().warnings == []
+    assert place.ids() == IDS[4:6]
+
+
+def test_what_others_depend_on_goes_after_them(place: Place) -> None:
+    place.make(IDS[0], IDS[1])
+    place.make(IDS[2], depends_on=[IDS[0]])
+    place.make(IDS[3], depends_on=[IDS[0], IDS[2]])
+    place.prune(KeepRules(last=1))
+    assert place.ids() == [IDS[0], IDS[2], IDS[3]]
+    place.make(IDS[4])
+    session = place.session()
+    session.store = FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=8)])
+    session.catalog = Catalog(session.store)
+    prune(session, KeepRules(last=1))
+    assert place.ids() == [IDS[4]]  # the oldest, which went last, has lost its manifest; the next run ends it
+    place.prune(KeepRules(last=1))
+    place.assert_nothing_is_left()
+
+
+def test_half_made_backups_older_than_a_day_are_swept(place: Place) -> None:
+    place.make(*IDS[:2])
+    old = place.half_make("20261030T000000Z-bbbb", hours=30)
+    young_by_id = place.half_make("20261031T220000Z-bbbb", hours=1)
+    written_lately = place.half_make("20261001T000000Z-bbbb", hours=2)  # a copy of an old backup, under way elsewhere
+    elsewhere = place.half_make("20261030T000000Z-bbbb", hours=30, host="web2")
+    result = place.prune()
+    assert [(found.key, found.stored_bytes) for found in result.half_made] == [(old, 700)]
+    assert result.freed_bytes == 700
+    assert Catalog(place.store).litter() == [written_lately.prefix, young_by_id.prefix, elsewhere.prefix]
+    place.prune(older_than_s=5400)
+    assert Catalog(place.store).litter() == [young_by_id.prefix, elsewhere.prefix]
+    place.prune(all_hosts=True)
+    assert Catalog(place.store).litter() == [young_by_id.prefix]
+
+
+def test_a_half_made_backup_of_a_living_run_stays_however_old(place: Place) -> None:
+    place.make(IDS[0])
+    ours = place.half_make("20261001T000000Z-bbbb", hours=99)
+    with Run(place.state, "backup db") as run:
+        run.journal.repository, run.journal.prefixes = place.store.url, [ours.prefix]
+        run.write_journal()
+        assert place.prune().half_made == []
+        run.journal.prefixes = []
+    assert [found.key for found in place.prune().half_made] == [ours]
+
+
+def test_abandoned_temp_files_are_swept_and_those_of_living_writers_stay(place: Place) -> None:
+    place.make(IDS[0])
+    key = BackupKey("web1", "db", "20261001T000000Z-bbbb")
+    temp = Path(place.store.url) / key.prefix / ".tmp-0123456789abcdef~"
+    temp.parent.mkdir()
+    temp.write_bytes(b"x" * 10)
+    place.age(f"{key.prefix}{temp.name}", 30)
+    result = place.prune()
+    assert [(found.key, found.uploads) for found in result.half_made] == [(key, 1)]
+    assert not temp.parent.exists()
+
+    def slow() -> object:
+        yield b"x"
+        for held in Path(place.store.url).rglob(".tmp-*"):
+            os.utime(held, (0, 0))
+        assert place.prune().half_made == []
+        yield b"y"
+
+    place.store.put(key.data, slow())  # type: ignore[arg-type]
+    assert objects_of(place.store, key) == {key.data: b"xy"}
+
+
+def test_a_commit_whose_objects_were_swept_is_refused(place: Place) -> None:
+    """What a prune elsewhere can do to an upload of more than a day: no backup comes to be that is not whole."""
+    (key,) = place.make(IDS[0])
+    manifest = manifest_of(place.store, key)
+    place.store.delete(key.manifest)
+    for name in objects_of(place.store, key):
+        place.age(name, 30)
+    assert [found.key for found in place.prune().half_made] == [key]
+    with pytest.raises(IntegrityError, match="not committed"):
+        Catalog(place.store).commit(manifest)
+    assert place.ids() == []

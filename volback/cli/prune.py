@@ -1,0 +1,178 @@
+"""`prune`: which backups stay by which rule, and which go."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volback.cli.call import Outcome, call_of
+from volback.cli.complete import complete_backup
+from volback.cli.words import age_seconds, count, human_size, printable
+from volback.errors import UsageError
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from volback.operations.pruning import HalfMade, Judged, PruneResult
+
+_EPILOG = """\b
+Rules are ORed: a backup stays if any of them keeps it. N is a number, or unlimited.
+A calendar rule keeps the newest backup of each of the last N hours, days, weeks
+(from Monday), months or years that have one; the oldest too, while there are fewer.
+The newest good backup of a volume always stays.
+
+\b
+Examples:
+  volback prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
+  volback prune db --keep-within 30d --keep-tag release
+"""
+_WIDTH = 80
+_REASONS_AT = 43
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_EPILOG)(prune)
+
+
+def prune(
+    context: typer.Context,
+    volumes: Annotated[
+        list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+    ] = None,
+    *,
+    keep_last: Annotated[str, typer.Option(metavar="N", help="Keep the N newest.")] = "0",
+    keep_hourly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N hours.")] = "0",
+    keep_daily: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N days.")] = "0",
+    keep_weekly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N weeks.")] = "0",
+    keep_monthly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N months.")] = "0",
+    keep_yearly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N years.")] = "0",
+    keep_within: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Keep those that old, from the newest on: 30d, 1y6m, 12h.")
+    ] = None,
+    keep_tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Keep those with this tag; may be repeated. A,B wants both.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Of the calendar, like Europe/Berlin. [default: the machine's]")
+    ] = None,
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Those of every host.")] = False,
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Take a half-made backup that old for dead: 90m, 24h, 2d.")
+    ] = "24h",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> Outcome:
+    """Remove the backups that no rule keeps, of each volume by itself, and half-made ones that are old.
+
+    A volume that fails does not stop the next one. Exit code 3: damaged backups were found, which stay.
+    """
+    from volback.operations import keeping, pruning
+
+    texts = {
+        "last": keep_last, "hourly": keep_hourly, "daily": keep_daily, "weekly": keep_weekly,
+        "monthly": keep_monthly, "yearly": keep_yearly, "tag": keep_tag or [],
+    } | ({} if keep_within is None else {"within": keep_within})  # fmt: skip
+    rules = keeping.read_rules(texts, "--keep")
+    with call_of(context).session() as session:
+        result = pruning.prune(
+            session,
+            rules,
+            volumes=volumes or [],
+            all_hosts=all_hosts,
+            dry_run=dry_run,
+            older_than_s=age_seconds(older_than, "--older-than"),
+            zone=_zone(timezone),
+        )
+    if len(result.errors) == 1 and not (result.judged or result.half_made):
+        raise result.errors[0]
+    return Outcome(
+        _facts(result, dry_run=dry_run),
+        _lines(result, dry_run=dry_run),
+        result.warnings,
+        result.errors,
+        incomplete=bool(result.warnings),
+    )
+
+
+def _zone(name: str | None) -> tzinfo | None:
+    from zoneinfo import ZoneInfo
+
+    if name is None:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as exc:
+        raise UsageError(f"--timezone {name!r} is no time zone", "write it like Europe/Berlin or UTC") from exc
+
+
+def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
+    return {
+        "kept": [_judged_facts(judged) for judged in result.judged if judged.is_kept],
+        "removed": [_judged_facts(judged) for judged in result.judged if not judged.is_kept],
+        "half_made": [_half_made_facts(found) for found in result.half_made],
+        "freed_bytes": result.freed_bytes,
+        "groups": [_group_facts(host, volume, judged) for host, volume, judged in _groups(result)],
+        "dry_run": dry_run,
+    }
+
+
+def _judged_facts(judged: Judged) -> dict[str, object]:
+    return {
+        "id": judged.key.id,
+        "host": judged.key.host,
+        "volume": judged.key.volume,
+        "created_at": f"{judged.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        "tags": judged.tags,
+        "bytes": judged.stored_bytes,
+        "reasons": judged.reasons,
+        "damaged": judged.damage is not None,
+    }
+
+
+def _half_made_facts(found: HalfMade) -> dict[str, object]:
+    return {
+        "id": found.key.id,
+        "host": found.key.host,
+        "volume": found.key.volume,
+        "bytes": found.stored_bytes,
+        "uploads": found.uploads,
+    }
+
+
+def _group_facts(host: str, volume: str, judged: list[Judged]) -> dict[str, object]:
+    gone = [one.stored_bytes for one in judged if not one.is_kept]
+    return {
+        "host": host, "volume": volume, "kept": len(judged) - len(gone), "removed": len(gone), "freed_bytes": sum(gone)
+    }  # fmt: skip
+
+
+def _groups(result: PruneResult) -> Iterator[tuple[str, str, list[Judged]]]:
+    for (host, volume), judged in groupby(result.judged, key=lambda one: (one.key.host, one.key.volume)):
+        yield host, volume, list(judged)
+
+
+def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
+    """A line a volume, then one a backup; the reasons go on below one another."""
+    from volback.catalog.reference import Reference
+
+    for host, volume, judged in _groups(result):
+        kept = sum(one.is_kept for one in judged)
+        yield printable(f"{Reference(host, volume)}: {kept} of {count(len(judged), 'backup')} kept")
+        for one in judged:
+            word = "keep" if one.is_kept else "remove"
+            line = f"  {one.key.id}  {word:<6}  {human_size(one.stored_bytes):>10}  {', '.join(one.reasons)}"
+            yield from textwrap.wrap(
+                printable(line), _WIDTH, subsequent_indent=" " * _REASONS_AT, drop_whitespace=True,
+                break_on_hyphens=False,
+            )  # fmt: skip
+    for found in result.half_made:
+        name = Reference(found.key.host, found.key.volume, found.key.id)
+        yield printable(f"half-made: {name}  remove  {human_size(found.stored_bytes)}")
+    removed = sum(not one.is_kept for one in result.judged)
+    to, freed = ("to remove", "to free") if dry_run else ("removed", "freed")
+    half_made = f", {len(result.half_made)} half-made" if result.half_made else ""
+    yield f"{count(removed, 'backup')} {to}{half_made}, {human_size(result.freed_bytes)} {freed}"

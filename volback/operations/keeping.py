@@ -1,0 +1,312 @@
+"""Keeping: which backups of one volume stay, and why. Pure: no I/O; the time and the zone are passed in.
+
+The rules are restic's (`forget`, https://restic.readthedocs.io/en/stable/060_forget.html): a backup stays if any rule
+keeps it; a calendar rule keeps the newest backup of each of the last N periods that have one; weeks begin on Monday;
+where there are fewer periods than N, the oldest backup stays too; `within` counts back from the newest backup.
+
+Beyond restic: a damaged backup stays and counts for no rule, the newest good one stays whatever the rules say, and so
+does what a kept one depends on. A safety backup (of `restore --replace`) takes no other's place: it stays beside the
+others for as long as its day (hour, week, ...) is among those that are kept.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from volback.errors import ConflictError, UsageError
+
+UNLIMITED = -1
+SAFETY_TAG = "before-replace"
+"""On the backup that `restore --replace` makes of what it replaces."""
+
+Period = Callable[[datetime], tuple[object, ...]]
+
+_PERIODS: dict[str, Period] = {
+    # The 25 hours of the day on which the clocks are put back are told apart by their offset.
+    "hourly": lambda time: (time.date(), time.hour, time.utcoffset()),
+    "daily": lambda time: (time.date(),),
+    "weekly": lambda time: tuple(time.isocalendar())[:2],
+    "monthly": lambda time: (time.year, time.month),
+    "yearly": lambda time: (time.year,),
+}
+_DURATION = re.compile(r"([0-9]{1,6})([ymwdh])")
+_COUNTS = ("last", *_PERIODS)
+_DURATION_HINT = "write years, months, weeks, days and hours like 30d, 12h or 1y6m14d"
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Years, months, days of the calendar, and hours: `1y6m14d12h`."""
+
+    years: int = 0
+    months: int = 0
+    days: int = 0
+    hours: int = 0
+
+    def __str__(self) -> str:
+        parts = ((self.years, "y"), (self.months, "m"), (self.days, "d"), (self.hours, "h"))
+        return "".join(f"{number}{unit}" for number, unit in parts if number) or "0h"
+
+    def before(self, time: datetime, zone: tzinfo | None = None) -> datetime:
+        """Return the moment that long before `time`: the same time of day in `zone`, then the hours.
+
+        A month that has no such day stands by its last one. What lies before the year 1 is the first moment of it.
+        """
+        local = time.astimezone(zone)
+        month = local.year * 12 + local.month - 1 - self.years * 12 - self.months
+        year, month = month // 12, month % 12 + 1
+        try:
+            day = min(local.day, calendar.monthrange(year, month)[1])
+            wall = local.replace(year=year, month=month, day=day, tzinfo=None) - timedelta(days=self.days)
+            # Without a zone of its own, a wall time is one of this machine's zone: astimezone knows its offset then.
+            moment = wall.astimezone() if zone is None else wall.replace(tzinfo=zone)
+            return moment.astimezone(UTC) - timedelta(hours=self.hours)
+        except (ValueError, OverflowError, OSError):
+            return datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRules:
+    """What to keep; each number is how many, 0 none, -1 (UNLIMITED) all. The rules are ORed."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    within: Duration | None = None
+    tags: tuple[str, ...] = ()
+    """Each of them one tag, or several with commas, which a backup must have all; "" is a backup without any."""
+
+    def __bool__(self) -> bool:
+        return bool(any(getattr(self, name) for name in _COUNTS) or self.within or self.tags)
+
+    def check(self) -> None:
+        """Raises UsageError where no rule says to keep anything, or a number can mean nothing."""
+        for name in _COUNTS:
+            if getattr(self, name) < UNLIMITED:
+                raise UsageError(
+                    f"keep {name} {getattr(self, name)} is no number of backups", "0 or more, or unlimited"
+                )
+        if not self:
+            raise UsageError("no rule says what to keep", "give at least one, like --keep-daily 7")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backup of the volume, as far as the rules look at it."""
+
+    id: str
+    created_at: datetime
+    tags: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    damage: str | None = None
+    """Why it is no good one."""
+    is_readable: bool = True
+    """Whether its manifest is, so that `depends_on` is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one backup; the reasons are those of each rule that keeps it, or of each that does not."""
+
+    id: str
+    keep: bool
+    reasons: list[str]
+
+
+def read_rules(texts: Mapping[str, str | int | Sequence[str]], what: str = "keep") -> KeepRules:
+    """Read rules by their names (last, hourly, ..., within, tag), as they stand in labels and files.
+
+    Raises UsageError, which says which of `what` is wrong; an empty mapping gives rules that keep nothing.
+    """
+    unknown = sorted(set(texts) - {*_COUNTS, "within", "tag"})
+    if unknown:
+        raise UsageError(f"{what} {unknown[0]!r} is no rule", f"there are {', '.join(_COUNTS)}, within and tag")
+    counts = {name: read_count(texts[name], f"{what} {name}") for name in _COUNTS if name in texts}
+    within, tags = texts.get("within"), texts.get("tag", ())
+    return KeepRules(
+        **counts,
+        within=None if within is None else read_duration(str(within), f"{what} within"),
+        tags=(str(tags),) if isinstance(tags, str | int) else tuple(tags),
+    )
+
+
+def read_count(text: object, what: str) -> int:
+    """Read a number of backups; `unlimited` is all of them. Raises UsageError."""
+    plain = str(text).strip()
+    if plain in {"unlimited", "-1"}:
+        return UNLIMITED
+    if isinstance(text, bool) or not re.fullmatch(r"[0-9]{1,9}", plain):
+        raise UsageError(f"{what} {plain!r} is no number of backups", "give 0 or more, or unlimited")
+    return int(plain)
+
+
+def read_duration(text: str, what: str) -> Duration:
+    """Read `1y6m14d12h`, or a part of it; a week is seven days. Raises UsageError."""
+    plain = text.strip()
+    sums = dict.fromkeys("ymwdh", 0)
+    for number, unit in _DURATION.findall(plain):
+        sums[unit] += int(number)
+    if _DURATION.sub("", plain) or not any(sums.values()):
+        raise UsageError(f"{what} {text!r} is no duration", _DURATION_HINT)
+    return Duration(sums["y"], sums["m"], sums["w"] * 7 + sums["d"], sums["h"])
+
+
+def choose(
+    rules: KeepRules, backups: Iterable[Candidate], *, now: datetime, zone: tzinfo | None = None, what: str = "a volume"
+) -> list[Decision]:
+    """Return what becomes of each backup of one volume, the newest first.
+
+    Periods of the calendar are those of `zone`; None is this machine's own. Raises UsageError where no rule says to
+    keep anything, ConflictError where they would keep none of the good backups that there are.
+    """
+    rules.check()
+    ordered = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
+    good = [backup for backup in ordered if backup.damage is None and backup.created_at <= now]
+    kept: dict[str, list[str]] = {backup.id: [] for backup in ordered}
+    missed: dict[str, list[str]] = {backup.id: [] for backup in ordered}
+    regular = [backup for backup in good if SAFETY_TAG not in backup.tags]
+    safety = [backup for backup in good if SAFETY_TAG in backup.tags]
+    for backup, keeps, reason in _judged(rules, regular, safety, zone):
+        (kept if keeps else missed)[backup.id].append(reason)
+    if good and not any(kept.values()):
+        raise ConflictError(
+            f"the rules would keep none of the {len(good)} good backups of {what}", "add a rule, like --keep-last 1"
+        )
+    _protect(ordered, regular or good, now, kept)
+    return [
+        Decision(backup.id, bool(kept[backup.id]), kept[backup.id] or missed[backup.id])
+        for backup in ordered
+    ]  # fmt: skip
+
+
+def removal_order(decisions: Iterable[Decision], backups: Iterable[Candidate]) -> list[str]:
+    """Ids of what is to be removed: each before what it depends on, else the newest first.
+
+    An id's time does not tell: a clock may have been put back between a backup and the one that builds on it.
+    """
+    doomed = [decision.id for decision in decisions if not decision.keep]
+    needs = {backup.id: backup.depends_on for backup in backups}
+    dependents: dict[str, list[str]] = {id_: [other for other in doomed if id_ in needs[other]] for id_ in doomed}
+    order: dict[str, None] = {}
+    open_: set[str] = set()
+
+    def visit(id_: str) -> None:
+        if id_ in open_ or id_ in order:
+            return
+        open_.add(id_)
+        for other in dependents[id_]:
+            visit(other)
+        order[id_] = None
+
+    for id_ in doomed:
+        visit(id_)
+    return list(order)
+
+
+Judgement = tuple[Candidate, bool, str]
+
+
+def _judged(
+    rules: KeepRules, regular: Sequence[Candidate], safety: Sequence[Candidate], zone: tzinfo | None
+) -> Iterator[Judgement]:
+    """What each rule says to each good backup; both lists have the newest first."""
+    if rules.last:
+        yield from _by_period("last", rules.last, lambda backup: (backup.id,), regular, safety)
+    for name, period in _PERIODS.items():
+        if count := getattr(rules, name):
+            yield from _by_period(name, count, _in_zone(period, zone), regular, safety)
+    if rules.within is not None:
+        yield from _within(rules.within, regular, safety, zone)
+    for wanted in rules.tags:
+        for backup in (*regular, *safety):
+            named = f"tag {wanted}" if wanted else "no tag"
+            has = _has_tags(backup, wanted)
+            yield backup, has, named if has else f"tag: not {wanted}" if wanted else "tag: has some"
+
+
+def _in_zone(period: Period, zone: tzinfo | None) -> Callable[[Candidate], tuple[object, ...]]:
+    return lambda backup: period(backup.created_at.astimezone(zone))
+
+
+def _by_period(
+    name: str,
+    count: int,
+    period_of: Callable[[Candidate], tuple[object, ...]],
+    regular: Sequence[Candidate],
+    safety: Sequence[Candidate],
+) -> Iterator[Judgement]:
+    """The newest of each of the last `count` periods; then the oldest of all, if there are fewer periods."""
+    limit = len(regular) + len(safety) + 1 if count == UNLIMITED else count
+    of = "" if count == UNLIMITED else f" of {count}"
+    newest_in: dict[tuple[object, ...], datetime] = {}
+    for position, backup in enumerate(regular, 1):
+        period = period_of(backup)
+        is_newest = period not in newest_in
+        newest_in.setdefault(period, backup.created_at)
+        if is_newest and len(newest_in) <= limit:
+            yield backup, True, f"{name} {len(newest_in)}{of}"
+        elif not is_newest and position == len(regular) and len(newest_in) < limit:
+            yield backup, True, f"{name}: oldest"
+        else:
+            yield backup, False, f"{name}: past {count}" if is_newest else f"{name}: newer one"
+    for backup in safety:
+        period = period_of(backup)
+        newer = sum(other != period and at > backup.created_at for other, at in newest_in.items())
+        keeps = newer < limit
+        yield backup, keeps, f"safety, {name} {newer + 1}{of}" if keeps else f"{name}: past {count}"
+
+
+def _within(
+    duration: Duration, regular: Sequence[Candidate], safety: Sequence[Candidate], zone: tzinfo | None
+) -> Iterator[Judgement]:
+    both = (*regular, *safety)
+    if not both:
+        return
+    begin = duration.before(both[0].created_at, zone)
+    for backup in both:
+        keeps = backup.created_at > begin
+        yield backup, keeps, f"within {duration}" if keeps else f"within: past {duration}"
+
+
+def _has_tags(backup: Candidate, wanted: str) -> bool:
+    if not wanted:
+        return not backup.tags
+    return wanted in backup.tags or all(tag in backup.tags for tag in wanted.split(","))
+
+
+def _protect(
+    ordered: Sequence[Candidate], good: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]
+) -> None:
+    """Keep what no rule may remove: the newest good one, what is damaged or yet to come, and what these need."""
+    if good and not kept[good[0].id]:
+        kept[good[0].id].append("newest good one")
+    for backup in ordered:
+        if backup.damage is not None:
+            kept[backup.id].append("damaged")
+        elif backup.created_at > now:
+            kept[backup.id].append("in the future")
+    _protect_needed(ordered, kept)
+
+
+def _protect_needed(ordered: Sequence[Candidate], kept: dict[str, list[str]]) -> None:
+    """Keep what a kept one depends on, and what one may depend on whose manifest cannot be read."""
+    unreadable = max((backup.id for backup in ordered if not backup.is_readable), default="")
+    by_id = {backup.id: backup for backup in ordered}
+    for backup in ordered:
+        # What a backup builds on was there before it: what is newer than this one, it cannot need.
+        if backup.id < unreadable and not kept[backup.id]:
+            kept[backup.id].append(f"may be needed by {unreadable}, which is damaged")
+    wanted = [backup for backup in ordered if kept[backup.id]]
+    while wanted:
+        backup = wanted.pop(0)
+        for id_ in backup.depends_on:
+            if id_ in by_id and not kept[id_]:
+                kept[id_].append(f"needed by {backup.id}")
+                wanted.append(by_id[id_])
