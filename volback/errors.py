@@ -4,6 +4,7 @@
       UsageError            2    the call itself is wrong
       NotFoundError         4    volume, backup, path or object that is not there
       ConflictError         5    in use, not empty, exists already, depended upon
+        NotRunningError     5    a command is to run in a container that is not running
       LockedError           6    another run holds it
       IntegrityError        7    stored bytes are not what was written
         FormatError         7    a format number or document that this version cannot read
@@ -53,6 +54,10 @@ class ConflictError(VolbackError):
 
     kind = "conflict"
     exit_code = 5
+
+
+class NotRunningError(ConflictError):
+    """A command is to run in a container that is stopped, paused or restarting; nothing was run."""
 
 
 class LockedError(VolbackError):

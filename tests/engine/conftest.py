@@ -35,10 +35,12 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 def open_engine(engine: EngineSession) -> Callable[..., Engine]:
     """Connects: `open_engine("attach", url=...)`; what it leaves counts against the test session."""
 
-    def connect(transport: Transport | None = None, url: str | None = None, limits: Limits | None = None) -> Engine:
+    def connect(
+        transport: Transport | None = None, url: str | None = None, limits: Limits | None = None, timeout_s: float = 30
+    ) -> Engine:
         client_id = f"test-{engine.id}-{secrets.token_hex(4)}"
         engine.client_ids.add(client_id)
-        return Engine(url, client_id=client_id, transport=transport, limits=limits, timeout_s=30)
+        return Engine(url, client_id=client_id, transport=transport, limits=limits, timeout_s=timeout_s)
 
     return connect
 

@@ -11,7 +11,23 @@ import shutil
 import subprocess
 import tarfile
 
-PROGRAMS = ("dash", "sleep", "cat", "ls", "cp", "mv", "rm", "ln", "mkdir", "tar", "find", "stat", "truncate", "zstd")
+PROGRAMS = (
+    "dash",
+    "bash",
+    "sleep",
+    "cat",
+    "ls",
+    "cp",
+    "mv",
+    "rm",
+    "ln",
+    "mkdir",
+    "tar",
+    "find",
+    "stat",
+    "truncate",
+    "zstd",
+)
 
 
 def image_tar(programs: tuple[str, ...] = PROGRAMS) -> bytes:

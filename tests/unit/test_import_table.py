@@ -42,6 +42,7 @@ ROOMS_OF_LIBRARIES = {
     "pyrage": ("archive/",),
     "boto3": ("store/s3.py",),
     "botocore": ("store/s3.py",),
+    "cronsim": ("jobs/times.py",),
     "apprise": ("notify/messages.py",),
     "rich": ("cli/",),
     "typer": ("cli/",),

@@ -13,27 +13,20 @@ import logging
 import secrets
 import select
 import shlex
-import ssl
-import struct
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from volback.engine.connect import translated
 from volback.engine.helper import BUFFER_BYTES, WRITE_LIMIT_S, Helper
+from volback.engine.raw import BROKEN, STDOUT, WOULD_BLOCK, Wire, upgrade
 from volback.engine.streams import HelperStreams, Place, ReadCommands
-from volback.errors import EngineError, EngineUnreachable
+from volback.errors import EngineUnreachable
 
 log = logging.getLogger(__name__)
 
-_RECEIVE_BYTES = 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
-_HEADER = struct.Struct(">BxxxL")
-_STDOUT = 1
 _BROKEN_LIMIT_S = 10.0
 """How long after its last byte a reading helper may take to end."""
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_BROKEN = (BrokenPipeError, ConnectionError, ssl.SSLError)
 
 # `read` takes no byte beyond its line, head none beyond its count. 255: we were cut off.
 _CHUNKS = 'n=1; while [ "$n" != 0 ]; do read -r n && head -c "$n" || exit 255; done'
@@ -91,7 +84,7 @@ class Attachment(HelperStreams):
     def _stdout_of(self, received: memoryview) -> Iterator[memoryview]:
         assert self._wire is not None
         for stream, piece in self._wire.demultiplex(received):
-            if stream == _STDOUT:
+            if stream == STDOUT:
                 yield piece
             else:
                 self._messages += piece
@@ -170,20 +163,14 @@ class AttachWriter(Attachment):
         return self.settle(limit_s=WRITE_LIMIT_S)
 
 
-class _Wire:
-    """The attach connection: a non-blocking socket, and the engine's framing of two streams on it."""
+class _Wire(Wire):
+    """The attach connection of a helper; attached before the start, so that no byte is missed."""
 
     def __init__(self, client: Any, container: str, helper: Helper) -> None:
+        streams = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
+        super().__init__(upgrade(client, f"containers/{container}/attach", helper.what, params=streams), helper.what)
         self._helper = helper
-        self._response = _attach(client, container, helper.what)
-        self._connection = self._response.raw.connection
-        self._socket = self._connection.sock
-        self._socket.setblocking(False)
-        self._patience_ms = client.timeout * 1000
-        self._input = memoryview(bytearray(_RECEIVE_BYTES))
-        self._head = bytearray()
-        self._stream = 0
-        self._left = 0
+        self._patience_s = client.timeout
 
     def receive(self) -> memoryview:
         """Return what has come, waiting for it; empty at the end. Raises EngineUnreachable."""
@@ -191,74 +178,22 @@ class _Wire:
             self._wait(select.POLLIN)
         return received
 
-    def receive_at_once(self) -> memoryview | None:
-        """Return what has come; None if nothing has, empty at the end."""
-        try:
-            return self._input[: self._socket.recv_into(self._input)]
-        except _WOULD_BLOCK:
-            return None
-        except _BROKEN as exc:
-            raise EngineUnreachable(f"{self._helper.what}: the connection broke: {exc}") from exc
-
     def send(self, data: memoryview) -> int | None:
         """Send a part of `data` and return its size; None after waiting, if something may have come instead."""
         try:
-            return int(self._socket.send(data))
-        except _WOULD_BLOCK:
+            return int(self.socket.send(data))
+        except WOULD_BLOCK:
             self._wait(select.POLLIN | select.POLLOUT)
             return None
-        except _BROKEN as exc:
+        except BROKEN as exc:
             raise self._helper.ended_early("stopped reading") from exc
-
-    def demultiplex(self, received: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Yield (stream, piece). A frame is 8 bytes (stream, size), then data: Engine API, "Attach to a container"."""
-        at, end = 0, len(received)
-        while at < end:
-            if not self._left:
-                taken = min(_HEADER.size - len(self._head), end - at)
-                self._head += received[at : at + taken]
-                at += taken
-                if len(self._head) == _HEADER.size:
-                    self._stream, self._left = _HEADER.unpack(self._head)
-                    self._head.clear()
-                continue
-            taken = min(self._left, end - at)
-            piece = received[at : at + taken]
-            at, self._left = at + taken, self._left - taken
-            yield self._stream, piece
-
-    def close(self) -> None:
-        """Close the connection itself first: the response would give it back for the next call."""
-        self._connection.close()
-        self._response.close()
 
     def _wait(self, event: int) -> None:
         """Wait for the socket; while it is silent, see now and then whether the engine still answers."""
-        poll = select.poll()
-        poll.register(self._socket, event)
-        while not poll.poll(self._patience_ms):
+        while not self.is_ready(event, self._patience_s):
             if self._helper.has_ended():
                 raise EngineUnreachable(f"{self._helper.what}: the connection does not come to its end")
             self._helper.check_engine()
-
-
-def _attach(client: Any, container: str, what: str) -> Any:
-    """Attach before the start, so that no byte comes before the connection has left HTTP.
-
-    The library's `attach_socket` has no time-out.
-    """
-    url = f"{client.base_url}/v{client.api_version}/containers/{container}/attach"
-    with translated(what):
-        response = client.post(
-            url,
-            params={"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1},
-            headers={"Connection": "Upgrade", "Upgrade": "tcp"},
-            stream=True,
-            timeout=client.timeout,
-        )
-        if response.status_code != 101:
-            raise EngineError(f"{what}: the engine does not attach: {response.status_code} {response.text.strip()}")
-    return response
 
 
 def _chunks(buffers: Iterable[bytes | memoryview]) -> Iterator[bytes | bytearray]:

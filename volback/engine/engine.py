@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from volback.config import Transport
 from volback.engine import helper, image, probe, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, connect, translated
+from volback.engine.execute import Execution
 from volback.engine.helper import Limits
 from volback.engine.own import OwnContainer, own_container
 from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
@@ -133,6 +134,12 @@ class Engine:
         place = self._place(None, run, directory)
         with self._transports.reader(place, probe.commands(size_bytes)) as reader:
             return probe.measure(reader, self._transports.known or "attach")
+
+    def execute(
+        self, container: str, command: str, *, user: str | None = None, limit_s: float, what: str = "command"
+    ) -> AbstractContextManager[Execution]:
+        """Run a shell command in a running container; see Execution. Raises NotRunningError, NotFoundError."""
+        return Execution(self._client, container, command, user=user, limit_s=limit_s, what=what)
 
     def leftover_helpers(self, *, running: Iterable[str] = ()) -> list[str]:
         """Ids of this client's helper containers that belong to none of the `running` runs."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
+from volback.jobs.times import check_cron
+
 T = TypeVar("T")
 
 
@@ -22,8 +24,6 @@ class Kind(Generic[T]):
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_CRON_FIELD = re.compile(r"[0-9A-Za-z*,/#?-]+")
-_CRON_WORDS = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
 _LONGEST_S = 100 * 31_536_000
 
 
@@ -104,13 +104,9 @@ def _zone(value: Any) -> str:
 
 
 def _cron(value: Any) -> str:
-    """Its form alone; whether such times come at all is told by who reckons them."""
-    fields = _text(value).split()
-    if fields[0] in _CRON_WORDS and len(fields) == 1:
-        return fields[0]
-    if len(fields) != 5 or not all(_CRON_FIELD.fullmatch(field) for field in fields):
-        raise ValueError
-    return " ".join(fields)
+    expression = " ".join(_text(value).split())
+    check_cron(expression)
+    return expression
 
 
 def whole(lowest: int, highest: int) -> Kind[int]:
