@@ -72,6 +72,11 @@ def install() -> None:
     sys.unraisablehook = _process.unraisable
 
 
+def is_pending() -> bool:
+    """Whether a signal has come that waits for the end of a step, which had better be soon."""
+    return _process.pending is not None or _process.raised
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Let the step end first: a signal that comes in between raises Interrupted after it.

@@ -18,7 +18,8 @@ from typing import Any
 _WALLS = {
     "volback.engine.engine.Engine": [
         "ensure_image", "volume", "has_volume", "users", "create_volume", "remove_volume", "leftover_helpers",
-        "remove_helper",
+        "remove_helper", "containers", "container", "stop_container", "pause_container", "resume_container",
+        "wait_healthy",
     ],
     "volback.store.local.LocalStore": ["put", "stat", "delete", "sweep"],
     "volback.catalog.repository.Catalog": ["ensure_repository", "commit", "find", "backups"],

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
 from volback.cli.facts import backup_facts
-from volback.cli.words import count, human_duration, human_size
+from volback.cli.words import age_seconds, count, human_duration, human_size
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
-    from volback.operations.backup import BackupOptions, BackupResult, DryRun
+    from volback.operations.backup import BackupResult, DryRun
     from volback.operations.session import Session
+    from volback.operations.sets import SetOptions
 
 _EPILOG = """\b
 Examples:
@@ -25,6 +26,7 @@ Examples:
   volback backup --all --exclude '*.log'      every volume, without the logs
   volback backup --label com.docker.compose.project=shop
   volback backup /srv/www                     a directory of the engine's host
+  volback backup db --stop                    its containers are stopped meanwhile
 """
 
 
@@ -47,23 +49,44 @@ def backup(
     ] = None,
     level: Annotated[int, typer.Option(metavar="N", min=1, max=19, help="Of the zstd compression, 1 to 19.")] = 3,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the backup; may be repeated.")] = None,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop the containers that write to it, while it is read.")
+    ] = False,
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Pause the containers that write to it, while it is read.")
+    ] = False,
+    stop_timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
 ) -> Outcome:
     """Back up volumes, each as one backup.
 
     A volume that fails does not stop the next one. Exit code 3: files changed or vanished while they were read.
+    With --stop or --pause containers run again as soon as all has been read, whatever happens.
     """
-    from volback.operations import backup as operation
+    from volback.operations.backup import BackupOptions
+    from volback.operations.sets import SetOptions
 
     call = call_of(context)
     if not (sources or every or label):
         raise UsageError("nothing to back up is named", "name volumes, or give --all or --label K=V")
-    options = operation.BackupOptions(excludes=exclude or [], level=level, tags=tag or [])
+    options = SetOptions(
+        BackupOptions(excludes=exclude or [], level=level, tags=tag or []),
+        quiesce=_quiesce(stop=stop, pause=pause),
+        stop_timeout_s=None if stop_timeout is None else int(age_seconds(stop_timeout, "--stop-timeout")),
+    )
     with call.session() as session:
         found, errors = _sources(session, sources or [], every=every, label=label)
         made = _Made(session, options, errors)
         made.work_off(found, dry_run=dry_run)
     return made.outcome(dry_run=dry_run)
+
+
+def _quiesce(*, stop: bool, pause: bool) -> Literal["stop", "pause"] | None:
+    if stop and pause:
+        raise UsageError("--stop and --pause exclude each other", "choose one")
+    return "stop" if stop else "pause" if pause else None
 
 
 def _sources(
@@ -97,23 +120,38 @@ def _absolute(name: str) -> str:
 class _Made:
     """The backups (or dry runs) of one call, and what failed."""
 
-    def __init__(self, session: Session, options: BackupOptions, errors: list[VolbackError]) -> None:
+    def __init__(self, session: Session, options: SetOptions, errors: list[VolbackError]) -> None:
         self._session = session
         self._options = options
         self._errors = errors
         self._backups: list[BackupResult] = []
         self._dry_runs: list[DryRun] = []
+        self._warnings: list[str] = []
+        self._downtime_s: dict[str, float] = {}
 
     def work_off(self, sources: list[Source], *, dry_run: bool) -> None:
-        """One after the other, until all are done or a signal comes."""
-        from volback.operations import backup as operation
+        """All that was found, until it is done or a signal comes."""
+        if dry_run:
+            self._plan(sources)
+        elif sources:
+            self._back_up(sources)
+
+    def _back_up(self, sources: list[Source]) -> None:
+        from volback.operations.sets import backup_set
+
+        done = backup_set(self._session, sources, self._options)
+        self._backups = done.backups
+        interrupted = bool(done.errors) and isinstance(done.errors[0], Interrupted)
+        self._errors[:] = done.errors + self._errors if interrupted else self._errors + done.errors
+        self._warnings = done.warnings
+        self._downtime_s = done.downtime_s
+
+    def _plan(self, sources: list[Source]) -> None:
+        from volback.operations.backup import dry_run
 
         for source in sources:
             try:
-                if dry_run:
-                    self._dry_runs.append(operation.dry_run(self._session, source, self._options))
-                else:
-                    self._backups.append(operation.backup(self._session, source, self._options))
+                self._dry_runs.append(dry_run(self._session, source, self._options.backup))
             except Interrupted as exc:
                 self._errors.insert(0, exc)
                 return
@@ -127,12 +165,17 @@ class _Made:
         if dry_run:
             planned = [_dry_run_facts(plan) for plan in self._dry_runs]
             return Outcome({"planned": planned}, [_dry_run_line(p) for p in self._dry_runs], errors=self._errors)
+        result: dict[str, object] = {
+            "backups": [backup_facts(made.manifest, made.duration_s) for made in self._backups],
+            "downtime_s": self._downtime_s,
+        }
+        downtimes = [f"{name} was down for {human_duration(time)}" for name, time in self._downtime_s.items()]
         return Outcome(
-            {"backups": [backup_facts(made.manifest, made.duration_s) for made in self._backups]},
-            [_line(made) for made in self._backups],
-            [warning for made in self._backups for warning in made.manifest.warnings],
+            result,
+            [_line(made) for made in self._backups] + downtimes,
+            [warning for made in self._backups for warning in made.manifest.warnings] + self._warnings,
             self._errors,
-            incomplete=any(made.incomplete for made in self._backups),
+            incomplete=bool(self._warnings) or any(made.incomplete for made in self._backups),
         )
 
 

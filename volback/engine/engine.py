@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from volback.config import Transport
-from volback.engine import helper, image, probe, volumes
+from volback.engine import containers, helper, image, probe, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, connect, translated
+from volback.engine.containers import Container
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
 from volback.engine.own import OwnContainer, own_container
@@ -103,6 +104,31 @@ class Engine:
         return {
             name: [user for user in found if not user.helper] for name, found in volumes.users(self._client).items()
         }
+
+    def containers(self) -> list[Container]:
+        """Describe the containers that have processes, by name; no helpers."""
+        found = containers.list_containers(self._client)
+        return [container for container in found if helper.LABEL not in container.labels]
+
+    def container(self, name: str) -> Container:
+        """Describe one container, by name or id. Raises NotFoundError."""
+        return containers.inspect(self._client, name)
+
+    def stop_container(self, id: str, *, grace_s: int) -> None:
+        """Stop it and wait for its end; after `grace_s` the engine kills it. Raises NotFoundError, EngineError."""
+        containers.stop(self._client, id, grace_s=grace_s)
+
+    def pause_container(self, id: str) -> None:
+        """Freeze its processes. Raises NotFoundError, EngineError."""
+        containers.pause(self._client, id)
+
+    def resume_container(self, id: str) -> bool:
+        """Thaw or start it, whichever it needs; False if it ran already. Raises NotFoundError, EngineError."""
+        return containers.resume(self._client, id)
+
+    def wait_healthy(self, id: str, *, limit_s: float, hurry: Callable[[], bool]) -> str | None:
+        """Wait until its health check passes, or `hurry` says so; return its health, None without a check."""
+        return containers.wait_healthy(self._client, id, limit_s=limit_s, hurry=hurry)
 
     def create_volume(self, volume: Volume) -> None:
         """Create a volume. Raises ConflictError if there is one of that name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,6 +49,20 @@ class BackupResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Stillness:
+    """What a caller does to keep the source still while it is read."""
+
+    containers: tuple[str, ...] = ()
+    """Names of those that it has stopped or paused."""
+    how: Consistency = "live"
+    """How consistent that makes what is read of a source whose other users nobody knows."""
+    disturbed: Callable[[], list[str]] = list
+    """Asked when all has been read: names of those that ran in between after all."""
+    read: Callable[[], None] = lambda: None
+    """Called when all has been read, stored or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class DryRun:
     """What a backup would read; nothing was stored."""
 
@@ -86,8 +100,10 @@ def backup(session: Session, source: Source, options: BackupOptions) -> BackupRe
         return make_backup(session, source, options)
 
 
-def make_backup(session: Session, source: Source, options: BackupOptions) -> BackupResult:
-    """Back up a source whose lock the caller holds."""
+def make_backup(
+    session: Session, source: Source, options: BackupOptions, stillness: Stillness | None = None
+) -> BackupResult:
+    """Back up a source whose lock the caller holds, and which the caller keeps still if it says so."""
     exclusion(options.excludes)
     session.catalog.ensure_repository(lambda: session.random_hex(16))
     with Run(session.settings.state, f"backup {source.name}") as run:
@@ -96,7 +112,7 @@ def make_backup(session: Session, source: Source, options: BackupOptions) -> Bac
             with held_back():
                 run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix]
                 run.write_journal()
-            result = _Backup(session, run, source, options, key).make()
+            result = _Backup(session, run, source, options, key=key, still=stillness or Stillness()).make()
             run.journal.prefixes = []
         except BaseException:
             discard(session, key)  # if that fails, the journal stays for the next run
@@ -143,15 +159,28 @@ def unreadable(failures: list[str]) -> EngineError:
     return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or mend it")
 
 
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    """Who had the volume mounted at one moment: names of its active containers, and of those that can write."""
+
+    users: list[str]
+    writers: list[str]
+
+
 class _Backup:
     """One backup on its way: the stages' totals, read after the stream has ended."""
 
-    def __init__(self, session: Session, run: Run, source: Source, options: BackupOptions, key: BackupKey) -> None:
+    def __init__(
+        self, session: Session, run: Run, source: Source, options: BackupOptions, *, key: BackupKey, still: Stillness
+    ) -> None:
         self._session = session
         self._run = run
         self._source = source
         self._options = options
         self._key = key
+        self._stillness = still
+        self._observed: list[_Observation] = []
+        self._disturbed: list[str] = []
         self._started = session.now()
         self._frames: list[Frame] = []
         self._offset = 0
@@ -160,19 +189,19 @@ class _Backup:
         self._index = Compressor()
 
     def make(self) -> BackupResult:
-        consistency, containers, notices = self._observe()
+        self._observe()
         progress = self._session.progress
         progress.start(f"scan {self._source.name}", total_bytes=None, total_files=None)
         with open_reader(self._session, self._run, self._source) as reader:
             plan = scan(reader, self._options.excludes)
             cutter = Cutter(plan)
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
-            sealed = seal(cutter.cut(reader.read(plan.names())), level=self._options.level)
+            sealed = seal(cutter.cut(self._read(reader, plan)), level=self._options.level)
             stored_bytes = self._session.store.put(self._key.data, self._record(sealed))
             warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
-        warnings += _vanished(cutter, warnings) + _odd(plan)
+        warnings += _vanished(cutter, warnings) + _odd(plan) + self._disturbances()
         index = self._put_index()
         manifest = Manifest(
             format=FORMAT,
@@ -184,8 +213,8 @@ class _Backup:
             source=self._source,
             started_at=rfc3339(self._started),
             ended_at=rfc3339(self._session.now()),
-            consistency=consistency,
-            containers=containers,
+            consistency=self._consistency(),
+            containers=sorted({*self._stillness.containers, *(name for seen in self._observed for name in seen.users)}),
             files=cutter.report.members,
             raw_bytes=cutter.report.raw_bytes,
             stored_bytes=stored_bytes,
@@ -194,7 +223,7 @@ class _Backup:
             data=ObjectDigest(size_bytes=stored_bytes, sha256=self._data.hexdigest()),
             index=index,
             digest=self._stream.hexdigest(),
-            warnings=notices + warnings,
+            warnings=self._notices() + warnings,
             tags=self._options.tags,
             set=self._options.set,
             volback=volback.__version__,
@@ -203,18 +232,42 @@ class _Backup:
         duration_s = (self._session.now() - self._started).total_seconds()
         return BackupResult(manifest, duration_s, incomplete=bool(warnings))
 
-    def _observe(self) -> tuple[Consistency, list[str], list[str]]:
-        """Who has the volume mounted while it is read, and how consistent that makes the backup."""
-        if self._source.kind != "volume":
-            return "live", [], []
-        users = [user for user in self._session.engine.users(self._source.name) if user.is_active]
+    def _read(self, reader: VolumeReader, plan: Plan) -> Iterator[bytes | bytearray]:
+        """The tar stream; at its end, with storing still to come, the source need not be still any more."""
+        yield from reader.read(plan.names())
+        self._observe()
+        self._disturbed = self._stillness.disturbed()
+        self._stillness.read()
+
+    def _observe(self) -> None:
+        """See who has the volume mounted: before it is read, and after."""
+        users = []
+        if self._source.kind == "volume":
+            users = [user for user in self._session.engine.users(self._source.name) if user.is_active]
         writers = [user.name for user in users if user.writable and user.state != "paused"]
-        consistency: Consistency = "live" if writers else "paused" if users else "stopped"
-        notices = [
+        self._observed.append(_Observation(sorted(user.name for user in users), sorted(writers)))
+
+    def _consistency(self) -> Consistency:
+        """The weakest that was seen."""
+        if self._disturbed or any(seen.writers for seen in self._observed):
+            return "live"
+        if self._source.kind != "volume":
+            return self._stillness.how
+        return "paused" if any(seen.users for seen in self._observed) else "stopped"
+
+    def _notices(self) -> list[str]:
+        writers = dict.fromkeys(name for seen in self._observed for name in seen.writers)
+        return [
             f"volume {self._source.name!r} may be written to while it is read: container {name!r} is running"
             for name in writers
+            if name not in self._disturbed
         ]
-        return consistency, sorted(user.name for user in users), notices
+
+    def _disturbances(self) -> list[str]:
+        return [
+            f"container {name!r} was started by somebody while {self._source.kind} {self._source.name!r} was read"
+            for name in self._disturbed
+        ]
 
     def _record(self, sealed: Iterator[SealedFrame | UnitEnd]) -> Iterator[bytes]:
         """Pass the stored bytes on, and note where each frame lies and what each unit holds."""

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from volback.catalog.keys import BackupKey
-from volback.errors import ConflictError, EngineError, LockedError, NotFoundError
+from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, VolbackError
 from volback.interrupts import held_back
+from volback.operations.resuming import Resumer
 from volback.operations.session import Session
-from volback.state.runs import DeadRun, Journal, dead_runs, live_runs, lock
+from volback.state.runs import DeadRun, Journal, dead_runs, live_journals, live_runs, lock
 
 log = logging.getLogger(__name__)
 
 RESTORE_LABEL = "volback.restore"
 """On a volume that a restore created: the id of its run. With it a half-made volume is told from any other."""
 
+GUARD_S = 60.0
+_POLL_S = 0.1
 COPY, REMOVE = "copy ", "remove "
 """How the commands of runs begin that have nothing to do with an engine."""
 
@@ -36,9 +41,13 @@ class Leftovers:
     """Those of which nothing is left to remember."""
     replaced: dict[str, str] = field(default_factory=dict)
     """Volumes whose replacement was cut off, and the backup that holds what they were."""
+    containers: list[str] = field(default_factory=list)
+    """Those that a crashed run kept still; they run again, unless told not to remove, or there is an error."""
+    errors: list[VolbackError] = field(default_factory=list)
+    """Why some of them do not."""
 
     def __bool__(self) -> bool:
-        return bool(self.helpers or self.volumes or self.backups or self.runs or self.replaced)
+        return bool(self.helpers or self.volumes or self.backups or self.runs or self.replaced or self.containers)
 
 
 def sweep(session: Session, *, remove: bool = True) -> Leftovers:
@@ -47,6 +56,8 @@ def sweep(session: Session, *, remove: bool = True) -> Leftovers:
     state = session.settings.state
     alive = live_runs(state)
     with dead_runs(state) as dead:
+        for run in dead:
+            resume_containers(session, run, left, resume=remove)
         for helper in session.engine.leftover_helpers(running=alive):
             left.helpers.append(helper[:12])
             if remove:
@@ -57,6 +68,64 @@ def sweep(session: Session, *, remove: bool = True) -> Leftovers:
                 if remove:
                     run.forget()
     return left
+
+
+def recover(session: Session) -> Leftovers:
+    """Let the containers run again that crashed runs kept still; needs no repository. Raises EngineUnreachable.
+
+    A guard that is at it already is waited for.
+    """
+    left = Leftovers()
+    _await_guards(session)
+    with dead_runs(session.settings.state) as dead:
+        for run in dead:
+            resume_containers(session, run, left)
+            if run.journal is not None and not run.journal.is_open:
+                run.forget()
+    return left
+
+
+def resume_containers(session: Session, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
+    """Let those of one dead run run again; what cannot stays in its journal, and is an error that is logged too."""
+    journal = run.journal
+    if journal is None or not journal.containers:
+        return
+    if journal.engine != session.engine.info.id:
+        log.warning("containers of another engine are still down: %s", ", ".join(_names(journal)))
+        return
+    if not resume:
+        left.containers.extend(_names(journal))
+        return
+    resumer = Resumer(session.engine, session.settings.state, run.id, journal, run.write_journal, crashed=True)
+    with held_back():
+        resumer.resume_all()
+    left.containers.extend(resumer.resumed)
+    left.errors.extend(resumer.errors)
+    for error in resumer.errors:
+        log.warning("%s", error.message)
+
+
+def _names(journal: Journal) -> list[str]:
+    return [held.name for held in journal.containers]
+
+
+def _await_guards(session: Session) -> None:
+    """A run that lives though its process is dead is a guard at work; it has a moment to come to its end."""
+    deadline = time.monotonic() + GUARD_S
+    while time.monotonic() < deadline and any(
+        journal.containers and not _is_alive(journal.pid) for _, journal in live_journals(session.settings.state)
+    ):
+        time.sleep(_POLL_S)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sweep_repository(session: Session) -> None:
@@ -99,6 +168,8 @@ def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool)
             _sweep_prefix(session, journal, prefix, left, remove=remove)
     elif journal.prefixes:
         done = False  # its repository is not the one at hand: a run that uses that one will do it
+    if journal.containers:
+        done = False  # those that still do not run
     if journal.replacing:
         left.replaced.update(journal.replacing)
         done = False

@@ -10,15 +10,45 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import msgspec
 
 from volback.errors import LockedError, StoreError
 from volback.interrupts import held_back
+
+_LOCK_POLL_S = 0.1
+_NEW = ".new-"
+_NEW_MAX_AGE_S = 3600.0
+
+
+class Held(msgspec.Struct, kw_only=True):
+    """A container that a run stops or pauses. Written before that is done, so that it runs again whatever happens."""
+
+    id: str
+    name: str
+    how: Literal["stop", "pause"]
+    phase: Literal["planned", "stopping", "held"] = "planned"
+    """`stopping`: the engine may be at it even when the run is dead, so that what runs now may be down in a moment."""
+    grace_s: int = 10
+    since: float = 0.0
+    """When the stopping began, in seconds since 1970."""
+    needs: list[str] = []
+    """Ids of others of the journal that have to run, and to be healthy, before it."""
+
+
+class PendingHook(msgspec.Struct, kw_only=True):
+    """A command that has to be run in a container once that runs again."""
+
+    container: str
+    command: str
+    user: str | None = None
+    timeout_s: float = 600.0
 
 
 class Journal(msgspec.Struct, kw_only=True):
@@ -30,10 +60,20 @@ class Journal(msgspec.Struct, kw_only=True):
     prefixes: list[str] = []
     """Backups (`HOST/VOLUME/ID/`) in `repository` that are not committed yet."""
     engine: str | None = None
+    """Id of the engine that the containers are on."""
+    containers: list[Held] = []
+    """In the order in which they are stopped; they run again in the opposite one."""
+    hooks: list[PendingHook] = []
+    """To be run when the containers run again."""
     volumes: list[str] = []
     """Volumes that a restore creates; they carry the run's id in the label `volback.restore`."""
     replacing: dict[str, str] = {}
     """Volume being replaced in place: the reference of the backup that holds what it was."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to be done, or to be remembered."""
+        return bool(self.containers or self.hooks or self.prefixes or self.volumes or self.replacing)
 
 
 class Run:
@@ -45,17 +85,35 @@ class Run:
         self.journal = Journal(pid=os.getpid(), command=command)
         self._lock: int | None = None
 
+    @property
+    def lock_fd(self) -> int:
+        """The lock's descriptor: a process that inherits it keeps the run alive."""
+        assert self._lock is not None
+        return self._lock
+
     def __enter__(self) -> Run:
         try:
             with held_back(), _refused(self.directory):
-                self.directory.mkdir(mode=0o711)
-                self.directory.chmod(0o711)
-                self._lock = _lock_file(self.directory / "lock")
-                self.write_journal()
+                self._lock = self._make()
         except BaseException:
             self._end()
             raise
         return self
+
+    def _make(self) -> int:
+        """Make the directory, lock it, and only then put it where others take what is not locked for dead."""
+        new = self.directory.with_name(f"{_NEW}{self.id}")
+        new.mkdir(mode=0o711)
+        try:
+            new.chmod(0o711)
+            fd = _lock_file(new / "lock")
+            _write_journal(new, self.journal)
+            new.rename(self.directory)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        _sync(self.directory.parent)
+        return fd
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -64,23 +122,14 @@ class Run:
             self._end()
 
     def _end(self) -> None:
-        if not (self.journal.prefixes or self.journal.volumes or self.journal.replacing):
+        if not self.journal.is_open:
             shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
 
     def write_journal(self) -> None:
         """Put the journal on disk, whole or not at all."""
-        with _refused(self.directory):
-            part = self.directory / "journal.part"
-            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(fd, msgspec.json.encode(self.journal))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            part.rename(self.directory / "journal.json")
-            _sync(self.directory)
+        _write_journal(self.directory, self.journal)
 
     def scratch(self, name: str) -> Path:
         """Return the path for a directory of that name inside the run's own, unguessable and not yet made."""
@@ -95,9 +144,20 @@ class DeadRun(msgspec.Struct, frozen=True):
     journal: Journal | None
     """None where not even the journal was written."""
 
+    def write_journal(self) -> None:
+        """Note what of it is done by now."""
+        assert self.journal is not None
+        _write_journal(self.directory, self.journal)
+
     def forget(self) -> None:
         """Remove its directory: all that it began has been cleaned up."""
         shutil.rmtree(self.directory)
+
+
+def open_run(state: Path, run_id: str) -> DeadRun | None:
+    """Return a run by its id, for the process that holds its lock; None where it is no more."""
+    directory = state / "runs" / run_id
+    return DeadRun(run_id, directory, _read_journal(directory / "journal.json")) if directory.is_dir() else None
 
 
 @contextmanager
@@ -105,9 +165,8 @@ def dead_runs(state: Path) -> Iterator[list[DeadRun]]:
     """Hold every run whose lock is free, so that two sweeps do not share one."""
     held: list[int] = []
     found: list[DeadRun] = []
-    runs = state / "runs"
     try:
-        for directory in sorted(runs.iterdir()) if runs.is_dir() else []:
+        for directory in _directories(state):
             try:
                 held.append(_lock_file(directory / "lock"))
             except (LockedError, StoreError):
@@ -121,16 +180,36 @@ def dead_runs(state: Path) -> Iterator[list[DeadRun]]:
 
 def live_runs(state: Path) -> list[str]:
     """Ids of the runs whose process lives."""
-    runs = state / "runs"
-    alive: list[str] = []
-    for directory in runs.iterdir() if runs.is_dir() else []:
+    return [directory.name for directory in _live_directories(state)]
+
+
+def live_journals(state: Path) -> Iterator[tuple[str, Journal]]:
+    """Yield id and journal of each run that lives: whose process does, or the guard that finishes for a dead one."""
+    for directory in _live_directories(state):
+        journal = _read_journal(directory / "journal.json")
+        if journal is not None:
+            yield directory.name, journal
+
+
+def _live_directories(state: Path) -> Iterator[Path]:
+    for directory in _directories(state):
         try:
             os.close(_lock_file(directory / "lock"))
         except LockedError:
-            alive.append(directory.name)
+            yield directory
         except StoreError:
             continue  # it ended this moment
-    return alive
+
+
+def _directories(state: Path) -> list[Path]:
+    """The runs' directories; those that died in their making hold nothing, and go when they are old."""
+    runs = state / "runs"
+    found = sorted(runs.iterdir()) if runs.is_dir() else []
+    for new in (directory for directory in found if directory.name.startswith(_NEW)):
+        with suppress(FileNotFoundError):
+            if time.time() - new.stat().st_mtime > _NEW_MAX_AGE_S:
+                shutil.rmtree(new, ignore_errors=True)
+    return [directory for directory in found if not directory.name.startswith(_NEW)]
 
 
 def live_prefixes(state: Path, repository: str) -> set[str]:
@@ -142,12 +221,21 @@ def live_prefixes(state: Path, repository: str) -> set[str]:
 
 
 @contextmanager
-def lock(state: Path, name: str, what: str) -> Iterator[None]:
+def lock(state: Path, name: str, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock of that name; it is free again when the process ends, however it ends.
 
-    Raises LockedError, which says `what` is locked, if another process has it.
+    Raises LockedError, which says `what` is locked, if another process still has it after `wait_s`.
     """
-    fd = _lock_file(_private(state / "locks") / name.replace("/", "%2F")[:200], what)
+    path = _private(state / "locks") / name.replace("/", "%2F")[:200]
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fd = _lock_file(path, what)
+            break
+        except LockedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(min(_LOCK_POLL_S, wait_s))
     try:
         yield
     finally:
@@ -183,6 +271,19 @@ def _lock_file(path: Path, what: str | None = None) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
+
+
+def _write_journal(directory: Path, journal: Journal) -> None:
+    with _refused(directory):
+        part = directory / "journal.part"
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(fd, msgspec.json.encode(journal))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.rename(directory / "journal.json")
+        _sync(directory)
 
 
 def _read_journal(path: Path) -> Journal | None:

@@ -1,0 +1,172 @@
+"""Containers of the engine's users: facts about them, and stopping, pausing and starting them again.
+
+Who is stopped, in which order and for how long is not decided here; that nothing stays down neither.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from volback.engine.connect import translated
+from volback.errors import NotFoundError
+
+DEFAULT_GRACE_S = 10
+"""What the engine grants a container that does not say."""
+_POLL_S = 0.2
+_DEPENDS_ON = "com.docker.compose.depends_on"
+_SERVICE = "com.docker.compose.service"
+_PROJECT = "com.docker.compose.project"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """What a container mounts; `source` is a volume's name, or a path of the engine's host."""
+
+    kind: str
+    source: str
+    path: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as the engine describes it at one moment."""
+
+    id: str
+    name: str
+    state: str
+    """The engine's word: created, running, paused, restarting, removing, exited, dead."""
+    started_at: str
+    """The engine's text; another one after each start."""
+    health: str | None
+    """starting, healthy or unhealthy; None without a health check."""
+    auto_remove: bool
+    grace_s: int
+    labels: dict[str, str]
+    mounts: tuple[Mount, ...]
+    shares: tuple[str, ...]
+    """Ids or names of containers whose network, PID or IPC namespace it uses, or to which it is linked."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has processes now, or will have in a moment."""
+        return self.state in ("running", "paused", "restarting")
+
+    @property
+    def service(self) -> tuple[str, str] | None:
+        """Its compose project and service."""
+        if _PROJECT in self.labels and _SERVICE in self.labels:
+            return self.labels[_PROJECT], self.labels[_SERVICE]
+        return None
+
+    def needs(self, other: Container) -> bool:
+        """Whether `other` has to run before this one can: by a shared namespace, a link, or compose's depends_on."""
+        if any(other.id.startswith(shared) or other.name == shared for shared in self.shares):
+            return True
+        mine, theirs = self.service, other.service
+        if mine is None or theirs is None or mine[0] != theirs[0]:
+            return False
+        # https://github.com/docker/compose/blob/main/pkg/api/labels.go: "db:service_healthy:false,cache:..."
+        listed = (item.partition(":")[0] for item in self.labels.get(_DEPENDS_ON, "").split(","))
+        return theirs[1] in listed
+
+    def shares_with(self, other: Container) -> bool:
+        """Whether it would be cut off for good by a restart of `other`, whose namespace it is in."""
+        return any(other.id.startswith(shared) or other.name == shared for shared in self.shares)
+
+
+def inspect(client: Any, container: str) -> Container:
+    """Describe one container. Raises NotFoundError."""
+    try:
+        with translated(f"container {container!r}"):
+            return _container(client.inspect_container(container))
+    except NotFoundError:
+        raise NotFoundError(f"container {container!r} does not exist", "see docker ps --all") from None
+
+
+def list_containers(client: Any, *, every: bool = False) -> list[Container]:
+    """Describe the containers that are active (or all), by name; one that goes meanwhile is left out."""
+    with translated("containers"):
+        ids = [facts["Id"] for facts in client.containers(all=every)]
+    found = []
+    for id_ in ids:
+        try:
+            found.append(inspect(client, id_))
+        except NotFoundError:
+            continue
+    return sorted(found, key=lambda container: container.name)
+
+
+def stop(client: Any, container: str, *, grace_s: int) -> None:
+    """Stop it by its own signal, and kill it when `grace_s` have passed. Returns when it has ended."""
+    with translated(f"container {container!r}"):
+        client.stop(container, timeout=grace_s)
+
+
+def pause(client: Any, container: str) -> None:
+    """Freeze its processes."""
+    with translated(f"container {container!r}"):
+        client.pause(container)
+
+
+def resume(client: Any, container: str) -> bool:
+    """Make it run: thaw it, or start it; False if it ran already. Raises NotFoundError, EngineError."""
+    state = inspect(client, container).state
+    if state in ("running", "restarting"):
+        return False
+    with translated(f"container {container!r}"):
+        if state == "paused":
+            client.unpause(container)
+        else:
+            client.start(container)
+    return True
+
+
+def wait_healthy(client: Any, container: str, *, limit_s: float, hurry: Callable[[], bool]) -> str | None:
+    """Wait until its health check passes; return its health then, or what it is after `limit_s` or when in a hurry.
+
+    None where there is no check any more, or it does not run.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        seen = inspect(client, container)
+        if seen.health in (None, "healthy") or not seen.is_active:
+            return seen.health if seen.is_active else None
+        if time.monotonic() >= deadline or hurry():
+            return seen.health
+        time.sleep(_POLL_S)
+
+
+def _container(facts: dict[str, Any]) -> Container:
+    config, host, state = facts["Config"], facts["HostConfig"], facts["State"]
+    return Container(
+        id=facts["Id"],
+        name=facts["Name"].lstrip("/"),
+        state=state["Status"],
+        started_at=state.get("StartedAt") or "",
+        health=_health(state),
+        auto_remove=bool(host.get("AutoRemove")),
+        grace_s=DEFAULT_GRACE_S if config.get("StopTimeout") is None else int(config["StopTimeout"]),
+        labels=config.get("Labels") or {},
+        mounts=tuple(_mount(mount) for mount in facts.get("Mounts") or []),
+        shares=tuple(_shared(host)),
+    )
+
+
+def _health(state: dict[str, Any]) -> str | None:
+    status = (state.get("Health") or {}).get("Status")
+    return None if status in (None, "", "none") else str(status)
+
+
+def _mount(facts: dict[str, Any]) -> Mount:
+    source = facts.get("Name") if facts.get("Type") == "volume" else facts.get("Source")
+    return Mount(facts.get("Type", ""), source or "", facts.get("Destination", ""), bool(facts.get("RW")))
+
+
+def _shared(host: dict[str, Any]) -> list[str]:
+    modes = [host.get(key) or "" for key in ("NetworkMode", "PidMode", "IpcMode")]
+    shared = [mode.partition(":")[2] for mode in modes if mode.startswith("container:")]
+    return shared + [link.partition(":")[0].lstrip("/") for link in host.get("Links") or []]

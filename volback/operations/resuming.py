@@ -1,0 +1,153 @@
+"""Resuming: what a run has stopped or paused runs again - at the run's end, by its guard, or by `recover`.
+
+The journal says what was to be still; the engine says what is. A container that another living run holds too is
+left to that one: the last to let go of it lets it run.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from volback.engine.engine import Engine
+from volback.errors import EngineError, NotFoundError, StoreError, VolbackError
+from volback.interrupts import is_pending
+from volback.state.runs import Held, Journal, live_journals, lock
+
+log = logging.getLogger(__name__)
+
+HEALTH_LIMIT_S = 120.0
+_TURN_S = 3600.0
+"""How long to wait for another run that is stopping the same container: as long as its grace time may be."""
+_STOP_MARGIN_S = 3.0
+_POLL_S = 0.1
+
+
+class Resumer:
+    """Lets the containers of one journal run again, in the opposite order of their stopping."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        state: Path,
+        run_id: str,
+        journal: Journal,
+        write: Callable[[], None],
+        *,
+        crashed: bool,
+        health_limit_s: float = HEALTH_LIMIT_S,
+    ) -> None:
+        """`write` puts the journal on disk; `crashed`: the run that wrote it is dead."""
+        self.resumed: list[str] = []
+        """Names of those that were down and run again."""
+        self.errors: list[VolbackError] = []
+        self.warnings: list[str] = []
+        self._engine = engine
+        self._state = state
+        self._run_id = run_id
+        self._journal = journal
+        self._write = write
+        self._crashed = crashed
+        self._health_limit_s = health_limit_s
+        self._started: dict[str, str] = {}
+        self._known_health: dict[str, str | None] = {}
+
+    def resume_all(self, on_resumed: Callable[[Held], None] = lambda _: None) -> None:
+        """Let all of them run; one that cannot does not stop the others, and stays in the journal.
+
+        Errors are collected, not raised. The caller holds interrupts back, or is not the main thread.
+        """
+        for held in reversed(list(self._journal.containers)):
+            self._await_needed(held)
+            try:
+                self._resume(held)
+            except NotFoundError:
+                self.errors.append(_gone(held))
+                self._forget(held)
+            except VolbackError as exc:
+                self.errors.append(_still_down(held, exc))
+            else:
+                self._forget(held)
+            on_resumed(held)
+
+    def await_health(self) -> None:
+        """Wait for the health of all that were started and have a check; what is not healthy then is a warning."""
+        for id_, name in self._started.items():
+            if self._health(id_) not in (None, "healthy") and not is_pending():
+                self.warnings.append(
+                    f"container {name!r} runs again, but is not healthy after {self._health_limit_s:.0f} s"
+                )
+
+    def _resume(self, held: Held) -> None:
+        with container_lock(self._state, held.id):
+            if _held_by_others(self._state, self._run_id, held.id):
+                return
+            if held.phase == "planned" and not self._crashed:
+                return
+            if held.phase == "stopping":
+                self._await_stop(held)
+            if self._engine.resume_container(held.id):
+                self.resumed.append(held.name)
+                self._started[held.id] = held.name
+
+    def _await_stop(self, held: Held) -> None:
+        """The engine goes on stopping though nobody waits for its answer: what runs now may be down in a moment."""
+        grace_s = held.grace_s if held.how == "stop" else 0
+        deadline = held.since + grace_s + _STOP_MARGIN_S
+        while self._engine.container(held.id).state == "running" and time.time() < deadline:
+            time.sleep(_POLL_S)
+
+    def _await_needed(self, held: Held) -> None:
+        for id_ in held.needs:
+            if id_ in self._started:
+                self._health(id_)
+
+    def _health(self, id_: str) -> str | None:
+        if id_ not in self._known_health:
+            try:
+                self._known_health[id_] = self._engine.wait_healthy(id_, limit_s=self._health_limit_s, hurry=is_pending)
+            except VolbackError as exc:
+                self.warnings.append(f"health of container {self._started[id_]!r} is not known: {exc.message}")
+                self._known_health[id_] = None
+        return self._known_health[id_]
+
+    def _forget(self, held: Held) -> None:
+        self._journal.containers = [other for other in self._journal.containers if other is not held]
+        try:
+            self._write()
+        except StoreError as exc:  # a full disk must not keep the others down
+            log.warning("container %s runs again, which could not be noted: %s", held.name, exc.message)
+
+
+def container_lock(state: Path, id_: str) -> AbstractContextManager[None]:
+    """Hold one container's turn: whoever stops it or lets it run again does so alone."""
+    return lock(state, f"container-{id_}", f"container {id_[:12]}", wait_s=_TURN_S)
+
+
+def _held_by_others(state: Path, run_id: str, container: str) -> bool:
+    return any(
+        held.id == container
+        for other, journal in live_journals(state)
+        if other != run_id
+        for held in journal.containers
+        if held.phase != "planned"
+    )
+
+
+def _gone(held: Held) -> EngineError:
+    return EngineError(
+        f"container {held.name!r} was removed while it was to be still: it cannot run again", "make it anew"
+    )
+
+
+def _still_down(held: Held, exc: VolbackError) -> VolbackError:
+    word = "stopped" if held.how == "stop" else "paused"
+    error = type(exc)(
+        f"container {held.name!r} is still {word}: {exc.message}",
+        f"mend that, then: volback recover (or docker {'start' if held.how == 'stop' else 'unpause'} {held.name})",
+    )
+    error.__cause__ = exc
+    return error
