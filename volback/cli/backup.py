@@ -26,7 +26,7 @@ Examples:
   volback backup --all --exclude '*.log'      every volume, without the logs
   volback backup --label com.docker.compose.project=shop
   volback backup /srv/www                     a directory of the engine's host
-  volback backup db --stop                    its containers are stopped meanwhile
+  volback backup db --stop                    while its containers are down
 """
 
 
