@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import volback
-from volback.cli import admin, backup, browse, check, config, doctor, prune, recover, restore, transfer
+from volback.cli import admin, backup, browse, check, config, doctor, prune, recover, restore, schedule, transfer
 from volback.cli.call import Call, Outcome, WarningLog, call_of
 from volback.errors import UsageError
 
@@ -51,7 +51,7 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(_global)
-    for family in (backup, restore, browse, check, transfer, admin, prune, doctor, config, recover):
+    for family in (backup, restore, browse, check, transfer, admin, prune, doctor, config, recover, schedule):
         family.register(app)
     return app
 

@@ -1,0 +1,111 @@
+"""`volback schedule` and `volback scheduler`, from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from volback.errors import EXIT_DONE
+
+CONFIG = """
+[repositories.local]
+url = "{root}/repository"
+
+[jobs.nightly]
+repository = "local"
+volumes = ["db"]
+schedule = "30 2 * * *"
+timezone = "UTC"
+
+[jobs.by-hand]
+repository = "local"
+volumes = ["db"]
+"""
+
+
+class Cli:
+    """Runs volback on a configuration and a root of the test's own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "volback.toml"
+        self.config.write_text(CONFIG.format(root=root))
+        (root / "etc/cron.d").mkdir(parents=True)
+        self.environment = {**os.environ, "VOLBACK_STATE_DIR": str(root / "state")}
+
+    def words(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "volback", "--config", str(self.config), *arguments]
+
+    def __call__(self, *arguments: str, code: int = EXIT_DONE) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.words(*arguments), env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    def schedule(self, *arguments: str, code: int = EXIT_DONE) -> subprocess.CompletedProcess[str]:
+        return self("schedule", *arguments, "--root", str(self.root), code=code)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+def test_installed_shown_and_removed(cli: Cli) -> None:
+    table = cli.root / "etc/cron.d/volback"
+    assert cli.schedule("install", "--cron").stdout == f"wrote {table}\n1 job, run by cron\n"
+    line = table.read_text().splitlines()[-1]
+    assert line == f"30 2 * * * root {sys.executable} -m volback --config {cli.config} --quiet run nightly"
+    assert f"VOLBACK_STATE_DIR={cli.root}/state" in table.read_text()
+    (job,) = json.loads(cli.schedule("show", "--json").stdout)["result"]["jobs"]
+    assert (job["job"], job["schedule"], job["run_by"]) == ("nightly", "30 2 * * *", str(table))
+    assert job["next_at"].endswith("T02:30:00+00:00")
+    assert cli.schedule("remove").stdout == f"removed {table}\n"
+    shown = cli.schedule("show")
+    assert "nothing" in shown.stdout.splitlines()[1]
+    assert shown.stderr == "warning: job 'nightly' has a schedule that nothing runs\n"
+
+
+def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
+    (cli.root / "run/systemd/system").mkdir(parents=True)
+    result = json.loads(cli.schedule("install", "--json").stdout)["result"]
+    assert result["kind"] == "systemd"
+    assert cli.schedule("install", "--systemd").stdout == "1 job, run by systemd\n"
+    assert len(json.loads(cli.schedule("remove", "--json").stdout)["result"]["removed"]) == 3
+
+
+def test_what_cannot_be_is_a_line_with_a_hint(cli: Cli) -> None:
+    assert "exclude each other" in cli.schedule("install", "--cron", "--systemd", code=2).stderr
+    cli.config.write_text(cli.config.read_text().replace("30 2 * * *", "30 25 * * *"))
+    said = cli.schedule("install", "--cron", code=2).stderr
+    assert f"error: {cli.config}:8" in said
+    assert "hint: see `volback config check`" in said
+    cli.config.write_text(CONFIG.format(root=cli.root).replace('schedule = "30 2 * * *"\ntimezone = "UTC"\n', ""))
+    assert cli.schedule("install", "--cron", code=2).stderr.startswith("error: no job has a schedule\nhint: ")
+    assert list((cli.root / "etc/cron.d").iterdir()) == []
+
+
+def test_the_scheduler_is_at_work_until_it_is_terminated(cli: Cli) -> None:
+    assert "does not run" in cli("scheduler", "--check", code=1).stderr
+    process = subprocess.Popen(cli.words("scheduler"), env=cli.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (cli.root / "state/scheduler.json").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert cli("scheduler", "--check").stdout.startswith("the scheduler is at work, seen ")
+        assert cli("scheduler", code=6).stderr.startswith("error: the scheduler is locked by process ")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "INFO job nightly runs next at " in log

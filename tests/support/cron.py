@@ -1,0 +1,43 @@
+"""A real cron daemon in mount and PID namespaces of its own: it sees the tables of the test, not the machine's."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SCRIPT = """
+set -e
+mkdir -p {root}/etc/cron.d {root}/spool/crontabs {root}/machine-run
+mount --bind {root}/etc/cron.d /etc/cron.d
+mount --bind {root}/spool /var/spool/cron
+chmod 1730 /var/spool/cron/crontabs
+mount --bind /dev/null /etc/crontab
+mount --bind /run {root}/machine-run
+mount -t tmpfs tmpfs /run
+if [ -S {root}/machine-run/docker.sock ]; then
+  touch /run/docker.sock
+  mount --bind {root}/machine-run/docker.sock /run/docker.sock
+fi
+exec {words}
+"""
+
+
+def words_apart(root: Path, *words: str) -> list[str]:
+    """The command line that runs these words where `root` has the cron tables; all ends with its first process."""
+    script = _SCRIPT.format(root=shlex.quote(str(root)), words=shlex.join(words))
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
+
+
+@contextmanager
+def cron_daemon(root: Path) -> Iterator[None]:
+    """Run cron inside, on `root`/etc/cron.d and the users' tables in `root`/spool/crontabs."""
+    process = subprocess.Popen(words_apart(root, "cron", "-f"), stdin=subprocess.DEVNULL)
+    try:
+        yield
+        assert process.poll() is None, "cron ended by itself"
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,201 @@
+"""`schedule install|remove|show` and `scheduler`: jobs at their times, by cron, by systemd, or by volback itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volback.cli.call import Call, Outcome, call_of
+from volback.cli.render import terminal_width
+from volback.cli.words import columns, count, human_age, local_time
+from volback.errors import UsageError
+
+if TYPE_CHECKING:
+    from volback.operations.schedules import JobTimes
+    from volback.operations.scheduling import Changes, Command, Kind
+
+_EPILOG = """\b
+Examples:
+  volback schedule install           systemd where it runs, else cron; after each change of a schedule, too
+  volback schedule install --user    as you, not as root: for a rootless engine
+  volback schedule show              next runs, and who runs them
+  volback schedule remove            takes away what install wrote
+"""
+_SCHEDULER_EPILOG = """\b
+Examples:
+  volback scheduler            until SIGTERM; SIGHUP reads the configuration again
+  volback scheduler --check    does one run? for a container's health check
+"""
+
+Systemd = Annotated[bool, typer.Option("--systemd", help="Timers and services.")]
+Cron = Annotated[bool, typer.Option("--cron", help="/etc/cron.d/volback, with --user the crontab.")]
+OfUser = Annotated[bool, typer.Option("--user", help="For the user who calls, not for the machine.")]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", hidden=True)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    family = typer.Typer(
+        help="Have cron or systemd run the jobs.", epilog=_EPILOG, rich_markup_mode=None, no_args_is_help=True
+    )
+    family.command()(install)
+    family.command()(remove)
+    family.command()(show)
+    app.add_typer(family, name="schedule")
+    app.command(epilog=_SCHEDULER_EPILOG)(scheduler)
+
+
+def install(
+    context: typer.Context,
+    *,
+    systemd: Systemd = False,
+    cron: Cron = False,
+    user: OfUser = False,
+    root: Root = Path("/"),
+) -> Outcome:
+    """Have each job run at its time, and `volback recover` when the machine starts.
+
+    Call it again after a change: what is there becomes what the configuration says.
+    """
+    from volback.operations import scheduling
+    from volback.operations.configuring import open_config
+
+    call = _begin(context, "install")
+    entries = scheduling.entries_of(open_config(call.config))
+    place = scheduling.open_scheduler(_kind(systemd, cron, root), root, of_user=user)
+    changes = place.install(entries, _command(call))
+    return _changed(changes, f"{count(len(entries), 'job')}, run by {changes.kind}")
+
+
+def remove(
+    context: typer.Context,
+    *,
+    systemd: Systemd = False,
+    cron: Cron = False,
+    user: OfUser = False,
+    root: Root = Path("/"),
+) -> Outcome:
+    """Take away what `install` wrote, from systemd and from cron."""
+    from volback.operations import scheduling
+
+    _begin(context, "remove")
+    kinds: list[Kind] = [_kind(systemd, cron, root)] if systemd or cron else scheduling.kinds_present(root)
+    removed: list[str] = []
+    for kind in kinds:
+        removed += scheduling.open_scheduler(kind, root, of_user=user).remove().removed
+    text = [f"removed {name}" for name in removed] or ["nothing is installed"]
+    return Outcome({"removed": removed}, text)
+
+
+def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:
+    """Show when each job runs next, and who runs it."""
+    from volback.config import load_settings
+    from volback.operations import schedules
+    from volback.operations.configuring import open_config
+
+    call = _begin(context, "show")
+    now = datetime.now(UTC)
+    found = schedules.job_times(open_config(call.config), load_settings().state, root, now=now, of_user=user)
+    text = _table(found) if found else ["no job has a schedule"]
+    warnings = [f"job {job.job!r} has a schedule that nothing runs" for job in found if not job.run_by]
+    return Outcome({"jobs": [_facts(job) for job in found]}, text, warnings)
+
+
+def scheduler(
+    context: typer.Context,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether a scheduler is at work.")] = False,
+) -> Outcome:
+    """Run the jobs at their times, in the foreground.
+
+    It ends with SIGTERM, when the runs that are at work have ended.
+    """
+    from volback.config import load_settings
+    from volback.operations import scheduler as operation
+    from volback.operations import schedules
+
+    call = call_of(context)
+    state = load_settings().state
+    if check:
+        age_s = operation.check(state, datetime.now(UTC))
+        return Outcome({"age_s": age_s}, [f"the scheduler is at work, seen {human_age(age_s)}"])
+    _log_to_stderr(call)
+    number = operation.ForegroundScheduler(
+        lambda: schedules.read_plan(call.config), _command(call), state,
+        last_run=lambda _: None, note_skipped=lambda _, __: None,
+    ).run()  # fmt: skip
+    return Outcome({"signal": number})
+
+
+def _begin(context: typer.Context, command: str) -> Call:
+    call = call_of(context)
+    call.command = f"schedule {command}"
+    return call
+
+
+def _kind(systemd: bool, cron: bool, root: Path) -> Kind:
+    from volback.operations.scheduling import kind_of_machine
+
+    if systemd and cron:
+        raise UsageError("--systemd and --cron exclude each other")
+    return "systemd" if systemd else "cron" if cron else kind_of_machine(root)
+
+
+def _command(call: Call) -> Command:
+    """How volback was called just now, with absolute paths."""
+    from volback.operations.scheduling import Command, environment_passed_on
+
+    called = shutil.which(sys.argv[0])
+    is_program = called is not None and Path(called).name == "volback"
+    program = (os.path.abspath(called),) if called and is_program else (sys.executable, "-m", "volback")
+    options = [word for path in call.config for word in ("--config", os.path.abspath(path))]
+    options += ["--host", call.engine] if call.engine else []
+    return Command(program, tuple(options), environment_passed_on(os.environ))
+
+
+def _changed(changes: Changes, what: str) -> Outcome:
+    result = {
+        "kind": changes.kind, "written": changes.written, "unchanged": changes.unchanged, "removed": changes.removed
+    }  # fmt: skip
+    text = [f"wrote {name}" for name in changes.written] + [f"removed {name}" for name in changes.removed]
+    return Outcome(result, [*text, what], changes.warnings)
+
+
+def _table(found: list[JobTimes]) -> list[str]:
+    rows = [
+        [
+            job.job,
+            job.schedule if job.timezone is None else f"{job.schedule} {job.timezone}",
+            "never" if job.next_at is None else local_time(job.next_at),
+            job.run_by or "nothing",
+        ]
+        for job in found
+    ]
+    headings = ["JOB", "SCHEDULE", "NEXT RUN", "RUN BY"]
+    return list(columns(headings, rows, width=terminal_width()))
+
+
+def _facts(job: JobTimes) -> dict[str, object]:
+    return {
+        "job": job.job,
+        "schedule": job.schedule,
+        "timezone": job.timezone,
+        "next_at": job.next_at.isoformat() if job.next_at else None,
+        "run_by": job.run_by,
+    }
+
+
+def _log_to_stderr(call: Call) -> None:
+    """What it does is told as it happens: kept until the end, as other warnings are, it would fill the memory."""
+    logger = logging.getLogger("volback.operations.scheduler")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.WARNING if call.quiet else logging.INFO)

@@ -1,0 +1,150 @@
+"""Scheduling: has the machine's own scheduler, cron or systemd, run the jobs that have a schedule.
+
+`install` makes what stands there what the configuration says; `remove` takes away what volback wrote and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from volback.errors import UsageError, VolbackError
+from volback.jobs.model import Config, Job
+
+Kind = Literal["systemd", "cron"]
+
+MARK = "# Written by `volback schedule install`; `volback schedule remove` takes it away."
+"""The first line of all that is ours."""
+
+_PASSED_ON = (
+    "VOLBACK_STATE_DIR", "VOLBACK_HOSTNAME", "VOLBACK_HELPER_IMAGE", "VOLBACK_HELPER_CPUS",
+    "VOLBACK_HELPER_MEMORY_MIB", "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "DOCKER_HOST", "DOCKER_CONTEXT",
+)  # fmt: skip
+"""Variables that a scheduled run is given as they are now. None of them is secret; others belong into the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How the scheduler calls volback."""
+
+    program: tuple[str, ...]
+    """The first is an absolute path."""
+    options: tuple[str, ...] = ()
+    """Those that come before the command, like --config."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def words(self, *arguments: str) -> list[str]:
+        """The whole command line."""
+        return [*self.program, *self.options, *arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job and its times."""
+
+    job: str
+    schedule: str
+    timezone: str | None = None
+    jitter_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of the files; a cron table that is no file is named `crontab of USER`."""
+
+    kind: Kind
+    written: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Scheduler(Protocol):
+    """One of the machine's schedulers."""
+
+    kind: Kind
+
+    def install(self, entries: Sequence[Entry], command: Command) -> Changes:
+        """Have it run these entries and no others of ours. Raises UsageError for times that it cannot keep."""
+
+    def remove(self) -> Changes:
+        """Take away all that is ours."""
+
+    def installed(self) -> dict[str, str]:
+        """Jobs that it runs: where that stands."""
+
+
+def entries_of(config: Config) -> list[Entry]:
+    """The jobs that have a schedule, by name. Raises UsageError where there is none, or one cannot be read."""
+    if config.problems:
+        raise UsageError(str(config.problems[0]), "see `volback config check`")
+    entries = sound_entries(config)
+    if not entries:
+        raise UsageError("no job has a schedule", 'give one a time, like schedule = "30 2 * * *"')
+    return entries
+
+
+def sound_entries(config: Config) -> list[Entry]:
+    """The jobs that have a schedule and can run."""
+    return [_entry(job) for _, job in sorted(config.jobs.items()) if job.schedule is not None]
+
+
+def environment_passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that scheduled runs get."""
+    return {name: environment[name] for name in _PASSED_ON if environment.get(name)}
+
+
+def kind_of_machine(root: Path) -> Kind:
+    """systemd where it runs, else cron."""
+    return "systemd" if (root / "run/systemd/system").is_dir() else "cron"
+
+
+def kinds_present(root: Path) -> list[Kind]:
+    """Those that the machine has, or had once: what was written for them can be there."""
+    return ["systemd", "cron"] if (root / "etc/systemd").is_dir() or kind_of_machine(root) == "systemd" else ["cron"]
+
+
+def open_scheduler(kind: Kind, root: Path, *, of_user: bool) -> Scheduler:
+    """The scheduler of that kind. `root` is / but for an image or a test: elsewhere files are written, no more."""
+    from volback.operations.crontab import CronFile, UserCrontab
+    from volback.operations.units import SystemdUnits
+
+    if kind == "systemd":
+        return SystemdUnits(root, of_user=of_user)
+    return UserCrontab() if of_user else CronFile(root / "etc/cron.d/volback")
+
+
+def write_file(path: Path, text: str) -> bool:
+    """Put it in place by rename, readable by all; False if that is what stands there. Raises VolbackError."""
+    with explained(path):
+        if path.exists() and path.read_text(errors="replace") == text:
+            return False
+        check_ours(path)
+        draft = path.with_name(f".{path.name}.new~")  # neither cron nor systemd reads such a name
+        draft.write_text(text)
+        draft.chmod(0o644)
+        draft.replace(path)
+        return True
+
+
+def check_ours(path: Path) -> None:
+    """Raises UsageError for a file that volback did not write."""
+    if path.exists() and not path.read_text(errors="replace").startswith(MARK):
+        raise UsageError(f"{path} was not written by volback", "move it away first")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what can go wrong with a file into our error."""
+    try:
+        yield
+    except OSError as exc:
+        raise VolbackError(f"{path} cannot be written: {exc.strerror}", "run as root, or for yourself: --user") from exc
+
+
+def _entry(job: Job) -> Entry:
+    assert job.schedule is not None
+    return Entry(job.name, job.schedule, job.timezone, job.jitter_s)
