@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import docker.errors
@@ -36,6 +36,8 @@ class VolumeUser:
     writable: bool
     helper: bool
     """Whether it is one of volback's own."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """The container's."""
 
     @property
     def is_active(self) -> bool:
@@ -115,4 +117,5 @@ def _user(facts: dict[str, Any], mount: dict[str, Any]) -> VolumeUser:
         state=facts["State"],
         writable=bool(mount.get("RW")),
         helper="volback.helper" in (facts.get("Labels") or {}),
+        labels=facts.get("Labels") or {},
     )

@@ -18,8 +18,10 @@ from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, SetOf, Source, Unit
 from volback.engine.streams import VolumeReader
+from volback.engine.volumes import Volume, VolumeUser
 from volback.errors import EngineError
 from volback.interrupts import held_back
+from volback.operations.labels import policy_of
 from volback.operations.recovery import RESTORE_LABEL, discard, sweep
 from volback.operations.session import Session
 from volback.state.runs import Run, lock
@@ -78,15 +80,21 @@ def resolve_sources(
 ) -> list[Source]:
     """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
 
+    What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`.
     Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
     """
     found = [_source(session, name) for name in dict.fromkeys(names)]
     if every or label:
-        known = {source.name for source in found}
+        known, users = {source.name for source in found}, session.engine.all_users()
         for volume in session.engine.volumes(label):
-            if volume.name not in known:
+            if volume.name not in known and _is_enabled(volume, users.get(volume.name, [])):
                 found.append(volume_source(session, volume.name))
     return found
+
+
+def _is_enabled(volume: Volume, users: list[VolumeUser]) -> bool:
+    policy, _ = policy_of(volume.name, volume.labels, [(user.name, user.labels) for user in users])
+    return policy.enable is not False
 
 
 def backup(session: Session, source: Source, options: BackupOptions) -> BackupResult:

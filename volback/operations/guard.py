@@ -16,12 +16,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from volback.config import Settings, load_settings
 from volback.errors import EngineError, StoreError, VolbackError
+from volback.interrupts import held_back
+from volback.operations.aftercare import run_pending
 from volback.operations.resuming import Resumer
 from volback.operations.session import Session
 from volback.state.runs import Run, open_run
@@ -86,6 +89,25 @@ class Guard:
         self._process.wait()
 
 
+@contextmanager
+def guarded(session: Session, run: Run, *, needed: bool = True) -> Iterator[None]:
+    """Have a guard for the block; it is dismissed if nothing is left in the journal, else it goes on after the run.
+
+    Raises EngineError, StoreError if there can be none: nothing may be stopped then.
+    """
+    if not needed:
+        yield
+        return
+    with held_back():
+        guard = Guard(session.settings, run)
+    try:
+        guard.await_ready()
+        yield
+    finally:
+        if not (run.journal.containers or run.journal.hooks):
+            guard.dismiss()
+
+
 def main(arguments: list[str]) -> int:
     """Watch over the run that the arguments name, as `Guard` gives them; return the exit code."""
     state, run_id, watched, says_ready, *engine = arguments
@@ -130,13 +152,17 @@ def _resume(settings: Settings, run_id: str) -> bool:
     run = open_run(settings.state, run_id)
     if run is None or run.journal is None:
         return True
-    resumer = Resumer(Session(settings).engine, settings.state, run_id, run.journal, run.write_journal, crashed=True)
+    session = Session(settings)
+    resumer = Resumer(session.engine, settings.state, run_id, run.journal, run.write_journal, crashed=True)
     resumer.resume_all()
-    for error in resumer.errors:
+    errors = resumer.errors
+    if not run.journal.containers:
+        errors += run_pending(session, run.journal, run.write_journal)[0]
+    for error in errors:
         _say(error)
     if not run.journal.is_open:
         run.forget()
-    return not run.journal.containers
+    return not (run.journal.containers or run.journal.hooks)
 
 
 def _say(error: VolbackError) -> None:

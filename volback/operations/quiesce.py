@@ -1,7 +1,7 @@
 """Quiesce: the containers that write to some volumes are stopped or paused while these are read, and no longer.
 
-Dependants are stopped first and run again last. The journal and the guard come before the first stop, so nothing stays
-down: not after an error, a signal, SIGKILL, or an engine that went away in between.
+Dependants are stopped first and run again last. The journal comes before the first stop, and the caller has a guard
+(see `guard`), so nothing stays down: not after an error, a signal, SIGKILL, or an engine that went away in between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from volback.catalog.model import Source
 from volback.engine.containers import Container, Mount
 from volback.errors import ConflictError, NotFoundError, VolbackError
 from volback.interrupts import held_back
-from volback.operations.guard import Guard
 from volback.operations.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.operations.session import Session
 from volback.state.runs import Held, Run, live_journals
@@ -49,8 +48,12 @@ class Wish:
 
 
 def containers_at_hand(session: Session) -> list[Container]:
-    """Containers that run, and those that another run keeps still: that one must not let them run under our feet."""
-    found = {container.id: container for container in session.engine.containers()}
+    """Containers that run, and those that another run keeps still: that one must not let them run under our feet.
+
+    Not among them is the container that this process runs in.
+    """
+    own = session.engine.own_container_id
+    found = {container.id: container for container in session.engine.containers() if container.id != own}
     for _, journal in live_journals(session.settings.state):
         for held in journal.containers if journal.engine == session.engine.info.id else ():
             if held.id not in found:
@@ -104,7 +107,6 @@ class Quiesced:
         self._run = run
         self._wanted = wanted
         self._health_limit_s = health_limit_s
-        self._guard: Guard | None = None
         self._down_since: dict[str, float] = {}
         self._started_at: dict[str, str] = {}
         self._releasing: threading.Thread | None = None
@@ -147,15 +149,12 @@ class Quiesced:
             self._releasing.start()
 
     def _begin(self) -> None:
-        """Note what is to be done, and have a guard ready, before anything is stopped."""
+        """Note what is to be done before anything is stopped."""
         journal = self._run.journal
         ids = {item.container.id for item in self._wanted}
         with held_back():
-            journal.engine = self._session.engine.info.id
             journal.containers = [_planned(item, self._wanted, ids) for item in self._wanted]
             self._run.write_journal()
-            self._guard = Guard(self._session.settings, self._run)
-        self._guard.await_ready()
 
     def _halt(self, wanted: Wanted, held: Held) -> None:
         """Stop or pause one. It may have ended meanwhile: then it is not ours to start."""
@@ -194,8 +193,6 @@ class Quiesced:
                 self._resume()
             else:
                 self._releasing.join()
-            if self._guard is not None and not self._run.journal.containers:
-                self._guard.dismiss()
 
     def _resume(self) -> None:
         resumer = Resumer(

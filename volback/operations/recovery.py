@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from volback.catalog.keys import BackupKey
 from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, VolbackError
 from volback.interrupts import held_back
+from volback.operations.aftercare import run_pending
 from volback.operations.resuming import Resumer
 from volback.operations.session import Session
 from volback.state.runs import DeadRun, Journal, dead_runs, live_journals, live_runs, lock
@@ -88,7 +89,7 @@ def recover(session: Session) -> Leftovers:
 def resume_containers(session: Session, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
     """Let those of one dead run run again; what cannot stays in its journal, and is an error that is logged too."""
     journal = run.journal
-    if journal is None or not journal.containers:
+    if journal is None or not (journal.containers or journal.hooks):
         return
     if journal.engine != session.engine.info.id:
         log.warning("containers of another engine are still down: %s", ", ".join(_names(journal)))
@@ -99,9 +100,12 @@ def resume_containers(session: Session, run: DeadRun, left: Leftovers, *, resume
     resumer = Resumer(session.engine, session.settings.state, run.id, journal, run.write_journal, crashed=True)
     with held_back():
         resumer.resume_all()
+    errors = resumer.errors
+    if not journal.containers:
+        errors += run_pending(session, journal, run.write_journal)[0]
     left.containers.extend(resumer.resumed)
-    left.errors.extend(resumer.errors)
-    for error in resumer.errors:
+    left.errors.extend(errors)
+    for error in errors:
         log.warning("%s", error.message)
 
 
@@ -113,7 +117,8 @@ def _await_guards(session: Session) -> None:
     """A run that lives though its process is dead is a guard at work; it has a moment to come to its end."""
     deadline = time.monotonic() + GUARD_S
     while time.monotonic() < deadline and any(
-        journal.containers and not _is_alive(journal.pid) for _, journal in live_journals(session.settings.state)
+        (journal.containers or journal.hooks) and not _is_alive(journal.pid)
+        for _, journal in live_journals(session.settings.state)
     ):
         time.sleep(_POLL_S)
 
@@ -168,7 +173,7 @@ def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool)
             _sweep_prefix(session, journal, prefix, left, remove=remove)
     elif journal.prefixes:
         done = False  # its repository is not the one at hand: a run that uses that one will do it
-    if journal.containers:
+    if journal.containers or journal.hooks:
         done = False  # those that still do not run
     if journal.replacing:
         left.replaced.update(journal.replacing)
