@@ -64,7 +64,7 @@ def test_installed_shown_and_removed(cli: Cli) -> None:
     assert cli.schedule("install", "--cron").stdout == f"wrote {table}\n1 job, run by cron\n"
     line = table.read_text().splitlines()[-1]
     assert line == f"30 2 * * * root {sys.executable} -m volback --config {cli.config} --quiet run nightly"
-    assert f"VOLBACK_STATE_DIR={cli.root}/state" in table.read_text()
+    assert f'VOLBACK_STATE_DIR="{cli.root}/state"' in table.read_text()
     (job,) = json.loads(cli.schedule("show", "--json").stdout)["result"]["jobs"]
     assert (job["job"], job["schedule"], job["run_by"]) == ("nightly", "30 2 * * *", str(table))
     assert job["next_at"].endswith("T02:30:00+00:00")
@@ -84,6 +84,9 @@ def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
 
 def test_what_cannot_be_is_a_line_with_a_hint(cli: Cli) -> None:
     assert "exclude each other" in cli.schedule("install", "--cron", "--systemd", code=2).stderr
+    cli.environment["VOLBACK_HOSTNAME"] = "web\n* * * * * root true"
+    assert "VOLBACK_HOSTNAME='web\\n" in cli.schedule("install", "--cron", code=2).stderr
+    del cli.environment["VOLBACK_HOSTNAME"]
     cli.config.write_text(cli.config.read_text().replace("30 2 * * *", "30 25 * * *"))
     said = cli.schedule("install", "--cron", code=2).stderr
     assert f"error: {cli.config}:8" in said

@@ -33,7 +33,7 @@ def test_a_job_is_a_line_that_root_runs(table: Path) -> None:
     assert (changes.written, changes.warnings) == ([str(table)], [])
     lines = table.read_text().splitlines()
     assert lines[0] == MARK
-    assert "VOLBACK_STATE_DIR=/var/state" in lines
+    assert 'VOLBACK_STATE_DIR="/var/state"' in lines
     assert any(line.startswith("PATH=") for line in lines)
     assert lines[-1] == ("30 2 * * * root '/opt/vol back/volback' --config /etc/100\\%/v.toml --quiet run nightly")
     assert lines[-2].startswith("@reboot root ")
@@ -141,11 +141,13 @@ def test_a_real_cron_runs_the_job_and_recovers_at_boot(table: Path, tmp_path: Pa
     program = tmp_path / "vol%back"
     program.write_text(f'#!/bin/sh\necho "$(id -un) $VOLBACK_STATE_DIR $*" >>{noted}\n')
     program.chmod(0o755)
-    CronFile(table).install([Entry("minutely", "* * * * *")], Command((str(program),), (), {"VOLBACK_STATE_DIR": "/x"}))
+    CronFile(table).install(
+        [Entry("minutely", "* * * * *")], Command((str(program),), (), {"VOLBACK_STATE_DIR": "/x y"})
+    )
     with cron_daemon(tmp_path):
         until = time.monotonic() + 150
         while not (noted.exists() and "run minutely" in noted.read_text()) and time.monotonic() < until:
             time.sleep(0.2)
     assert sorted(set(noted.read_text().splitlines())) == [
-        "root /x --quiet recover", "root /x --quiet run minutely",
+        "root /x y --quiet recover", "root /x y --quiet run minutely",
     ]  # fmt: skip

@@ -42,7 +42,8 @@ class CronFile:
         text = "\n".join([MARK, "SHELL=/bin/sh", *settings, *_lines(entries, command, user="root ")]) + "\n"
         done = [str(self._path)]
         changed = write_file(self._path, text)
-        return Changes("cron", done if changed else [], [] if changed else done, warnings=_warnings(entries))
+        warnings = [*_warnings(entries), *self._without_daemon()]
+        return Changes("cron", done if changed else [], [] if changed else done, warnings=warnings)
 
     def remove(self) -> Changes:
         """Remove the file, if it is ours."""
@@ -58,6 +59,10 @@ class CronFile:
         if not self._path.exists():
             return {}
         return dict.fromkeys(_RUN.findall(self._path.read_text(errors="replace")), str(self._path))
+
+    def _without_daemon(self) -> Iterator[str]:
+        if self._path.parent == Path("/etc/cron.d") and not (_program("cron") or _program("crond")):
+            yield "there is no program cron on this machine: nothing runs the jobs"
 
 
 class UserCrontab:
@@ -103,7 +108,7 @@ def _lines(entries: Sequence[Entry], command: Command, *, user: str = "") -> Ite
 
 def _settings(command: Command) -> Iterator[str]:
     for name, value in command.environment.items():
-        yield f"{name}={value}"
+        yield f'{name}="{value}"'
 
 
 def _boot(command: Command) -> str:
@@ -167,6 +172,10 @@ def _without_ours(table: str) -> list[str]:
     begin = lines.index(_BEGIN)
     end = lines.index(_END, begin) if _END in lines[begin:] else len(lines) - 1
     return lines[:begin] + lines[end + 1 :]
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=_PATH)
 
 
 def _table() -> str:

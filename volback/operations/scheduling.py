@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ MARK = "# Written by `volback schedule install`; `volback schedule remove` takes
 """The first line of all that is ours."""
 
 _PASSED_ON = (
-    "VOLBACK_STATE_DIR", "VOLBACK_HOSTNAME", "VOLBACK_HELPER_IMAGE", "VOLBACK_HELPER_CPUS",
-    "VOLBACK_HELPER_MEMORY_MIB", "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "DOCKER_HOST", "DOCKER_CONTEXT",
+    "VOLBACK_HOSTNAME", "VOLBACK_HELPER_IMAGE", "VOLBACK_HELPER_CPUS", "VOLBACK_HELPER_MEMORY_MIB",
+    "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "DOCKER_HOST", "DOCKER_CONTEXT",
 )  # fmt: skip
+_PATHS_PASSED_ON = ("VOLBACK_CONFIG", "VOLBACK_STATE_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG")
 """Variables that a scheduled run is given as they are now. None of them is secret; others belong into the files."""
 
 
@@ -93,8 +95,16 @@ def sound_entries(config: Config) -> list[Entry]:
 
 
 def environment_passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of the environment that scheduled runs get."""
-    return {name: environment[name] for name in _PASSED_ON if environment.get(name)}
+    """The part of the environment that scheduled runs get, paths made absolute. Raises UsageError."""
+    passed = {name: environment[name] for name in _PASSED_ON if environment.get(name)}
+    for name in _PATHS_PASSED_ON:
+        if environment.get(name):
+            paths = environment[name].split(os.pathsep)
+            passed[name] = os.pathsep.join(os.path.abspath(path) for path in paths if path)
+    for name, value in passed.items():
+        if not value.isprintable() or '"' in value:
+            raise UsageError(f"{name}={value!r} has a character that no cron table and no unit should hold")
+    return passed
 
 
 def kind_of_machine(root: Path) -> Kind:
