@@ -58,6 +58,9 @@ def backup(
     stop_timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")
     ] = None,
+    health_timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="How long to wait for their health checks afterwards.")
+    ] = "2m",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
 ) -> Outcome:
     """Back up volumes, each as one backup.
@@ -74,7 +77,8 @@ def backup(
     options = SetOptions(
         BackupOptions(excludes=exclude or [], level=level, tags=tag or []),
         quiesce=_quiesce(stop=stop, pause=pause),
-        stop_timeout_s=None if stop_timeout is None else int(age_seconds(stop_timeout, "--stop-timeout")),
+        stop_timeout_s=None if stop_timeout is None else age_seconds(stop_timeout, "--stop-timeout"),
+        health_timeout_s=age_seconds(health_timeout, "--health-timeout"),
     )
     with call.session() as session:
         found, errors = _sources(session, sources or [], every=every, label=label)

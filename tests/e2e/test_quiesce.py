@@ -1,0 +1,309 @@
+"""`backup --stop` and `--pause`, labels and hooks, with real containers: who is still, in which order, how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.types
+import pytest
+
+from tests.support.engine import EngineSession, Volback
+from tests.support.halt import halted
+
+Containers = Callable[..., Any]
+Volumes = Callable[..., str]
+
+WRITER = """
+trap 'echo stopped well >/data/farewell; exit 0' USR1
+echo started >>/data/log
+while :; do sleep 600 & wait $!; done
+"""
+READY = {"stop_signal": "SIGUSR1"}
+
+
+def _state(container: Any) -> str:
+    container.reload()
+    return str(container.status)
+
+
+def _events(engine: EngineSession, since: float, *containers: Any) -> list[tuple[str, str]]:
+    """What happened to the containers, in order: (name, die | start | pause | unpause)."""
+    wanted = {"event": ["die", "start", "pause", "unpause"], "container": [one.id for one in containers]}
+    found = engine.client.events(since=since, until=time.time() + 0.1, decode=True, filters=wanted)
+    return [(event["Actor"]["Attributes"]["name"], event["Action"]) for event in found]
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def volume(volume_factory: Volumes) -> str:
+    return volume_factory("still", fill=lambda path: (path / "data").write_bytes(b"x" * 100_000) and None)
+
+
+@pytest.fixture
+def writer(container_factory: Containers, volume: str, volume_path: Callable[[str], Path]) -> Any:
+    """A container that writes to the volume, and ends well by its own signal alone."""
+    container = container_factory(WRITER, volumes={volume: "/data"}, **READY)
+    _wait_for(volume_path(volume) / "log")
+    return container
+
+
+def test_stop_ends_a_container_by_its_own_signal_and_starts_it_again(
+    run_volback: Volback, engine: EngineSession, volume: str, writer: Any
+) -> None:
+    since = time.time()
+    said = run_volback("backup", volume, "--stop", "--json").json["result"]
+    assert said["backups"][0]["consistency"] == "stopped"
+    assert 0 < said["downtime_s"][writer.name] < 60
+    assert run_volback("cat", volume, "farewell").stdout == "stopped well\n"
+    assert run_volback("show", volume, "--json").json["result"]["containers"] == [writer.name]
+    assert _state(writer) == "running"
+    assert _events(engine, since, writer) == [(writer.name, "die"), (writer.name, "start")]
+
+
+def test_pause_freezes_a_container_that_goes_on_where_it_was(
+    run_volback: Volback, engine: EngineSession, volume: str, writer: Any
+) -> None:
+    since = time.time()
+    said = run_volback("backup", volume, "--pause")
+    assert f"{writer.name} was down for" in said.stdout
+    assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "paused"
+    assert _events(engine, since, writer) == [(writer.name, "pause"), (writer.name, "unpause")]
+
+
+def test_who_only_reads_or_does_not_run_is_left_alone(
+    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers, test_image: str
+) -> None:
+    reader = container_factory(volumes={}, mounts=[docker.types.Mount("/data", volume, read_only=True)])
+    done = container_factory("exit 0", volumes={volume: "/data"})
+    done.wait()
+    since = time.time()
+    said = run_volback("backup", volume, "--stop", "--json").json
+    assert said["result"]["downtime_s"] == {}
+    assert _events(engine, since, reader, done) == []
+    assert _state(done) == "exited"
+
+
+def test_a_container_that_would_be_gone_is_not_stopped_and_the_others_go_on(
+    run_volback: Volback, volume_factory: Volumes, volume: str, container_factory: Containers
+) -> None:
+    passing = container_factory(volumes={volume: "/data"}, auto_remove=True)
+    other = volume_factory("other")
+    said = run_volback("backup", volume, other, "--stop", check_exit=5)
+    assert f"container {passing.name!r} is removed as soon as it stops (--rm)" in said.stderr
+    assert "hint: pause it instead" in said.stderr
+    assert _state(passing) == "running"
+    assert [row["volume"] for row in run_volback("list", "--json").json["result"]["backups"]] == [other]
+    run_volback("backup", volume, "--pause")
+
+
+def test_dependants_stop_first_and_start_last(
+    run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+) -> None:
+    """By a shared network, also where the dependant has no volume; and by compose's depends_on."""
+    volume = volume_factory("order")
+    compose = {"com.docker.compose.project": "shop"}
+    named = {"z": "db", "a": "web"}
+    labels = {key: engine.labels | compose | {"com.docker.compose.service": name} for key, name in named.items()}
+    labels["a"]["com.docker.compose.depends_on"] = "db:service_started:false"
+    database = container_factory(volumes={volume: "/data"}, labels=labels["z"])
+    web = container_factory(volumes={volume: "/data"}, labels=labels["a"])
+    sidecar = container_factory(network_mode=f"container:{database.id}")
+    since = time.time()
+    run_volback("backup", volume, "--stop")
+    happened = _events(engine, since, database, web, sidecar)
+    order = [happened.index((one.name, "die")) for one in (sidecar, database)]
+    assert order == sorted(order)
+    assert happened.index((web.name, "die")) < happened.index((database.name, "die"))
+    assert happened.index((database.name, "start")) < happened.index((web.name, "start"))
+    assert happened.index((database.name, "start")) < happened.index((sidecar.name, "start"))
+    assert [_state(one) for one in (database, web, sidecar)] == ["running"] * 3
+
+
+def _health(command: str) -> Any:
+    return docker.types.Healthcheck(test=["CMD-SHELL", command], interval=300_000_000, retries=1)
+
+
+def test_a_container_with_a_health_check_is_healthy_when_the_backup_ends(
+    run_volback: Volback, volume: str, container_factory: Containers
+) -> None:
+    container = container_factory(
+        "rm -f /data/up; sleep 1; : >/data/up; exec sleep 600",
+        volumes={volume: "/data"},
+        healthcheck=_health("test -e /data/up"),
+    )
+    run_volback("backup", volume, "--stop")
+    container.reload()
+    assert container.attrs["State"]["Health"]["Status"] == "healthy"
+
+
+def test_a_container_that_does_not_get_healthy_is_a_warning(
+    run_volback: Volback, volume: str, container_factory: Containers
+) -> None:
+    container = container_factory(volumes={volume: "/data"}, healthcheck=_health("exit 1"))
+    said = run_volback("backup", volume, "--stop", "--health-timeout", "1s", check_exit=3)
+    assert f"container {container.name!r} runs again, but is not healthy after 1 s" in said.stderr
+
+
+def test_containers_run_again_before_all_is_stored(run_volback: Volback, volume: str, writer: Any) -> None:
+    with halted(run_volback, "buffer 0 of put index.jsonl.zst", "backup", volume, "--pause") as run:
+        deadline = time.monotonic() + 30
+        while _state(writer) != "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert run.ended.exit_code == 0, run.ended
+
+
+def test_one_volume_in_several_containers(
+    run_volback: Volback, volume: str, writer: Any, container_factory: Containers
+) -> None:
+    second = container_factory(volumes={volume: "/data"})
+    said = run_volback("backup", volume, "--stop", "--json").json["result"]
+    assert sorted(said["downtime_s"]) == sorted([writer.name, second.name])
+    assert (_state(writer), _state(second)) == ("running", "running")
+
+
+def test_a_second_run_does_not_get_a_shared_container_restarted_under_its_feet(
+    run_volback: Volback, volume_factory: Volumes, container_factory: Containers, engine: EngineSession
+) -> None:
+    one, other = volume_factory("one"), volume_factory("other")
+    shared = container_factory(volumes={one: "/one", other: "/other"})
+    since = time.time()
+    with halted(run_volback, "end of read", "backup", one, "--stop") as first:
+        said = run_volback("backup", other, "--stop", "--json").json["result"]
+        assert said["backups"][0]["consistency"] == "stopped"
+        assert _state(shared) == "exited"
+    assert first.ended.exit_code == 0, first.ended
+    assert _state(shared) == "running"
+    assert _events(engine, since, shared) == [(shared.name, "die"), (shared.name, "start")]
+    assert run_volback("show", one, "--json").json["result"]["backup"]["consistency"] == "stopped"
+
+
+def test_a_container_that_cannot_be_started_again_is_shouted_and_recovered(
+    run_volback: Volback, volume: str, container_factory: Containers, tmp_path: Path
+) -> None:
+    needed = tmp_path / "needed"
+    needed.mkdir()
+    mounts = [docker.types.Mount("/data", volume), docker.types.Mount("/needed", str(needed), type="bind")]
+    container = container_factory(mounts=mounts)
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        needed.rename(tmp_path / "away")
+    assert run.ended.exit_code == 1
+    assert f"container {container.name!r} is still stopped" in run.ended.stderr
+    assert "volback recover" in run.ended.stderr
+    assert "needed" in run.ended.stderr
+    assert len(run_volback("list", volume, "--json").json["result"]["backups"]) == 1, "what was read is a backup"
+    (tmp_path / "away").rename(needed)
+    run_volback("recover")
+    deadline = time.monotonic() + 30
+    while _state(container) != "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_a_container_that_somebody_starts_meanwhile_is_told(run_volback: Volback, volume: str, writer: Any) -> None:
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        writer.start()
+    assert run.ended.exit_code == 3
+    assert f"container {writer.name!r} was started by somebody" in run.ended.stderr
+    assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "live"
+
+
+def test_a_container_that_is_removed_meanwhile_is_told(run_volback: Volback, volume: str, writer: Any) -> None:
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        writer.remove()
+    assert run.ended.exit_code == 1
+    assert f"container {writer.name!r} was removed" in run.ended.stderr
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_a_host_directory_that_containers_bind(
+    run_volback: Volback, container_factory: Containers, tmp_path: Path
+) -> None:
+    directory = tmp_path / "www"
+    (directory / "below").mkdir(parents=True)
+    container = container_factory(mounts=[docker.types.Mount("/www", str(directory / "below"), type="bind")])
+    said = run_volback("backup", str(directory), "--stop", "--json").json["result"]
+    assert list(said["downtime_s"]) == [container.name]
+    assert said["backups"][0]["consistency"] == "stopped"
+
+
+def test_labels_say_who_is_still_what_is_excluded_and_what_is_run(
+    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers
+) -> None:
+    labels = engine.labels | {
+        "volback.quiesce": "pause", "volback.exclude": "*.log", "volback.stopp-timeout": "3",
+        "volback.exec-pre": "echo dumped >/data/dump; echo junk >/data/x.log",
+        "volback.exec-post": "cat /data/dump >/data/after; rm /data/dump",
+    }  # fmt: skip
+    container = container_factory(volumes={volume: "/data"}, labels=labels)
+    said = run_volback("--verbose", "backup", volume, check_exit=3)
+    assert f"{container.name} was down for" in said.stdout
+    assert "label volback.stopp-timeout" in said.stderr
+    assert "did you mean volback.stop-timeout?" in said.stderr
+    assert run_volback("cat", volume, "dump").stdout == "dumped\n"
+    assert run_volback("cat", volume, "x.log", check_exit=4).stdout == ""
+    assert container.exec_run(["/bin/cat", "/data/after"]).output == b"dumped\n"
+    since = time.time()
+    run_volback("backup", volume, "--stop", check_exit=3)
+    assert _events(engine, since, container)[0] == (container.name, "die"), "the call counts before labels"
+
+
+def test_a_failed_command_fails_its_volume_and_its_counterpart_runs_all_the_same(
+    run_volback: Volback, engine: EngineSession, volume: str, volume_factory: Volumes, container_factory: Containers
+) -> None:
+    labels = engine.labels | {
+        "volback.exec-pre": "echo no space left >&2; exit 7", "volback.exec-post": "echo after >/data/after"
+    }  # fmt: skip
+    container = container_factory(volumes={volume: "/data"}, labels=labels)
+    other = volume_factory("other")
+    said = run_volback("backup", volume, other, check_exit=1)
+    assert f"{volume} not backed up: exec-pre in container {container.name!r} failed with status 7" in said.stderr
+    assert "no space left" in said.stderr
+    assert container.exec_run(["/bin/cat", "/data/after"]).output == b"after\n"
+    assert [row["volume"] for row in run_volback("list", "--json").json["result"]["backups"]] == [other]
+
+
+def test_volumes_that_are_named_together_are_one_set_under_one_quiesce(
+    run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+) -> None:
+    volumes = [volume_factory("one"), volume_factory("other")]
+    container = container_factory(volumes={volumes[0]: "/one", volumes[1]: "/other"})
+    since = time.time()
+    run_volback("backup", *volumes, "--stop")
+    assert _events(engine, since, container) == [(container.name, "die"), (container.name, "start")]
+    sets = [row["set"] for row in run_volback("list", "--json").json["result"]["backups"]]
+    assert sets[0] == sets[1]
+    assert sets[0]["volumes"] == volumes
+    assert sets[0]["project"] is None
+
+
+def test_all_leaves_out_what_is_disabled(
+    run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+) -> None:
+    mark = {f"test.{engine.id}": "all"}
+    off = volume_factory("off", labels=mark | {"volback.enable": "false"})
+    by_container, on = volume_factory("by-container", labels=mark), volume_factory("on", labels=mark)
+    container_factory(volumes={by_container: "/data"}, labels=engine.labels | {"volback.enable": "false"})
+    run_volback("backup", "--label", f"test.{engine.id}=all")
+    assert [row["volume"] for row in run_volback("list", "--json").json["result"]["backups"]] == [on]
+    run_volback("backup", off)
+
+
+def test_stop_and_pause_exclude_each_other(run_volback: Volback, volume: str) -> None:
+    said = run_volback("backup", volume, "--stop", "--pause", check_exit=2)
+    assert said.stderr.startswith("error: --stop and --pause exclude each other\n")
+
+
+def test_recover_without_anything_to_do(run_volback: Volback) -> None:
+    assert run_volback("recover").stdout == "no container was left down\n"
