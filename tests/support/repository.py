@@ -10,7 +10,7 @@ import msgspec
 
 from tests.unit.test_catalog_sealed import MANIFEST
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.model import Manifest, ObjectDigest, SetOf
 from volback.catalog.repository import Catalog
 from volback.store.base import Store
 
@@ -25,6 +25,7 @@ def make_backup(
     host: str = "web1",
     data_bytes: int = 3_000_000,
     depends_on: list[str] | None = None,
+    set: SetOf | None = None,
 ) -> BackupKey:
     """Put a backup into the store, which becomes a repository if it is none."""
     catalog, key = Catalog(store), BackupKey(host, volume, id)
@@ -36,7 +37,7 @@ def make_backup(
     catalog.commit(
         msgspec.structs.replace(
             MANIFEST, id=id, host=host, volume=volume, data=_digest(data), index=_digest(index),
-            stored_bytes=len(data), depends_on=depends_on or [],
+            stored_bytes=len(data), depends_on=depends_on or [], set=set,
         )
     )  # fmt: skip
     return key

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.words import count, human_size, pairs
+from volback.errors import UsageError
+
+if TYPE_CHECKING:
+    from volback.operations.restore import RestoreOptions, RestoreResult
 
 _EPILOG = """\b
 Examples:
@@ -17,6 +22,7 @@ Examples:
   volback restore db --path etc --path var/lib --as parts
   volback restore db --to /srv/db    into a directory of the engine's host
   volback restore db --replace       in place; keeps a safety backup
+  volback restore --project shop     all volumes of a compose project
 """
 
 
@@ -27,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     context: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    backup: Annotated[
+        str | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
+    ] = None,
     *,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the volume to make.")] = None,
     path: Annotated[
@@ -44,6 +52,13 @@ def restore(
     label: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")
     ] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="All volumes of a compose project, from one set.")
+    ] = None,
+    set_prefix: Annotated[
+        str | None,
+        typer.Option("--set", metavar="ID-PREFIX", help="With --project: that set, not the latest whole one."),
+    ] = None,
     driver: Annotated[str | None, typer.Option(metavar="NAME", help="Another volume driver.")] = None,
     driver_opt: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")
@@ -52,6 +67,7 @@ def restore(
     """Restore a backup into a new volume.
 
     The volume gets the driver, options and labels that it had. One that exists is only touched with --replace.
+    With --project, the volumes of a compose project come back together; HOST/NAME is one of another host.
     """
     from volback.operations import restore as operation
 
@@ -66,16 +82,60 @@ def restore(
         driver=driver,
         driver_options=pairs(driver_opt, "--driver-opt"),
     )
+    if project is not None or set_prefix is not None:
+        _refuse_beside_project(backup, project, options)
+        return _project(context, project or "", set_prefix, options)
+    if backup is None:
+        raise UsageError("no backup is named", "name one, like db or db@20261123, or give --project NAME")
     with call_of(context).session() as session:
         done = operation.restore(session, backup, options)
-    proven = ", proven bit for bit" if done.proven else ""
-    text = [
-        f"{done.backup} -> {done.target.kind} {done.target.name}",
-        f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}",
-    ]
-    if done.safety_backup:
-        text.append(f"  what it held before: {done.safety_backup}")
+    return Outcome(_facts(done), list(_lines(done)))
+
+
+def _refuse_beside_project(backup: str | None, project: str | None, options: RestoreOptions) -> None:
+    if not project:
+        raise UsageError("--set goes with --project NAME", "a single backup is named VOLUME@ID-PREFIX")
+    if backup is not None:
+        raise UsageError("--project restores all volumes of a project, so it goes without BACKUP")
+    given = {
+        "--as": options.name, "--path": options.paths, "--to": options.directory, "--label": options.labels,
+        "--driver": options.driver, "--driver-opt": options.driver_options,
+    }  # fmt: skip
+    if wrong := [option for option, value in given.items() if value]:
+        hint = "its volumes get the names and labels that they had; restore single ones by name"
+        raise UsageError(f"--project goes without {' and '.join(wrong)}", hint)
+
+
+def _project(context: typer.Context, project: str, set_prefix: str | None, options: RestoreOptions) -> Outcome:
+    from volback.operations.restore_set import SetRestoreOptions, restore_project
+
+    wanted = SetRestoreOptions(set_prefix, options.replace, options.safety_backup, options.prove)
+    with call_of(context).session() as session:
+        done = restore_project(session, project, wanted)
+    made = done.set.made
+    text = [f"set {made.id} of project {made.project}", *(line for each in done.restored for line in _lines(each))]
+    if done.not_restored:
+        text.append(f"not restored: {', '.join(done.not_restored)}")
     result = {
+        "project": made.project,
+        "set": made.id,
+        "whole": not done.set.missing,
+        "restored": [_facts(each) for each in done.restored],
+        "not_restored": done.not_restored,
+    }
+    return Outcome(result, text, done.warnings, done.errors)
+
+
+def _lines(done: RestoreResult) -> Iterator[str]:
+    proven = ", proven bit for bit" if done.proven else ""
+    yield f"{done.backup} -> {done.target.kind} {done.target.name}"
+    yield f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}"
+    if done.safety_backup:
+        yield f"  what it held before: {done.safety_backup}"
+
+
+def _facts(done: RestoreResult) -> dict[str, object]:
+    return {
         "volume": done.target.name,
         "files": done.files,
         "raw_bytes": done.raw_bytes,
@@ -83,4 +143,3 @@ def restore(
         "backup": done.backup,
         "safety_backup": done.safety_backup,
     }
-    return Outcome(result, text)

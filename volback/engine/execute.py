@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from volback.engine.connect import translated
+from volback.engine.containers import inspect
 from volback.engine.raw import STDERR, STDOUT, Wire, upgrade
-from volback.errors import ConflictError, EngineError, NotFoundError, NotRunningError, VolbackError
+from volback.errors import ConflictError, EngineError, NotRunningError, VolbackError
 from volback.interrupts import held_back
 
 log = logging.getLogger(__name__)
@@ -232,15 +233,11 @@ _LATE_HINT = "see why it takes so long, or give it more time"
 
 def _running(client: Any, container: str) -> str:
     """The container's name. Raises NotFoundError, NotRunningError."""
-    try:
-        with translated(f"container {container!r}"):
-            facts = client.inspect_container(container)
-    except NotFoundError:
-        raise NotFoundError(f"container {container!r} does not exist", "see `docker ps --all`") from None
-    name, state = str(facts["Name"]).lstrip("/"), str(facts["State"]["Status"])
-    if state != "running":
-        raise NotRunningError(f"container {name!r} is {state}, so no command can run in it", f"docker start {name}")
-    return name
+    found = inspect(client, container)
+    if found.state != "running":
+        message = f"container {found.name!r} is {found.state}, so no command can run in it"
+        raise NotRunningError(message, f"docker start {found.name}")
+    return found.name
 
 
 def _text(line: bytes) -> str:

@@ -20,7 +20,7 @@ Quiesce = Literal["stop", "pause", "none"]
 PREFIX = "volback."
 OWN_LABELS = frozenset(
     PREFIX + word
-    for word in ("helper", "run", "client", "made", "restore", "test", "bench", "quickstart")
+    for word in ("helper", "run", "client", "made", "test", "bench", "quickstart")
 )  # fmt: skip
 """Set by volback itself, and by its own tests and scripts: they ask for nothing."""
 

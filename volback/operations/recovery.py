@@ -22,8 +22,12 @@ from volback.state.runs import DeadRun, Journal, dead_runs, live_journals, live_
 
 log = logging.getLogger(__name__)
 
-RESTORE_LABEL = "volback.restore"
-"""On a volume that a restore created: the id of its run. With it a half-made volume is told from any other."""
+RESTORE_LABEL = "com.docker.volback.restore"
+"""On a volume that a restore created: the id of its run. With it a half-made volume is told from any other.
+
+A label cannot be taken off again, and docker-compose 1 warns at each `up` of one that its file does not have, unless it
+begins with `com.docker.` (compose/volume.py, check_remote_volume_config).
+"""
 
 GUARD_S = 60.0
 _POLL_S = 0.1

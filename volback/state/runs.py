@@ -66,7 +66,7 @@ class Journal(msgspec.Struct, kw_only=True):
     hooks: list[PendingHook] = []
     """To be run when the containers run again."""
     volumes: list[str] = []
-    """Volumes that a restore creates; they carry the run's id in the label `volback.restore`."""
+    """Volumes that a restore creates; they carry the run's id in a label (RESTORE_LABEL)."""
     replacing: dict[str, str] = {}
     """Volume being replaced in place: the reference of the backup that holds what it was."""
 

@@ -1,0 +1,263 @@
+"""Compose projects: which volumes are theirs, and all of them back together; compose itself finds nothing odd."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import EngineSession, Result, Volback
+from tests.support.fingerprint import differences, fingerprint
+from volback.catalog.keys import new_id
+from volback.catalog.model import Manifest, SetOf, Source
+from volback.config import Settings
+from volback.errors import NotFoundError
+from volback.operations.backup import BackupOptions, make_backup, volume_source
+from volback.operations.projects import sources_of_container, sources_of_project
+from volback.operations.recovery import RESTORE_LABEL
+from volback.operations.session import Session
+
+VolumePath = Callable[[str], Path]
+COMPOSE_V2 = {"version": "2.29.1", "config-hash": "0b6ee0f8"}
+"""Labels that compose v2 puts on its volumes, beside project and volume: it warns of a volume without its project."""
+
+
+class Compose:
+    """docker-compose 1.29 over a project of two services and three volumes, one of them external."""
+
+    def __init__(self, engine: EngineSession, directory: Path, image: str) -> None:
+        self.project = engine.new_name("project")
+        self.volumes = [f"{self.project}_db", f"{self.project}_uploads"]
+        self.external = engine.new_name("external")
+        engine.names.update(self.volumes)
+        engine.client.volumes.create(self.external, labels=engine.labels)
+        self._path = directory / "docker-compose.yml"
+        self._environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        service = {
+            "image": image, "command": ["sleep", "600"], "network_mode": "none", "labels": engine.labels,
+            "stop_signal": "SIGKILL",
+        }  # fmt: skip
+        document = {
+            "version": "3.7",
+            "services": {
+                "db": {**service, "volumes": ["db:/data", "/cache"]},
+                "web": {**service, "volumes": ["db:/data:ro", "uploads:/uploads", "shared:/shared"]},
+            },
+            "volumes": {
+                "db": {"labels": engine.labels},
+                "uploads": {"labels": {**engine.labels, "com.example.note": "kept"}},
+                "shared": {"external": True, "name": self.external},
+            },
+        }
+        self._path.write_text(json.dumps(document))  # JSON is YAML
+
+    def __call__(self, *arguments: str) -> str:
+        """Run it; return all that it said."""
+        command = ["docker-compose", "--no-ansi", "-p", self.project, "-f", str(self._path), *arguments]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def compose(engine: EngineSession, tmp_path: Path, test_image: str) -> Iterator[Compose]:
+    compose = Compose(engine, tmp_path, test_image)
+    yield compose
+    compose("down", "--volumes")
+    engine.client.volumes.get(compose.external).remove()
+
+
+@pytest.fixture
+def session(run_volback: Volback, engine: EngineSession) -> Session:
+    """The same repository and state as `run_volback` has."""
+    session = Session(Settings(repository=str(run_volback.repository), state=run_volback.state))
+    _ = session.engine
+    run_volback.note_client_id()
+    return session
+
+
+def back_up_set(
+    session: Session, project: str, sources: list[Source], *, of: list[str] | None = None
+) -> list[Manifest]:
+    """Back up each source as a part of one set; the set's volumes are `of`, where it is not the sources'."""
+    volumes = of or [source.name for source in sources]
+    made = SetOf(id=new_id(session.now(), session.random_hex(2)), project=project, volumes=volumes)
+    return [make_backup(session, source, BackupOptions(set=made)).manifest for source in sources]
+
+
+def errors(said: Result) -> list[str]:
+    return [line for line in said.stderr.splitlines() if line.startswith("error: ")]
+
+
+def labels_of(engine: EngineSession, volume: str) -> dict[str, str]:
+    labels = dict(engine.client.volumes.get(volume).attrs["Labels"] or {})
+    labels.pop(RESTORE_LABEL, None)
+    return labels
+
+
+def test_a_project_goes_and_comes_back_and_compose_says_nothing(
+    run_volback: Volback, session: Session, compose: Compose, engine: EngineSession, volume_path: VolumePath
+) -> None:
+    assert "Creating volume" in compose("up", "-d")
+    quiet = compose("up", "-d")
+    everything = sorted([*compose.volumes, compose.external])
+    for number, volume in enumerate(everything):
+        (volume_path(volume) / f"file-{number}").write_text(volume)
+    before = {volume: (fingerprint(volume_path(volume)), labels_of(engine, volume)) for volume in everything}
+    assert set(before[compose.volumes[0]][1]) >= {
+        f"com.docker.compose.{key}" for key in ("project", "version", "volume")
+    }
+
+    sources = sources_of_project(session, compose.project)
+    assert [source.name for source in sources] == everything, "anonymous volumes are not among them"
+    made = back_up_set(session, compose.project, sources)
+    compose("down", "--volumes")
+    engine.client.volumes.get(compose.external).remove()
+    said = run_volback("restore", "--project", compose.project, "--prove")
+
+    assert said.stdout.splitlines()[0] == f"set {made[0].set.id} of project {compose.project}"
+    assert said.stdout.count("proven bit for bit") == 3
+    assert said.stderr == ""
+    for volume in everything:
+        assert differences(before[volume][0], fingerprint(volume_path(volume))) == []
+        assert labels_of(engine, volume) == before[volume][1]
+    again = compose("up", "-d")
+    assert [line for line in again.splitlines() if "volume" in line.lower() or "warn" in line.lower()] == []
+    assert sorted(compose("up", "-d").splitlines()) == sorted(quiet.splitlines())
+
+
+def test_volumes_are_found_by_composes_labels_and_by_what_containers_mount(
+    session: Session, volume_factory: Callable[..., str], container_factory: Callable[..., Any], engine: EngineSession
+) -> None:
+    project = engine.new_name("project")
+    label = {"com.docker.compose.project": project}
+    v2 = {f"com.docker.compose.{key}": value for key, value in COMPOSE_V2.items()}
+    own = volume_factory("own", labels=label | v2 | {"com.docker.compose.volume": "own"})
+    external, other = volume_factory("external"), volume_factory("other")
+    container = container_factory(
+        volumes={external: "/data", own: "/own"}, labels=engine.labels | label | {"com.docker.compose.service": "web"}
+    )
+    container_factory(volumes={own: "/own", other: "/other"})
+    assert [source.name for source in sources_of_project(session, project)] == sorted([own, external])
+    assert [source.name for source in sources_of_container(session, container.name)] == sorted([own, external])
+    with pytest.raises(NotFoundError, match="no compose project 'no-such-project' has volumes") as caught:
+        sources_of_project(session, "no-such-project")
+    assert project in str(caught.value.hint)
+
+
+def test_a_containers_anonymous_volumes_are_among_its_volumes(
+    session: Session, engine: EngineSession, test_image: str
+) -> None:
+    create = engine.client.api.create_container
+    facts = create(test_image, ["true"], volumes=["/anonymous"], labels=engine.labels)
+    plain = create(test_image, ["true"], labels=engine.labels)
+    try:
+        found = sources_of_container(session, facts["Id"])
+        assert [len(source.name) for source in found] == [64]
+        with pytest.raises(NotFoundError, match="mounts no volume"):
+            sources_of_container(session, plain["Id"])
+        with pytest.raises(NotFoundError, match="container 'no-such-container' does not exist"):
+            sources_of_container(session, "no-such-container")
+    finally:
+        for container in (facts, plain):
+            engine.client.api.remove_container(container["Id"], v=True)
+
+
+@pytest.fixture
+def two(volume_factory: Callable[..., str]) -> list[str]:
+    """Two volumes, by name."""
+    return sorted([volume_factory("a"), volume_factory("b")])
+
+
+def test_a_project_is_refused_as_a_whole(
+    session: Session,
+    two: list[str],
+    container_factory: Callable[..., Any],
+    engine: EngineSession,
+    volume_path: VolumePath,
+) -> None:
+    run_volback = Volback(Path(session.settings.repository).parent, engine.client_ids)
+    first, second = two
+    project = engine.new_name("project")
+    for volume in two:
+        (volume_path(volume) / "file").write_text("as backed up")
+    made = back_up_set(session, project, [volume_source(session, volume) for volume in two])[0].set
+    assert f"set:          {made.id} of project {project}: {first}, {second}\n" in run_volback("show", first).stdout
+    listed = run_volback("list", first, "--json").json["result"]["backups"][0]
+    assert listed["set"] == {"id": made.id, "project": project, "volumes": two}
+    engine.client.volumes.get(first).remove()
+    (volume_path(second) / "file").write_text("changed")
+
+    said = run_volback("restore", "--project", project, check_exit=5)
+    assert errors(said) == [f"error: volumes of project {project!r} exist already, so none was restored: {second}"]
+    container = container_factory(volumes={second: "/data"})
+    said = run_volback("restore", "--project", project, "--replace", check_exit=5)
+    in_use = f"are in use, so none was restored: {second} by container {container.name!r}"
+    assert errors(said) == [f"error: volumes of project {project!r} {in_use}"]
+    assert [volume.name for volume in engine.client.volumes.list(filters={"name": first})] == []
+    assert (volume_path(second) / "file").read_text() == "changed"
+
+    container.remove(force=True)
+    done = run_volback("restore", "--project", project, "--replace", "--prove", "--json").json["result"]
+    assert list(done) == ["project", "set", "whole", "restored", "not_restored"]
+    assert [each["volume"] for each in done["restored"]] == two
+    assert [each["safety_backup"] is None for each in done["restored"]] == [True, False]
+    assert all((volume_path(volume) / "file").read_text() == "as backed up" for volume in two)
+
+
+def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
+    run_volback: Volback, session: Session, volume_factory: Callable[..., str], engine: EngineSession
+) -> None:
+    project = engine.new_name("project")
+    names = sorted([volume_factory("a"), volume_factory("b"), volume_factory("c")])
+    missing = engine.new_name("missing")
+    made = back_up_set(
+        session, project, [volume_source(session, name) for name in names], of=[*names, missing]
+    )  # fmt: skip
+    for name in names:
+        engine.client.volumes.get(name).remove()
+    damaged = next((run_volback.repository / made[1].host / names[1]).rglob("data.tar.zst"))
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+
+    said = run_volback("restore", "--project", project, check_exit=4)
+    assert errors(said) == [f"error: no set of project {project!r} is whole"]
+    said = run_volback("restore", "--project", project, "--set", made[0].set.id[:13], check_exit=7)
+    assert f"warning: set {made[0].set.id} is not whole: it lacks {missing}\n" in said.stderr
+    assert [line for line in said.stdout.splitlines() if " -> volume " in line or line.startswith("not ")] == [
+        f"{made[0].host}/{names[0]}@{made[0].id} -> volume {names[0]}",
+        f"{made[2].host}/{names[2]}@{made[2].id} -> volume {names[2]}",
+        f"not restored: {names[1]}",
+    ]
+    (told,) = errors(said)
+    assert told.startswith(f"error: volume {names[1]!r} of project {project!r} was not restored: ")
+    assert {volume.name for volume in engine.volumes()} & set(names) == {names[0], names[2]}
+
+
+WRONG_CALLS = {
+    "--project goes without --as": ["--project", "shop", "--as", "x"],
+    "--project goes without --path and --to": ["--project", "shop", "--path", "x", "--to", "/x"],
+    "--project restores all volumes of a project, so it goes without BACKUP": ["--project", "shop", "db"],
+    "--set goes with --project NAME": ["--set", "2026"],
+    "no backup is named": [],
+}
+
+
+def test_calls_that_cannot_be_meant() -> None:
+    script = (
+        "import json, sys; from volback.cli.main import run\n"
+        "print([run(['restore', *call]) for call in json.loads(sys.argv[1])])"
+    )
+    calls = json.dumps(list(WRONG_CALLS.values()))
+    done = subprocess.run([sys.executable, "-c", script, calls], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{[2] * len(WRONG_CALLS)}\n"
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        f"error: {told}" for told in WRONG_CALLS
+    ]

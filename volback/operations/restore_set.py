@@ -1,0 +1,203 @@
+"""Restore a set: the volumes of a compose project together, as one backup run found them.
+
+A set is whole where each of its volumes has a backup that names it. One that is not is only taken if it is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from volback.catalog.keys import BackupKey, is_id, is_id_prefix
+from volback.catalog.model import Manifest, SetOf
+from volback.catalog.reference import Reference
+from volback.errors import (
+    ConflictError,
+    EngineUnreachable,
+    FormatError,
+    Interrupted,
+    NotFoundError,
+    StoreUnreachable,
+    UsageError,
+    VolbackError,
+)
+from volback.operations.recovery import sweep
+from volback.operations.restore import RestoreOptions, RestoreResult, restore
+from volback.operations.session import Session, name_of
+
+_NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """A set as the repository holds it."""
+
+    made: SetOf
+    backups: dict[str, Manifest]
+    """By volume."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Volumes of the set that have no backup in it."""
+        return [volume for volume in self.made.volumes if volume not in self.backups]
+
+
+@dataclass(frozen=True, slots=True)
+class SetRestoreOptions:
+    """Which set, and how its volumes are restored."""
+
+    set_prefix: str | None = None
+    """Begins the set's id; None is the latest whole one."""
+    replace: bool = False
+    safety_backup: bool = True
+    prove: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetRestoreResult:
+    """What came back; `errors` says why of each volume that did not."""
+
+    set: StoredSet
+    restored: list[RestoreResult]
+    not_restored: list[str]
+    errors: list[VolbackError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def restore_project(session: Session, project: str, options: SetRestoreOptions) -> SetRestoreResult:
+    """Restore each volume of a project (NAME or HOST/NAME) from one set; one that fails does not stop the next.
+
+    Raises NotFoundError, UsageError; ConflictError before anything is made if a volume exists or is in use.
+    """
+    sweep(session)
+    chosen, warnings = find_set(session, project, options.set_prefix)
+    _refuse(session, chosen, options)
+    restored, errors, left = list[RestoreResult](), list[VolbackError](), dict(sorted(chosen.backups.items()))
+    failed: list[str] = []
+    each = RestoreOptions(replace=options.replace, safety_backup=options.safety_backup, prove=options.prove)
+    for volume, manifest in sorted(chosen.backups.items()):
+        del left[volume]
+        try:
+            restored.append(restore(session, name_of(manifest), each))
+        except VolbackError as exc:
+            failed.append(volume)
+            errors.append(exc)
+            exc.message = f"volume {volume!r} of project {chosen.made.project!r} was not restored: {exc.message}"
+            exc.hint = exc.hint or f"volback restore {name_of(manifest)}"
+            if isinstance(exc, Interrupted | EngineUnreachable | StoreUnreachable):
+                break
+    if left:
+        commands = "; ".join(f"volback restore {name_of(manifest)}" for manifest in left.values())
+        errors.append(VolbackError(f"restoring stopped before {', '.join(left)}", commands))
+    return SetRestoreResult(chosen, restored, failed + list(left), errors, warnings)
+
+
+def find_set(session: Session, project: str, set_prefix: str | None = None) -> tuple[StoredSet, list[str]]:
+    """Return the set of a project (NAME or HOST/NAME) that `set_prefix` names, or the latest whole one, and warnings.
+
+    Reads manifests from the newest back, as few as it takes. Raises NotFoundError, UsageError.
+    """
+    if set_prefix is not None and not is_id_prefix(set_prefix):
+        raise UsageError(f"--set {set_prefix!r} does not begin a set's id", "an id looks like 20261123T160254Z-3f9c")
+    host, slash, name = project.rpartition("/")
+    search = _Search(session, host if slash else session.host, name)
+    if set_prefix is None:
+        return search.latest()
+    return search.named(set_prefix)
+
+
+class _Search:
+    """The sets of one project, as far as they have been read."""
+
+    def __init__(self, session: Session, host: str, project: str) -> None:
+        self._session = session
+        self._host = host
+        self._project = project
+        self._found: dict[str, StoredSet] = {}
+        self._warnings: list[str] = []
+
+    def latest(self) -> tuple[StoredSet, list[str]]:
+        whole = self._read_back()
+        if whole is None and self._found:
+            hint = f"take what there is of one with --set: {self._ids(self._found)}"
+            raise NotFoundError(f"no set of project {self._project!r} is whole", hint)
+        if whole is None:
+            raise self._none()
+        for newer in sorted(id_ for id_ in self._found if id_ > whole.made.id):
+            lacks = ", ".join(self._found[newer].missing)
+            self._warnings.append(f"set {newer} is newer, but lacks {lacks}: {whole.made.id} is restored instead")
+        return whole, self._warnings
+
+    def named(self, prefix: str) -> tuple[StoredSet, list[str]]:
+        self._read_back(prefix)
+        fitting = [id_ for id_ in self._found if id_.startswith(prefix)]
+        if not self._found:
+            raise self._none()
+        if not fitting:
+            hint = f"its sets are {self._ids(self._found)}"
+            raise NotFoundError(f"no set {prefix} of project {self._project!r}", hint)
+        if len(fitting) > 1:
+            raise UsageError(f"--set {prefix} fits {len(fitting)} sets: {self._ids(fitting)}", "give more of it")
+        chosen = self._found[fitting[0]]
+        if chosen.missing:
+            self._warnings.append(f"set {chosen.made.id} is not whole: it lacks {', '.join(chosen.missing)}")
+        return chosen, self._warnings
+
+    def _read_back(self, prefix: str | None = None) -> StoredSet | None:
+        """Read until a set is whole that is wanted: any without `prefix`; with one, that whose whole id it is."""
+        keys = self._session.catalog.backups(self._host)
+        for key in sorted(keys, key=lambda key: key.id, reverse=True):
+            found = self._add(key)
+            wanted = prefix is None or (found is not None and is_id(prefix) and found.made.id == prefix)
+            if found is not None and not found.missing and wanted:
+                return found
+        return None
+
+    def _add(self, key: BackupKey) -> StoredSet | None:
+        """The set that a backup belongs to, with the backup in it; None where it is of no set of the project."""
+        try:
+            manifest = self._session.catalog.read(key)
+        except NotFoundError:
+            return None  # removed while the sets were looked for
+        except FormatError as exc:
+            name = Reference(key.host, key.volume, key.id)
+            self._warnings.append(f"backup {name} cannot be read, so its set is not known: {exc.message}")
+            return None
+        if manifest.set is None or manifest.set.project != self._project:
+            return None
+        found = self._found.setdefault(manifest.set.id, StoredSet(manifest.set, {}))
+        found.backups.setdefault(manifest.volume, manifest)
+        return found
+
+    def _none(self) -> NotFoundError:
+        projects = sorted(
+            {
+                f"{manifest.host}/{manifest.set.project}"
+                for manifest in self._session.catalog.manifests()
+                if isinstance(manifest, Manifest) and manifest.set is not None and manifest.set.project
+            }
+        )
+        hint = f"there are sets of {', '.join(projects)}" if projects else "volback restore VOLUME restores single ones"
+        return NotFoundError(f"no set of project {self._project!r} on host {self._host}", hint)
+
+    def _ids(self, found: dict[str, StoredSet] | list[str]) -> str:
+        latest = sorted(found)[-_NAMED_AT_MOST:]
+        return ", ".join(latest) if len(latest) == len(found) else f"(latest {_NAMED_AT_MOST}) {', '.join(latest)}"
+
+
+def _refuse(session: Session, chosen: StoredSet, options: SetRestoreOptions) -> None:
+    """Raises ConflictError if one of the volumes is in the way: then none is made."""
+    there = [volume for volume in chosen.backups if session.engine.has_volume(volume)]
+    if not there:
+        return
+    if not options.replace:
+        raise ConflictError(
+            f"volumes of project {chosen.made.project!r} exist already, so none was restored: {', '.join(there)}",
+            "replace what they hold with --replace, or remove them first: docker compose down --volumes",
+        )
+    users = {volume: [user.name for user in session.engine.users(volume) if user.is_active] for volume in there}
+    used = [f"{volume} by container {names[0]!r}" for volume, names in users.items() if names]
+    if used:
+        raise ConflictError(
+            f"volumes of project {chosen.made.project!r} are in use, so none was restored: {', '.join(used)}",
+            "stop its containers first: docker compose stop",
+        )
