@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from volback.operations.keeping import read_rules
 from volback.operations.labels import OWN_LABELS, LabelPolicy, policy_of, read_labels
 from volback.operations.recovery import RESTORE_LABEL
 
@@ -35,7 +36,8 @@ def test_every_label_is_read() -> None:
             "volback.exec-post": "rm -f /tmp/dump", "volback.exec-user": "999:999", "volback.exclude": "*.log, cache",
             "volback.stop-timeout": "2m", "volback.keep-last": "3", "volback.keep-hourly": "1",
             "volback.keep-daily": "7", "volback.keep-weekly": "4", "volback.keep-monthly": "12",
-            "volback.keep-yearly": "0", "volback.keep-within": "1y6m", "volback.keep-tag": "a,b", "volback.job": "db",
+            "volback.keep-yearly": "unlimited", "volback.keep-within": "1y6m",
+            "volback.keep-tag": "a,b", "volback.job": "db",
             "com.example.other": "x", "volback": "x", "volbackup.enable": "x",
         },
         "container 'redis'",
@@ -45,8 +47,8 @@ def test_every_label_is_read() -> None:
         enable=True, quiesce="pause", exec_pre="redis-cli SAVE", exec_post="rm -f /tmp/dump", exec_user="999:999",
         excludes=("*.log", "cache"), stop_timeout_s=120.0, job="db",
         keep={
-            "last": "3", "hourly": "1", "daily": "7", "weekly": "4", "monthly": "12", "yearly": "0",
-            "within": "1y6m", "tag": "a,b",
+            "last": "3", "hourly": "1", "daily": "7", "weekly": "4", "monthly": "12", "yearly": "unlimited",
+            "within": "1y6m", "tag": ("a,b",),
         },
     )  # fmt: skip
 
@@ -82,9 +84,9 @@ def test_a_stop_timeout_is_a_number_of_seconds_or_a_time(text: str, seconds: flo
         ("volback.exclude", "[z-a]", "expected patterns"),
         ("volback.exec-pre", " ", "label volback.exec-pre of container 'pg': expected a command"),
         ("volback.exec-user", "a b", "expected a user's name or number"),
-        ("volback.keep-last", "-3", "expected a whole number"),
-        ("volback.keep-daily", "seven", "expected a whole number"),
-        ("volback.keep-within", "14", "expected a time like 14d"),
+        ("volback.keep-last", "-3", "expected a number of backups, or unlimited"),
+        ("volback.keep-daily", "seven", "expected a number of backups"),
+        ("volback.keep-within", "14", "expected a duration like 14d"),
         ("volback.keep-tag", "", "expected tags"),
         ("volback.job", "", "expected the name of a job"),
         ("volback.quiesce", "x" * 500, "…'"),
@@ -126,6 +128,7 @@ LABELS = st.dictionaries(LABEL, st.one_of(TEXT, st.sampled_from(["true", "stop",
 @example({"volback.exclude": "[b-a]", "volback.\ud800": "\ud800"}, [("\0", {"volback.keep-within": "9" * 80})])
 def test_no_label_makes_reading_fail(labels: dict[str, str], containers: list[tuple[str, dict[str, str]]]) -> None:
     read, complaints = policy_of("db", labels, containers)
+    read_rules(read.keep)
     assert read.quiesce in (None, "stop", "pause", "none")
     assert all(len(line) < 1500 and "\n" not in line for line in complaints)
 
@@ -147,18 +150,18 @@ def test_a_volumes_label_counts_before_its_containers() -> None:
 def test_of_containers_that_disagree_the_safer_word_counts() -> None:
     one = {
         "volback.quiesce": "pause", "volback.enable": "false", "volback.exclude": "a,b", "volback.stop-timeout": "5",
-        "volback.keep-last": "10", "volback.keep-within": "1y", "volback.keep-tag": "a", "volback.job": "one",
+        "volback.keep-last": "unlimited", "volback.keep-within": "1y", "volback.keep-tag": "a,x", "volback.job": "one",
     }  # fmt: skip
     two = {
         "volback.quiesce": "stop", "volback.enable": "true", "volback.exclude": "b,c", "volback.stop-timeout": "30",
-        "volback.keep-last": "9", "volback.keep-within": "13m", "volback.keep-tag": "b,a", "volback.job": "two",
+        "volback.keep-last": "9", "volback.keep-within": "13m", "volback.keep-tag": "b\na,x", "volback.job": "two",
         "volback.keep-daily": "2",
     }  # fmt: skip
     for containers in ([("a", one), ("b", two), ("c", {})], [("b", two), ("c", {}), ("a", one)]):
         read, complaints = policy_of("db", {}, containers)
         assert read == LabelPolicy(
             enable=True, quiesce="stop", excludes=("a", "b", "c"), stop_timeout_s=30.0, job="one",
-            keep={"last": "10", "within": "13m", "tag": "a,b", "daily": "2"},
+            keep={"last": "unlimited", "within": "13m", "tag": ("a,x", "b"), "daily": "2"},
         )  # fmt: skip
         assert complaints == [
             "label volback.job='two' of container 'b': expected 'one', as another container of volume 'db' has it"

@@ -7,6 +7,7 @@ The command line and a job's settings come before a volume's label, and that bef
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,11 @@ from typing import Any, Literal
 
 from volback.archive.plan import exclusion
 from volback.errors import UsageError
+from volback.operations.keeping import UNLIMITED, read_count, read_duration
 
 Quiesce = Literal["stop", "pause", "none"]
+Keep = str | tuple[str, ...]
+"""The value of one keep rule; tags are a tuple."""
 
 PREFIX = "volback."
 OWN_LABELS = frozenset(
@@ -30,7 +34,6 @@ STRONGEST: tuple[Quiesce, ...] = ("stop", "pause", "none")
 _COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 _SHOWN_CHARS = 60
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_PERIODS = {"h": 1, "d": 24, "w": 7 * 24, "m": 30 * 24, "y": 365 * 24}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +47,18 @@ class LabelPolicy:
     exec_user: str | None = None
     excludes: tuple[str, ...] = ()
     stop_timeout_s: float | None = None
-    keep: dict[str, str] = field(default_factory=dict)
-    """By the part after `volback.keep-`; each value has been seen to be a number, a duration or a list of tags."""
+    keep: dict[str, Keep] = field(default_factory=dict)
+    """By the part after `volback.keep-`, as `keeping.read_rules` takes them; it has been seen to read each."""
     job: str | None = None
 
 
 def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list[str]]:
     """Return what the labels of `what` (`volume 'db'`, `container 'web'`) ask for, and a complaint for each other one.
 
-    A list (`volback.exclude`, `volback.keep-tag`) has one item a line; in a value of one line, commas part them.
+    Patterns of `volback.exclude` come one a line; in a value of one line, commas part them.
     """
     values: dict[str, Any] = {}
-    keep: dict[str, str] = {}
+    keep: dict[str, Keep] = {}
     complaints: list[str] = []
     for label in sorted(label for label in labels if label.startswith(PREFIX) and label not in OWN_LABELS):
         known = _LABELS.get(label)
@@ -64,7 +67,7 @@ def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list
             continue
         try:
             value = known.read(labels[label].strip())
-        except ValueError:
+        except (ValueError, UsageError):
             shown = "" if known.read is _command else f"={_shown(labels[label])}"  # a command may hold a password
             complaints.append(f"label {label}{shown} of {what}: expected {known.expected}")
             continue
@@ -124,13 +127,23 @@ def _both(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
     )
 
 
-def _more(rule: str, one: str | None, other: str | None) -> str:
-    """Of two values of one keep rule, that which keeps more."""
+def _more(rule: str, one: Keep | None, other: Keep | None) -> Keep:
+    """Of two values of one keep rule, that which keeps more; of tags both."""
     if one is None or other is None:
         return one or other or ""
-    if rule == "tag":
-        return ",".join(dict.fromkeys(_items(one) + _items(other)))
-    return max(one, other, key=_hours if rule == "within" else int)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return tuple(dict.fromkeys(one + other))
+    return max(str(one), str(other), key=_hours if rule == "within" else _number)
+
+
+def _number(count: str) -> float:
+    number = read_count(count, "keep")
+    return math.inf if number == UNLIMITED else number
+
+
+def _hours(duration: str) -> int:
+    read = read_duration(duration, "keep within")
+    return (read.years * 365 + read.months * 30 + read.days) * 24 + read.hours
 
 
 def _commands_of_a_volume(policy: LabelPolicy, volume: str) -> list[str]:
@@ -192,10 +205,7 @@ def _patterns(text: str) -> tuple[str, ...]:
     patterns = _items(text)
     if not patterns:
         raise ValueError(text)
-    try:
-        exclusion(patterns)
-    except UsageError as exc:
-        raise ValueError(text) from exc
+    exclusion(patterns)
     return tuple(patterns)
 
 
@@ -206,27 +216,22 @@ def _seconds(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def _whole(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
-        raise ValueError(text)
+def _count(text: str) -> str:
+    read_count(text, "keep")
     return text
 
 
-def _period(text: str) -> str:
-    if not re.fullmatch(r"(?:[0-9]{1,6}[ymwdh])+", text, re.ASCII) or len(text) > _SHOWN_CHARS:
-        raise ValueError(text)
+def _duration(text: str) -> str:
+    read_duration(text, "keep within")
     return text
 
 
-def _tags(text: str) -> str:
-    tags = _items(text.replace("\n", ","))
-    if not tags or any(not tag.isprintable() for tag in tags):
+def _tags(text: str) -> tuple[str, ...]:
+    """One a line: with commas it stands for backups that have them all."""
+    tags = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not tags:
         raise ValueError(text)
-    return ",".join(tags)
-
-
-def _hours(period: str) -> int:
-    return sum(int(number) * _PERIODS[unit] for number, unit in re.findall(r"([0-9]+)([ymwdh])", period))
+    return tags
 
 
 def _items(text: str) -> list[str]:
@@ -245,9 +250,9 @@ _LABELS: dict[str, _Label] = {
         "exec-user": _Label("exec_user", _word, "a user's name or number, like postgres or 999:999"),
         "exclude": _Label("excludes", _patterns, "patterns, one a line or parted by commas, like *.log,cache/tmp"),
         "stop-timeout": _Label("stop_timeout_s", _seconds, "seconds, or a time like 30s or 2m"),
-        **{f"keep-{rule}": _Label("keep", _whole, "a whole number") for rule in _COUNTS},
-        "keep-within": _Label("keep", _period, "a time like 14d or 1y6m (y, m, w, d, h)"),
-        "keep-tag": _Label("keep", _tags, "tags, parted by commas"),
+        **{f"keep-{rule}": _Label("keep", _count, "a number of backups, or unlimited") for rule in _COUNTS},
+        "keep-within": _Label("keep", _duration, "a duration like 14d or 1y6m (y, m, w, d, h)"),
+        "keep-tag": _Label("keep", _tags, "tags, one a line; A,B stands for both"),
         "job": _Label("job", _word, "the name of a job"),
     }.items()
 }
