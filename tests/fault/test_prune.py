@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support.engine import PROJECT
 from tests.support.repository import make_backup, manifest_of, objects_of
+from tests.support.s3 import S3Server, open_uploads
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
 from volback.config import Settings
@@ -288,3 +290,24 @@ def test_a_commit_whose_objects_were_swept_is_refused(place: Place) -> None:
     with pytest.raises(IntegrityError, match="not committed"):
         Catalog(place.store).commit(manifest)
     assert place.ids() == []
+
+
+def test_an_upload_to_s3_that_never_ended_is_swept_by_its_age(
+    radosgw: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in radosgw.environment().items():
+        monkeypatch.setenv(name, value)
+    with radosgw.bucket() as bucket:
+        place = Place(tmp_path)
+        store = radosgw.store(bucket)
+        session = Session(replace(place.session().settings, repository=store.url))
+        session.store = store
+        make_backup(store, IDS[0], data_bytes=5000)
+        ours, theirs = (BackupKey(host, "db", IDS[1]) for host in ("web1", "web2"))
+        for key in (ours, theirs):
+            radosgw.client().create_multipart_upload(Bucket=bucket, Key=key.data)
+        assert prune(session, LAST_2).half_made == []
+        assert [(found.key, found.uploads) for found in prune(session, LAST_2, older_than_s=0).half_made] == [(ours, 1)]
+        assert [key for key, _ in open_uploads(radosgw.client(), bucket)] == [theirs.data]
+        assert [found.key for found in prune(session, LAST_2, older_than_s=0, all_hosts=True).half_made] == [theirs]
+        assert open_uploads(radosgw.client(), bucket) == []
