@@ -90,9 +90,28 @@ redis_recipe() {
   add_user "$1" redis /data
 }
 
-images_make() {
+# What a slim Python image has, as far as the Dockerfile needs it, and the packages that it would install.
+base_recipe() {
+  mkdir -p "$1"/{tmp,root,proc,dev,sys,etc}
+  chmod 1777 "$1/tmp"
+  [ -e "$1/bin/sh" ] || ln -s dash "$1/bin/sh"
+  printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"
+  printf 'root:x:0:\n' >"$1/etc/group"
+}
+
+need_docker() {
   [ "$(id -u)" = 0 ] || die "images are made as root, for their files' owners" "sudo scripts/stack images"
   command -v docker >/dev/null || die "there is no docker program" "scripts/ensure-docker"
+}
+
+base_make() {
+  need_docker
+  make_image volback-test-base:1 base_recipe base-files bash python3 python3-venv dash coreutils findutils tar zstd libc-bin \
+    ca-certificates -- -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin'
+}
+
+images_make() {
+  need_docker
   make_image volback-test-postgres:15 postgres_recipe postgresql-15 busybox-static -- \
     -c 'USER 999:999' -c 'ENV PGDATA=/var/lib/postgresql/data' -c 'ENV PGHOST=/tmp' -c 'ENV PGUSER=postgres' \
     -c 'ENV PATH=/usr/lib/postgresql/15/bin:/usr/bin:/bin' -c 'CMD ["serve"]'

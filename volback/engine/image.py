@@ -95,14 +95,18 @@ def _can_assemble(info: EngineInfo) -> bool:
     return (
         same_machine_type
         and all(shutil.which(program) for program in PROGRAMS if program not in _OPTIONAL)
-        and shutil.which("ldd") is not None
-        and _is_gnu("tar", "GNU tar")
-        and _is_gnu("find", "GNU findutils")
+        and _says("ldd", "ldd")
+        and _says("tar", "GNU tar")
+        and _says("find", "GNU findutils")
     )
 
 
-def _is_gnu(program: str, mark: str) -> bool:
-    result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+def _says(program: str, mark: str) -> bool:
+    """Whether it runs, and is what is meant. ldd is a script for bash, which an image may lack."""
+    try:
+        result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
     return mark in result.stdout
 
 

@@ -1,0 +1,138 @@
+"""volback in a container, built from the Dockerfile: all works from inside, and it leaves nothing when it is ended."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.container import HOME, SOCKET, USER, Contained, built_image
+from tests.support.engine import EngineSession, Volback
+from tests.support.fingerprint import differences, fingerprint
+from tests.support.remote import wait_for
+from tests.support.tree import make_odd_tree
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def image(engine: EngineSession) -> Iterator[str]:
+    with built_image(engine) as tag:
+        yield tag
+
+
+@pytest.fixture
+def contained(
+    engine: EngineSession, image: str, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
+) -> Contained:
+    """Runs volback in containers, each with the same volume on /var/lib/volback."""
+    volume = volume_factory("home")
+    return Contained(engine, image, volume, volume_path(volume))
+
+
+def _checks(report: dict[str, Any]) -> dict[str, Any]:
+    assert {check["status"] for check in report["checks"]} == {"ok"}
+    return {check["name"]: check["facts"] for check in report["checks"]}
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["root", "socket's group"])
+def test_a_volume_there_and_back(
+    contained: Contained, volume_factory: Callable[..., str], volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path], root: bool,
+) -> None:  # fmt: skip
+    volume, copy = volume_factory(fill=lambda path: make_odd_tree(path, deep=False)), volume_name("copy")
+    made, listed, restored, report = contained.json(
+        f"backup {volume}", "list", f"restore {volume} --as {copy} --prove", "doctor", root=root
+    )
+    host = contained.engine.client.info()["Name"]
+    assert [backup["host"] for backup in (*made["backups"], *listed["backups"])] == [host, host]
+    assert restored["proven"] is True
+    assert differences(fingerprint(volume_path(volume)), fingerprint(volume_path(copy))) == []
+    checks = _checks(report)
+    assert checks["transport"]["transport"] == "pipe", "the pipes lie in the volume that both mount"
+    assert (contained.home / "repository/volback.json").stat().st_uid == (0 if root else USER)
+
+
+def test_host_paths_are_the_hosts(contained: Contained, tmp_path: Path) -> None:
+    """Sources and targets lie on the engine's host, and need not be mounted into volback's container."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    make_odd_tree(source, deep=False)
+    contained(f"backup {source}", f"restore {source} --to {target}")
+    assert differences(fingerprint(source), fingerprint(target)) == []
+
+
+def test_a_bound_host_directory_carries_pipes_too(contained: Contained, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (report,) = contained.json("doctor", volumes={str(SOCKET): str(SOCKET), str(tmp_path): HOME})
+    contained.engine.client_ids.add((tmp_path / "state/client-id").read_text())
+    assert _checks(report)["transport"]["transport"] == "pipe"
+
+
+def test_without_a_volume_helpers_are_attached_to(
+    contained: Contained, volume_factory: Callable[..., str], volume_name: Callable[..., str]
+) -> None:
+    volume, copy = volume_factory(fill=lambda path: make_odd_tree(path, deep=False)), volume_name("copy")
+    report, _, restored = contained.json(
+        "doctor", f"backup {volume}", f"restore {volume} --as {copy} --prove", volumes={str(SOCKET): str(SOCKET)}
+    )
+    assert _checks(report)["transport"]["transport"] == "attach"
+    assert restored["proven"] is True
+
+
+def test_the_helper_image_is_made_of_the_containers_own_programs(
+    contained: Contained, run_volback: Volback, volume_factory: Callable[..., str]
+) -> None:
+    engine, tag = contained.engine, f"volback-test-helper:{secrets.token_hex(6)}"
+    line = (
+        "from base64 import b64encode; from volback.engine.image import assemble; print(b64encode(assemble()).decode())"
+    )
+    made = base64.b64decode(_python(contained, line))  # encoded, as an engine keeps logs as text
+    engine.client.api.import_image_from_data(made, repository=tag.partition(":")[0], tag=tag.partition(":")[2])
+    try:
+        run_volback("backup", volume_factory(), env={"VOLBACK_HELPER_IMAGE": tag})
+    finally:
+        engine.client.images.remove(tag)
+
+
+def test_stopped_in_mid_backup_it_ends_at_once_and_leaves_nothing(
+    contained: Contained, volume_factory: Callable[..., str]
+) -> None:
+    volume = volume_factory(fill=lambda path: (path / "big").write_bytes(secrets.token_bytes(64 * MIB)))
+    container = contained.start("backup", volume, environment={"VOLBACK_HELPER_CPUS": "0.01"})
+    try:
+        wait_for(lambda: any(contained.home.glob("repository/*/*/*")), "the backup's first bytes")
+        began = time.monotonic()
+        container.stop(timeout=60)
+        assert time.monotonic() - began < 30
+        assert container.wait()["StatusCode"] == 143, container.logs().decode()
+    finally:
+        contained.end(container)
+    assert contained.engine.containers() == []
+    assert list(contained.home.glob("repository/*/*/*")) == []
+    assert list((contained.home / "state/runs").iterdir()) == []
+
+
+def test_the_image_is_small_unprivileged_and_whole(contained: Contained) -> None:
+    facts = contained.engine.client.images.get(contained.image).attrs
+    base = contained.engine.client.images.get("volback-test-base:1").attrs
+    assert facts["Config"]["User"] == "volback"
+    assert facts["Config"]["Entrypoint"] == ["volback"]
+    assert facts["Size"] - base["Size"] < 90_000_000
+    create = "[session.create_client(name, region_name='x') for name in ('s3', 'sts', 'sso', 'sso-oidc')]"
+    _python(contained, f"import botocore.session as b; session = b.get_session(); {create}")
+
+
+def _python(contained: Contained, line: str) -> bytes:
+    """What a line of Python says in the image."""
+    said: bytes = contained.engine.client.containers.run(
+        contained.image, ["-c", line], entrypoint="/opt/volback/bin/python",
+        remove=True, network_mode="none", labels=contained.engine.labels,
+    )  # fmt: skip
+    return said
