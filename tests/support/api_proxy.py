@@ -1,0 +1,104 @@
+"""A proxy before the engine, on a unix socket, that notes each call and refuses those that no rule allows.
+
+What it lets through reaches the real engine as it is, attach connections included. One request a connection, and those
+that leave HTTP until one side closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
+
+from tests.support.proxy import closing
+from tests.support.remote import pump
+
+_REFUSAL = b'{"message":"the proxy does not allow this"}'
+_REFUSED = (
+    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    % (len(_REFUSAL), _REFUSAL)
+)
+
+Rule = tuple[str, str]
+"""A method, and a regular expression that the whole path has to match."""
+
+
+class ApiProxy:
+    """Listens on `path` and forwards to the engine's socket; a context manager."""
+
+    def __init__(self, path: Path, rules: Iterable[Rule] | None = None, engine: str = "/var/run/docker.sock") -> None:
+        """Without `rules` all is allowed."""
+        self.path = path
+        self.used: set[Rule] = set()
+        """Rules that let something through."""
+        self.refused: list[str] = []
+        self.calls: set[str] = set()
+        self._rules = None if rules is None else list(rules)
+        self._engine = engine
+        self._listener = socket.socket(socket.AF_UNIX)
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
+    def __enter__(self) -> ApiProxy:
+        self._listener.bind(str(self.path))
+        self.path.chmod(0o666)
+        self._listener.listen(64)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+        self.path.unlink()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed: the test is over
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            head, rest = _read_head(client)
+            if not head:
+                return
+            method, target = head.split(b" ", 2)[:2]
+            if not self._allows(method.decode(), unquote(target.decode().partition("?")[0])):
+                client.sendall(_REFUSED)
+                return
+            with socket.socket(socket.AF_UNIX) as server:
+                server.connect(self._engine)
+                upgrades = b"\r\nupgrade:" in head.lower()
+                server.sendall((head if upgrades else closing(head)) + rest)
+                threading.Thread(target=pump, args=(client, server), daemon=True).start()
+                pump(server, client)
+
+    def _allows(self, method: str, path: str) -> bool:
+        self.calls.add(f"{method} {re.sub(r'^/v1[.][0-9]+/', '/', path)}")
+        if self._rules is None:
+            return True
+        matching = [rule for rule in self._rules if rule[0] == method and re.fullmatch(rule[1], path)]
+        self.used.update(matching)
+        if not matching:
+            self.refused.append(f"{method} {path}")
+        return bool(matching)
+
+
+def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
+    """The request's head with its blank line, and what came behind it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        block = client.recv(65536)
+        if not block:
+            return b"", b""
+        data += block
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n", rest
