@@ -32,11 +32,13 @@ ENV PATH=/opt/volback/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/var/lib/volback \
     VOLBACK_REPO=/var/lib/volback/repository \
     VOLBACK_STATE_DIR=/var/lib/volback/state
-LABEL org.opencontainers.image.title="volback" \
+# A container's labels are its image's too: its own volumes (repository, state) are no part of `backup --all`.
+LABEL volback.enable="false" \
+      org.opencontainers.image.title="volback" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER volback
 WORKDIR /var/lib/volback
 # volback passes signals on and reaps orphans where it is process 1: no --init, with which its guard would die too early.
 ENTRYPOINT ["volback"]
-CMD ["--help"]
-HEALTHCHECK --interval=1m --timeout=10s --start-period=10s CMD ["volback", "version"]
+CMD ["scheduler"]
+HEALTHCHECK --interval=1m --timeout=10s --start-period=10s CMD ["volback", "scheduler", "--check"]

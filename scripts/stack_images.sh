@@ -1,7 +1,8 @@
 # Images made from Debian packages, where no image registry can be reached. Sourced, never run.
 # shellcheck shell=bash
 
-image_label=volback.test.image
+# Not among volback's own labels, `volback.*`, as containers inherit it and volback reads theirs.
+image_label=volback-test-image
 
 # unpack_packages ROOT PACKAGE...: the packages with all that they depend on, unpacked into ROOT; none is installed.
 # They are resolved against an empty dpkg status, so that nothing counts as there already, and no maintainer script runs.
@@ -28,7 +29,7 @@ make_image() {
   shift 2
   while [ "$1" != -- ]; do packages+=("$1") && shift; done
   shift
-  hash=$(declare -f unpack_packages trim add_shell add_user "$recipe" | cat - <(printf '%s\n' "${packages[@]}" "$@") | sha256sum | cut -c 1-12)
+  hash=$(declare -f unpack_packages trim add_shell add_user "$recipe" | cat - <(printf '%s\n' "$image_label" "${packages[@]}" "$@") | sha256sum | cut -c 1-12)
   exact=$name-$hash
   if ! docker image inspect "$exact" >/dev/null 2>&1; then
     say "making the image $name from Debian packages"

@@ -28,12 +28,12 @@ def _listed() -> set[str]:
 
 def _allowed() -> list[Rule]:
     """The expressions of the README's compose example."""
-    return re.findall(r"^ +- -allow([A-Z]+)=(\S+)$", README, re.MULTILINE)
+    return re.findall(r"^ +- -allow([A-Z]+)=(\S+)", README, re.MULTILINE)
 
 
 def _general(call: str) -> str:
     call = re.sub(r"(?<=/containers/)(?!json$|create$)[^/]+", "ID", call)
-    call = re.sub(r"(?<=/exec/)[^/]+", "ID", call)
+    call = re.sub(r"(?<= /exec/)[^/]+", "ID", call)
     return re.sub(r"(?<=/volumes/)(?!create$)[^/]+|(?<=/images/).+(?=/json)", "NAME", call)
 
 
@@ -45,7 +45,8 @@ def proxy(tmp_path: Path) -> Iterator[ApiProxy]:
 
 def test_what_the_readme_lists_is_what_is_called(
     proxy: ApiProxy, engine: EngineSession, run_volback: Volback, volume_factory: Callable[..., str],
-    *, volume_name: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    *, container_factory: Callable[..., Any], volume_name: Callable[..., str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     volume = volume_factory(fill=lambda path: (path / "file").write_bytes(b"x" * 3_000_000))
     environment = {"DOCKER_HOST": proxy.url}
@@ -58,6 +59,10 @@ def test_what_the_readme_lists_is_what_is_called(
         ["volumes"],
     ):
         run_volback(*command, env=environment)
+    labels = engine.labels | {"volback.exec-pre": "cat /data/file"}
+    container_factory(volumes={volume: "/data"}, labels=labels)
+    for how in ("--stop", "--pause"):
+        run_volback("backup", volume, how, env=environment)
     run_volback("backup", volume, env=environment | {"VOLBACK_TRANSPORT": "attach"})
     _rare_calls(proxy, engine, volume_factory, tmp_path, monkeypatch)
     assert proxy.refused == []

@@ -101,6 +101,20 @@ def test_the_helper_image_is_made_of_the_containers_own_programs(
         engine.client.images.remove(tag)
 
 
+def test_it_leaves_its_own_volumes_out_and_never_stops_itself(
+    contained: Contained, volume_factory: Callable[..., str], container_factory: Callable[..., Any]
+) -> None:
+    shared, other = volume_factory(), volume_factory()
+    writer = container_factory(volumes={shared: "/shared", other: "/other"})
+    mounts = {str(SOCKET): str(SOCKET), contained.volume: HOME, shared: "/shared"}
+    labelled, named = contained.json(
+        f"backup --label volback.test={contained.engine.id}", f"backup {shared} --stop", volumes=mounts
+    )
+    assert [backup["volume"] for backup in labelled["backups"]] == [other]
+    assert [backup["consistency"] for backup in named["backups"]] == ["live"], "it could have written itself"
+    assert list(named["downtime_s"]) == [writer.name]
+
+
 def test_stopped_in_mid_backup_it_ends_at_once_and_leaves_nothing(
     contained: Contained, volume_factory: Callable[..., str]
 ) -> None:

@@ -11,6 +11,9 @@ import signal
 
 _PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
+_ALL = -1
+"""For kill(2): every process but process 1 itself. So runs that outlive a killed scheduler hear of it, too."""
+
 
 def take_over() -> None:
     """Return in the process that is to run the command: this one, or where this is process 1, a child of it.
@@ -34,14 +37,20 @@ def _tend(child: int, watched: set[signal.Signals]) -> int:
     while True:
         number = signal.sigwait(watched)
         if number != signal.SIGCHLD:
-            if status is None:
-                os.kill(child, number)
-            continue  # after the child's end: what it left ends by itself, and is not to be cut off
+            _pass_on(number, child if status is None else _ALL)
+            continue
         ended, more = _reap()
         status = ended.get(child, status)
         if status is not None and not more:
             code = os.waitstatus_to_exitcode(status)
             return 128 - code if code < 0 else code
+
+
+def _pass_on(number: int, process: int) -> None:
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return  # it ended this moment
 
 
 def _reap() -> tuple[dict[int, int], bool]:
