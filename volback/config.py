@@ -26,6 +26,8 @@ class Settings:
     helper_image: str | None = None
     helper_cpus: float | None = None
     helper_memory_bytes: int | None = None
+    helper_io_weight: int | None = None
+    """10 to 1000, beside the engine's 500 for other containers; only where its kernel weighs I/O."""
     engine_timeout_s: float = 60.0
     transport: Transport | None = None
     """How helpers are reached; None is the way that is seen to work."""

@@ -19,8 +19,13 @@ Only cli/ turns them into text and exit codes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 EXIT_DONE = 0
 EXIT_WARNINGS = 3
+WORST_FIRST = (143, 130, 7, 1, 8, 9, 5, 2, 4, 6, EXIT_WARNINGS, EXIT_DONE)
+"""Where several things went wrong, the exit code is the first of these: what was cut off, then damage, then failures
+by how much of the work they are likely to have cost, then what another run was at."""
 
 
 class VolbackError(Exception):
@@ -114,3 +119,8 @@ class Interrupted(VolbackError):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}", "run the command again")
         self.exit_code = 128 + signal_number
+
+
+def worst_first(errors: Iterable[VolbackError]) -> list[VolbackError]:
+    """The errors in the order of WORST_FIRST; those of one exit code stay as they were."""
+    return sorted(errors, key=lambda error: WORST_FIRST.index(error.exit_code))

@@ -30,6 +30,7 @@ FLOORS = {
     "interrupts": 0,
     "measures": 0,
     "progress": 0,
+    "priority": 0,
     "__init__": 0,
 }
 

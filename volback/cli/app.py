@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 import volback
-from volback.cli import admin, backup, browse, check, config, doctor, prune, recover, restore, schedule, transfer
+from volback.cli import admin, backup, browse, check, config, doctor, prune, recover, restore, run, schedule, transfer
 from volback.cli.call import Call, Outcome, WarningLog, call_of
+from volback.cli.log import JsonLines
 from volback.errors import UsageError
 
 _HELP = """Back up, restore and prove Docker volumes.
@@ -51,7 +52,7 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(_global)
-    for family in (backup, restore, browse, check, transfer, admin, prune, doctor, config, recover, schedule):
+    for family in (backup, restore, browse, check, transfer, admin, prune, doctor, config, run, recover, schedule):
         family.register(app)
     return app
 
@@ -76,6 +77,9 @@ def _global(
         typer.Option("--config", metavar="FILE|DIR", help="Configuration; may be repeated. [default: $VOLBACK_CONFIG]"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False,
+    log_format: Annotated[
+        str, typer.Option(metavar="text|json", help="How the log is written; json: each record is one line.")
+    ] = "text",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing where all went well.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; errors with their traceback.")] = False,
@@ -87,6 +91,9 @@ def _global(
     call.repository, call.engine, call.config = repo, host, config_files or []
     call.json, call.quiet, call.verbose, call.debug = json, quiet, verbose, debug
     call.command = context.invoked_subcommand or ""
+    if log_format not in ("text", "json"):
+        raise UsageError(f"--log-format {log_format!r} is unknown", "give text or json")
+    call.log_json = log_format == "json"
     _log(call)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
@@ -96,6 +103,10 @@ def _global(
 def _log(call: Call) -> None:
     logger = logging.getLogger("volback")
     logger.setLevel(logging.DEBUG if call.debug else logging.INFO if call.verbose else logging.WARNING)
+    if call.log_json:
+        logger.setLevel(min(logger.level, logging.INFO))
+        logger.addHandler(JsonLines())
+        return
     logger.addHandler(WarningLog(call))
     if call.debug or call.verbose:
         handler = logging.StreamHandler(sys.stderr)

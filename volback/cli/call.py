@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volback.operations.session import Session
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
-_WITH_VALUE = frozenset({"--repo", "--host", "--config"})
+_WITH_VALUE = frozenset({"--repo", "--host", "--config", "--log-format"})
 
 
 class OutputClosed(Exception):
@@ -38,6 +38,8 @@ class Call:
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    log_json: bool = False
+    """Whether what goes to standard error is lines of JSON."""
     logged: list[str] = field(default_factory=list)
     """Warnings that came through the log."""
 
@@ -49,8 +51,19 @@ class Call:
         from volback.operations.session import Session
 
         settings = load_settings(repository=self.repository, engine=self.engine)
-        with make_progress(shown=not (self.quiet or self.json) and sys.stderr.isatty()) as progress:
-            yield Session(settings, progress)
+        with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
+            session = Session(settings, progress)
+            yield self._named_in_the_configuration(session) if self.repository else session
+
+    def _named_in_the_configuration(self, session: Session) -> Session:
+        """`--repo NAME`: a repository of the configuration, with its credentials."""
+        if "/" in session.settings.repository:
+            return session
+        from volback.operations.configuring import find_repository
+        from volback.operations.jobsteps import session_of
+
+        repository = find_repository(session.settings.repository, self.config)
+        return session if repository is None else session_of(session, repository)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable
 
 from volback.cli.call import Call, Outcome, writing
+from volback.cli.log import write_error, write_line
 from volback.cli.words import printable
 from volback.errors import EXIT_DONE, EXIT_WARNINGS, VolbackError
 
@@ -105,12 +106,18 @@ def _lines(text: Iterable[str]) -> None:
 
 def _warnings(call: Call, warnings: list[str]) -> None:
     for warning in warnings + call.logged:
+        if call.log_json:
+            write_line("WARNING", "volback", warning)
+            continue
         print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def _error(call: Call, error: VolbackError, exc: Exception | None = None) -> None:
     if call.debug:
         traceback.print_exception(exc or error)
+    if call.log_json:
+        write_error(error)
+        return
     print(f"error: {printable(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"hint: {printable(error.hint)}", file=sys.stderr)

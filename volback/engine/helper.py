@@ -44,6 +44,7 @@ class Limits:
 
     cpus: float | None = None
     memory_bytes: int | None = None
+    io_weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,8 @@ def _create(client: Any, spec: HelperSpec) -> Any:
         limits["nano_cpus"] = int(spec.limits.cpus * 1e9)
     if spec.limits.memory_bytes is not None:
         limits["mem_limit"] = spec.limits.memory_bytes
+    if spec.limits.io_weight is not None:
+        limits["blkio_weight"] = spec.limits.io_weight
     if spec.stdin:
         limits["tmpfs"] = {"/tmp": "rw,noexec,nosuid,nodev,mode=0700"}
     host_config = client.create_host_config(

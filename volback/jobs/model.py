@@ -66,7 +66,7 @@ class JobHook:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Which backups `prune` keeps; a backup that any rule wants stays."""
+    """Which backups `prune` keeps; a backup that any rule wants stays. A number of -1 is all of them."""
 
     last: int = 0
     hourly: int = 0
@@ -74,7 +74,8 @@ class Keep:
     weekly: int = 0
     monthly: int = 0
     yearly: int = 0
-    within_s: float | None = None
+    within: str | None = None
+    """Years, months, days and hours of the calendar: `1y6m14d12h`."""
     tags: tuple[str, ...] = ()
 
 

@@ -22,6 +22,7 @@ from volback.jobs.values import (
     SIZE,
     TEXT,
     TEXTS,
+    WITHIN,
     ZONE,
     one_of,
     some_of,
@@ -29,7 +30,7 @@ from volback.jobs.values import (
 )
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_COUNT = whole(0, 1_000_000)
+_COUNT = whole(-1, 1_000_000)
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -191,7 +192,7 @@ def _keep(table: Table | None) -> Keep | None:
         return None
     numbers = {rule: table.take(rule, _COUNT) or 0
                for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")}  # fmt: skip
-    keep = Keep(**numbers, within_s=table.take("within", DURATION), tags=table.take("tags", TEXTS) or ())
+    keep = Keep(**numbers, within=table.take("within", WITHIN), tags=table.take("tags", TEXTS) or ())
     table.end()
     if keep == Keep() and table.is_table:
         table.complain(None, "keeps nothing: give one rule at least, such as last = 7")

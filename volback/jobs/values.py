@@ -63,6 +63,12 @@ def _duration(value: Any) -> float:
     return float(value)
 
 
+def _within(value: Any) -> str:
+    if not re.fullmatch(r"([0-9]{1,6}[ymwdh]){1,8}", _text(value)):
+        raise ValueError
+    return str(value)
+
+
 def _size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError
@@ -151,6 +157,7 @@ TEXT = Kind(_text, "a text that is not empty")
 TEXTS = Kind(_texts, "a text, or a list of texts")
 DIRECTORIES = Kind(_absolute_paths, "an absolute path, or a list of them")
 FILE = Kind(lambda value: Path(_absolute_path(value)), "an absolute path")
+WITHIN = Kind(_within, "a time such as 14d or 1y6m (y, m, w, d, h)")
 DURATION = Kind(_duration, "a duration such as 90s, 30m, 24h or 2d")
 MEMORY = Kind(_memory, "a size of 6 MiB or more, such as 512MiB")
 SIZE = Kind(_size, "bytes a second, such as 10MiB")

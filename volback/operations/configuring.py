@@ -11,7 +11,9 @@ from volback.jobs.loading import find_files, load_config, standard_files
 from volback.jobs.model import Config, Repository
 from volback.jobs.places import Problem
 from volback.jobs.secrets import Secret, UnreadableSecret
+from volback.operations.session import Access
 from volback.store.locate import open_store
+from volback.store.s3_settings import Credentials
 
 
 def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
@@ -32,10 +34,37 @@ def check_config(config: Config) -> list[Problem]:
     return [*config.problems, *_secret_problems(config), *_address_problems(config)]
 
 
+def find_repository(
+    name: str, named: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Repository | None:
+    """The repository of that name, if there is a configuration and it has one. Raises UsageError for a broken one."""
+    env = os.environ if environment is None else environment
+    paths = config_paths(env, named)
+    config = load_config(find_files(paths) if paths else standard_files(env), env)
+    found = config.repositories.get(name)
+    wrong = [problem for problem in config.problems if problem.place.key.startswith(f"repositories.{name}.")]
+    if found is None and wrong:
+        raise UsageError(f"configuration: {wrong[0]}", "see `volback config check`")
+    return found
+
+
 def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment as this repository's store has it. Raises UsageError for a secret that cannot be read."""
     env = os.environ if environment is None else environment
     return {**env, **{name: secret.reveal() for name, secret in repository.environment.items()}}
+
+
+def access_of(repository: Repository, environment: Mapping[str, str] | None = None) -> Access:
+    """How its store is reached. Raises UnreadableSecret."""
+    credentials = None
+    if repository.access_key_id is not None and repository.secret_access_key is not None:
+        token = repository.session_token
+        credentials = Credentials(
+            repository.access_key_id.reveal(),
+            repository.secret_access_key.reveal(),
+            None if token is None else token.reveal(),
+        )
+    return Access(environment_of(repository, environment), credentials)
 
 
 def _secrets(config: Config) -> Iterator[Secret]:

@@ -57,16 +57,24 @@ def open_target(session: Session, repository: str) -> Session:
 
     Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
     """
-    source = session.catalog.info()
     target = Session(
         replace(session.settings, repository=repository), session.progress, session.now, session.random_hex
     )
+    prepare_target(session, target)
+    return target
+
+
+def prepare_target(session: Session, target: Session) -> None:
+    """See that the target is another repository, and sweep it of what crashed copies left.
+
+    Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
+    """
+    source = session.catalog.info()
     if target.store.url == session.store.url or _id(target) == source.id:
         raise UsageError(
             f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
         )
     sweep_repository(target)
-    return target
 
 
 def plan(session: Session, references: list[str]) -> list[Copy]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from volback.progress import Progress, Silent
 from volback.state.runs import client_id
 from volback.store.base import Store
 from volback.store.locate import open_store
+from volback.store.s3_settings import Credentials
 
 if TYPE_CHECKING:
     from volback.engine.engine import Engine
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one repository's store is reached: what counts for it alone."""
+
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    """Where VOLBACK_S3_* are looked up; None is the process's own."""
+    credentials: Credentials | None = None
+    bandwidth_bytes_s: float | None = None
 
 
 @dataclass
@@ -35,11 +46,18 @@ class Session:
     progress: Progress = field(default_factory=Silent)
     now: Callable[[], datetime] = _now
     random_hex: Callable[[int], str] = secrets.token_hex
+    access: Access = Access()
+    """Of the repository's store."""
 
     @cached_property
     def store(self) -> Store:
         """The repository's store."""
-        return open_store(self.settings.repository)
+        return open_store(
+            self.settings.repository,
+            self.access.environment,
+            credentials=self.access.credentials,
+            bandwidth_bytes_s=self.access.bandwidth_bytes_s,
+        )
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -56,7 +74,7 @@ class Session:
             self.settings.engine,
             client_id=client_id(self.settings.state),
             image=self.settings.helper_image,
-            limits=Limits(self.settings.helper_cpus, self.settings.helper_memory_bytes),
+            limits=Limits(self.settings.helper_cpus, self.settings.helper_memory_bytes, self.settings.helper_io_weight),
             timeout_s=self.settings.engine_timeout_s,
             transport=self.settings.transport,
         )

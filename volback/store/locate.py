@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,14 +13,28 @@ from volback.errors import UsageError
 from volback.store.base import Store
 from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
-from volback.store.s3_settings import read_s3_url
+from volback.store.s3_settings import Credentials, read_s3_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HINT = "give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX"
 
 
-def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
-    """The store at a path (`~` is expanded), `file:///path` or `s3://bucket/prefix`. Raises UsageError."""
+def open_store(
+    url: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    credentials: Credentials | None = None,
+    bandwidth_bytes_s: float | None = None,
+) -> Store:
+    """The store at a path (`~` is expanded), `file:///path` or `s3://bucket/prefix`. Raises UsageError.
+
+    What is given counts for this store alone: the VOLBACK_S3_* of `environment` (None is the process's), credentials.
+    """
+    store = _open(url, os.environ if environment is None else environment, credentials)
+    return store if bandwidth_bytes_s is None else LimitStore(store, bandwidth_bytes_s)
+
+
+def _open(url: str, environment: Mapping[str, str], credentials: Credentials | None) -> Store:
     match = _SCHEME.match(url)
     if match is None:
         return LocalStore(_expand(url))
@@ -27,15 +42,15 @@ def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
     if scheme == "file":
         return LocalStore(_path_of_file_url(url))
     if scheme == "s3":
-        return _open_s3(url, os.environ if environment is None else environment)
+        return _open_s3(url, environment, credentials)
     raise UsageError(f"repository {_without_secrets(url)}: there is no store for '{scheme}://'", _HINT)
 
 
-def _open_s3(url: str, environment: Mapping[str, str]) -> Store:
+def _open_s3(url: str, environment: Mapping[str, str], credentials: Credentials | None) -> Store:
     # Only here: the AWS SDK takes 0.3 s to import, which every other command would pay.
     from volback.store.s3 import S3Store  # noqa: PLC0415
 
-    location = read_s3_url(url, environment)
+    location = replace(read_s3_url(url, environment), credentials=credentials)
     store = S3Store(location)
     bandwidth = location.settings.bandwidth_bytes_s
     return store if bandwidth is None else LimitStore(store, bandwidth)

@@ -420,7 +420,16 @@ class _Client:
             return self._made
 
     def _make(self) -> Any:
-        settings = self._location.settings
+        settings, own = self._location.settings, self._location.credentials
+        keys = (
+            {}
+            if own is None
+            else {
+                "aws_access_key_id": own.access_key_id,
+                "aws_secret_access_key": own.secret_access_key,
+                "aws_session_token": own.session_token,
+            }
+        )
         try:
             session = botocore.session.Session(profile=settings.profile)
             client = session.create_client(
@@ -429,6 +438,7 @@ class _Client:
                 endpoint_url=settings.endpoint,
                 verify=settings.ca_bundle,
                 config=self._config(),
+                **keys,
             )
         except (sdk.BotoCoreError, ValueError, OSError) as exc:
             raise UsageError(f"S3 bucket {self._location.bucket!r}: {exc}", "mind the S3 settings") from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -20,6 +20,15 @@ _NO_SECRETS = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """Of one store alone; without them the AWS SDK looks where it always does."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class S3Location:
     """A bucket, the prefix in it (empty, or ending in `/`), how to reach it, and how people name it."""
 
@@ -27,6 +36,7 @@ class S3Location:
     prefix: str
     settings: S3Settings
     url: str
+    credentials: Credentials | None = None
 
 
 def read_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:

@@ -1,0 +1,288 @@
+"""`volback run`, as cron calls it: a real engine, real repositories, and whatever goes wrong is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_json_contract import MADE, result_of, shape
+from tests.support.engine import Result, Volback
+from tests.support.remote import wait_for
+from tests.support.s3 import S3Server
+from volback.state.history import JobRun, note_run, read_history
+from volback.state.runs import lock
+
+
+class Desk:
+    """Writes the configuration, runs volback with it, and reads what was told through a metrics file."""
+
+    def __init__(self, run_volback: Volback) -> None:
+        self.volback = run_volback
+        self.file = run_volback.directory / "volback.toml"
+        self.second = run_volback.directory / "second"
+        self.told = run_volback.directory / "told"
+
+    def write(self, text: str) -> None:
+        """Write the configuration; MAIN, SECOND and TELL in it are filled in."""
+        self.told.mkdir(exist_ok=True)
+        head = f"""
+[repositories.main]
+url = "{self.volback.repository}"
+[repositories.second]
+url = "{self.second}"
+[metrics]
+textfile = "{self.told}/volback.prom"
+"""
+        self.file.write_text(head + text)
+
+    def run(self, *arguments: str | Path, check_exit: int = 0, env: dict[str, str] | None = None) -> Result:
+        return self.volback("--config", self.file, *arguments, check_exit=check_exit, env=env)
+
+    def last_status(self, job: str) -> str:
+        """What the metrics say of the job: so it was told."""
+        lines = (self.told / "volback.prom").read_text().splitlines()
+        [line] = [line for line in lines if line.startswith(f'volback_job_last_run_status{{job="{job}"')]
+        return ("success", "warning", "failure")[int(float(line.split()[-1]))]
+
+    def history(self, job: str) -> list[JobRun]:
+        return read_history(self.volback.state, job)
+
+
+@pytest.fixture
+def desk(run_volback: Volback) -> Desk:
+    return Desk(run_volback)
+
+
+@pytest.fixture
+def volume(volume_factory: Callable[..., str]) -> str:
+    return volume_factory("job", fill=lambda path: (path / "file").write_text("text"))
+
+
+def test_a_job_says_one_line_and_copies(desk: Desk, volume: str) -> None:
+    desk.write(
+        f'[jobs.nightly]\nvolumes = "{volume}"\nrepository = ["main", "second"]\ntags = "nightly"\n'
+        "keep = { last = 2 }\n"
+    )
+    said = desk.run("run", "nightly")
+    assert said.stderr == ""
+    assert said.stdout.startswith("nightly: 1 volume, ")
+    assert said.stdout.count("\n") == 1
+    assert desk.run("run", "nightly", "--quiet").stdout == ""
+    result = desk.run("run", "nightly", "--json").json["result"]["jobs"][0]
+    assert [name.rpartition(" in ")[2] for name in result["removed"]] == [
+        str(desk.volback.repository),
+        str(desk.second),
+    ]
+    for repository in (desk.volback.repository, desk.second):
+        listed = desk.volback("--repo", repository, "list", "--json").json["result"]["backups"]
+        assert [backup["tags"] for backup in listed] == [["nightly"], ["nightly"]]
+    assert [run.status for run in desk.history("nightly")] == ["success"] * 3
+    assert desk.last_status("nightly") == "success"
+
+
+def test_what_a_further_repository_missed_is_brought_there_later(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main", "second"]\n')
+    desk.run("run", "n")
+    kept = desk.second.with_name("away")
+    desk.second.rename(kept)
+    desk.second.write_text("no directory")
+    said = desk.run("run", "n", check_exit=1)
+    assert said.stdout.startswith("n: FAILED: 1 volume, ")
+    assert str(desk.second) in said.stderr
+    desk.second.unlink()
+    kept.rename(desk.second)
+    result = desk.run("run", "n", "--json").json["result"]["jobs"][0]
+    assert len(result["copied"]) == 2
+
+
+def test_a_volume_that_fails_does_not_stop_the_next_nor_a_job_the_next(desk: Desk, volume: str) -> None:
+    desk.write(
+        f"""
+[jobs.first]
+volumes = ["no-such-volume", "{volume}"]
+repository = "main"
+[jobs.wrong]
+repository = "main"
+levle = 3
+[jobs.last]
+volumes = "{volume}"
+repository = "main"
+"""
+    )
+    said = desk.run("run", "--all", check_exit=2)
+    assert [line.partition(", ")[0] for line in said.stdout.splitlines()] == [
+        "first: FAILED: 1 of 2 volumes",
+        "last: 1 volume",
+        "wrong: FAILED: no volume backed up in 0.0 s",
+    ]
+    assert "error: volume 'no-such-volume' does not exist\n" in said.stderr
+    assert f"error: configuration: {desk.file}:14: jobs.wrong.levle: is unknown; did you mean level?\n" in said.stderr
+    assert [desk.last_status(job) for job in ("first", "wrong", "last")] == ["failure", "failure", "success"]
+    assert [run.status for job in ("first", "wrong", "last") for run in desk.history(job)] == [
+        "failure", "failure", "success"
+    ]  # fmt: skip
+    assert desk.history("first")[0].error == "volume 'no-such-volume' does not exist"
+
+
+def test_a_volume_that_another_run_is_at(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
+    desk.run("run", "n")
+    engine_id = json.loads(next(desk.volback.repository.rglob("manifest.json")).read_bytes())["engine_id"]
+    with lock(desk.volback.state, f"{engine_id}-{volume}", "x"):
+        said = desk.run("run", "n", check_exit=6)
+        assert f"error: volume '{volume}' is locked by process" in said.stderr
+        assert desk.last_status("n") == "failure"
+        desk.run("run", "n", "--wait", "1s", check_exit=6)
+        with desk.volback.start("--config", desk.file, "run", "n", "--wait", "5m") as waiting:
+            wait_for(lambda: len(desk.history("n")) == 4, "its begin", limit_s=90)
+            waiting.send_signal(signal.SIGTERM)
+            out, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == 143
+        assert out.startswith(b"n: FAILED: ")
+        assert desk.last_status("n") == "failure"
+        waiting = desk.volback.start("--config", desk.file, "run", "n", "--wait", "5m")
+        wait_for(lambda: len(desk.history("n")) == 5, "its begin", limit_s=90)
+    with waiting:
+        out, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, out
+    assert [run.exit_code for run in desk.history("n")] == [0, 6, 6, 143, 0]
+
+
+def test_a_job_that_runs_already_is_skipped(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
+    with lock(desk.volback.state, "job-n", "x"):
+        said = desk.run("run", "n", check_exit=6)
+    assert said.stdout.startswith("n: skipped: job 'n' is locked by process ")
+    assert [run.status for run in desk.history("n")] == ["skipped"]
+    assert desk.last_status("n") == "failure"
+
+
+def test_what_ends_a_job_before_it_begins_is_told(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
+    desk.run("--host", "unix:///nobody.sock", "run", "n", check_exit=8)
+    assert desk.last_status("n") == "failure"
+    desk.volback.repository.write_text("no directory")
+    desk.run("run", "n", check_exit=1)
+    assert desk.last_status("n") == "failure"
+    desk.run("run", "typo", check_exit=4)
+    assert desk.last_status("typo") == "failure"
+    (desk.file.parent / "broken.toml").write_text("[jobs.other\n")
+    both = {"VOLBACK_CONFIG": f"{desk.file}:{desk.file.parent / 'broken.toml'}"}
+    said = desk.volback("run", "other", env=both, check_exit=2)
+    assert "broken.toml:1: is not TOML" in said.stderr
+    assert desk.last_status("other") == "failure"
+    assert [run.exit_code for run in desk.history("n")] == [8, 1]
+
+
+def test_a_run_that_was_killed_is_told_by_the_next(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
+    desk.run("run", "n")
+    path = desk.volback.state / "jobs" / "n.json"
+    noted: Any = json.loads(path.read_bytes())
+    noted["runs"][0] |= {"status": "running", "ended_at": None}
+    path.write_text(json.dumps(noted))
+    said = desk.run("run", "n", check_exit=3)
+    assert "never ended: it was killed, or the machine went down" in said.stderr
+    assert [run.status for run in desk.history("n")] == ["died", "warning"]
+
+
+def test_volumes_join_a_job_by_labels(
+    desk: Desk, volume_factory: Callable[..., str], container_factory: Callable[..., Any], engine: Any
+) -> None:
+    job = f"j{engine.id}"
+    labelled = volume_factory("labelled", labels={"volback.job": job})
+    disabled = volume_factory("disabled", labels={"volback.job": job, "volback.enable": "false"})
+    mounted, other = volume_factory("mounted"), volume_factory("other", labels={"shop": job})
+    container_factory(volumes={mounted: "/data"}, labels=engine.labels | {"volback.job": job}).stop()
+    desk.write(f'[jobs.{job}]\nrepository = "main"\nlabel = "shop={job}"\nexclude = "*.log"\n')
+    planned = desk.run("run", job, "--dry-run", "--json").json["result"]["jobs"][0]["planned"]
+    assert sorted(plan["volume"] for plan in planned) == sorted([labelled, mounted, other])
+    assert disabled not in str(planned)
+    assert desk.history(job) == [], "a dry run is no run"
+
+
+def test_log_lines_of_json(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = ["{volume}", "no-such-volume"]\nrepository = "main"\n')
+    said = desk.run("run", "n", "--log-format", "json", check_exit=4)
+    assert said.stdout == ""
+    lines = [json.loads(line) for line in said.stderr.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    summary = next(line for line in lines if line["message"].startswith("n: FAILED: 1 of 2 volumes"))
+    assert (summary["job"], summary["exit_code"]) == ("n", 4)
+    assert lines[-1]["level"] == "ERROR"
+    assert lines[-1]["exit_code"] == 4
+
+
+def test_credentials_count_for_their_repository_alone(desk: Desk, volume: str, radosgw: S3Server) -> None:
+    secret_file = desk.file.with_name("secret")
+    secret_file.write_text(f"{radosgw.secret_key}\n")
+    common = f'environment = {{ VOLBACK_S3_ENDPOINT = "{radosgw.endpoint}", VOLBACK_S3_ADDRESSING = "path" }}'
+    with radosgw.bucket() as bucket:
+        desk.write(
+            f"""
+[repositories.far]
+url = "s3://{bucket}/far"
+access_key_id = "{radosgw.access_key}"
+secret_access_key_file = "{secret_file}"
+{common}
+[repositories.wrong]
+url = "s3://{bucket}/wrong?give-up=1"
+access_key_id = "{radosgw.access_key}"
+secret_access_key_command = "printf wrong"
+{common}
+[jobs.n]
+volumes = "{volume}"
+repository = ["main", "wrong", "far"]
+limits = {{ bandwidth = "500MiB", cpus = 1, memory = "512MiB", io_class = "idle" }}
+"""
+        )
+        said = desk.run("run", "n", "--log-format", "json", check_exit=1)
+        assert "the signature does not match" in said.stderr
+        listed = desk.run("--repo", "far", "list", "--json").json["result"]["backups"]
+        assert [backup["volume"] for backup in listed] == [volume]
+        assert {
+            entry["Key"].partition("/")[0] for entry in radosgw.client().list_objects_v2(Bucket=bucket)["Contents"]
+        } == {"far"}
+        shown = desk.run("config", "show").stdout
+    state = "".join(path.read_text(errors="replace") for path in desk.volback.state.rglob("*") if path.is_file())
+    assert radosgw.secret_key not in said.stderr + shown + state
+
+
+def test_the_json_contract(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main", "second"]\nschedule = "@daily"\n')
+    result = result_of(desk.run("run", "n", "--json"), "run")
+    ended = {"started_at": "str", "ended_at": "str"}
+    assert shape(result) == {
+        "jobs": [
+            {
+                "job": "str", "status": "str", "exit_code": "int", **ended, "duration_s": "float", "set": "str",
+                "backups": [MADE], "planned": [], "failed": [], "copied": ["str"], "removed": [], "errors": [],
+                "warnings": [], "notices": [],
+            }
+        ]
+    }  # fmt: skip
+    noted = {"id": "str", **ended, "status": "str", "exit_code": "int", "error": "null", "volumes": "int",
+             "raw_bytes": "int", "stored_bytes": "int"}  # fmt: skip
+    listed = {"job": "str", "schedule": "str", "problem": "null", "next_at": "str", "missed": [], "runs": [noted]}
+    assert shape(result_of(desk.run("jobs", "--json"), "jobs")) == {"jobs": [listed]}
+
+
+def test_jobs_lists_runs_and_those_that_were_missed(desk: Desk) -> None:
+    desk.write(
+        '[jobs.a]\nrepository = "main"\nschedule = "@hourly"\n[jobs.b]\nlevel = 99\n[jobs.c]\nrepository = "main"\n'
+    )
+    hours_ago = (datetime.now(UTC) - timedelta(hours=5)).isoformat()
+    note_run(desk.volback.state, "a", JobRun(id="1", started_at=hours_ago, status="failure", error="it failed"))
+    lines = desk.run("jobs").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["JOB", "a", "b", "c", "a:", "b:"]
+    assert lines[1].split()[1:5] == ["5", "h", "ago", "failure"]
+    assert lines[1].split()[-1] in ("3", "4"), "missed since then, but for the one that may be late"
+    assert "cannot run" in lines[2]
+    assert "never ran" in lines[3]
+    assert lines[4] == "a: it failed"

@@ -1,0 +1,32 @@
+"""Log: what `--log-format json` writes to standard error, one line a record, for machines that gather logs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+from volback.errors import VolbackError
+
+
+class JsonLines(logging.Handler):
+    """Writes each record as one line of JSON: time, level, logger, message, and the facts that belong to it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        facts = getattr(record, "facts", {})
+        write_line(record.levelname, record.name, record.getMessage(), time_s=record.created, **facts)
+
+
+def write_line(level: str, logger: str, message: str, *, time_s: float | None = None, **facts: object) -> None:
+    """Write one line."""
+    import json
+
+    time = datetime.now(UTC) if time_s is None else datetime.fromtimestamp(time_s, UTC)
+    line = {"time": time.isoformat(timespec="milliseconds"), "level": level, "logger": logger, "message": message}
+    print(json.dumps({**line, **facts}), file=sys.stderr, flush=True)
+
+
+def write_error(error: VolbackError) -> None:
+    """Write an error as one line."""
+    write_line("ERROR", "volback", error.message, kind=error.kind, hint=error.hint, exit_code=error.exit_code)

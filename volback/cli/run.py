@@ -1,0 +1,160 @@
+"""`run` and `jobs`: what cron calls, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volback.cli.call import Outcome, call_of
+from volback.cli.facts import backup_facts
+from volback.cli.words import age_seconds, count, human_age, human_size, local_time
+from volback.errors import UsageError, worst_first
+
+if TYPE_CHECKING:
+    from volback.operations.joblist import ListedJob
+    from volback.operations.results import JobResult
+
+_RUN_EPILOG = """\b
+Examples:
+  volback run nightly                          one line if all went well
+  volback run --all --wait 30m                 waits for volumes that another run is at
+  volback run nightly --dry-run                what it would read
+  volback run --all --log-format json          each log record as a line of JSON on standard error
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_RUN_EPILOG)(run)
+    app.command()(jobs)
+
+
+def run(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="JOB", show_default=False)] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every job of the configuration.")] = False,
+    wait: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Wait so long for volumes that another run is at: 90s, 30m.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+) -> Outcome | None:
+    """Run jobs of volback.toml: back up, copy, prune, tell.
+
+    Says one line a job where all went well. A volume that fails does not stop the next one, a job not the next job;
+    the exit code is that of the worst. A job that runs already is skipped: exit code 6.
+    """
+    from volback.operations.configuring import open_config
+    from volback.operations.results import summary_line
+    from volback.operations.running import RunOptions, run_jobs
+
+    call = call_of(context)
+    if bool(names) == every:
+        raise UsageError("name jobs, or give --all" if not every else "--all is all jobs: name none beside it")
+    options = RunOptions(None if wait is None else age_seconds(wait, "--wait"), dry_run)
+    config = open_config(call.config)
+    with call.session() as session:
+        results = list(run_jobs(session, config, names or [], options, every=every))
+    text = [line for result in results for line in _lines(result, summary_line(result), dry_run=dry_run)]
+    return Outcome(
+        {"jobs": [_facts(result) for result in results]},
+        () if call.log_json else text,
+        [warning for result in results for warning in result.warnings],
+        worst_first(error for result in results for error in result.errors),
+        incomplete=any(result.status == "warning" for result in results),
+    )
+
+
+def _lines(result: JobResult, summary: str, *, dry_run: bool) -> Iterator[str]:
+    if not dry_run:
+        yield summary
+    for plan in result.planned:
+        yield (
+            f"{result.job}: {plan.source.name}  would read {count(plan.files, 'file')}, {human_size(plan.raw_bytes)}"
+        )
+
+
+def _facts(result: JobResult) -> dict[str, object]:
+    return {
+        "job": result.job,
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "started_at": result.started_at.isoformat(timespec="seconds"),
+        "ended_at": result.ended_at.isoformat(timespec="seconds"),
+        "duration_s": result.duration_s,
+        "set": result.set_id,
+        "backups": [backup_facts(made.manifest, made.duration_s) for made in result.backups],
+        "planned": [
+            {"volume": plan.source.name, "files": plan.files, "raw_bytes": plan.raw_bytes} for plan in result.planned
+        ],
+        "failed": [{"volume": volume.name, "error": volume.error} for volume in result.volumes if not volume.ok],
+        "copied": result.copied,
+        "removed": result.removed,
+        "errors": [
+            {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+            for error in result.errors
+        ],
+        "warnings": result.warnings,
+        "notices": result.notices,
+    }
+
+
+def jobs(context: typer.Context) -> Outcome:
+    """List jobs: their last runs, what came of them, when they run next, and which runs were missed."""
+    from volback.cli.render import terminal_width
+    from volback.cli.words import columns
+    from volback.operations.configuring import open_config
+    from volback.operations.joblist import list_jobs
+
+    call = call_of(context)
+    config = open_config(call.config)
+    with call.session() as session:
+        now = session.now()
+        listed = list_jobs(config, session.settings.state, now=now)
+    rows = [_job_row(job, now) for job in listed]
+    headings = ("JOB", "LAST RUN", "OUTCOME", "VOLUMES", "STORED", "NEXT RUN", "MISSED")
+    text = list(columns(headings, rows, right="VOLUMES STORED MISSED", width=terminal_width()))
+    text += [f"{job.name}: {error}" for job in listed if (error := job.problem or (job.last and job.last.error))]
+    return Outcome({"jobs": [_job_facts(job) for job in listed]}, text)
+
+
+def _job_row(job: ListedJob, now: datetime) -> tuple[str, ...]:
+    last = job.last
+    next_run = "-" if job.next_at is None else local_time(job.next_at)
+    outcome = "cannot run" if job.problem else "never ran" if last is None else last.status
+    return (
+        job.name,
+        "-" if last is None else human_age((now - datetime.fromisoformat(last.started_at)).total_seconds()),
+        outcome,
+        "-" if last is None else f"{last.volumes:,}",
+        "-" if last is None else human_size(last.stored_bytes),
+        next_run,
+        f"{len(job.missed):,}" if job.missed else "-",
+    )
+
+
+def _job_facts(job: ListedJob) -> dict[str, object]:
+    return {
+        "job": job.name,
+        "schedule": job.schedule,
+        "problem": job.problem,
+        "next_at": None if job.next_at is None else job.next_at.isoformat(),
+        "missed": [time.isoformat() for time in job.missed],
+        "runs": [
+            {
+                "id": run.id,
+                "started_at": run.started_at,
+                "ended_at": run.ended_at,
+                "status": run.status,
+                "exit_code": run.exit_code,
+                "error": run.error,
+                "volumes": run.volumes,
+                "raw_bytes": run.raw_bytes,
+                "stored_bytes": run.stored_bytes,
+            }
+            for run in job.runs
+        ],
+    }

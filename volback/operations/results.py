@@ -1,0 +1,112 @@
+"""Results: what became of one run of a job, as it is shown, noted in the history, and told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from volback.errors import EXIT_DONE, EXIT_WARNINGS, VolbackError
+from volback.measures import human_duration, human_size
+from volback.notify.report import Report, VolumeReport
+from volback.operations.backup import BackupResult, DryRun
+from volback.state.history import JobRun
+
+JobStatus = Literal["success", "warning", "failure", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """One run of a job, ended; also one that did not come to begin."""
+
+    job: str
+    run_id: str
+    status: JobStatus
+    started_at: datetime
+    ended_at: datetime
+    set_id: str | None = None
+    backups: list[BackupResult] = field(default_factory=list)
+    planned: list[DryRun] = field(default_factory=list)
+    """Of a dry run."""
+    volumes: tuple[VolumeReport, ...] = ()
+    copied: list[str] = field(default_factory=list)
+    """Full names of backups, and where to: `web1/db@20261124T... -> s3://...`."""
+    removed: list[str] = field(default_factory=list)
+    """Full names of backups that no keep rule kept, and where."""
+    errors: list[VolbackError] = field(default_factory=list)
+    """The worst first."""
+    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    """What may be known, and changes nothing: a container could write while a volume was read."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the worst error; else whether there are warnings."""
+        if self.errors:
+            return self.errors[0].exit_code
+        return EXIT_WARNINGS if self.status == "warning" else EXIT_DONE
+
+    @property
+    def duration_s(self) -> float:
+        """How long it took."""
+        return max(0.0, (self.ended_at - self.started_at).total_seconds())
+
+    @property
+    def raw_bytes(self) -> int:
+        """Read from the volumes."""
+        return sum(made.manifest.raw_bytes for made in self.backups)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Put into the first repository."""
+        return sum(made.manifest.stored_bytes for made in self.backups)
+
+
+def summary_line(result: JobResult) -> str:
+    """`nightly: 3 volumes, 1.2 GiB read, 40.0 MiB stored in 12.0 s`; what failed is said before."""
+    if result.status == "skipped":
+        return f"{result.job}: skipped: {result.errors[0].message}"
+    failed = "FAILED: " if result.errors else ""
+    good, all_ = len(result.backups), len(result.volumes)
+    if not all_:
+        return f"{result.job}: {failed}no volume backed up in {human_duration(result.duration_s)}"
+    volumes = f"{'' if good == all_ else f'{good} of '}{all_:,} volume{'' if all_ == 1 else 's'}"
+    sizes = f"{human_size(result.raw_bytes)} read, {human_size(result.stored_bytes)} stored"
+    return f"{result.job}: {failed}{volumes}, {sizes} in {human_duration(result.duration_s)}"
+
+
+def report_of(result: JobResult, host: str, log_tail: str) -> Report:
+    """The run as it is told. One that was skipped is told as a failure: its backups were not made."""
+    return Report(
+        job=result.job,
+        host=host,
+        status="failure" if result.errors or result.status == "skipped" else result.status,
+        started_at=result.started_at,
+        ended_at=result.ended_at,
+        volumes=result.volumes,
+        errors=tuple(error.message for error in result.errors),
+        warnings=tuple(result.warnings),
+        log_tail=log_tail,
+        run_id=result.run_id,
+    )
+
+
+def noted(result: JobResult, host: str) -> JobRun:
+    """The run as the history keeps it."""
+    return JobRun(
+        id=result.run_id,
+        started_at=iso(result.started_at),
+        ended_at=iso(result.ended_at),
+        status=result.status,
+        exit_code=result.exit_code,
+        error=result.errors[0].message if result.errors else None,
+        host=host,
+        volumes=len(result.backups),
+        raw_bytes=result.raw_bytes,
+        stored_bytes=result.stored_bytes,
+    )
+
+
+def iso(time: datetime) -> str:
+    """A time as the history has it."""
+    return time.isoformat(timespec="milliseconds")

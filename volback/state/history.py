@@ -1,0 +1,110 @@
+"""History: what became of each job's last runs, in a small file for each job that is replaced by rename.
+
+A run is noted when it begins. One that is still noted as running although its process has gone was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+from volback.errors import StoreError
+
+Status = Literal["running", "success", "warning", "failure", "skipped", "died"]
+
+_KEPT = 50
+
+
+class JobRun(msgspec.Struct, kw_only=True):
+    """One run of a job; times as RFC 3339 in UTC."""
+
+    id: str
+    started_at: str
+    ended_at: str | None = None
+    status: Status = "running"
+    exit_code: int | None = None
+    error: str | None = None
+    """The first and worst."""
+    volumes: int = 0
+    """Backed up."""
+    host: str = ""
+    """Under which its backups are filed, where that was known."""
+    raw_bytes: int = 0
+    stored_bytes: int = 0
+
+
+class History(msgspec.Struct):
+    """A job's last runs, the oldest first."""
+
+    runs: list[JobRun] = []
+
+
+def read_history(state: Path, job: str) -> list[JobRun]:
+    """The job's last runs, the oldest first; none where it never ran. A file that is damaged counts as none."""
+    try:
+        return msgspec.json.decode(_path(state, job).read_bytes(), type=History).runs
+    except (FileNotFoundError, msgspec.DecodeError):
+        return []
+    except OSError as exc:
+        raise _unusable(_path(state, job), exc) from exc
+
+
+def note_run(state: Path, job: str, run: JobRun) -> None:
+    """Add the run, or replace what was noted of it."""
+    with _alone(state, job):
+        runs = [known for known in read_history(state, job) if known.id != run.id]
+        _write(_path(state, job), History([*runs, run][-_KEPT:]))
+
+
+def note_dead_runs(state: Path, job: str) -> list[JobRun]:
+    """Note and return the runs that never ended; the caller holds the job's lock, so none of them can live."""
+    with _alone(state, job):
+        runs = read_history(state, job)
+        dead = [run for run in runs if run.status == "running"]
+        for run in dead:
+            run.status, run.error = "died", "it was killed, or the machine went down"
+        if dead:
+            _write(_path(state, job), History(runs))
+    return dead
+
+
+def _path(state: Path, job: str) -> Path:
+    return state / "jobs" / f"{quote(job, safe='')}.json"
+
+
+@contextmanager
+def _alone(state: Path, job: str) -> Iterator[None]:
+    """One writer at a time; each takes a moment only."""
+    path = _path(state, job).with_suffix(".lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise _unusable(path, exc) from exc
+
+
+def _write(path: Path, history: History) -> None:
+    part = path.with_suffix(".part")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(fd, msgspec.json.encode(history))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    part.rename(path)
+
+
+def _unusable(path: Path, exc: OSError) -> StoreError:
+    return StoreError(f"state directory cannot be used: {path}: {exc.strerror}", "name another with VOLBACK_STATE_DIR")
