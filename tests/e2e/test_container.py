@@ -35,8 +35,11 @@ def contained(
     return Contained(engine, image, volume, volume_path(volume))
 
 
-def _checks(report: dict[str, Any]) -> dict[str, Any]:
-    assert {check["status"] for check in report["checks"]} == {"ok"}
+def _checks(report: dict[str, Any], *warnings: str) -> dict[str, Any]:
+    """What each check found; all but `warnings` are well."""
+    assert {check["name"]: check["status"] for check in report["checks"] if check["status"] != "ok"} == dict.fromkeys(
+        warnings, "warning"
+    )
     return {check["name"]: check["facts"] for check in report["checks"]}
 
 
@@ -80,9 +83,12 @@ def test_without_a_volume_helpers_are_attached_to(
 ) -> None:
     volume, copy = volume_factory(fill=lambda path: make_odd_tree(path, deep=False)), volume_name("copy")
     report, _, restored = contained.json(
-        "doctor", f"backup {volume}", f"restore {volume} --as {copy} --prove", volumes={str(SOCKET): str(SOCKET)}
+        "doctor",  # which warns, as what a killed run leaves would be forgotten
+        f"backup {volume}",
+        f"restore {volume} --as {copy} --prove",
+        volumes={str(SOCKET): str(SOCKET)},
     )
-    assert _checks(report)["transport"]["transport"] == "attach"
+    assert _checks(report, "transport")["transport"]["transport"] == "attach"
     assert restored["proven"] is True
 
 

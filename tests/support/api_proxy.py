@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from tests.support.proxy import closing
+from tests.support.proxy import closing, read_head
 from tests.support.remote import pump
 
 _REFUSAL = b'{"message":"the proxy does not allow this"}'
@@ -67,7 +67,7 @@ class ApiProxy:
 
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            head, rest = _read_head(client)
+            head, rest = read_head(client)
             if not head:
                 return
             method, target = head.split(b" ", 2)[:2]
@@ -90,15 +90,3 @@ class ApiProxy:
         if not matching:
             self.refused.append(f"{method} {path}")
         return bool(matching)
-
-
-def _read_head(client: socket.socket) -> tuple[bytes, bytes]:
-    """The request's head with its blank line, and what came behind it."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        block = client.recv(65536)
-        if not block:
-            return b"", b""
-        data += block
-    head, _, rest = data.partition(b"\r\n\r\n")
-    return head + b"\r\n\r\n", rest

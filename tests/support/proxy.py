@@ -118,16 +118,24 @@ def closing(head: bytes) -> bytes:
     return b"\r\n".join([*lines, b"Connection: close", b"", b""])
 
 
-def _read_message(peer: socket.socket, *, is_head: bool = False) -> tuple[bytes, bytes]:
-    """The head with its blank line, and the body, as they came; a chunked body stays as it is."""
+def read_head(peer: socket.socket) -> tuple[bytes, bytes]:
+    """The head of a message with its blank line, and what came behind it; nothing where it does not come whole."""
     data = b""
     while b"\r\n\r\n" not in data:
         block = peer.recv(65536)
         if not block:
             return b"", b""
         data += block
-    head, _, rest = data.partition(b"\r\n\r\n")
-    headers = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:])
+    head, blank_line, rest = data.partition(b"\r\n\r\n")
+    return head + blank_line, rest
+
+
+def _read_message(peer: socket.socket, *, is_head: bool = False) -> tuple[bytes, bytes]:
+    """The head and the body, as they came; a chunked body stays as it is."""
+    head, rest = read_head(peer)
+    if not head:
+        return b"", b""
+    headers = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:-2])
     body = bytearray(rest)
     length = 0 if is_head else int(headers.get(b"content-length", b"-1"))
     is_request = not head.startswith(b"HTTP/")
@@ -136,4 +144,4 @@ def _read_message(peer: socket.socket, *, is_head: bool = False) -> tuple[bytes,
         if not block:
             break
         body += block
-    return head + b"\r\n\r\n", bytes(body)
+    return head, bytes(body)

@@ -114,12 +114,13 @@ class _Doctor:
         with self._run() as run:
             speed = self._session.engine.probe(run=run.id, directory=run.scratch("probe"))
         what = "named pipes" if speed.transport == "pipe" else "attach connection"
-        return Check(
-            name,
-            "ok",
-            f"{speed.transport} ({what}), {speed.bytes_per_s / 1e6:.0f} MB/s",
-            facts={"transport": speed.transport, "bytes_per_s": round(speed.bytes_per_s)},
-        )
+        text = f"{speed.transport} ({what}), {speed.bytes_per_s / 1e6:.0f} MB/s"
+        facts: dict[str, str | int | float] = {"transport": speed.transport, "bytes_per_s": round(speed.bytes_per_s)}
+        state, own = self._session.settings.state, self._session.engine.own_container
+        if own is not None and own.mount_of(state) is None:
+            text += f"; {state} is in no volume, and is gone with container {own.name!r}"
+            return Check(name, "warning", text, f"mount a volume on {state}", facts)
+        return Check(name, "ok", text, facts=facts)
 
     def _repository(self, name: str) -> Check:
         url, catalog = self._session.store.url, self._session.catalog
