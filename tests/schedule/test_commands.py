@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from volback.errors import EXIT_DONE
+from volback.operations import schedules
+from volback.state.history import JobRun, note_run, read_history
 
 CONFIG = """
 [repositories.local]
@@ -69,9 +72,18 @@ def test_installed_shown_and_removed(cli: Cli) -> None:
     assert (job["job"], job["schedule"], job["run_by"]) == ("nightly", "30 2 * * *", str(table))
     assert job["next_at"].endswith("T02:30:00+00:00")
     assert cli.schedule("remove").stdout == f"removed {table}\n"
+    note_run(cli.root / "state", "nightly", JobRun(id="1", started_at="2026-01-01T02:30:00+00:00", status="success"))
     shown = cli.schedule("show")
     assert "nothing" in shown.stdout.splitlines()[1]
-    assert shown.stderr == "warning: job 'nightly' has a schedule that nothing runs\n"
+    missed, idle = shown.stderr.splitlines()
+    assert missed.startswith("warning: job 'nightly' has missed ")
+    assert idle == "warning: job 'nightly' has a schedule that nothing runs"
+    (job,) = json.loads(cli.schedule("show", "--json").stdout)["result"]["jobs"]
+    assert list(job) == [
+        "job", "schedule", "timezone", "next_at", "last_at", "last_status", "missed", "run_by"
+    ]  # fmt: skip
+    assert (job["last_at"], job["last_status"]) == ("2026-01-01T02:30:00+00:00", "success")
+    assert job["missed"][0] == "2026-01-02T02:30:00+00:00"
 
 
 def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
@@ -94,6 +106,16 @@ def test_what_cannot_be_is_a_line_with_a_hint(cli: Cli) -> None:
     cli.config.write_text(CONFIG.format(root=cli.root).replace('schedule = "30 2 * * *"\ntimezone = "UTC"\n', ""))
     assert cli.schedule("install", "--cron", code=2).stderr.startswith("error: no job has a schedule\nhint: ")
     assert list((cli.root / "etc/cron.d").iterdir()) == []
+
+
+def test_a_skipped_run_is_noted_and_counts_for_no_run(cli: Cli) -> None:
+    begun, due = datetime(2026, 1, 1, 2, 30, tzinfo=UTC), datetime(2026, 1, 2, 2, 30, tzinfo=UTC)
+    state = cli.root / "state"
+    assert schedules.last_start(state, "nightly") is None
+    note_run(state, "nightly", JobRun(id="1", started_at=begun.isoformat()))
+    schedules.note_skipped(state, "nightly", due)
+    assert [run.status for run in read_history(state, "nightly")] == ["running", "skipped"]
+    assert schedules.last_start(state, "nightly") == begun
 
 
 def test_the_scheduler_is_at_work_until_it_is_terminated(cli: Cli) -> None:

@@ -1,15 +1,14 @@
-"""Cron tables: their lines, and what a real cron makes of them."""
+"""Cron tables: their lines, and the real `crontab` on them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.cron import cron_daemon, words_apart
+from tests.support.cron import words_apart
 from volback.errors import UsageError, VolbackError
 from volback.operations.crontab import CronFile
 from volback.operations.scheduling import MARK, Command, Entry
@@ -134,20 +133,3 @@ def test_a_user_table_keeps_what_the_user_wrote(tmp_path: Path) -> None:
         words_apart(tmp_path, sys.executable, "-c", script), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "all well\n", "")
-
-
-def test_a_real_cron_runs_the_job_and_recovers_at_boot(table: Path, tmp_path: Path) -> None:
-    noted = tmp_path / "noted"
-    program = tmp_path / "vol%back"
-    program.write_text(f'#!/bin/sh\necho "$(id -un) $VOLBACK_STATE_DIR $*" >>{noted}\n')
-    program.chmod(0o755)
-    CronFile(table).install(
-        [Entry("minutely", "* * * * *")], Command((str(program),), (), {"VOLBACK_STATE_DIR": "/x y"})
-    )
-    with cron_daemon(tmp_path):
-        until = time.monotonic() + 150
-        while not (noted.exists() and "run minutely" in noted.read_text()) and time.monotonic() < until:
-            time.sleep(0.2)
-    assert sorted(set(noted.read_text().splitlines())) == [
-        "root /x y --quiet recover", "root /x y --quiet run minutely",
-    ]  # fmt: skip

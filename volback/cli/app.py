@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 import volback
-from volback.cli import admin, backup, browse, check, config, doctor, prune, recover, restore, run, schedule, transfer
+from volback.cli import (
+    admin,
+    backup,
+    browse,
+    check,
+    config,
+    doctor,
+    notify,
+    prune,
+    recover,
+    restore,
+    run,
+    schedule,
+    transfer,
+)
 from volback.cli.call import Call, Outcome, WarningLog, call_of
 from volback.cli.log import JsonLines
 from volback.errors import UsageError
@@ -52,7 +66,21 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(_global)
-    for family in (backup, restore, browse, check, transfer, admin, prune, doctor, config, run, recover, schedule):
+    for family in (
+        backup,
+        restore,
+        browse,
+        check,
+        transfer,
+        admin,
+        prune,
+        doctor,
+        config,
+        run,
+        recover,
+        schedule,
+        notify,
+    ):
         family.register(app)
     return app
 

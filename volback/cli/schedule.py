@@ -18,14 +18,14 @@ from volback.cli.words import columns, count, human_age, local_time
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
-    from volback.operations.schedules import JobTimes
+    from volback.operations.schedules import ScheduledJob
     from volback.operations.scheduling import Changes, Command, Kind
 
 _EPILOG = """\b
 Examples:
   volback schedule install           systemd where it runs, else cron; after each change of a schedule, too
   volback schedule install --user    as you, not as root: for a rootless engine
-  volback schedule show              next runs, and who runs them
+  volback schedule show              next and last runs, and those that were missed
   volback schedule remove            takes away what install wrote
 """
 _SCHEDULER_EPILOG = """\b
@@ -95,16 +95,19 @@ def remove(
 
 
 def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:
-    """Show when each job runs next, and who runs it."""
+    """Show when each job runs next, when it last ran, which runs were missed, and who runs it."""
     from volback.config import load_settings
     from volback.operations import schedules
     from volback.operations.configuring import open_config
 
     call = _begin(context, "show")
     now = datetime.now(UTC)
-    found = schedules.job_times(open_config(call.config), load_settings().state, root, now=now, of_user=user)
-    text = _table(found) if found else ["no job has a schedule"]
-    warnings = [f"job {job.job!r} has a schedule that nothing runs" for job in found if not job.run_by]
+    config = open_config(call.config)
+    found = schedules.scheduled_jobs(config, load_settings().state, root, now=now, of_user=user)
+    text = _table(found, now) if found else ["no job has a schedule"]
+    late = [job for job in found if job.listed.missed]
+    warnings = [f"job {job.listed.name!r} has missed {count(len(job.listed.missed), 'run')}" for job in late]
+    warnings += [f"job {job.listed.name!r} has a schedule that nothing runs" for job in found if not job.run_by]
     return Outcome({"jobs": [_facts(job) for job in found]}, text, warnings)
 
 
@@ -115,7 +118,7 @@ def scheduler(
 ) -> Outcome:
     """Run the jobs at their times, in the foreground.
 
-    It ends with SIGTERM, when the runs that are at work have ended.
+    What was due while it did not run is caught up with, once. It ends with SIGTERM, when the runs at work have ended.
     """
     from volback.config import load_settings
     from volback.operations import scheduler as operation
@@ -129,7 +132,8 @@ def scheduler(
     _log_to_stderr(call)
     number = operation.ForegroundScheduler(
         lambda: schedules.read_plan(call.config), _command(call), state,
-        last_run=lambda _: None, note_skipped=lambda _, __: None,
+        last_run=lambda job: schedules.last_start(state, job),
+        note_skipped=lambda job, due: schedules.note_skipped(state, job, due),
     ).run()  # fmt: skip
     return Outcome({"signal": number})
 
@@ -168,26 +172,35 @@ def _changed(changes: Changes, what: str) -> Outcome:
     return Outcome(result, [*text, what], changes.warnings)
 
 
-def _table(found: list[JobTimes]) -> list[str]:
+def _table(found: list[ScheduledJob], now: datetime) -> list[str]:
     rows = [
         [
-            job.job,
+            job.listed.name,
             job.schedule if job.timezone is None else f"{job.schedule} {job.timezone}",
-            "never" if job.next_at is None else local_time(job.next_at),
+            "never" if job.listed.next_at is None else local_time(job.listed.next_at),
+            "never" if job.last is None else f"{_age(job.last.started_at, now)}, {job.last.status}",
+            f"{len(job.listed.missed):,}",
             job.run_by or "nothing",
         ]
         for job in found
     ]
-    headings = ["JOB", "SCHEDULE", "NEXT RUN", "RUN BY"]
-    return list(columns(headings, rows, width=terminal_width()))
+    headings = ["JOB", "SCHEDULE", "NEXT RUN", "LAST RUN", "MISSED", "RUN BY"]
+    return list(columns(headings, rows, right="MISSED", width=terminal_width()))
 
 
-def _facts(job: JobTimes) -> dict[str, object]:
+def _age(started_at: str, now: datetime) -> str:
+    return human_age((now - datetime.fromisoformat(started_at)).total_seconds())
+
+
+def _facts(job: ScheduledJob) -> dict[str, object]:
     return {
-        "job": job.job,
+        "job": job.listed.name,
         "schedule": job.schedule,
         "timezone": job.timezone,
-        "next_at": job.next_at.isoformat() if job.next_at else None,
+        "next_at": job.listed.next_at.isoformat() if job.listed.next_at else None,
+        "last_at": job.last.started_at if job.last else None,
+        "last_status": job.last.status if job.last else None,
+        "missed": [due.isoformat() for due in job.listed.missed],
         "run_by": job.run_by,
     }
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from volback.config import config_paths
 from volback.errors import UsageError
 from volback.jobs.loading import find_files, load_config, standard_files
-from volback.jobs.model import Config, Repository
-from volback.jobs.places import Problem
+from volback.jobs.model import Config, Notification, Repository
+from volback.jobs.places import Place, Problem
 from volback.jobs.secrets import Secret, UnreadableSecret
 from volback.operations.session import Access
 from volback.store.locate import open_store
@@ -31,7 +31,8 @@ def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None
 
 def check_config(config: Config) -> list[Problem]:
     """Every problem: those of the files, then those of addresses and of secrets, each of which is read once."""
-    return [*config.problems, *_secret_problems(config), *_address_problems(config)]
+    notifications = (problem for one in config.notifications.values() for problem in _notification_problems(one))
+    return [*config.problems, *_secret_problems(config), *_address_problems(config), *notifications]
 
 
 def find_repository(
@@ -73,10 +74,6 @@ def _secrets(config: Config) -> Iterator[Secret]:
         for secret in (repository.access_key_id, repository.secret_access_key, repository.session_token):
             if secret is not None:
                 yield secret
-    for notification in config.notifications.values():
-        yield from notification.urls
-        if notification.ping is not None:
-            yield notification.ping
 
 
 def _secret_problems(config: Config) -> Iterator[Problem]:
@@ -95,3 +92,28 @@ def _address_problems(config: Config) -> Iterator[Problem]:
             continue  # told already
         except UsageError as exc:
             yield Problem(repository.place, exc.message + (f" ({exc.hint})" if exc.hint else ""))
+
+
+def _notification_problems(notification: Notification) -> Iterator[Problem]:
+    from volback.notify.messages import complaint_of_url
+    from volback.notify.pings import complaint_of_ping
+
+    kinds = [(secret, complaint_of_url) for secret in notification.urls]
+    kinds += [(notification.ping, complaint_of_ping)] if notification.ping is not None else []
+    for secret, complaint_of in kinds:
+        try:
+            complaints = [complaint_of(url.strip()) for url in secret.reveal().splitlines() if url.strip()]
+        except UnreadableSecret as exc:
+            yield exc.problem
+        else:
+            yield from (Problem(secret.place, complaint) for complaint in complaints if complaint)
+    yield from _template_problems(notification, kinds[0][0].place)
+
+
+def _template_problems(notification: Notification, beside: Place) -> Iterator[Problem]:
+    from volback.notify.text import complaint_of_template
+
+    for key, template in (("title", notification.title), ("body", notification.body)):
+        complaint = None if template is None else complaint_of_template(template)
+        if complaint:
+            yield Problem(Place(beside.file, None, f"notifications.{notification.name}.{key}"), complaint)

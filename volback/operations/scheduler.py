@@ -127,7 +127,7 @@ class ForegroundScheduler:
     def _schedule(self, slot: _Slot, *, catch_up: bool = False) -> None:
         entry, now = slot.entry, self._now()
         zone = zone_of(entry.timezone)
-        last = self._last_run(entry.job) if catch_up else None
+        last = self._last(entry.job) if catch_up else None
         missed = missed_runs(entry.schedule, zone, last, now, most=1) if last else []
         slot.due = missed[0] if missed else next_run(entry.schedule, zone, now)
         if slot.due is None:
@@ -135,6 +135,13 @@ class ForegroundScheduler:
             return
         slot.start = max(slot.due, now) + timedelta(seconds=self._delay(entry.jitter_s))
         log.info("job %s %s %s", entry.job, "catches up at" if missed else "runs next at", _time(slot.start))
+
+    def _last(self, job: str) -> datetime | None:
+        try:
+            return self._last_run(job)
+        except VolbackError as exc:
+            log.error("job %s: nothing is caught up with: %s", job, exc.message)
+            return None
 
     def _start_due(self) -> None:
         now = self._now()
@@ -146,8 +153,15 @@ class ForegroundScheduler:
                 log.info("job %s begins", slot.entry.job)
             else:
                 log.warning("job %s is still at it: the run of %s is skipped", slot.entry.job, _time(slot.start))
-                self._note_skipped(slot.entry.job, slot.start)
+                self._skip(slot.entry.job, slot.start)
             self._schedule(slot)
+
+    def _skip(self, job: str, due: datetime) -> None:
+        """Have it noted; where that cannot be, the jobs run all the same."""
+        try:
+            self._note_skipped(job, due)
+        except VolbackError as exc:
+            log.error("job %s: its skipped run cannot be noted: %s", job, exc.message)
 
     def _spawn(self, *arguments: str) -> int:
         words = self._command.words(*arguments)

@@ -1,47 +1,51 @@
-"""Schedules: when jobs run next, and who runs them."""
+"""Schedules: when jobs run next, when they last ran, which runs were missed, and who runs them."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from volback.errors import UsageError, VolbackError
 from volback.jobs.model import Config
-from volback.jobs.times import next_run, zone_of
 from volback.operations.configuring import open_config
+from volback.operations.joblist import ListedJob, list_jobs
 from volback.operations.scheduler import Plan, check
 from volback.operations.scheduling import kinds_present, open_scheduler, sound_entries
+from volback.state.history import JobRun, note_run, read_history
 
 
 @dataclass(frozen=True, slots=True)
-class JobTimes:
-    """A job's times."""
+class ScheduledJob:
+    """A job that has a schedule."""
 
-    job: str
+    listed: ListedJob
     schedule: str
     timezone: str | None
-    next_at: datetime | None
     run_by: str | None
     """The file that has it run, or `scheduler`; None: nothing does."""
 
+    @property
+    def last(self) -> JobRun | None:
+        """Its last run that began."""
+        return _last(self.listed.runs)
 
-def job_times(config: Config, state: Path, root: Path, *, now: datetime, of_user: bool = False) -> list[JobTimes]:
-    """Return the times of each job that has a schedule."""
+
+def scheduled_jobs(config: Config, state: Path, root: Path, *, now: datetime, of_user: bool) -> list[ScheduledJob]:
+    """Return each job that has a schedule and can run, by name. Raises StoreError for a state that cannot be read."""
     run_by: dict[str, str] = {}
     for kind in kinds_present(root):
         run_by |= open_scheduler(kind, root, of_user=of_user).installed()
-    entries = sound_entries(config)
+    entries = {entry.job: entry for entry in sound_entries(config)}
     if _is_at_work(state, now):
-        run_by |= {entry.job: "scheduler" for entry in entries if entry.job not in run_by}
+        run_by = dict.fromkeys(entries, "scheduler") | run_by
     return [
-        JobTimes(
-            entry.job, entry.schedule, entry.timezone,
-            next_run(entry.schedule, zone_of(entry.timezone), now), run_by.get(entry.job),
-        )
-        for entry in entries
-    ]  # fmt: skip
+        ScheduledJob(job, entries[job.name].schedule, entries[job.name].timezone, run_by.get(job.name))
+        for job in list_jobs(config, state, now=now)
+        if job.name in entries
+    ]
 
 
 def read_plan(named: Sequence[str]) -> Plan:
@@ -51,6 +55,23 @@ def read_plan(named: Sequence[str]) -> Plan:
     if not entries and not broken:
         raise UsageError("no job has a schedule", 'give one a time, like schedule = "30 2 * * *"')
     return Plan(entries, broken)
+
+
+def last_start(state: Path, job: str) -> datetime | None:
+    """Return when the job's last run began, None if it never did. Raises StoreError."""
+    last = _last(read_history(state, job))
+    return datetime.fromisoformat(last.started_at) if last else None
+
+
+def note_skipped(state: Path, job: str, due: datetime) -> None:
+    """Keep in the job's history that a run did not begin, as the one before it was at it. Raises StoreError."""
+    at = due.astimezone(UTC).isoformat(timespec="seconds")
+    why = "the run before it was still at work"
+    note_run(state, job, JobRun(id=secrets.token_hex(8), started_at=at, ended_at=at, status="skipped", error=why))
+
+
+def _last(runs: list[JobRun]) -> JobRun | None:
+    return next((run for run in reversed(runs) if run.status != "skipped"), None)
 
 
 def _is_at_work(state: Path, now: datetime) -> bool:

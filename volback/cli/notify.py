@@ -1,0 +1,56 @@
+"""`notify`: see whether those who are told of jobs are reached."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from typing import Annotated, get_args
+
+import typer
+
+from volback.cli.call import Outcome, call_of
+from volback.errors import UsageError, VolbackError
+
+_EPILOG = """\b
+Examples:
+  volback notify                         a test to all of [notifications]
+  volback notify admins --as failure     as if a job had failed
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family's commands."""
+    app.command(epilog=_EPILOG)(notify)
+
+
+def notify(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NOTIFICATION", show_default=False)] = None,
+    *,
+    status: Annotated[
+        str, typer.Option("--as", metavar="STATUS", help="As if a job had ended so: success, warning, failure.")
+    ] = "success",
+) -> Outcome:
+    """Send a test to the notifications of volback.toml, also to those that would not be told of such a run.
+
+    Pings are sent too: a monitoring service takes them for a run.
+    """
+    from volback.notify.report import Status
+    from volback.operations.configuring import open_config
+    from volback.operations.trying import try_notifications
+
+    known: tuple[Status, ...] = get_args(Status)
+    as_status = next((one for one in known if one == status), None)
+    if as_status is None:
+        raise UsageError(f"--as {status!r} is unknown", f"give one of {', '.join(known)}")
+    config = open_config(call_of(context).config)
+    if not config.notifications:
+        raise UsageError("the configuration has no notifications", "see `volback config check`")
+    host = os.environ.get("VOLBACK_HOSTNAME") or platform.node()
+    trial = try_notifications(config, names or [], as_status, host=host, now=datetime.now(UTC))
+    result = {"told": list(trial.told), "failed": trial.failures}
+    text = [] if trial.failures else [f"told {name}" for name in trial.told]
+    return Outcome(
+        result, text, errors=[VolbackError(failure, "mend it in volback.toml") for failure in trial.failures]
+    )
