@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import wait_for
 from tests.support.tree import make_odd_tree
+from volback.operations.backup import rfc3339
+from volback.state.history import JobRun, note_run
 
-MIB = 1024 * 1024
+SLOWLY = {"VOLBACK_HELPER_CPUS": "0.01"}
+"""So that there is time to strike."""
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +126,42 @@ def test_it_leaves_its_own_volumes_out_and_never_stops_itself(
     assert list(named["downtime_s"]) == [writer.name]
 
 
+def test_the_scheduler_runs_a_job_and_ends_when_it_is_told_to(
+    contained: Contained, container_factory: Callable[..., Any], volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    """The job is due every hour, and was not run for two: it is caught up with at once."""
+    volume = volume_factory()
+    writer = container_factory(volumes={volume: "/data"})
+    config = tmp_path / "volback.toml"
+    config.write_text(
+        f'[repositories.main]\nurl = "{HOME}/repository"\n'
+        f'[jobs.nightly]\nvolumes = ["{volume}"]\nrepository = "main"\nquiesce = "stop"\nschedule = "@hourly"\n'
+    )
+    began = datetime.now(UTC) - timedelta(hours=2)
+    note_run(contained.home / "state", "nightly", JobRun(id="x", started_at=rfc3339(began), ended_at=rfc3339(began)))
+    for path in (contained.home, *contained.home.rglob("*")):
+        os.chown(path, USER, USER)
+    mounts = {str(SOCKET): str(SOCKET), contained.volume: HOME, str(config): "/etc/volback/volback.toml"}
+    container = contained.start(volumes=mounts)
+    try:
+        wait_for(lambda: any(contained.home.glob("repository/*/*/*/manifest.json")), "the job's backup", limit_s=120)
+        wait_for(lambda: b"job nightly ended with exit code 0" in container.logs(), "the job's end", limit_s=120)
+        check = container.attrs["Config"]["Healthcheck"]["Test"]
+        assert check[0] == "CMD"
+        assert container.exec_run(check[1:]).exit_code == 0
+        container.stop(timeout=60)
+        assert container.wait()["StatusCode"] == 143, container.logs().decode()
+    finally:
+        contained.end(container)
+    writer.reload()
+    assert writer.status == "running"
+    assert list((contained.home / "state/runs").iterdir()) == []
+
+
 def test_stopped_in_mid_backup_it_ends_at_once_and_leaves_nothing(
     contained: Contained, volume_factory: Callable[..., str]
 ) -> None:
-    volume = volume_factory(fill=lambda path: (path / "big").write_bytes(secrets.token_bytes(64 * MIB)))
-    container = contained.start("backup", volume, environment={"VOLBACK_HELPER_CPUS": "0.01"})
+    container = contained.start("backup", volume_factory(fill=_fill_big), environment=SLOWLY)
     try:
         wait_for(lambda: any(contained.home.glob("repository/*/*/*")), "the backup's first bytes")
         began = time.monotonic()
@@ -139,6 +175,28 @@ def test_stopped_in_mid_backup_it_ends_at_once_and_leaves_nothing(
     assert list((contained.home / "state/runs").iterdir()) == []
 
 
+def test_killed_in_mid_backup_what_it_stopped_runs_again_before_the_container_ends(
+    contained: Contained, volume_factory: Callable[..., str], container_factory: Callable[..., Any]
+) -> None:
+    """As when memory runs out: the guard is an orphan of process 1 then, which waits for it."""
+    volume = volume_factory(fill=_fill_big)
+    writer = container_factory(volumes={volume: "/data"})
+    container = contained.start("backup", "--stop", volume, environment=SLOWLY)
+    try:
+        wait_for(lambda: any(contained.home.glob("repository/*/*/*")), "the backup's first bytes")
+        writer.reload()
+        assert writer.status == "exited"
+        kill = 'read -r child </proc/1/task/1/children; kill -9 "$child"'
+        assert container.exec_run(["sh", "-c", kill]).exit_code == 0
+        assert container.wait(timeout=60)["StatusCode"] == 137, container.logs().decode()
+        writer.reload()
+        assert writer.status == "running"
+    finally:
+        contained.end(container)
+    contained("doctor --fix")
+    assert [left for left in contained.engine.containers() if left.id != writer.id] == []
+
+
 def test_the_image_is_small_unprivileged_and_whole(contained: Contained) -> None:
     facts = contained.engine.client.images.get(contained.image).attrs
     base = contained.engine.client.images.get("volback-test-base:1").attrs
@@ -147,6 +205,10 @@ def test_the_image_is_small_unprivileged_and_whole(contained: Contained) -> None
     assert facts["Size"] - base["Size"] < 90_000_000
     create = "[session.create_client(name, region_name='x') for name in ('s3', 'sts', 'sso', 'sso-oidc')]"
     _python(contained, f"import botocore.session as b; session = b.get_session(); {create}")
+
+
+def _fill_big(path: Path) -> None:
+    (path / "big").write_bytes(secrets.token_bytes(64 * 1024 * 1024))
 
 
 def _python(contained: Contained, line: str) -> bytes:
