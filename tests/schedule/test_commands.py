@@ -94,6 +94,15 @@ def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
     assert len(json.loads(cli.schedule("remove", "--json").stdout)["result"]["removed"]) == 3
 
 
+def test_a_job_is_run_by_one_scheduler_alone(cli: Cli) -> None:
+    (cli.root / "etc/systemd/system").mkdir(parents=True)
+    table = cli.root / "etc/cron.d/volback"
+    cli.schedule("install", "--cron")
+    assert f"removed {table}\n" in cli.schedule("install", "--systemd").stdout
+    assert not table.exists()
+    assert cli.schedule("install", "--cron").stdout.count("removed ") == 3
+
+
 def test_what_cannot_be_is_a_line_with_a_hint(cli: Cli) -> None:
     assert "exclude each other" in cli.schedule("install", "--cron", "--systemd", code=2).stderr
     cli.environment["VOLBACK_HOSTNAME"] = "web\n* * * * * root true"

@@ -69,8 +69,8 @@ def install(
 
     call = _begin(context, "install")
     entries = scheduling.entries_of(open_config(call.config))
-    place = scheduling.open_scheduler(_kind(systemd, cron, root), root, of_user=user)
-    changes = place.install(entries, _command(call))
+    kind = _kind(systemd, cron, root)
+    changes = scheduling.install(kind, root, entries, _command(call), of_user=user)
     return _changed(changes, f"{count(len(entries), 'job')}, run by {changes.kind}")
 
 

@@ -56,9 +56,8 @@ class CronFile:
 
     def installed(self) -> dict[str, str]:
         """Jobs that the file names."""
-        if not self._path.exists():
-            return {}
-        return dict.fromkeys(_RUN.findall(self._path.read_text(errors="replace")), str(self._path))
+        text = self._path.read_text(errors="replace") if self._path.exists() else ""
+        return dict.fromkeys(_RUN.findall(text) if text.startswith(MARK) else [], str(self._path))
 
     def _without_daemon(self) -> Iterator[str]:
         if self._path.parent == Path("/etc/cron.d") and not (_program("cron") or _program("crond")):
@@ -97,7 +96,10 @@ class UserCrontab:
 
     def installed(self) -> dict[str, str]:
         """Jobs that our part names."""
-        return dict.fromkeys(_RUN.findall(_table() if shutil.which("crontab") else ""), self._name)
+        table = _table() if shutil.which("crontab") else ""
+        rest = set(_without_ours(table))
+        ours = "\n".join(line for line in table.splitlines() if line not in rest)
+        return dict.fromkeys(_RUN.findall(ours), self._name)
 
 
 def _lines(entries: Sequence[Entry], command: Command, *, user: str = "") -> Iterator[str]:

@@ -127,6 +127,16 @@ def open_scheduler(kind: Kind, root: Path, *, of_user: bool) -> Scheduler:
     return UserCrontab() if of_user else CronFile(root / "etc/cron.d/volback")
 
 
+def install(kind: Kind, root: Path, entries: Sequence[Entry], command: Command, *, of_user: bool) -> Changes:
+    """Have one scheduler run these entries, and no other one: a job must not run twice. Raises UsageError."""
+    changes = open_scheduler(kind, root, of_user=of_user).install(entries, command)
+    for other in kinds_present(root):
+        scheduler = open_scheduler(other, root, of_user=of_user)
+        if other != kind and scheduler.installed():
+            changes.removed.extend(scheduler.remove().removed)
+    return changes
+
+
 def write_file(path: Path, text: str) -> bool:
     """Put it in place by rename, readable by all; False if that is what stands there. Raises VolbackError."""
     with explained(path):
