@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine.conftest import Opener
 from tests.support.image import image_tar
-from tests.support.remote import SecondEngine, wait_for
+from tests.support.remote import Relay, SecondEngine, ssh_server, wait_for
 from volback.engine.engine import Engine
 from volback.engine.execute import LINE_MAX_BYTES
 from volback.errors import EngineError, EngineUnreachable, NotFoundError, NotRunningError
@@ -153,13 +153,29 @@ def test_a_container_that_dies_takes_the_command_with_it(ours: Engine, container
         assert (list(lines), execution.status) == ([], 137)
 
 
-def test_an_engine_that_hangs_is_found_out(second: SecondEngine, open_engine: Opener) -> None:
+@pytest.fixture(scope="module")
+def far(second: SecondEngine) -> str:
+    """A container of the second engine, which goes with it."""
     with closing(second.client()) as client:
-        client.api.import_image_from_data(image_tar(), repository="hang", tag="latest", changes=["ENV PATH=/bin"])
-        container = client.containers.run("hang", ["sleep", "600"], detach=True, network_mode="none")
+        client.api.import_image_from_data(image_tar(), repository="far", tag="latest", changes=["ENV PATH=/bin"])
+        return str(client.containers.run("far", ["sleep", "600"], detach=True, network_mode="none").id)
+
+
+def test_over_tcp_and_ssh(
+    second: SecondEngine, far: str, open_engine: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "echo out; echo err >&2; truncate -s 1M /tmp/f; cat /tmp/f; exit 3"
+    with Relay(second.directory / "docker.sock") as relay, ssh_server(tmp_path / "ssh", second) as (ssh_url, programs):
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        for url in (relay.url, ssh_url):
+            said, status = run(open_engine(url=url), far, command)
+            assert ({"out", "err"} <= set(said), sum(map(len, said)), status) == (True, 1024 * 1024 + 6, 3)
+
+
+def test_an_engine_that_hangs_is_found_out(second: SecondEngine, far: str, open_engine: Opener) -> None:
     ours = open_engine(url=second.url, timeout_s=2)
     try:
-        with ours.execute(container.id, "echo started; sleep 500", limit_s=LIMIT_S) as execution:
+        with ours.execute(far, "echo started; sleep 500", limit_s=LIMIT_S) as execution:
             lines = execution.lines()
             assert next(lines) == "started"
             os.kill(second.pid, signal.SIGSTOP)
