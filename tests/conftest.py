@@ -17,6 +17,22 @@ __all__ = ["moto", "radosgw", "rclone"]
 # A shell's background job ignores SIGINT, and so would all that the tests start and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
+_EACH_ALONE = ("fault/test_kill.py",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For workers beside each other: a file's tests stay together, with its fixtures, unless they say otherwise.
+
+    The longest come first, so that no worker is left alone with them in the end.
+    """
+    tests = Path(__file__).parent
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.path.relative_to(tests).as_posix()
+            item.add_marker(pytest.mark.xdist_group(item.nodeid if file in _EACH_ALONE else file))
+    items.sort(key=lambda item: _LONGEST_FIRST.get(item.path.relative_to(tests).parts[0], 9))
+
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[EngineSession]:
