@@ -7,17 +7,12 @@ whose name no key can have: that is what an unfinished put writes to.
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
-import re
-import secrets
 import stat as stat_module
-import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
 
 from volback.errors import ConflictError, NotFoundError, StoreError, VolbackError
@@ -33,17 +28,12 @@ from volback.store.base import (
     check_range,
     is_part,
 )
+from volback.store.local_draft import TEMP, Draft, advise, is_abandoned, remove_abandoned, sync_directory, temp_files
 
 _log = logging.getLogger(__name__)
 
 _READ_BYTES = 1024 * 1024
 """256 KiB, 1 MiB and 4 MiB read equally fast (5-7 GB/s cached, 1.2 GB/s from disk); this one holds less than 4 MiB."""
-_WRITEBACK_BYTES = 16 * 1024 * 1024
-"""Written bytes after which the kernel is told to start writing them out: the fsync of an 830 MB object
-fell from 0.5-0.7 s to 0.02 s. Joining 300 KiB chunks for writev gained nothing."""
-_TEMP = re.compile(r"\.tmp-[0-9a-f]{16}~")
-"""`~` is in no key."""
-_ATTEMPTS = 20
 
 _REASONS = {
     errno.ENOSPC: ("is full", "free space there (`volback remove` old backups), then run the command again"),
@@ -71,7 +61,7 @@ class LocalStore:
         path = self._locate(check_key(key))
         if if_absent and os.path.lexists(path):
             raise self._exists(key)
-        draft = _Draft(path)
+        draft = Draft(path)
         try:
             with self._explained("write", key):
                 draft.create()
@@ -109,7 +99,7 @@ class LocalStore:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
                 return
-            _sync_directory(self._remove_empty(os.path.dirname(path)))
+            sync_directory(self._remove_empty(os.path.dirname(path)))
 
     def free_bytes(self) -> int | None:
         """Bytes that an unprivileged user may still write to the directory's filesystem."""
@@ -127,8 +117,8 @@ class LocalStore:
         with self._explained("read", prefix or "."):
             found = [
                 Unfinished(os.path.relpath(path, self._root), datetime.fromtimestamp(os.lstat(path).st_mtime, UTC))
-                for path in _temp_files(directory)
-                if _is_abandoned(path)
+                for path in temp_files(directory)
+                if is_abandoned(path)
             ]
         return sorted(found, key=lambda left: left.key)
 
@@ -147,7 +137,7 @@ class LocalStore:
         try:
             left = max(0, size_bytes - start)
             left = left if length is None else min(left, length)
-            _advise(fd, start if left else 0, left, "POSIX_FADV_SEQUENTIAL")
+            advise(fd, start if left else 0, left, "POSIX_FADV_SEQUENTIAL")
             while left:
                 with self._explained("read", key):
                     buffer = os.pread(fd, min(left, _READ_BYTES), start)
@@ -197,7 +187,7 @@ class LocalStore:
             if entry.is_dir(follow_symlinks=False) and is_part(entry.name):
                 if len(entry.path) - len(self._root) <= KEY_MAX_CHARS:
                     self._sweep(entry.path, removed, older_than_s)
-            elif _TEMP.fullmatch(entry.name) and _remove_abandoned(entry.path, older_than_s):
+            elif TEMP.fullmatch(entry.name) and remove_abandoned(entry.path, older_than_s):
                 removed.append(entry.path)
         if directory != self._root and self._remove_empty_one(directory):
             removed.append(directory)
@@ -260,81 +250,6 @@ class LocalStore:
         return ConflictError(f"object {key!r} is in repository {self._root} already")
 
 
-class _Draft:
-    """An object being written under a temp name in its own directory, locked so that a sweep leaves it alone."""
-
-    def __init__(self, path: str) -> None:
-        self.size_bytes = 0
-        self._path = path
-        self._directory = os.path.dirname(path)
-        self._temp = os.path.join(self._directory, f".tmp-{secrets.token_hex(8)}~")
-        self._file: FileIO | None = None
-        self._made: list[str] = []
-        self._sent_bytes = 0
-
-    def create(self) -> None:
-        """Open and lock the temp file. A sweep or delete may take its directory, or itself, until it is locked."""
-        for _ in range(_ATTEMPTS):
-            try:
-                self._make_directories()
-                self._file = FileIO(self._temp, "xb", opener=_open_private)
-            except FileNotFoundError:
-                continue
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            if os.fstat(self._file.fileno()).st_nlink:
-                return
-            self._file.close()
-        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-    def write(self, chunk: Buffer) -> None:
-        assert self._file is not None
-        view = memoryview(chunk)
-        self.size_bytes += view.nbytes
-        view = view.cast("B") if view.nbytes else view
-        while view.nbytes:
-            view = view[self._file.write(view) :]
-        if self.size_bytes - self._sent_bytes >= _WRITEBACK_BYTES:
-            # DONTNEED begins to write dirty pages out and, as they are dirty, leaves them in the cache
-            unsent_bytes = self.size_bytes - self._sent_bytes
-            _advise(self._file.fileno(), self._sent_bytes, unsent_bytes, "POSIX_FADV_DONTNEED")
-            self._sent_bytes = self.size_bytes
-
-    def publish(self, *, if_absent: bool) -> None:
-        """Give the object its name. The lock is held until it has it."""
-        assert self._file is not None
-        os.fsync(self._file.fileno())
-        if if_absent:
-            os.link(self._temp, self._path)
-            os.unlink(self._temp)
-        else:
-            os.rename(self._temp, self._path)
-        self._file.close()
-        _sync_directory(self._directory)
-
-    def discard(self) -> None:
-        """Remove what is there of it; an error here must not hide the one that led here."""
-        with suppress(OSError):
-            os.unlink(self._temp)
-        if self._file:
-            with suppress(OSError):
-                self._file.close()
-        with suppress(OSError):
-            while self._made:
-                os.rmdir(self._made.pop())
-
-    def _make_directories(self) -> None:
-        missing = []
-        directory = self._directory
-        while not os.path.isdir(directory) and directory != os.path.dirname(directory):
-            missing.append(directory)
-            directory = os.path.dirname(directory)
-        for path in reversed(missing):
-            with suppress(FileExistsError):  # another put was faster
-                os.mkdir(path, 0o700)
-                self._made.append(path)
-                _sync_directory(os.path.dirname(path))
-
-
 def _scan(directory: str) -> list[str]:
     """Names of objects and (with `/`) directories, sorted as their keys sort: `a-b/c` before `a/c`."""
     names = []
@@ -347,36 +262,6 @@ def _scan(directory: str) -> list[str]:
     return sorted(names)
 
 
-def _temp_files(directory: str) -> Iterator[str]:
-    for top, directories, names in os.walk(directory):
-        directories[:] = [name for name in directories if is_part(name)]
-        yield from (os.path.join(top, name) for name in names if _TEMP.fullmatch(name))
-
-
-def _is_abandoned(path: str) -> bool:
-    """Whether no living writer holds a temp file locked."""
-    return _remove_abandoned(path, 0.0, remove=False)
-
-
-def _remove_abandoned(path: str, older_than_s: float, *, remove: bool = True) -> bool:
-    """Remove a temp file unless its writer lives: the kernel drops a dead writer's lock."""
-    if older_than_s and os.path.exists(path) and time.time() - os.lstat(path).st_mtime < older_than_s:
-        return False
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if remove:
-            os.unlink(path)
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
 def _open_regular(path: str) -> tuple[int, int]:
     """Descriptor and size of a regular file; anything else is no object. NONBLOCK: a FIFO must not hang us."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -385,10 +270,6 @@ def _open_regular(path: str) -> tuple[int, int]:
         return fd, info.st_size
     os.close(fd)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _lstat_regular(path: str) -> os.stat_result:
@@ -400,23 +281,3 @@ def _lstat_regular(path: str) -> os.stat_result:
 
 def _info(key: str, info: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, info.st_size, datetime.fromtimestamp(info.st_mtime, UTC))
-
-
-def _advise(fd: int, offset: int, length: int, advice: str) -> None:
-    """Only advice: macOS has no such call, and some filesystems refuse it."""
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):
-            os.posix_fadvise(fd, offset, length, getattr(os, advice))
-
-
-def _sync_directory(path: str) -> None:
-    """fsync a directory; one that a concurrent delete took needs none, and SMB mounts cannot (EINVAL)."""
-    with suppress(FileNotFoundError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        except OSError as exc:
-            if exc.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(fd)
