@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
 
-from volback.errors import ConflictError, NotFoundError, UsageError
+from volback.errors import ConflictError, NotFoundError, StoreError, UsageError
 from volback.store.base import BUFFER_MAX_BYTES, Store
 
 INVALID_KEYS = [
@@ -58,6 +59,20 @@ def failing(error: BaseException, *chunks: bytes) -> Iterator[bytes]:
 
 
 class StoreConformance:
+    @pytest.fixture
+    def atomic_if_absent(self) -> bool:
+        """Whether of puts if_absent at the same moment only one succeeds; some S3 servers ignore If-None-Match."""
+        return True
+
+    @pytest.fixture
+    def flat(self) -> bool:
+        """Whether keys are names: some S3 servers keep objects as files in directories, and deletes have side effects.
+
+        rclone 1.75.2 refuses to delete what is a directory; with a key below an object the object goes too; and with
+        the last one of a directory goes what is being put beside it. So a repository there is for one run at a time.
+        """
+        return True
+
     # put: whole or not at all
 
     def test_an_object_comes_back_as_it_was_put(self, store: Store) -> None:
@@ -184,29 +199,36 @@ class StoreConformance:
         assert content(store, "a/b") in texts
         assert keys(store) == ["a/b"]
 
-    def test_of_many_puts_if_absent_on_one_key_exactly_one_succeeds(self, store: Store) -> None:
+    def test_of_many_puts_if_absent_on_one_key_exactly_one_succeeds(self, store: Store, atomic_if_absent: bool) -> None:
+        """Where the server is not atomic, those that began at one moment replace one another; each is whole."""
         texts = [bytes([65 + number]) * 100_000 for number in range(6)]
         results = _together([lambda text=text: store.put("a/b", _paced(text), if_absent=True) for text in texts])
         winners = [text for text, result in zip(texts, results, strict=True) if result == 100_000]
-        assert [type(result) for result in results].count(ConflictError) == 5
-        assert [content(store, "a/b")] == winners
+        assert [type(result) for result in results].count(ConflictError) == 6 - len(winners)
+        assert len(winners) == 1 or not atomic_if_absent
+        assert content(store, "a/b") in winners
         assert store.sweep() == []
 
-    def test_puts_deletes_lists_and_sweeps_do_not_disturb_one_another(self, store: Store) -> None:
+    def test_puts_deletes_lists_and_sweeps_do_not_disturb_one_another(self, store: Store, flat: bool) -> None:
+        kept = set[str]() if flat else {"d/a/kept", "d/b/kept"}
+        for key in kept:
+            store.put(key, [b"so that its directory is never empty"])
+
         def churn(name: str) -> None:
             for _ in range(25):
                 store.put(f"d/{name}/o", [name.encode() * 10])
                 assert content(store, f"d/{name}/o") == name.encode() * 10
-                assert keys(store, f"d/{name}/") == [f"d/{name}/o"]
+                assert f"d/{name}/o" in keys(store, f"d/{name}/")
                 store.delete(f"d/{name}/o")
 
         def watch() -> None:
             for _ in range(60):
                 store.sweep()
-                assert set(keys(store)) <= {"d/a/o", "d/b/o"}
+                assert set(keys(store)) <= {"d/a/o", "d/b/o"} | kept
 
-        assert _together([lambda: churn("a"), lambda: churn("b"), watch]) == [None, None, None]
-        assert keys(store) == []
+        results = _together([lambda: churn("a"), lambda: churn("b"), watch])
+        assert results == [None, None, None], results
+        assert set(keys(store)) == kept
 
     # open
 
@@ -302,9 +324,17 @@ class StoreConformance:
 
     def test_delete_of_a_missing_object_is_no_error(self, store: Store) -> None:
         store.put("a/b", [b"x"])
-        for key in ("a", "x", "a/c", "a/b/c", "x/y/z"):
+        for key in ("x", "a/c", "x/y/z"):
             store.delete(key)
         assert keys(store) == ["a/b"]
+
+    def test_delete_of_what_is_above_or_below_an_object(self, store: Store, flat: bool) -> None:
+        store.put("a/b", [b"x"])
+        with nullcontext() if flat else pytest.raises(StoreError, match="'a'"):
+            store.delete("a")
+        assert keys(store) == ["a/b"]
+        store.delete("a/b/c")
+        assert keys(store) == (["a/b"] if flat else [])
 
     def test_a_key_is_free_for_a_level_below_once_deleted(self, store: Store) -> None:
         store.put("a/b/c", [b"deep"])

@@ -14,18 +14,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-Harm = Literal["refuse", "cut-request", "cut-reply", "truncate", "delay", "status", "flip-request", "flip-reply"]
+Harm = Literal[
+    "refuse", "cut-request", "cut-reply", "truncate", "delay", "status", "reply", "flip-request", "flip-reply"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The `nth` request (from 1; None: each) whose first line holds all of `words` is harmed."""
+    """The `nth` request (from 1; None: each) is harmed whose first line holds all `words`, and its head `header`."""
 
     harm: Harm
     words: tuple[str, ...]
     nth: int | None = 1
     status: int = 503
     delay_s: float = 0.0
+    header: str = ""
+    reply: bytes = b""
+    """With "reply", all that the server says: head and body; it says it without having done anything."""
 
 
 class Proxy:
@@ -37,6 +42,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._seen: Counter[int] = Counter()
         self._hits: Counter[int] = Counter()
+        self.heads: list[str] = []
+        """Of all requests so far: the first line and the headers."""
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     @property
@@ -71,13 +78,15 @@ class Proxy:
             head, body = _read_message(client)
             if not head:
                 return
-            fault = self._due(head.split(b"\r\n", 1)[0].decode("latin-1"))
+            fault = self._due(head.decode("latin-1"))
             self._harm(client, fault, head, body)
 
-    def _due(self, line: str) -> Planned | None:
+    def _due(self, head: str) -> Planned | None:
+        line = head.partition("\r\n")[0]
         with self._lock:
+            self.heads.append(head)
             for number, fault in enumerate(self._plan):
-                if all(word in line for word in fault.words):
+                if all(word in line for word in fault.words) and fault.header in head:
                     self._seen[number] += 1
                     if fault.nth in (None, self._seen[number]):
                         self._hits[number] += 1
@@ -90,6 +99,9 @@ class Proxy:
             return
         if fault and harm == "status":
             client.sendall(f"HTTP/1.1 {fault.status} Harmed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+            return
+        if fault and harm == "reply":
+            client.sendall(fault.reply)
             return
         if fault and harm == "delay":
             time.sleep(fault.delay_s)

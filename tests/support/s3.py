@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,10 @@ class S3Server:
     secret_key: str = field(repr=False)
     atomic_if_absent: bool = True
     """Whether of two puts with If-None-Match at the same moment only one succeeds."""
-    keeps_old_version: bool = True
-    """Whether a reader of an object that is replaced goes on with the old one."""
+    flat: bool = True
+    """Whether keys are names, and not paths of files in directories."""
+    stack: Path | None = None
+    """Where scripts/stack keeps a radosgw."""
 
     def environment(self) -> dict[str, str]:
         """What volback needs to reach it."""
@@ -64,16 +66,29 @@ class S3Server:
         )  # fmt: skip
 
     @contextmanager
-    def bucket(self) -> Iterator[str]:
+    def bucket(self, **options: Any) -> Iterator[str]:
         """A new bucket, emptied and removed in the end."""
         name = f"volback-test-{secrets.token_hex(6)}"
         client = self.client()
-        client.create_bucket(Bucket=name)
+        client.create_bucket(Bucket=name, **options)
         try:
             yield name
         finally:
             empty(client, name)
-            client.delete_bucket(Bucket=name)
+            if self.flat:  # else it may have kept an empty directory, and call the bucket not empty
+                client.delete_bucket(Bucket=name)
+
+    def new_user(self) -> S3Server:
+        """The same server (a radosgw) for another user, who owns nothing."""
+        name = f"user{secrets.token_hex(4)}"
+        access, secret = secrets.token_hex(10).upper(), secrets.token_hex(20)
+        command = [
+            "radosgw-admin", "user", "create", f"--uid={name}", f"--display-name={name}", f"--access-key={access}",
+            f"--secret={secret}",
+        ]  # fmt: skip
+        env = {**os.environ, "CEPH_CONF": f"{self.stack}/ceph.conf"}
+        subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
+        return replace(self, name=name, access_key=access, secret_key=secret)
 
     def store(self, bucket: str, prefix: str = "", **settings: object) -> S3Store:
         """A store there; settings as in an s3:// URL, with `_` for `-`."""
@@ -84,10 +99,16 @@ class S3Server:
 
 
 def empty(client: Any, bucket: str) -> None:
-    """Remove every object and every open upload of a bucket."""
+    """Remove every object with its versions, and every open upload of a bucket."""
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
             client.delete_object(Bucket=bucket, Key=entry["Key"])
+    if client.get_bucket_versioning(Bucket=bucket).get("Status"):
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            for entry in page.get("Versions", []) + page.get("DeleteMarkers", []):
+                client.delete_object(
+                    Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"], BypassGovernanceRetention=True
+                )
     for key, upload_id in open_uploads(client, bucket):
         client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
 
@@ -112,8 +133,9 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         lines = (directory / "env").read_text().splitlines()
         values = dict(line.removeprefix("export ").split("=", 1) for line in lines)
         yield S3Server(
-            "radosgw", values["VOLBACK_S3_ENDPOINT"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"]
-        )
+            "radosgw", values["VOLBACK_S3_ENDPOINT"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"],
+            stack=directory,
+        )  # fmt: skip
     finally:
         subprocess.run([script, "down", str(directory)], check=True, timeout=120)
     assert not directory.exists()
@@ -121,18 +143,20 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """`rclone serve s3` over a directory: it checks signatures, and ignores If-None-Match."""
+    """`rclone serve s3` over a directory: it checks signatures, and ignores If-None-Match.
+
+    It keeps its cache of directories: with --dir-cache-time 0s, a delete beside a list made it wait for itself for ever
+    (rclone 1.75.2: Dir._readDirFromEntries for a child's lock, which waits for its own).
+    """
     directory = tmp_path_factory.mktemp("rclone")
     port, secret = _free_port(), secrets.token_hex(16)
     command = [
         str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(directory), "--addr", f"127.0.0.1:{port}",
-        "--auth-key", f"AKVOLBACK,{secret}", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--config",
+        "--auth-key", f"AKVOLBACK,{secret}", "--vfs-cache-mode", "off", "--config",
         os.devnull,
     ]  # fmt: skip
     with _running(command, port, directory.with_suffix(".log")):
-        yield S3Server(
-            "rclone", f"http://127.0.0.1:{port}", "AKVOLBACK", secret, atomic_if_absent=False, keeps_old_version=False
-        )
+        yield S3Server("rclone", f"http://127.0.0.1:{port}", "AKVOLBACK", secret, atomic_if_absent=False, flat=False)
 
 
 @pytest.fixture(scope="session")
