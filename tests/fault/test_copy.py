@@ -46,6 +46,7 @@ class Pair:
         faults: Sequence[Fault] = (),
         target_faults: Sequence[Fault] = (),
         sleep: Callable[[float], None] = lambda _: None,
+        target_sleep: Callable[[float], None] = lambda _: None,
         machine: str = "here",
     ) -> list[str]:
         """Copy in this process, all faults hit; returns what was done with each backup."""
@@ -56,7 +57,7 @@ class Pair:
         try:
             target = copying.open_target(session, self.target.url)
             items = copying.plan(session, [volume])
-            failing = FaultStore(self.target, target_faults)
+            failing = FaultStore(self.target, target_faults, sleep=target_sleep)
             target.store, target.catalog = failing, Catalog(failing)
             try:
                 return [str(copying.copy(session, target, item)) for item in items]
@@ -173,6 +174,18 @@ def test_of_two_copies_from_two_machines_the_later_one_finds_the_backup_there(pa
     assert (done, ours) == (["copied"], ["skipped"])
     pair.assert_whole(pair.key)
     assert list((pair.state() / "runs").iterdir()) == []
+
+
+def test_what_a_copy_from_another_machine_takes_away_as_it_is_cut_off_is_put_once_more(pair: Pair) -> None:
+    """It looks before our manifest is there, and deletes after: data and index are of the same names."""
+
+    def take_away(_: float) -> None:
+        pair.target.delete(pair.key.data)
+        pair.target.delete(pair.key.index)
+
+    before = SlowCall("put", 0, key=pair.key.manifest)
+    assert pair.copy(target_faults=[before], target_sleep=take_away) == ["copied"]
+    pair.assert_whole(pair.key)
 
 
 def test_of_two_copies_on_one_machine_the_later_one_is_refused(pair: Pair) -> None:

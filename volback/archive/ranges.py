@@ -74,6 +74,24 @@ def fetch(
                 yield item, stored[start : start + item.frame.stored_bytes]
 
 
+def read_pieces(
+    open_piece: Callable[[int, int], Iterator[bytes]], length: int, *, ahead: int = AHEAD
+) -> Generator[memoryview, None, None]:
+    """Yield the first `length` bytes of one object in order, in pieces of 16 MiB, as `fetch` yields ranges.
+
+    `open_piece(start, length)` reads the object; it ends where a piece comes short.
+    """
+
+    def read(start: int, stop: threading.Event) -> memoryview:
+        return _joined(open_piece(start, min(RANGE_BYTES, length - start)), stop)
+
+    with closing(read_ahead(read, range(0, length, RANGE_BYTES), ahead=ahead)) as pieces:
+        for start, piece in zip(range(0, length, RANGE_BYTES), pieces, strict=True):
+            yield piece
+            if piece.nbytes < min(RANGE_BYTES, length - start):
+                return
+
+
 def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
     """Parts of one frame that follow on one another, as one: so a frame of a thousand wanted files is opened once."""
     last: Slice | None = None

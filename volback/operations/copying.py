@@ -1,6 +1,6 @@
 """Copying: backups from one repository into another, byte for byte, each object proven on its way.
 
-Nothing is decompressed, and nothing is kept on the way but one buffer. The manifest is put last, so a copy that
+Nothing is decompressed, and nothing is kept on the way but what is read ahead. The manifest is put last, so a copy that
 is cut off is no backup; what it left is swept as that of a backup is. No engine is needed.
 """
 
@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
+from volback.archive.ranges import read_pieces
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
 from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from volback.interrupts import held_back
+from volback.operations.reading import reads_at_once
 from volback.operations.recovery import COPY, discard, prefix_lock, sweep_repository
 from volback.operations.session import Session, name_of
 from volback.state.runs import Run
+from volback.store.base import Buffer, Store
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +121,7 @@ def copy(session: Session, target: Session, item: Copy) -> Done:
                 done = _put(session, target, item)
                 run.journal.prefixes = []
             except BaseException:
-                discard(target, item.key)  # if that fails, the journal stays for the next run
-                run.journal.prefixes = []
+                discard(target, run, item.key)  # if that fails, the journal stays for the next run
                 raise
         return done
 
@@ -163,10 +165,7 @@ def _is_there(target: Session, item: Copy) -> bool:
 
 def _check_there(target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
     """What is skipped must be whole at a glance: its copy may be all that is left one day."""
-    try:
-        size = target.store.stat(key).size_bytes
-    except NotFoundError:
-        size = -1
+    size = _size(target, key)
     if size != expected.size_bytes:
         what = "is missing" if size < 0 else f"has {size} bytes, not {expected.size_bytes}"
         raise IntegrityError(
@@ -177,12 +176,14 @@ def _check_there(target: Session, item: Copy, key: str, expected: ObjectDigest) 
 
 def _put(session: Session, target: Session, item: Copy) -> Done:
     """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are ours,
-    so it does not matter whose objects stay, and the first manifest counts."""
+    so it does not matter whose objects stay, and the first manifest counts. If that other copy is cut off, it takes
+    away what it put before it saw our manifest: so what is gone after it is put once more."""
     manifest, key = item.manifest, item.key
     total = manifest.data.size_bytes + manifest.index.size_bytes
     session.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
-    for object_key, expected in ((key.data, manifest.data), (key.index, manifest.index)):
-        target.store.put(object_key, _proven(session, item, object_key, expected))
+    objects = ((key.data, manifest.data), (key.index, manifest.index))
+    for object_key, expected in objects:
+        _put_object(session, target, item, object_key, expected)
     try:
         target.catalog.commit(manifest, document=item.document)
     except ConflictError:
@@ -190,14 +191,31 @@ def _put(session: Session, target: Session, item: Copy) -> Done:
             raise
         log.debug("%s was copied by another run meanwhile", item.name)
         return "skipped"
+    for object_key, expected in objects:
+        if _size(target, object_key) != expected.size_bytes:
+            _put_object(session, target, item, object_key, expected)
     return "copied"
 
 
-def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> Iterator[bytes]:
-    """The object's bytes. Raises IntegrityError at their end, before the put ends, unless they are what was written."""
+def _put_object(session: Session, target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
+    with closing(_proven(session, item, key, expected)) as proven:
+        target.store.put(key, proven)
+
+
+def _size(target: Session, key: str) -> int:
+    """-1 where there is no such object."""
+    try:
+        return target.store.stat(key).size_bytes
+    except NotFoundError:
+        return -1
+
+
+def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> Generator[Buffer, None, None]:
+    """The object's bytes, read ahead. Raises IntegrityError at their end, before the put ends, unless they are what
+    was written."""
     digest, size = hashlib.sha256(), 0
     try:
-        with closing(session.store.open(key, length=expected.size_bytes + 1)) as buffers:
+        with closing(_read(session.store, key, expected.size_bytes + 1)) as buffers:
             for buffer in buffers:
                 digest.update(buffer)
                 size += len(buffer)
@@ -207,6 +225,14 @@ def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> I
         raise _damaged(item, f"{key} is missing") from exc
     if size != expected.size_bytes or digest.hexdigest() != expected.sha256:
         raise _damaged(item, f"{key} is not what was written")
+
+
+def _read(store: Store, key: str, length: int) -> Generator[Buffer, None, None]:
+    """Up to `length` bytes of an object; a distant store's ranges are read ahead, in threads, and come in order."""
+    ahead = reads_at_once(store)
+    if ahead == 1:
+        return store.open(key, length=length)
+    return read_pieces(lambda start, size: store.open(key, start=start, length=size), length, ahead=ahead)
 
 
 def _damaged(item: Copy, what: str) -> IntegrityError:
