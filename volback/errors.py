@@ -10,7 +10,8 @@
         FormatError         7    a format number or document that this version cannot read
       EngineError           1    the engine refused or a helper failed
         EngineUnreachable   8    no engine, no permission on its socket, no answer in time
-      StoreError            1    the store refused a read or a write (disk full, denied)
+      StoreError            1    the store refused a read or a write (disk full)
+        StoreDenied         1    its rights do not allow that
         StoreUnreachable    9    no store, no answer in time
       Interrupted           130  SIGINT;  143 SIGTERM
 
@@ -102,6 +103,10 @@ class StoreError(VolbackError):
     """The store refused a read or a write: disk full, permission, read-only."""
 
     kind = "store"
+
+
+class StoreDenied(StoreError):
+    """The store's rights do not allow it: a key that may only write cannot read, or not delete."""
 
 
 class StoreUnreachable(StoreError):

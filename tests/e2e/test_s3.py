@@ -17,6 +17,9 @@ from tests.support.remote import wait_for
 from tests.support.s3 import S3Server, open_uploads
 from tests.support.tree import make_odd_tree
 
+pytestmark = pytest.mark.xdist_group("s3")
+"""Those who need a server share it: radosgw takes 16 s to start."""
+
 MakeVolume = Callable[..., str]
 MIB = 1024 * 1024
 

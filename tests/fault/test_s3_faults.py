@@ -15,6 +15,9 @@ from tests.support.s3 import MIB, S3Server, open_uploads
 from volback.errors import StoreUnreachable
 from volback.store.s3 import S3Store
 
+pytestmark = pytest.mark.xdist_group("s3")
+"""Those who need a server share it: radosgw takes 16 s to start."""
+
 SMALL = b"a small object" * 1000
 LARGE = b"".join(bytes([number]) * MIB for number in range(12))
 

@@ -41,8 +41,8 @@ ROOMS_OF_LIBRARIES = {
     "zstandard": ("archive/",),
     "cryptography": ("archive/",),
     "pyrage": ("archive/",),
-    "boto3": ("store/s3.py",),
-    "botocore": ("store/s3.py",),
+    "boto3": ("store/s3_client.py",),
+    "botocore": ("store/s3_client.py",),
     "cronsim": ("jobs/times.py",),
     "apprise": ("notify/messages.py",),
     "rich": ("cli/",),
@@ -157,7 +157,10 @@ def test_a_forbidden_import_is_found(tmp_path: Path, path: str, source: str) -> 
         ("cli/main.py", "import typer\nfrom volback import __version__\nfrom volback.operations.backup import backup"),
         ("operations/backup.py", "from volback.engine.engine import Engine\nfrom volback.state import runs\nimport os"),
         ("archive/seal.py", "import zstandard\nfrom .cut import cut\nfrom ..errors import IntegrityError"),
-        ("store/s3.py", "import boto3\nfrom botocore.config import Config\nfrom volback.store.base import Store"),
+        (
+            "store/s3_client.py",
+            "import boto3\nfrom botocore.config import Config\nfrom volback.store.base import Store",
+        ),
         ("config.py", "from volback.errors import UsageError"),
     ],
 )

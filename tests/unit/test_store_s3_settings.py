@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from volback.config import S3_VARIABLES, S3Settings
-from volback.errors import NotFoundError, StoreError, StoreUnreachable, UsageError
+from volback.errors import NotFoundError, StoreDenied, StoreError, StoreUnreachable, UsageError
 from volback.store.s3_errors import Failure, Refused, explain
 from volback.store.s3_settings import read_s3_url
 
@@ -87,7 +87,7 @@ def test_a_proxys_password_is_never_shown() -> None:
     [
         (Failure("NoSuchKey", status=404), NotFoundError, "'k'"),
         (Failure("NoSuchBucket", status=404), StoreError, "no such bucket"),
-        (Failure("AccessDenied", status=403), StoreError, "access is denied"),
+        (Failure("AccessDenied", status=403), StoreDenied, "access is denied"),
         (
             Failure("PermanentRedirect", status=301, region="eu-west-1"),
             StoreError,

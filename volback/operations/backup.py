@@ -123,8 +123,7 @@ def make_backup(
             result = _Backup(session, run, source, options, key=key, still=stillness or Stillness()).make()
             run.journal.prefixes = []
         except BaseException:
-            discard(session, key)  # if that fails, the journal stays for the next run
-            run.journal.prefixes = []
+            discard(session, run, key)  # if that fails, the journal stays for the next run
             raise
         return result
 

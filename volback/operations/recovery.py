@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from volback.catalog.keys import BackupKey
-from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, VolbackError
+from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied, VolbackError
 from volback.interrupts import held_back
 from volback.operations.aftercare import run_pending
 from volback.operations.resuming import Resumer
 from volback.operations.session import Session
-from volback.state.runs import DeadRun, Journal, dead_runs, live_journals, live_runs, lock
+from volback.state.runs import DeadRun, Journal, Run, dead_runs, live_journals, live_runs, lock
 
 log = logging.getLogger(__name__)
 
@@ -143,19 +143,27 @@ def sweep_repository(session: Session) -> None:
         for run in dead:
             journal = run.journal or Journal(pid=0, command=COPY)  # without a journal, nothing had been begun
             here = journal.repository == session.store.url
+            done = here or not journal.prefixes
             for prefix in journal.prefixes if here else ():
-                _sweep_prefix(session, journal, prefix, Leftovers(), remove=True)
-            if journal.command.startswith((COPY, REMOVE)) and (here or not journal.prefixes):
+                done &= _sweep_prefix(session, journal, prefix, Leftovers(), remove=True)
+            if journal.command.startswith((COPY, REMOVE)) and done:
                 run.forget()  # nothing else can be left of it
 
 
-def discard(session: Session, key: BackupKey) -> None:
-    """Remove what there is of a backup that was begun and failed; one that was committed after all stays."""
+def discard(session: Session, run: Run, key: BackupKey) -> None:
+    """Remove what there is of a backup of this run that failed; one that was committed after all stays.
+
+    Where that is denied (a key that may only write), the run is remembered; any other error is raised.
+    """
     try:
         with held_back():
             session.catalog.remove_litter(key.prefix)
     except ConflictError:
         log.debug("backup %s was committed before the interruption", key.prefix)
+    except StoreDenied as exc:
+        _say_that_it_stays(key.prefix, exc)
+        return
+    run.journal.prefixes = []
 
 
 def prefix_lock(session: Session, prefix: str) -> AbstractContextManager[None]:
@@ -174,7 +182,7 @@ def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool)
         done &= _sweep_volume(session, run.id, volume, left, remove=remove)
     if journal.repository == session.store.url:
         for prefix in journal.prefixes:
-            _sweep_prefix(session, journal, prefix, left, remove=remove)
+            done &= _sweep_prefix(session, journal, prefix, left, remove=remove)
     elif journal.prefixes:
         done = False  # its repository is not the one at hand: a run that uses that one will do it
     if journal.containers or journal.hooks:
@@ -202,7 +210,8 @@ def _sweep_volume(session: Session, run_id: str, name: str, left: Leftovers, *, 
     return True
 
 
-def _sweep_prefix(session: Session, journal: Journal, prefix: str, left: Leftovers, *, remove: bool) -> None:
+def _sweep_prefix(session: Session, journal: Journal, prefix: str, left: Leftovers, *, remove: bool) -> bool:
+    """Whether nothing is left to remember; what a key may not delete must not keep its host from new backups."""
     # A dead run's uploads are dead however young they are; but another machine may be copying the same backup there.
     older_than_s = None if journal.command.startswith((COPY, REMOVE)) else 0.0
     try:
@@ -217,6 +226,15 @@ def _sweep_prefix(session: Session, journal: Journal, prefix: str, left: Leftove
         log.debug("%s was committed before its run died", prefix)
     except LockedError:
         log.debug("%s is being copied anew: that run answers for it", prefix)
+    except StoreDenied as exc:
+        _say_that_it_stays(prefix, exc)
+        return False
+    return True
+
+
+def _say_that_it_stays(prefix: str, denied: StoreDenied) -> None:
+    log.warning("what a failed run left in %s stays, until volback doctor --fix runs with a key that may delete: %s",
+                prefix, denied.message)  # fmt: skip
 
 
 def forget_replacement(session: Session, volume: str) -> None:

@@ -1,10 +1,10 @@
-"""What an S3 server's refusal means to the user. Pure: store.s3 reads the SDK's exceptions into a Failure."""
+"""What an S3 server's refusal means to the user. Pure: store.s3_client reads the SDK's exceptions into a Failure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from volback.errors import ConflictError, NotFoundError, StoreError, StoreUnreachable, VolbackError
+from volback.errors import ConflictError, NotFoundError, StoreDenied, StoreError, StoreUnreachable, VolbackError
 
 _TRANSIENT = {
     "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
@@ -75,7 +75,8 @@ class Failure:
 
     @property
     def is_denied(self) -> bool:
-        return self.status == 403 or self.code == "AccessDenied"
+        """The key has not the right; a HEAD's refusal has no other word for a wrong signature or clock."""
+        return _same(self) == "AccessDenied"
 
 
 class Refused(Exception):
@@ -103,9 +104,10 @@ def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: s
         right = f" it is in {failure.region}" if failure.region else ""
         return StoreError(f"{where}: the bucket is in another region:{right or ' the server does not say which'}",
                           f"set VOLBACK_S3_REGION={failure.region or 'REGION'}")  # fmt: skip
-    why, hint = _REASONS.get(_same(failure), (f"{failure.code} {failure.reason}".strip(), None))
+    code = _same(failure)
+    why, hint = _REASONS.get(code, (f"{failure.code} {failure.reason}".strip(), None))
     hint = hint.format(bucket=bucket, right=_RIGHTS.get(action, "this action")) if hint else None
-    return StoreError(f"{where}: {why}", hint)
+    return (StoreDenied if code == "AccessDenied" else StoreError)(f"{where}: {why}", hint)
 
 
 def _same(failure: Failure) -> str:

@@ -6,6 +6,8 @@ middle of a request whose outcome nobody would know.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +36,10 @@ class Body(io.RawIOBase):
 
     def __len__(self) -> int:
         return self._data.nbytes
+
+    def md5(self) -> str:
+        """As the header Content-MD5 has it."""
+        return base64.b64encode(hashlib.md5(self._data, usedforsecurity=False).digest()).decode()
 
     def readable(self) -> bool:
         return True
