@@ -22,6 +22,7 @@ from volback.operations.backup import BackupOptions, make_backup, volume_source
 from volback.operations.projects import sources_of_container, sources_of_project
 from volback.operations.recovery import RESTORE_LABEL
 from volback.operations.session import Session
+from volback.operations.sets import SetOptions, backup_set
 
 VolumePath = Callable[[str], Path]
 COMPOSE_V2 = {"version": "2.29.1", "config-hash": "0b6ee0f8"}
@@ -118,12 +119,13 @@ def test_a_project_goes_and_comes_back_and_compose_says_nothing(
 
     sources = sources_of_project(session, compose.project)
     assert [source.name for source in sources] == everything, "anonymous volumes are not among them"
-    made = back_up_set(session, compose.project, sources)
+    made = backup_set(session, sources, SetOptions(), project=compose.project)
+    assert (len(made.backups), made.errors) == (3, [])
     compose("down", "--volumes")
     engine.client.volumes.get(compose.external).remove()
     said = run_volback("restore", "--project", compose.project, "--prove")
 
-    assert said.stdout.splitlines()[0] == f"set {made[0].set.id} of project {compose.project}"
+    assert said.stdout.splitlines()[0] == f"set {made.id} of project {compose.project}"
     assert said.stdout.count("proven bit for bit") == 3
     assert said.stderr == ""
     for volume in everything:
