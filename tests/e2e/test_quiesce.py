@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.halt import halted
+from volback.state.runs import Held, Run
 
 Containers = Callable[..., Any]
 Volumes = Callable[..., str]
@@ -307,3 +308,20 @@ def test_stop_and_pause_exclude_each_other(run_volback: Volback, volume: str) ->
 
 def test_recover_without_anything_to_do(run_volback: Volback) -> None:
     assert run_volback("recover").stdout == "no container was left down\n"
+
+
+def test_what_a_crashed_run_had_not_touched_stays_as_somebody_else_left_it(
+    run_volback: Volback, engine: EngineSession, writer: Any, container_factory: Containers
+) -> None:
+    """One that its user had paused, another that its user stopped before its turn came."""
+    stopped = container_factory()
+    stopped.stop(timeout=0)
+    writer.pause()
+    with Run(run_volback.state, "quiesce") as run:
+        run.journal.engine = engine.client.info()["ID"]
+        run.journal.containers = [Held(id=one.id, name=one.name, how="pause") for one in (writer, stopped)]
+        run.write_journal()
+    assert run_volback("recover").stdout == "no container was left down\n"
+    assert (_state(writer), _state(stopped)) == ("paused", "exited")
+    assert not run.directory.exists()
+    writer.unpause()

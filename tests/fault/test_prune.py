@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -311,3 +314,36 @@ def test_an_upload_to_s3_that_never_ended_is_swept_by_its_age(
         assert [key for key, _ in open_uploads(radosgw.client(), bucket)] == [theirs.data]
         assert [found.key for found in prune(session, LAST_2, older_than_s=0, all_hosts=True).half_made] == [theirs]
         assert open_uploads(radosgw.client(), bucket) == []
+
+
+def fill_up(directory: Path) -> None:
+    with (directory / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(bytes(512)):
+            pass
+
+
+def test_room_is_made_on_a_full_disk_that_the_journal_is_on_too(mount_small: Callable[[int], Path]) -> None:
+    place = Place(mount_small(200_000))
+    place.make(*IDS[:3])
+    fill_up(place.state.parent)
+    removing.remove(place.session(), removing.find_all(place.session(), [f"db@{IDS[0]}"])[0])
+    assert place.ids() == IDS[1:3]
+    fill_up(place.state.parent)
+    assert place.prune(KeepRules(last=1)).errors == []
+    assert place.ids() == IDS[2:3]
+
+
+def test_a_journal_that_is_cut_short_by_a_full_disk_does_not_take_the_place_of_the_one_before(tmp_path: Path) -> None:
+    """The kernel writes what still fits, and only the next write fails."""
+    with Run(tmp_path, "test") as run:
+        before = (run.directory / "journal.json").read_bytes()
+        run.journal.prefixes = [f"{number:0200}" for number in range(50)]
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            with pytest.raises(StoreError, match="File too large"):
+                run.write_journal()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (run.directory / "journal.json").read_bytes() == before
+        run.journal.prefixes = []

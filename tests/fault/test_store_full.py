@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,23 +16,6 @@ MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 MountSmall = Callable[[int], Path]
-
-
-@pytest.fixture
-def mount_small(tmp_path: Path) -> Iterator[MountSmall]:
-    """Mounts filesystems of so many bytes, each in a directory of its own."""
-    mounted: list[Path] = []
-
-    def mount(size_bytes: int) -> Path:
-        path = tmp_path / f"small-{len(mounted)}"
-        path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "tmpfs", path], check=True)
-        mounted.append(path)
-        return path
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", path], check=True)
 
 
 def _fill(path: Path) -> None:

@@ -153,7 +153,7 @@ def _resume(settings: Settings, run_id: str) -> bool:
     if run is None or run.journal is None:
         return True
     session = Session(settings)
-    resumer = Resumer(session.engine, settings.state, run_id, run.journal, run.write_journal, crashed=True)
+    resumer = Resumer(session.engine, settings.state, run_id, run.journal, run.write_journal)
     resumer.resume_all()
     errors = resumer.errors
     if not run.journal.containers:

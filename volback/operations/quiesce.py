@@ -197,7 +197,7 @@ class Quiesced:
     def _resume(self) -> None:
         resumer = Resumer(
             self._session.engine, self._session.settings.state, self._run.id, self._run.journal,
-            self._run.write_journal, crashed=False, health_limit_s=self._health_limit_s,
+            self._run.write_journal, health_limit_s=self._health_limit_s,
         )  # fmt: skip
         resumer.resume_all(self._note_downtime)
         resumer.await_health()

@@ -101,7 +101,7 @@ def resume_containers(session: Session, run: DeadRun, left: Leftovers, *, resume
     if not resume:
         left.containers.extend(_names(journal))
         return
-    resumer = Resumer(session.engine, session.settings.state, run.id, journal, run.write_journal, crashed=True)
+    resumer = Resumer(session.engine, session.settings.state, run.id, journal, run.write_journal)
     with held_back():
         resumer.resume_all()
     errors = resumer.errors

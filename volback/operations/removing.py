@@ -6,6 +6,7 @@ clears it away.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -13,11 +14,13 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import DamagedManifest
-from volback.errors import EngineUnreachable, FormatError, UsageError
+from volback.errors import EngineUnreachable, FormatError, StoreError, UsageError
 from volback.interrupts import held_back
 from volback.operations.recovery import REMOVE, sweep_repository
 from volback.operations.session import Session
 from volback.state.runs import Run, lock
+
+log = logging.getLogger(__name__)
 
 Found = Manifest | DamagedManifest
 
@@ -63,7 +66,8 @@ def volume_locks(session: Session, backups: Iterable[Found]) -> Iterator[None]:
 def removal(session: Session, keys: Iterable[BackupKey]) -> Iterator[Callable[[BackupKey], None]]:
     """Give a function that erases one of these backups, whole or, after SIGKILL, to be ended by the next run.
 
-    The caller holds the volume's locks, and erases what depends on a backup before it.
+    The caller holds the volume's locks, and erases what depends on a backup before it. Where no journal can be
+    written it goes without: on a full disk that is the way to make room.
     """
     begun: list[str] = []
 
@@ -73,14 +77,20 @@ def removal(session: Session, keys: Iterable[BackupKey]) -> Iterator[Callable[[B
             session.catalog.erase(key)
             begun.remove(key.prefix)
 
-    with Run(session.settings.state, REMOVE) as run:
+    with ExitStack() as stack:
         try:
             with held_back():
+                run = stack.enter_context(Run(session.settings.state, REMOVE))
+                stack.callback(_leave_to_next, run, begun)
                 run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix for key in keys]
                 run.write_journal()
-            yield erase
-        finally:
-            run.journal.prefixes = begun  # what an error of the store left half removed
+        except StoreError as exc:
+            log.info("what a kill leaves half removed will be swept when it is old: %s", exc.message)
+        yield erase
+
+
+def _leave_to_next(run: Run, prefixes: list[str]) -> None:
+    run.journal.prefixes = prefixes
 
 
 def key_of(backup: Found) -> BackupKey:

@@ -37,10 +37,9 @@ class Resumer:
         journal: Journal,
         write: Callable[[], None],
         *,
-        crashed: bool,
         health_limit_s: float = HEALTH_LIMIT_S,
     ) -> None:
-        """`write` puts the journal on disk; `crashed`: the run that wrote it is dead."""
+        """`write` puts the journal on disk."""
         self.resumed: list[str] = []
         """Names of those that were down and run again."""
         self.errors: list[VolbackError] = []
@@ -50,7 +49,6 @@ class Resumer:
         self._run_id = run_id
         self._journal = journal
         self._write = write
-        self._crashed = crashed
         self._health_limit_s = health_limit_s
         self._started: dict[str, str] = {}
         self._known_health: dict[str, str | None] = {}
@@ -85,8 +83,8 @@ class Resumer:
         with container_lock(self._state, held.id):
             if _held_by_others(self._state, self._run_id, held.id):
                 return
-            if held.phase == "planned" and not self._crashed:
-                return
+            if held.phase == "planned":
+                return  # it was not touched: if it is down, somebody else has done that
             if held.phase == "stopping":
                 self._await_stop(held)
             if self._engine.resume_container(held.id):

@@ -104,6 +104,7 @@ class Run:
         """Make the directory, lock it, and only then put it where others take what is not locked for dead."""
         new = self.directory.with_name(f"{_NEW}{self.id}")
         new.mkdir(mode=0o711)
+        fd: int | None = None
         try:
             new.chmod(0o711)
             fd = _lock_file(new / "lock")
@@ -111,6 +112,8 @@ class Run:
             new.rename(self.directory)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
+            if fd is not None:
+                os.close(fd)
             raise
         _sync(self.directory.parent)
         return fd
@@ -268,8 +271,9 @@ def _lock_file(path: Path, what: str | None = None) -> int:
         os.close(fd)
         by = f" by process {holder}" if holder else ""
         raise LockedError(f"{what or path} is locked{by}", "wait until that run has ended") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    with suppress(OSError):  # who holds it is only for people to read, and a full disk must keep nobody from his lock
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd
 
 
@@ -278,7 +282,9 @@ def _write_journal(directory: Path, journal: Journal) -> None:
         part = directory / "journal.part"
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(fd, msgspec.json.encode(journal))
+            left = memoryview(msgspec.json.encode(journal))
+            while left:  # where space runs out, a write is first cut short, and only the next one fails
+                left = left[os.write(fd, left) :]
             os.fsync(fd)
         finally:
             os.close(fd)
