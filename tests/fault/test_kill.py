@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import PROJECT, EngineSession, Volback
+from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.halt import struck
 from volback.catalog.repository import Catalog
 from volback.store.local import LocalStore
 
@@ -26,14 +25,7 @@ def strike(run_volback: Volback) -> Strike:
     """Run volback, struck by a signal at a step; returns the exit code."""
 
     def run(number: int, step: int, *arguments: str, log: Path | None = None) -> int:
-        env = {**os.environ, "VOLBACK_REPO": str(run_volback.repository), "VOLBACK_STATE_DIR": str(run_volback.state)}
-        if log is not None:
-            env["STRIKE_LOG"] = str(log)
-        command = [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step), *arguments]
-        ended = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
-        run_volback.note_client_id()
-        assert "Traceback" not in ended.stderr, ended.stderr
-        return ended.returncode
+        return struck(run_volback, number, step, *arguments, env={"STRIKE_LOG": str(log)} if log else None)
 
     return run
 

@@ -1,4 +1,4 @@
-"""Halts a volback at one step of its way, so that a test can do something to its surroundings, and lets it go on."""
+"""Strikes a volback at one step of its way, or halts it there while a test does something to its surroundings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.engine import Result, Volback
+
+
+def struck(
+    run_volback: Volback, number: int, step: str | int, *arguments: str, env: dict[str, str] | None = None
+) -> int:
+    """Run volback, struck by a signal at a step (see tests.support.strike); return the exit code."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step), *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        env=run_volback.environment(env), cwd=run_volback.directory,
+    )  # fmt: skip
+    run_volback.note_client_id()
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.returncode
 
 
 class Halted:

@@ -148,15 +148,22 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     It keeps its cache of directories: with --dir-cache-time 0s, a delete beside a list made it wait for itself for ever
     (rclone 1.75.2: Dir._readDirFromEntries for a child's lock, which waits for its own).
     """
-    directory = tmp_path_factory.mktemp("rclone")
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as (server, _):
+        yield server
+
+
+@contextmanager
+def rclone_server(directory: Path) -> Iterator[tuple[S3Server, Program]]:
+    """An rclone over `directory`; what ends it and starts it again."""
+    directory.mkdir(exist_ok=True)
     port, secret = _free_port(), secrets.token_hex(16)
     command = [
         str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(directory), "--addr", f"127.0.0.1:{port}",
-        "--auth-key", f"AKVOLBACK,{secret}", "--vfs-cache-mode", "off", "--config",
-        os.devnull,
+        "--auth-key", f"AKVOLBACK,{secret}", "--vfs-cache-mode", "off", "--config", os.devnull,
     ]  # fmt: skip
-    with _running(command, port, directory.with_suffix(".log")):
-        yield S3Server("rclone", f"http://127.0.0.1:{port}", "AKVOLBACK", secret, atomic_if_absent=False, flat=False)
+    with _running(command, port, directory.with_suffix(".log")) as program:
+        endpoint = f"http://127.0.0.1:{port}"
+        yield S3Server("rclone", endpoint, "AKVOLBACK", secret, atomic_if_absent=False, flat=False), program
 
 
 @pytest.fixture(scope="session")
@@ -168,25 +175,48 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield S3Server("moto", f"http://127.0.0.1:{port}", "any", "any")
 
 
-@contextmanager
-def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
-    """The server answers on its port inside, and has ended after."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+@dataclass
+class Program:
+    """A server's process."""
+
+    command: list[str]
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers on its port."""
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        self.process = process
+        deadline = time.monotonic() + START_S
+        while not _answers(self.port):
+            assert process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it, and wait for its end."""
+        if self.process is None:
+            return
+        self.process.terminate()
         try:
-            deadline = time.monotonic() + START_S
-            while not _answers(port):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@contextmanager
+def _running(command: list[str], port: int, log: Path) -> Iterator[Program]:
+    """The server answers on its port inside, and has ended after."""
+    program = Program(command, port, log)
+    try:
+        program.start()
+        yield program
+    finally:
+        program.stop()
 
 
 def _answers(port: int) -> bool:

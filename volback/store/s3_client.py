@@ -6,6 +6,7 @@ Of the SDK only botocore is used: boto3's own upload (s3transfer) cannot say If-
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import Any
 
@@ -102,6 +103,8 @@ class Client:
                 "aws_secret_access_key": own.secret_access_key,
                 "aws_session_token": own.session_token,
             }
+        if settings.ca_bundle and not os.path.isfile(settings.ca_bundle):
+            raise UsageError(f"CA bundle {settings.ca_bundle} is not a file", "mind VOLBACK_S3_CA_BUNDLE")
         try:
             session = botocore.session.Session(profile=settings.profile)
             client = session.create_client(
@@ -116,6 +119,7 @@ class Client:
             raise UsageError(f"S3 bucket {self._location.bucket!r}: {exc}", "mind the S3 settings") from exc
         # It costs a round trip a part, and a second where the server does not know it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
+        client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
         return client
 
     def _config(self) -> botocore.config.Config:
@@ -131,6 +135,12 @@ class Client:
             tcp_keepalive=True,
             s3={"addressing_style": settings.addressing},
         )
+
+
+def _ask_once(context: dict[str, Any], **_: Any) -> None:
+    """After a redirect that names no region the SDK asks for the bucket, and after that one's redirect once more,
+    without an end (S3RegionRedirectorv2.get_bucket_region); nobody else asks so."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def read_failure(exc: Exception) -> Failure:

@@ -1,0 +1,162 @@
+"""What an S3 server refuses, as users see it: keys with fewer rights (the README's policies), no bucket, clocks."""
+# ruff: noqa: PLR0917 - fixtures
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.engine import PROJECT, Result, Volback
+from tests.support.halt import halted
+from tests.support.s3 import S3Server
+
+pytestmark = pytest.mark.xdist_group("s3")
+
+MIB = 1024 * 1024
+READ_ONLY = {"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::backups"},
+    {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::backups/docker/*"},
+]}  # fmt: skip
+
+
+@pytest.fixture
+def bucket(radosgw: S3Server) -> Iterator[str]:
+    with radosgw.bucket() as name:
+        yield name
+
+
+@pytest.fixture
+def owner(radosgw: S3Server, bucket: str) -> dict[str, str]:
+    """The environment of a host with all rights."""
+    return _environment(radosgw, bucket)
+
+
+@pytest.fixture
+def name(volume_factory: Callable[..., str]) -> str:
+    def fill(root: Any) -> None:
+        (root / "file").write_bytes(b"data")
+
+    return volume_factory(fill=fill)
+
+
+def _environment(server: S3Server, bucket: str) -> dict[str, str]:
+    return server.environment() | {"VOLBACK_REPO": f"s3://{bucket}/docker"}
+
+
+def _with_rights(radosgw: S3Server, bucket: str, policy: dict[str, Any]) -> dict[str, str]:
+    """The environment of a host that has the rights of a policy for the bucket `backups`, prefix `docker`."""
+    user = radosgw.new_user()
+    text = json.dumps(policy).replace(":::backups", f":::{bucket}")
+    document = json.loads(text)
+    for statement in document["Statement"]:
+        statement["Principal"] = {"AWS": [f"arn:aws:iam:::user/{user.name}"]}
+    radosgw.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
+    return _environment(user, bucket)
+
+
+def _readmes_policies() -> list[dict[str, Any]]:
+    blocks = re.findall(r"^```json\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [policy for policy in map(json.loads, blocks) if "Statement" in policy]
+
+
+def _ids(radosgw: S3Server, bucket: str) -> set[str]:
+    """Of the backups that are there whole."""
+    found = radosgw.client().list_objects_v2(Bucket=bucket)["Contents"]
+    return {entry["Key"].split("/")[-2] for entry in found if entry["Key"].endswith("/manifest.json")}
+
+
+def _assert_denied(result: Result, right: str) -> None:
+    assert result.exit_code == 1, result.stderr
+    *warnings, error, hint = result.stderr.splitlines()
+    assert all(line.startswith("warning: ") for line in warnings), result.stderr
+    assert error.startswith("error: S3 bucket ")
+    assert "access is denied" in error
+    assert hint.startswith("hint: ")
+    assert right in hint
+
+
+def test_the_readmes_rights_are_enough_for_all(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, volume_name: Callable[..., str]
+) -> None:
+    env = _with_rights(radosgw, bucket, _readmes_policies()[0])
+    made = run_volback("backup", name, "--json", env=env).json["result"]["backups"][0]["id"]
+    run_volback("restore", name, "--as", volume_name("restored"), "--prove", env=env)
+    checks = run_volback("doctor", "--fix", "--json", env=env).json["result"]["checks"]
+    assert {check["status"] for check in checks} == {"ok"}, checks
+    run_volback("remove", f"{name}@{made}", env=env)
+
+
+def test_the_readmes_rights_for_hosts_that_only_back_up(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
+) -> None:
+    """It reads none of what others put; what it puts belongs to it, with this server, so that it could read that."""
+    others = run_volback("backup", name, "--json", env=owner).json["result"]["backups"][0]["id"]
+    env = _with_rights(radosgw, bucket, _readmes_policies()[1])
+    made = run_volback("backup", name, "--json", env=env).json["result"]["backups"][0]["id"]
+    assert _ids(radosgw, bucket) == {others, made}
+    reference = f"{name}@{others}"
+    _assert_denied(run_volback("restore", reference, "--as", f"{name}-copy", env=env, check_exit=None), "s3:GetObject")
+    _assert_denied(run_volback("cat", reference, "file", env=env, check_exit=None), "s3:GetObject")
+    _assert_denied(run_volback("remove", f"{name}@{made}", env=env, check_exit=None), "s3:DeleteObject")
+    assert _ids(radosgw, bucket) == {others, made}
+
+
+def test_what_a_host_that_only_backs_up_leaves_does_not_keep_it_from_its_next_backup(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
+) -> None:
+    run_volback("backup", name, env=owner)
+    env = _with_rights(radosgw, bucket, _readmes_policies()[1])
+    with halted(run_volback, "before Catalog.commit", "backup", name, env=env) as run:
+        radosgw.client().delete_bucket_policy(Bucket=bucket)
+    _assert_denied(run.ended, "s3:")
+    env = _with_rights(radosgw, bucket, _readmes_policies()[1])
+    again = run_volback("backup", name, env=env)
+    assert "what a failed run left in" in again.stderr
+    assert len(_ids(radosgw, bucket)) == 2
+    assert "removed 1 half-made backup" in run_volback("doctor", "--fix", env=owner).stdout
+    assert run_volback("backup", name, env=env).stderr == ""
+
+
+def test_a_key_that_may_only_read_lists_and_restores_and_says_why_it_cannot_back_up(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str],
+    volume_name: Callable[..., str],
+) -> None:  # fmt: skip
+    made = run_volback("backup", name, "--json", env=owner).json["result"]["backups"][0]["id"]
+    env = _with_rights(radosgw, bucket, READ_ONLY)
+    assert made in run_volback("list", env=env).stdout
+    run_volback("restore", name, "--as", volume_name("restored"), "--prove", env=env)
+    _assert_denied(run_volback("backup", name, env=env, check_exit=None), "s3:PutObject")
+    _assert_denied(run_volback("remove", f"{name}@{made}", env=env, check_exit=None), "s3:DeleteObject")
+    assert made in run_volback("list", env=env).stdout
+
+
+def test_no_bucket_and_a_foreign_key_are_one_line_each(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
+) -> None:
+    failed = run_volback("backup", name, env=owner | {"VOLBACK_REPO": f"s3://{bucket}-none"}, check_exit=1)
+    assert f"error: S3 bucket '{bucket}-none' at " in failed.stderr
+    assert "there is no such bucket" in failed.stderr
+    assert f"hint: create it (aws s3 mb s3://{bucket}-none)" in failed.stderr
+    for wrong, why in (("AWS_SECRET_ACCESS_KEY", "the signature does not match"),
+                       ("AWS_ACCESS_KEY_ID", "the access key is unknown there")):  # fmt: skip
+        failed = run_volback("list", env=owner | {wrong: "0123456789abcdef"}, check_exit=1)
+        assert why in failed.stderr
+        assert "0123456789abcdef" not in failed.stderr
+        assert len(failed.stderr.splitlines()) == 2, failed.stderr
+    foreign = _environment(radosgw.new_user(), bucket)
+    _assert_denied(run_volback("backup", name, env=foreign, check_exit=None), "s3:GetObject")
+
+
+@pytest.mark.parametrize("shift", ["+2h", "-2h"])
+def test_a_wrong_clock_is_said_to_be_wrong(run_volback: Volback, owner: dict[str, str], shift: str) -> None:
+    printed = subprocess.run(["faketime", "-f", shift, "env"], capture_output=True, text=True, check=True).stdout
+    faked = dict(line.split("=", 1) for line in printed.splitlines() if line.startswith(("LD_PRELOAD=", "FAKETIME=")))
+    failed = run_volback("list", env=owner | faked | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, check_exit=1)
+    assert "this machine's clock is wrong" in failed.stderr
+    assert "hint: set the clock (NTP)" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 2, failed.stderr

@@ -1,0 +1,112 @@
+"""Bad days of a repository in a bucket: signals at steps of a run, and a server that ends in mid-run and comes back."""
+# ruff: noqa: PLR0917 - fixtures
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import CLIENT_LABEL, EngineSession, Volback
+from tests.support.fingerprint import differences, fingerprint
+from tests.support.halt import halted, struck
+from tests.support.s3 import S3Server, open_uploads, rclone_server
+
+pytestmark = pytest.mark.xdist_group("s3")
+
+MIB = 1024 * 1024
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+STEPS = ["buffer 1 of read", "buffer 2 of put data.tar.zst", "before Catalog.commit", "after Catalog.commit"]
+RESTORE_STEPS = ["buffer 1 of write", "after write"]
+
+
+@pytest.fixture
+def source(volume_factory: Callable[..., str]) -> str:
+    """More than one part, and it does not compress."""
+
+    def fill(path: Path) -> None:
+        (path / "noise").write_bytes(os.urandom(12 * MIB))
+
+    return volume_factory(fill=fill)
+
+
+def _environment(server: S3Server, bucket: str) -> dict[str, str]:
+    return server.environment() | {"VOLBACK_REPO": f"s3://{bucket}/p?part-size=5"}
+
+
+def _keys(server: S3Server, bucket: str) -> set[str]:
+    found = server.client().list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {entry["Key"].rpartition("/")[2] for entry in found}
+
+
+def _backups(run_volback: Volback, env: dict[str, str]) -> int:
+    return len(run_volback("list", "--json", env=env).json["result"]["backups"])
+
+
+@pytest.mark.parametrize("number", EXIT, ids=lambda number: number.name)
+def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
+    radosgw: S3Server, run_volback: Volback, engine: EngineSession, source: str, number: signal.Signals
+) -> None:
+    with radosgw.bucket() as bucket:
+        env = _environment(radosgw, bucket)
+        made = 0
+        for step in STEPS:
+            assert struck(run_volback, number, step, "backup", source, env=env) == EXIT[number], step
+            made += step == "after Catalog.commit"
+            if number == signal.SIGKILL:
+                run_volback("backup", source, env=env)
+                made += 1
+            found = radosgw.client().list_objects_v2(Bucket=bucket).get("Contents", [])
+            assert len(found) == 1 + 3 * made, step
+            assert open_uploads(radosgw.client(), bucket) == [], step
+            label = f"{CLIENT_LABEL}={(run_volback.state / 'client-id').read_text()}"
+            assert engine.client.containers.list(all=True, filters={"label": label}) == [], step
+        assert _backups(run_volback, env) == made
+        assert run_volback("verify", "--data", "--json", env=env).json["result"]["damaged"] == []
+
+
+def test_a_restore_that_is_struck_leaves_no_half_volume(
+    radosgw: S3Server, run_volback: Volback, engine: EngineSession, source: str, volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    target = volume_name("target")
+    with radosgw.bucket() as bucket:
+        env = _environment(radosgw, bucket)
+        run_volback("backup", source, env=env)
+        for number, code in EXIT.items():
+            for step in RESTORE_STEPS:
+                assert struck(run_volback, number, step, "restore", source, "--as", target, env=env) == code, step
+                if number == signal.SIGKILL:
+                    run_volback("doctor", "--fix", env=env)
+                assert engine.client.volumes.list(filters={"name": target}) == [], step
+        run_volback("restore", source, "--as", target, "--prove", env=env)
+        assert differences(fingerprint(volume_path(source)), fingerprint(volume_path(target))) == []
+
+
+def test_a_server_that_ends_in_mid_run_and_comes_back(
+    run_volback: Volback, source: str, tmp_path: Path, volume_name: Callable[..., str]
+) -> None:
+    with rclone_server(tmp_path / "rclone") as (server, control):
+        server.client().create_bucket(Bucket="backups")
+        env = _environment(server, "backups") | {"VOLBACK_S3_GIVE_UP": "1"}
+        with halted(run_volback, "buffer 1 of read", "backup", source, env=env) as run:
+            control.stop()
+        assert run.ended.exit_code == 9, run.ended.stderr
+        assert [line.partition(": ")[0] for line in run.ended.stderr.splitlines()] == ["error", "hint"]
+        assert server.endpoint in run.ended.stderr
+        control.start()
+        assert _backups(run_volback, env) == 0
+        run_volback("backup", source, env=env)
+        assert _keys(server, "backups") == {"volback.json", "data.tar.zst", "index.jsonl.zst", "manifest.json"}
+        target = volume_name("target")
+        with halted(run_volback, "buffer 1 of write", "restore", source, "--as", target, env=env) as run:
+            control.stop()
+        # All of 12 MiB may have been read by then: whole or not at all.
+        assert run.ended.exit_code in (0, 9), run.ended.stderr
+        control.start()
+        if run.ended.exit_code:
+            run_volback("restore", source, "--as", target, env=env)
+        run_volback("prove", source, target, env=env)
