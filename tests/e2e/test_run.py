@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.test_json_contract import MADE, result_of, shape
 from tests.support.engine import Result, Volback
+from tests.support.listener import listening
 from tests.support.remote import wait_for
 from tests.support.s3 import S3Server
 from volback.state.history import JobRun, note_run, read_history
@@ -131,7 +132,8 @@ repository = "main"
 
 
 def test_a_volume_that_another_run_is_at(desk: Desk, volume: str) -> None:
-    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
+    job = f'volumes = "{volume}"\nrepository = "main"\n'
+    desk.write(f"[jobs.n]\n{job}[jobs.z]\n{job}")
     desk.run("run", "n")
     engine_id = json.loads(next(desk.volback.repository.rglob("manifest.json")).read_bytes())["engine_id"]
     with lock(desk.volback.state, f"{engine_id}-{volume}", "x"):
@@ -139,12 +141,15 @@ def test_a_volume_that_another_run_is_at(desk: Desk, volume: str) -> None:
         assert f"error: volume '{volume}' is locked by process" in said.stderr
         assert desk.last_status("n") == "failure"
         desk.run("run", "n", "--wait", "1s", check_exit=6)
-        with desk.volback.start("--config", desk.file, "run", "n", "--wait", "5m") as waiting:
+        desk.volback("backup", volume, "--wait", "1s", check_exit=6)
+        with desk.volback.start("--config", desk.file, "run", "--all", "--wait", "5m") as waiting:
             wait_for(lambda: len(desk.history("n")) == 4, "its begin", limit_s=90)
             waiting.send_signal(signal.SIGTERM)
             out, _ = waiting.communicate(timeout=60)
         assert waiting.returncode == 143
         assert out.startswith(b"n: FAILED: ")
+        assert out.endswith(b"\nz: skipped: not begun: interrupted by signal 15\n")
+        assert (desk.history("z")[0].status, desk.last_status("z")) == ("skipped", "failure")
         assert desk.last_status("n") == "failure"
         waiting = desk.volback.start("--config", desk.file, "run", "n", "--wait", "5m")
         wait_for(lambda: len(desk.history("n")) == 5, "its begin", limit_s=90)
@@ -187,6 +192,8 @@ def test_a_run_that_was_killed_is_told_by_the_next(desk: Desk, volume: str) -> N
     noted: Any = json.loads(path.read_bytes())
     noted["runs"][0] |= {"status": "running", "ended_at": None}
     path.write_text(json.dumps(noted))
+    with lock(desk.volback.state, "job-n", "x"):
+        assert "running" in desk.run("jobs").stdout
     said = desk.run("run", "n", check_exit=3)
     assert "never ended: it was killed, or the machine went down" in said.stderr
     assert [run.status for run in desk.history("n")] == ["died", "warning"]
@@ -286,3 +293,42 @@ def test_jobs_lists_runs_and_those_that_were_missed(desk: Desk) -> None:
     assert "cannot run" in lines[2]
     assert "never ran" in lines[3]
     assert lines[4] == "a: it failed"
+
+
+def test_a_job_keeps_containers_still_and_runs_its_hooks(
+    desk: Desk, volume: str, container_factory: Callable[..., Any]
+) -> None:
+    container = container_factory(volumes={volume: "/data"})
+    desk.write(
+        f"""
+[jobs.n]
+containers = "{container.name}"
+repository = "main"
+quiesce = "pause"
+exec_pre = [{{ container = "{container.name}", command = "echo dumping; echo dump >/data/dump" }}]
+"""
+    )
+    said = desk.run("run", "n", "--json", "--verbose")
+    [backup] = said.json["result"]["jobs"][0]["backups"]
+    assert backup["consistency"] == "paused"
+    assert desk.run("cat", volume, "dump").stdout == "dump\n"
+    assert "dumping" in said.stderr
+    container.reload()
+    assert container.status == "running"
+
+
+def test_a_monitoring_service_hears_of_each_run(desk: Desk, volume: str) -> None:
+    job = f'volumes = "{volume}"\nrepository = "main"\nnotify = "ops"\n'
+    with listening() as service:
+        tell = f'[notifications.ops]\nping = "{service.url}/ping"\nurls = "json://{service.address}/message"\n'
+        desk.write(f"{tell}[jobs.n]\n{job}")
+        desk.run("run", "n")
+        assert [heard.path.partition("?")[0] for heard in service.heard] == ["/ping/start", "/ping"]
+        desk.write(f"{tell}[jobs.n]\n{job}levle = 3\n")
+        desk.run("run", "n", check_exit=2)
+    told = service.heard[2:]
+    assert sorted(heard.path.partition("?")[0] for heard in told) == ["/message", "/ping/fail"]
+    assert all(b"jobs.n.levle: is unknown; did you mean level?" in heard.body for heard in told)
+    desk.write(f"{tell}[jobs.n]\n{job}")
+    said = desk.run("run", "n")
+    assert "warning: ping 'ops' (start) failed" in said.stderr, "nobody listens any more, and the job has not failed"

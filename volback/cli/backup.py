@@ -61,6 +61,9 @@ def backup(
     health_timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long to wait for their health checks afterwards.")
     ] = "2m",
+    wait: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Wait so long for a volume that another run is at: 90s, 30m.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
 ) -> Outcome:
     """Back up volumes, each as one backup.
@@ -79,6 +82,7 @@ def backup(
         quiesce=_quiesce(stop=stop, pause=pause),
         stop_timeout_s=None if stop_timeout is None else age_seconds(stop_timeout, "--stop-timeout"),
         health_timeout_s=age_seconds(health_timeout, "--health-timeout"),
+        wait_s=0.0 if wait is None else age_seconds(wait, "--wait"),
     )
     with call.session() as session:
         found, errors = _sources(session, sources or [], every=every, label=label)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from volback.errors import LockedError
 from volback.jobs.model import Config, Job
 from volback.jobs.times import missed_runs, next_run, zone_of
-from volback.state.history import JobRun, read_history
+from volback.operations.running import job_lock
+from volback.state.history import JobRun, note_dead_runs, read_history
 
 GRACE_S = 3600.0
 """A run that was due and has not begun is missed after that time and its jitter."""
@@ -36,12 +39,22 @@ class ListedJob:
 
 def list_jobs(config: Config, state: Path, *, now: datetime) -> list[ListedJob]:
     """Every job, by name. Raises StoreError for a state that cannot be read."""
-    sound = [_listed(job, read_history(state, job.name), now) for job in config.jobs.values()]
+    sound = [_listed(job, _history(state, job.name), now) for job in config.jobs.values()]
     broken = [
-        ListedJob(job.name, None, str(job.problems[0]), read_history(state, job.name), None, [])
+        ListedJob(job.name, None, str(job.problems[0]), _history(state, job.name), None, [])
         for job in config.broken.values()
     ]
     return sorted(sound + broken, key=lambda job: job.name)
+
+
+def _history(state: Path, job: str) -> list[JobRun]:
+    """The job's runs; one that is noted as running, but does not hold the job's lock, has died."""
+    runs = read_history(state, job)
+    if any(run.status == "running" for run in runs):
+        with suppress(LockedError), job_lock(state, job):
+            note_dead_runs(state, job)
+            return read_history(state, job)
+    return runs
 
 
 def _listed(job: Job, runs: list[JobRun], now: datetime) -> ListedJob:

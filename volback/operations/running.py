@@ -10,8 +10,9 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
@@ -92,6 +93,11 @@ def run_job(
         return result
 
 
+def job_lock(state: Path, job: str) -> AbstractContextManager[None]:
+    """Hold a job: two runs of it never overlap. Raises LockedError."""
+    return lock(state, f"job-{job}", f"job {job!r}")
+
+
 class _NotBegun(Interrupted):
     """A job whose turn did not come."""
 
@@ -116,13 +122,14 @@ class _Run:
         self._sessions: dict[str, Session] = {}
         self._is_skipped = False
         self._targets = Targets()
+        self._untold: list[str] = []
+        """Why somebody could not be told: warnings by which the job has not failed."""
 
     def find_targets(self) -> None:
         """Find out whom to tell: before anything else, so that nothing can come in between."""
         job, broken = self._config.jobs.get(self._name), self._config.broken.get(self._name)
         names = job.notify if job is not None else broken.notify if broken is not None else None
-        self._targets, warnings = targets_of(self._config, names)
-        self._made.warnings += warnings
+        self._targets, self._untold = targets_of(self._config, names)
 
     def work(self, stack: ExitStack) -> None:
         """Do all of it; what concerns the job as a whole is raised. What it holds, `stack` lets go after the end."""
@@ -133,14 +140,14 @@ class _Run:
             self._plan(job)
             return
         state = self._base.settings.state
-        stack.enter_context(lock(state, f"job-{job.name}", f"job {job.name!r}"))
+        stack.enter_context(job_lock(state, job.name))
         for dead in note_dead_runs(state, job.name):
             self._made.warnings.append(
                 f"the run of {dead.started_at} never ended: it was killed, or the machine went down"
             )
         note_run(state, job.name, JobRun(id=self._id, started_at=iso(self._started)))
         log.info("job %s begins", job.name)
-        self._made.warnings += announce_start(self._targets, run_id=self._id)
+        self._untold += announce_start(self._targets, run_id=self._id)
         with io_class(job.limits.io_class) as failure:
             if failure:
                 self._made.warnings.append(f"I/O class {job.limits.io_class} cannot be set: {failure}")
@@ -156,6 +163,7 @@ class _Run:
     def end(self) -> JobResult:
         """Note the run and tell it. Raises nothing: what fails here is a warning."""
         result = self._result()
+        result.warnings.extend(self._untold)
         if self.backup_options.dry_run:
             return result
         log.info("%s", summary_line(result), extra={"facts": {"job": result.job, "exit_code": result.exit_code}})

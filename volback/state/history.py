@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from volback.errors import StoreError
+from volback.state.runs import write_whole
 
 Status = Literal["running", "success", "warning", "failure", "skipped", "died"]
 
@@ -60,7 +61,7 @@ def note_run(state: Path, job: str, run: JobRun) -> None:
     """Add the run, or replace what was noted of it."""
     with _alone(state, job):
         runs = [known for known in read_history(state, job) if known.id != run.id]
-        _write(_path(state, job), History([*runs, run][-_KEPT:]))
+        _write(state, job, [*runs, run])
 
 
 def note_dead_runs(state: Path, job: str) -> list[JobRun]:
@@ -71,8 +72,12 @@ def note_dead_runs(state: Path, job: str) -> list[JobRun]:
         for run in dead:
             run.status, run.error = "died", "it was killed, or the machine went down"
         if dead:
-            _write(_path(state, job), History(runs))
+            _write(state, job, runs)
     return dead
+
+
+def _write(state: Path, job: str, runs: list[JobRun]) -> None:
+    write_whole(_path(state, job), msgspec.json.encode(History(runs[-_KEPT:])))
 
 
 def _path(state: Path, job: str) -> Path:
@@ -93,17 +98,6 @@ def _alone(state: Path, job: str) -> Iterator[None]:
             os.close(fd)
     except OSError as exc:
         raise _unusable(path, exc) from exc
-
-
-def _write(path: Path, history: History) -> None:
-    part = path.with_suffix(".part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, msgspec.json.encode(history))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    part.rename(path)
 
 
 def _unusable(path: Path, exc: OSError) -> StoreError:

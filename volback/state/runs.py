@@ -279,17 +279,22 @@ def _lock_file(path: Path, what: str | None = None) -> int:
 
 def _write_journal(directory: Path, journal: Journal) -> None:
     with _refused(directory):
-        part = directory / "journal.part"
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            left = memoryview(msgspec.json.encode(journal))
-            while left:  # where space runs out, a write is first cut short, and only the next one fails
-                left = left[os.write(fd, left) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        part.rename(directory / "journal.json")
-        _sync(directory)
+        write_whole(directory / "journal.json", msgspec.json.encode(journal))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file on disk, whole or not at all; one writer at a time. Raises OSError."""
+    part = path.with_suffix(".part")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        left = memoryview(data)
+        while left:  # where space runs out, a write is first cut short, and only the next one fails
+            left = left[os.write(fd, left) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    part.rename(path)
+    _sync(path.parent)
 
 
 def _read_journal(path: Path) -> Journal | None:
