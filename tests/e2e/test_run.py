@@ -221,7 +221,7 @@ def test_log_lines_of_json(desk: Desk, volume: str) -> None:
     lines = [json.loads(line) for line in said.stderr.splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     summary = next(line for line in lines if line["message"].startswith("n: FAILED: 1 of 2 volumes"))
-    assert (summary["job"], summary["exit_code"]) == ("n", 4)
+    assert (summary["job"], summary["exit_code"], summary["volumes"], summary["backups"]) == ("n", 4, 2, 1)
     assert lines[-1]["level"] == "ERROR"
     assert lines[-1]["exit_code"] == 4
 

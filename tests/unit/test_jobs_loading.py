@@ -189,6 +189,9 @@ def test_the_least_job(load: Load) -> None:
         ("[notifications.n]\nurls_command = ['true']", 2, "notifications.n.urls_command: the value is empty"),
         ("[notifications.n]\nurls_command = 'no-such-program x'", 2,
          "notifications.n.urls_command: cannot run no-such-program: No such file or directory"),
+        ("[notifications.n]\nurls = 'json://x'\ntitle = '$jab'", 3,
+         "notifications.n.title: names `$jab`, which is not among job, host, status, outcome, started, ended, "
+         "duration, summary, volumes, errors, warnings, log, report"),
         ("[metrics]\n", 1, "metrics: has no textfile"),
         ("[metrics]\ntextfile = 'x.prom'", 2, 'metrics.textfile: expected an absolute path, not "x.prom"'),
         ("[notification.x]", 1, "notification: is unknown; did you mean notifications?"),

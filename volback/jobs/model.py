@@ -138,6 +138,8 @@ class Notification:
     """Templates; None is volback's own words."""
     body: str | None = None
     ping: Secret | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Of the templates, by key."""
 
 
 @dataclass(frozen=True, slots=True)

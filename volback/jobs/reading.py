@@ -76,6 +76,7 @@ def read_notification(name: str, table: Table) -> Notification:
         title=table.take("title", TEXT),
         body=table.take("body", TEXT),
         ping=_ping(table),
+        places={key: table.place(key) for key in ("title", "body")},
     )
     if not (table.has_secret("urls") or table.has_secret("ping")):
         table.complain(None, "tells nobody: it has neither urls nor a ping")

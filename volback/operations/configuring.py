@@ -9,7 +9,7 @@ from volback.config import config_paths
 from volback.errors import UsageError
 from volback.jobs.loading import find_files, load_config, standard_files
 from volback.jobs.model import Config, Notification, Repository
-from volback.jobs.places import Place, Problem
+from volback.jobs.places import Problem
 from volback.jobs.secrets import Secret, UnreadableSecret
 from volback.operations.session import Access
 from volback.store.locate import open_store
@@ -107,13 +107,13 @@ def _notification_problems(notification: Notification) -> Iterator[Problem]:
             yield exc.problem
         else:
             yield from (Problem(secret.place, complaint) for complaint in complaints if complaint)
-    yield from _template_problems(notification, kinds[0][0].place)
+    yield from _template_problems(notification)
 
 
-def _template_problems(notification: Notification, beside: Place) -> Iterator[Problem]:
+def _template_problems(notification: Notification) -> Iterator[Problem]:
     from volback.notify.text import complaint_of_template
 
     for key, template in (("title", notification.title), ("body", notification.body)):
         complaint = None if template is None else complaint_of_template(template)
         if complaint:
-            yield Problem(Place(beside.file, None, f"notifications.{notification.name}.{key}"), complaint)
+            yield Problem(notification.places[key], complaint)

@@ -75,6 +75,20 @@ def summary_line(result: JobResult) -> str:
     return f"{result.job}: {failed}{volumes}, {sizes} in {human_duration(result.duration_s)}"
 
 
+def facts_of(result: JobResult) -> dict[str, object]:
+    """The summary for machines that read the log."""
+    return {
+        "job": result.job,
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "duration_s": result.duration_s,
+        "volumes": len(result.volumes),
+        "backups": len(result.backups),
+        "raw_bytes": result.raw_bytes,
+        "stored_bytes": result.stored_bytes,
+    }
+
+
 def report_of(result: JobResult, host: str, log_tail: str) -> Report:
     """The run as it is told. One that was skipped is told as a failure: its backups were not made."""
     return Report(

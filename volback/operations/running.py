@@ -27,7 +27,7 @@ from volback.operations.backup import dry_run
 from volback.operations.choosing import Chosen, choose_sources
 from volback.operations.jobsteps import Made, back_up, backup_options, prune, session_of, volume_report
 from volback.operations.logtail import LogTail, log_tail
-from volback.operations.results import JobResult, JobStatus, iso, noted, report_of, summary_line
+from volback.operations.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
 from volback.operations.session import Session, name_of
 from volback.operations.telling import targets_of
 from volback.priority import io_class
@@ -166,7 +166,7 @@ class _Run:
         result.warnings.extend(self._untold)
         if self.backup_options.dry_run:
             return result
-        log.info("%s", summary_line(result), extra={"facts": {"job": result.job, "exit_code": result.exit_code}})
+        log.info("%s", summary_line(result), extra={"facts": facts_of(result)})
         for error in result.errors:
             log.info("error: %s", error.message)
         host = self._host()

@@ -10,11 +10,22 @@ from volback.notify.targets import MessageTarget, PingTarget, Targets
 
 
 def targets_of(config: Config, names: Sequence[str] | None) -> tuple[Targets, list[str]]:
-    """Whom to tell of a job that names these (None: everybody), and a warning for each that cannot be told."""
+    """Whom to tell of a job that names these (None: everybody), and a warning for each that cannot be told.
+
+    Where none of those that are named can be told, everybody is.
+    """
+    targets, warnings = _targets(config, config.notifications if names is None else names)
+    if names and not (targets.messages or targets.pings):
+        everybody, more = _targets(config, [name for name in config.notifications if name not in names])
+        return everybody, warnings + more
+    return targets, warnings
+
+
+def _targets(config: Config, names: Iterable[str]) -> tuple[Targets, list[str]]:
     messages: list[MessageTarget] = []
     pings: list[PingTarget] = []
     warnings: list[str] = []
-    for name in config.notifications if names is None else names:
+    for name in names:
         notification = config.notifications.get(name)
         if notification is None:
             warnings.append(f"notification {name!r} cannot be used: see `volback config check`")
