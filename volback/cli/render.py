@@ -21,6 +21,8 @@ def outcome(call: Call, done: Outcome | None) -> int:
         _warnings(call, [])
         return EXIT_DONE
     code = _code(done)
+    said = {error.message for error in done.errors}
+    call.logged = [warning for warning in call.logged if warning not in said]  # what is said once is enough
     if call.json:
         _document(call, _body(call, done))
     else:

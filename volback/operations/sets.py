@@ -70,9 +70,11 @@ def backup_set(
     Raises what concerns all of them: EngineUnreachable, StoreError, UsageError for a pattern that is none.
     """
     exclusion(options.backup.excludes)
-    sweep(session)
+    left = sweep(session)
     session.catalog.ensure_repository(lambda: session.random_hex(16))
-    return _Set(session, options, sources, project).make(sources)
+    result = _Set(session, options, sources, project).make(sources)
+    result.errors.extend(left.errors)  # a container that an earlier run left down is shouted until it runs
+    return result
 
 
 class _Set:
