@@ -22,7 +22,6 @@ from volback.operations.backup import BackupOptions, make_backup, volume_source
 from volback.operations.projects import sources_of_container, sources_of_project
 from volback.operations.recovery import RESTORE_LABEL
 from volback.operations.session import Session
-from volback.operations.sets import SetOptions, backup_set
 
 VolumePath = Callable[[str], Path]
 COMPOSE_V2 = {"version": "2.29.1", "config-hash": "0b6ee0f8"}
@@ -119,13 +118,15 @@ def test_a_project_goes_and_comes_back_and_compose_says_nothing(
 
     sources = sources_of_project(session, compose.project)
     assert [source.name for source in sources] == everything, "anonymous volumes are not among them"
-    made = backup_set(session, sources, SetOptions(), project=compose.project)
-    assert (len(made.backups), made.errors) == (3, [])
+    backed_up = run_volback("backup", "--project", compose.project, "--stop", "--json").json["result"]
+    assert len(backed_up["downtime_s"]) == 2, "both services, once"
+    assert {made["consistency"] for made in backed_up["backups"]} == {"stopped"}
+    made = run_volback("list", "--json").json["result"]["backups"][0]["set"]
     compose("down", "--volumes")
     engine.client.volumes.get(compose.external).remove()
     said = run_volback("restore", "--project", compose.project, "--prove")
 
-    assert said.stdout.splitlines()[0] == f"set {made.id} of project {compose.project}"
+    assert said.stdout.splitlines()[0] == f"set {made['id']} of project {compose.project}"
     assert said.stdout.count("proven bit for bit") == 3
     assert said.stderr == ""
     for volume in everything:

@@ -325,3 +325,24 @@ def test_what_a_crashed_run_had_not_touched_stays_as_somebody_else_left_it(
     assert (_state(writer), _state(stopped)) == ("paused", "exited")
     assert not run.directory.exists()
     writer.unpause()
+
+
+def test_the_volumes_of_a_container(
+    run_volback: Volback, volume_factory: Volumes, container_factory: Containers
+) -> None:
+    volumes = sorted([volume_factory("one"), volume_factory("other")])
+    container = container_factory(volumes={volumes[0]: "/one", volumes[1]: "/other"})
+    made = run_volback("backup", "--container", container.name, "--pause", "--json").json["result"]["backups"]
+    assert [backup["volume"] for backup in made] == volumes
+    said = run_volback("backup", "--project", "no-such-project", check_exit=4)
+    assert "no compose project 'no-such-project'" in said.stderr
+
+
+def test_a_lock_is_waited_for(run_volback: Volback, volume: str) -> None:
+    with halted(run_volback, "buffer 0 of read", "backup", volume) as first:
+        assert "is locked" in run_volback("backup", volume, check_exit=6).stderr
+        second = run_volback.start("backup", volume, "--wait", "2m")
+    assert first.ended.exit_code == 0
+    second.communicate(timeout=120)
+    assert second.returncode == 0
+    assert len(run_volback("list", volume, "--json").json["result"]["backups"]) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from volback.operations.session import Session
     from volback.operations.sets import SetOptions
 
+    Finder = Callable[[Session], list[Source]]
+
 _EPILOG = """\b
 Examples:
   volback backup db                           one volume
   volback backup db uploads --tag nightly     two, with a tag
   volback backup --all --exclude '*.log'      every volume, without the logs
-  volback backup --label com.docker.compose.project=shop
+  volback backup --project shop               a compose project's, as one set
   volback backup /srv/www                     a directory of the engine's host
   volback backup db --stop                    while its containers are down
 """
@@ -44,6 +48,8 @@ def backup(
     *,
     every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
     label: Annotated[str | None, typer.Option(metavar="K=V", help="Volumes that have this label.")] = None,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
+    container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what fits; may be repeated.")
     ] = None,
@@ -75,8 +81,8 @@ def backup(
     from volback.operations.sets import SetOptions
 
     call = call_of(context)
-    if not (sources or every or label):
-        raise UsageError("nothing to back up is named", "name volumes, or give --all or --label K=V")
+    if not (sources or every or label or project or container):
+        raise UsageError("nothing to back up is named", "name volumes, or give --all, --project NAME or --label K=V")
     options = SetOptions(
         BackupOptions(excludes=exclude or [], level=level, tags=tag or []),
         quiesce=_quiesce(stop=stop, pause=pause),
@@ -85,9 +91,12 @@ def backup(
         wait_s=0.0 if wait is None else age_seconds(wait, "--wait"),
     )
     with call.session() as session:
-        found, errors = _sources(session, sources or [], every=every, label=label)
+        found, errors = _sources(
+            session, sources or [], _finders(every=every, label=label, project=project, container=container)
+        )
         made = _Made(session, options, errors)
-        made.work_off(found, dry_run=dry_run)
+        alone = not (sources or every or label or container)
+        made.work_off(found, project=project if alone else None, dry_run=dry_run)
     return made.outcome(dry_run=dry_run)
 
 
@@ -97,26 +106,41 @@ def _quiesce(*, stop: bool, pause: bool) -> Literal["stop", "pause"] | None:
     return "stop" if stop else "pause" if pause else None
 
 
-def _sources(
-    session: Session, names: list[str], *, every: bool, label: str | None
-) -> tuple[list[Source], list[VolbackError]]:
+def _finders(*, every: bool, label: str | None, project: str | None, container: str | None) -> list[Finder]:
+    """What finds the sources that are not named themselves."""
+    from volback.operations.backup import resolve_sources
+    from volback.operations.projects import sources_of_container, sources_of_project
+
+    def labelled(session: Session) -> list[Source]:
+        matching = resolve_sources(session, [], label=label)
+        if not matching:
+            raise NotFoundError(f"no volume has the label {label}", "see `volback volumes`")
+        return matching
+
+    return [
+        finder
+        for wanted, finder in (
+            (project, lambda session: sources_of_project(session, project or "")),
+            (container, lambda session: sources_of_container(session, container or "")),
+            (label, labelled),
+            (every, lambda session: resolve_sources(session, [], every=True)),
+        )
+        if wanted
+    ]
+
+
+def _sources(session: Session, names: list[str], finders: list[Finder]) -> tuple[list[Source], list[VolbackError]]:
     """What is to be backed up, and what of it does not exist: that does not stop the others."""
     from volback.operations.backup import resolve_sources
 
     found: dict[tuple[str, str], Source] = {}
     errors: list[VolbackError] = []
-    for name in names:
+    named: list[Finder] = [partial(resolve_sources, names=[_absolute(name)]) for name in names]
+    for find in named + finders:
         try:
-            named = resolve_sources(session, [_absolute(name)])
+            found.update(((source.kind, source.name), source) for source in find(session))
         except NotFoundError as exc:
             errors.append(exc)
-        else:
-            found.update(((source.kind, source.name), source) for source in named)
-    if every or label:
-        matching = resolve_sources(session, [], every=every, label=label)
-        if label and not matching:
-            errors.append(NotFoundError(f"no volume has the label {label}", "see `volback volumes`"))
-        found.update(((source.kind, source.name), source) for source in matching)
     return list(found.values()), errors
 
 
@@ -137,17 +161,17 @@ class _Made:
         self._warnings: list[str] = []
         self._downtime_s: dict[str, float] = {}
 
-    def work_off(self, sources: list[Source], *, dry_run: bool) -> None:
+    def work_off(self, sources: list[Source], *, project: str | None, dry_run: bool) -> None:
         """All that was found, until it is done or a signal comes."""
         if dry_run:
             self._plan(sources)
         elif sources:
-            self._back_up(sources)
+            self._back_up(sources, project)
 
-    def _back_up(self, sources: list[Source]) -> None:
+    def _back_up(self, sources: list[Source], project: str | None) -> None:
         from volback.operations.sets import backup_set
 
-        done = backup_set(self._session, sources, self._options)
+        done = backup_set(self._session, sources, self._options, project=project)
         self._backups = done.backups
         interrupted = bool(done.errors) and isinstance(done.errors[0], Interrupted)
         self._errors[:] = done.errors + self._errors if interrupted else self._errors + done.errors
