@@ -115,11 +115,12 @@ def test_the_helper_image_is_made_of_the_containers_own_programs(
 def test_it_leaves_its_own_volumes_out_and_never_stops_itself(
     contained: Contained, volume_factory: Callable[..., str], container_factory: Callable[..., Any]
 ) -> None:
-    shared, other = volume_factory(), volume_factory()
+    label = {"of-this-test": secrets.token_hex(4)}
+    shared, other = volume_factory(labels=label), volume_factory(labels=label)
     writer = container_factory(volumes={shared: "/shared", other: "/other"})
     mounts = {str(SOCKET): str(SOCKET), contained.volume: HOME, shared: "/shared"}
     labelled, named = contained.json(
-        f"backup --label volback.test={contained.engine.id}", f"backup {shared} --stop", volumes=mounts
+        f"backup --label of-this-test={label['of-this-test']}", f"backup {shared} --stop", volumes=mounts
     )
     assert [backup["volume"] for backup in labelled["backups"]] == [other]
     assert [backup["consistency"] for backup in named["backups"]] == ["live"], "it could have written itself"

@@ -163,5 +163,7 @@ def _json_checks(run_volback: Volback, *options: str) -> dict[str, Any]:
 
 def _helpers(engine: EngineSession, run_volback: Volback) -> list[Any]:
     run_volback.note_client_id()
-    label = f"volback.client={(run_volback.state / 'client-id').read_text()}" if run_volback.state.is_dir() else ""
-    return engine.client.containers.list(all=True, filters={"label": label}) if label else []
+    path = run_volback.state / "client-id"
+    if not path.is_file():  # the run has only just begun
+        return []
+    return engine.client.containers.list(all=True, filters={"label": f"volback.client={path.read_text()}"})
