@@ -474,7 +474,7 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
         (["lits"], "Did you mean 'list'"),
         (["backup"], "nothing to back up is named"),
         (["backup", "db", "--level", "40"], "--level"),
-        (["restore"], "BACKUP"),
+        (["restore"], "no backup is named"),
         (["list", "a@b"], "does not begin a backup id"),
         (["list", "--repo", "gopher://x"], "gopher"),
         (["restore", "db", "--label", "novalue"], "KEY=VALUE"),
@@ -482,6 +482,9 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
         (["cat", "db", "file", "--json"], "--json"),
         (["export", "db", "--json"], "--json"),
         ([], "no command given"),
+        (["config"], "Missing command"),
+        (["schedule"], "Missing command"),
+        (["prune", "--keep-last", "some"], "--keep-last 'some' is no number"),
     ],
 )
 def test_a_wrong_call_is_exit_2_and_one_line(run_volback: Volback, arguments: list[str], word: str) -> None:

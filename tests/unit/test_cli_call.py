@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
+from volback.cli.app import build
 from volback.cli.call import global_options_first
 
 SLOW = ("docker", "boto3", "msgspec", "rich", "zstandard", "requests", "urllib3")
@@ -54,18 +57,18 @@ def test_help_takes_less_than_a_quarter_of_a_second() -> None:
     assert min(taken) <= HELP_LIMIT_S, taken
 
 
-@pytest.mark.parametrize("command", ["backup", "restore", "list", "ls", "remove", "export", "import", "volumes"])
-def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
-    environment = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80"}
-    done = subprocess.run(
-        [sys.executable, "-m", "volback", command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    assert "Examples:" in done.stdout
-    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+def test_the_help_of_every_command_has_examples_and_fits_80_columns() -> None:
+    for path, said in _helps(typer.main.get_command(build()), "volback"):
+        assert "Examples:" in said, path
+        assert [line for line in said.splitlines() if len(line) > 80] == [], path
+
+
+def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
+    """Of a command and all below it: its path, and what its --help says."""
+    context = typer.Context(command, parent, name, terminal_width=80)
+    yield context.command_path, command.get_help(context)
+    for below, its in getattr(command, "commands", {}).items():
+        yield from _helps(its, below, context)
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug() -> None:

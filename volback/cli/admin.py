@@ -30,13 +30,18 @@ Examples:
   volback remove db@20261123T160254Z-3f9c
   volback remove db@20261121 db@20261122 --yes
 """
+_VERSION_EPILOG = """\b
+Examples:
+  volback version           what to tell where something is wrong
+  volback version --json    the same for a script
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
     app.command(epilog=_VOLUMES_EPILOG)(volumes)
     app.command(epilog=_REMOVE_EPILOG)(remove)
-    app.command()(version)
+    app.command(epilog=_VERSION_EPILOG)(version)
 
 
 def volumes(

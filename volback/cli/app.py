@@ -49,7 +49,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 not found,
 
 def invoke(arguments: list[str], call: Call) -> Outcome | None:
     """Parse and run. Raises VolbackError; None where all has been written already."""
-    command = typer.main.get_command(_build())
+    command = typer.main.get_command(build())
     try:
         done = command.main(arguments, prog_name="volback", standalone_mode=False, obj=call)
     except Exception as exc:
@@ -60,7 +60,8 @@ def invoke(arguments: list[str], call: Call) -> Outcome | None:
     return done if isinstance(done, Outcome) else None
 
 
-def _build() -> typer.Typer:
+def build() -> typer.Typer:
+    """The application with all of its commands."""
     app = typer.Typer(
         help=_HELP, epilog=_EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -95,7 +96,8 @@ def _global(
     context: typer.Context,
     *,
     repo: Annotated[
-        str | None, typer.Option(metavar="URL", help="Repository: a directory. [default: $VOLBACK_REPO]")
+        str | None,
+        typer.Option(metavar="REPO", help="Directory, s3://BUCKET/PREFIX, or its name. [default: $VOLBACK_REPO]"),
     ] = None,
     host: Annotated[
         str | None, typer.Option(metavar="ENGINE", help="Docker engine, like ssh://HOST. [default: $DOCKER_HOST]")

@@ -26,6 +26,11 @@ Examples:
   volback list db            those of one volume
   volback list --all-hosts   those of every host in the repository
 """
+_SHOW_EPILOG = """\b
+Examples:
+  volback show db              the latest backup of db
+  volback show db@20261123     the one whose id begins so
+"""
 _LS_EPILOG = """\b
 Examples:
   volback ls db              every file of the latest backup
@@ -41,7 +46,7 @@ Examples:
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
     app.command("list", epilog=_LIST_EPILOG)(list_)
-    app.command()(show)
+    app.command(epilog=_SHOW_EPILOG)(show)
     app.command(epilog=_LS_EPILOG)(ls)
     app.command(epilog=_CAT_EPILOG)(cat)
 

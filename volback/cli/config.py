@@ -16,20 +16,26 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  volback config check                          /etc/volback/volback.toml, ~/.config/volback/volback.toml
-  volback config check --config ./volback.toml  this one
-  volback config show --json                    with defaults, without secrets
+  volback config check    each problem with its file, line and key
+  volback config show     with defaults, without secrets
+"""
+_CHECK_EPILOG = """\b
+Examples:
+  volback config check                            what counts now
+  volback config check --config ./volback.toml    this one
+"""
+_SHOW_EPILOG = """\b
+Examples:
+  volback config show           as TOML
+  volback config show --json    the same for a script
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
-    family = typer.Typer(
-        help="Check and show the configuration, volback.toml.", epilog=_EPILOG, rich_markup_mode=None,
-        no_args_is_help=True,
-    )  # fmt: skip
-    family.command()(check)
-    family.command()(show)
+    family = typer.Typer(help="Check and show the configuration, volback.toml.", epilog=_EPILOG, rich_markup_mode=None)
+    family.command(epilog=_CHECK_EPILOG)(check)
+    family.command(epilog=_SHOW_EPILOG)(show)
     app.add_typer(family, name="config")
 
 

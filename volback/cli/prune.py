@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from volback.operations.pruning import HalfMade, Judged, PruneResult
 
 _EPILOG = """\b
-Rules are ORed: a backup stays if any of them keeps it. N is a number, or unlimited.
-A calendar rule keeps the newest backup of each of the last N hours, days, weeks
-(from Monday), months or years that have one; the oldest too, while there are fewer.
-The newest good backup of a volume always stays.
+Rules are ORed: a backup stays if any of them keeps it. N is a number, or
+unlimited. A calendar rule keeps the newest backup of each of the last N
+hours, days, weeks (from Monday), months or years that have one; the oldest
+too, while there are fewer. The newest good backup of a volume always stays.
 
 \b
 Examples:
@@ -76,7 +76,7 @@ def prune(
         "last": keep_last, "hourly": keep_hourly, "daily": keep_daily, "weekly": keep_weekly,
         "monthly": keep_monthly, "yearly": keep_yearly, "tag": keep_tag or [],
     } | ({} if keep_within is None else {"within": keep_within})  # fmt: skip
-    rules = keeping.read_rules(texts, "--keep")
+    rules = keeping.read_rules(texts, "--keep-")
     with call_of(context).session() as session:
         result = pruning.prune(
             session,

@@ -19,17 +19,22 @@ if TYPE_CHECKING:
 
 _RUN_EPILOG = """\b
 Examples:
-  volback run nightly                          one line if all went well
-  volback run --all --wait 30m                 waits for volumes that another run is at
-  volback run nightly --dry-run                what it would read
-  volback run --all --log-format json          each log record as a line of JSON on standard error
+  volback run nightly                    one line if all went well
+  volback run nightly --dry-run          what it would read
+  volback run --all --wait 30m           waits for what another run is at
+  volback run --all --log-format json    each log record is a line of JSON
+"""
+_JOBS_EPILOG = """\b
+Examples:
+  volback jobs           every job of volback.toml
+  volback jobs --json    the same for a script
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
     app.command(epilog=_RUN_EPILOG)(run)
-    app.command()(jobs)
+    app.command(epilog=_JOBS_EPILOG)(jobs)
 
 
 def run(

@@ -23,14 +23,29 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  volback schedule install           systemd where it runs, else cron; after each change of a schedule, too
-  volback schedule install --user    as you, not as root: for a rootless engine
-  volback schedule show              next and last runs, and those that were missed
-  volback schedule remove            takes away what install wrote
+  volback schedule install    systemd where it runs, else cron
+  volback schedule show       next and last runs, and those that were missed
+  volback schedule remove     takes away what install wrote
+"""
+_INSTALL_EPILOG = """\b
+Examples:
+  volback schedule install           systemd where it runs, else cron
+  volback schedule install --cron    cron, also where systemd runs
+  volback schedule install --user    as you: for a rootless engine
+"""
+_REMOVE_EPILOG = """\b
+Examples:
+  volback schedule remove            all that install wrote
+  volback schedule remove --user     what `install --user` wrote
+"""
+_SHOW_EPILOG = """\b
+Examples:
+  volback schedule show              of the machine
+  volback schedule show --user       of the user who calls
 """
 _SCHEDULER_EPILOG = """\b
 Examples:
-  volback scheduler            until SIGTERM; SIGHUP reads the configuration again
+  volback scheduler            until SIGTERM; SIGHUP reads the jobs again
   volback scheduler --check    does one run? for a container's health check
 """
 
@@ -42,12 +57,10 @@ Root = Annotated[Path, typer.Option("--root", metavar="DIR", hidden=True)]
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
-    family = typer.Typer(
-        help="Have cron or systemd run the jobs.", epilog=_EPILOG, rich_markup_mode=None, no_args_is_help=True
-    )
-    family.command()(install)
-    family.command()(remove)
-    family.command()(show)
+    family = typer.Typer(help="Have cron or systemd run the jobs.", epilog=_EPILOG, rich_markup_mode=None)
+    family.command(epilog=_INSTALL_EPILOG)(install)
+    family.command(epilog=_REMOVE_EPILOG)(remove)
+    family.command(epilog=_SHOW_EPILOG)(show)
     app.add_typer(family, name="schedule")
     app.command(epilog=_SCHEDULER_EPILOG)(scheduler)
 

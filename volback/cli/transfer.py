@@ -30,7 +30,7 @@ Examples:
 _COPY_EPILOG = """\b
 Examples:
   volback copy db --to /mnt/usb/repository      the latest backup of db
-  volback copy db@20261123 web2/db --to /srv/repository --repo /mnt/usb/repository
+  volback copy db web2/db --to /srv/backups --repo /mnt/usb/repository
 """
 
 

@@ -46,7 +46,7 @@ def age_seconds(text: str, option: str) -> float:
     """Read an age such as 90s, 30m, 24h, 2d. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip())
     if match is None:
-        raise UsageError(f"{option} {text!r} is no age", "give a number and s, m, h or d: 90m, 24h, 2d")
+        raise UsageError(f"{option} {text!r} is no duration", "give a number and s, m, h or d: 90m, 24h, 2d")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 

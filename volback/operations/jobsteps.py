@@ -114,7 +114,7 @@ def _prune(session: Session, job: Job, rules: KeepRules, sources: list[Source], 
 def _rules_of_labels(session: Session, source: Source) -> KeepRules | None:
     users = session.engine.users(source.name) if source.kind == "volume" else []
     policy, _ = policy_of(source.name, source.labels, [(user.name, user.labels) for user in users])
-    return read_rules(policy.keep, "label volback.keep") if policy.keep else None
+    return read_rules(policy.keep, "label volback.keep-") if policy.keep else None
 
 
 def _hooks(hooks: tuple[JobHook, ...]) -> tuple[Hook, ...]:

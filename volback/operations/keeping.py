@@ -120,19 +120,19 @@ class Decision:
     reasons: list[str]
 
 
-def read_rules(texts: Mapping[str, str | int | Sequence[str]], what: str = "keep") -> KeepRules:
+def read_rules(texts: Mapping[str, str | int | Sequence[str]], what: str = "keep ") -> KeepRules:
     """Read rules by their names (last, hourly, ..., within, tag), as they stand in labels and files.
 
-    Raises UsageError, which says which of `what` is wrong; an empty mapping gives rules that keep nothing.
+    Raises UsageError, whose message has `what` before the rule's name; an empty mapping gives rules that keep nothing.
     """
     unknown = sorted(set(texts) - {*_COUNTS, "within", "tag"})
     if unknown:
-        raise UsageError(f"{what} {unknown[0]!r} is no rule", f"there are {', '.join(_COUNTS)}, within and tag")
-    counts = {name: read_count(texts[name], f"{what} {name}") for name in _COUNTS if name in texts}
+        raise UsageError(f"{what}{unknown[0]!r} is no rule", f"there are {', '.join(_COUNTS)}, within and tag")
+    counts = {name: read_count(texts[name], f"{what}{name}") for name in _COUNTS if name in texts}
     within, tags = texts.get("within"), texts.get("tag", ())
     return KeepRules(
         **counts,
-        within=None if within is None else read_duration(str(within), f"{what} within"),
+        within=None if within is None else read_duration(str(within), f"{what}within"),
         tags=(str(tags),) if isinstance(tags, str | int) else tuple(tags),
     )
 
