@@ -21,6 +21,7 @@ import pytest
 import volback
 from tests.support.engine import EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.halt import halted
 from tests.support.tree import make_odd_tree
 from volback.catalog.model import Manifest
 from volback.state.runs import lock
@@ -608,3 +609,18 @@ def test_a_signal_ends_doctor_and_is_no_failed_check(run_volback: Volback, tmp_p
     assert process.returncode == 143
     assert said == b""
     assert failed.decode().startswith("error: interrupted by signal 15\n")
+
+
+def test_a_backup_is_not_pruned_while_it_is_restored(
+    run_volback: Volback, volume_factory: Callable[..., str], volume_name: Callable[..., str]
+) -> None:
+    name = volume_factory("pruned", fill=lambda path: (path / "data").write_bytes(os.urandom(3 << 20)) and None)
+    old, new = (run_volback("backup", name, "--json").json["result"]["backups"][0]["id"] for _ in range(2))
+    with halted(run_volback, "buffer 0 of write", "restore", f"{name}@{old}", "--as", volume_name("copy")) as run:
+        kept = run_volback("prune", name, "--keep-last", "1", "--json").json["result"]["kept"]
+        assert [(backup["id"], backup["reasons"]) for backup in kept] == [
+            (new, ["last 1 of 1"]), (old, ["being restored"])
+        ]  # fmt: skip
+    assert run.ended.exit_code == 0, run.ended
+    removed = run_volback("prune", name, "--keep-last", "1", "--json").json["result"]["removed"]
+    assert [backup["id"] for backup in removed] == [old]

@@ -346,3 +346,13 @@ def test_a_lock_is_waited_for(run_volback: Volback, volume: str) -> None:
     second.communicate(timeout=120)
     assert second.returncode == 0
     assert len(run_volback("list", volume, "--json").json["result"]["backups"]) == 2
+
+
+def test_labels_that_cannot_be_meant_are_named_where_the_backup_fails_too(
+    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers
+) -> None:
+    labels = engine.labels | {"volback.exec-pre": "exit 7", "volback.stop-timeout": "soon"}
+    container_factory(volumes={volume: "/data"}, labels=labels)
+    said = run_volback("backup", volume, check_exit=1)
+    assert "failed with status 7" in said.stderr
+    assert "volback.stop-timeout" in said.stderr

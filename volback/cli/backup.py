@@ -192,7 +192,7 @@ class _Made:
 
     def outcome(self, *, dry_run: bool) -> Outcome:
         """What there is to say."""
-        if not (self._backups or self._dry_runs) and len(self._errors) == 1:
+        if not (self._backups or self._dry_runs or self._warnings) and len(self._errors) == 1:
             raise self._errors[0]
         if dry_run:
             planned = [_dry_run_facts(plan) for plan in self._dry_runs]

@@ -109,6 +109,8 @@ class Candidate:
     """Why it is no good one."""
     is_readable: bool = True
     """Whether its manifest is, so that `depends_on` is known."""
+    is_in_use: bool = False
+    """Whether it is being restored: it must not vanish meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,8 @@ def _protect(
             kept[backup.id].append("damaged")
         elif backup.created_at > now:
             kept[backup.id].append("in the future")
+        elif backup.is_in_use and not kept[backup.id]:
+            kept[backup.id].append("being restored")
     _protect_needed(ordered, kept)
 
 

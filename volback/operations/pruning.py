@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
@@ -172,7 +172,11 @@ class _Prune:
             for key in held.keys() - known.keys():  # made since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
-            candidates = list(_candidates(there, held))
+            in_use = live_prefixes(self._session.settings.state, self._session.store.url, read=True)
+            candidates = [
+                replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
+                for candidate in _candidates(there, held)
+            ]
             decisions = choose(
                 self._rules, candidates, now=self._session.now(), zone=self._zone, what=f"{host}/{volume}"
             )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from volback.archive import tar
+from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
 from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import held_back
@@ -73,6 +74,9 @@ def restore(session: Session, reference: str, options: RestoreOptions) -> Restor
         lock(session.settings.state, f"{session.engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
         Run(session.settings.state, f"restore {opened.name}") as run,
     ):
+        run.journal.repository = session.store.url
+        run.journal.reading = [BackupKey(opened.manifest.host, opened.manifest.volume, opened.manifest.id).prefix]
+        run.write_journal()
         restoring = _Restore(session, run, opened, selection, target)
         if options.directory is not None:
             return restoring.into_directory(options)

@@ -59,6 +59,8 @@ class Journal(msgspec.Struct, kw_only=True):
     repository: str | None = None
     prefixes: list[str] = []
     """Backups (`HOST/VOLUME/ID/`) in `repository` that are not committed yet."""
+    reading: list[str] = []
+    """Backups in `repository` that are being restored: `prune` leaves them alone."""
     engine: str | None = None
     """Id of the engine that the containers are on."""
     containers: list[Held] = []
@@ -215,12 +217,10 @@ def _directories(state: Path) -> list[Path]:
     return [directory for directory in found if not directory.name.startswith(_NEW)]
 
 
-def live_prefixes(state: Path, repository: str) -> set[str]:
-    """Places in that repository (`HOST/VOLUME/ID/`) that runs whose process lives have begun to write to."""
-    journals = (_read_journal(state / "runs" / run / "journal.json") for run in live_runs(state))
-    return {
-        prefix for journal in journals if journal and journal.repository == repository for prefix in journal.prefixes
-    }
+def live_prefixes(state: Path, repository: str, *, read: bool = False) -> set[str]:
+    """Places in that repository (`HOST/VOLUME/ID/`) that runs whose process lives have begun to write to, or `read`."""
+    journals = [journal for _, journal in live_journals(state) if journal.repository == repository]
+    return {prefix for journal in journals for prefix in (journal.reading if read else journal.prefixes)}
 
 
 @contextmanager
