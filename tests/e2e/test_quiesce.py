@@ -107,6 +107,21 @@ def test_a_container_that_would_be_gone_is_not_stopped_and_the_others_go_on(
     run_volback("backup", volume, "--pause")
 
 
+def test_a_container_that_crashes_again_and_again_cannot_be_paused_but_stopped(
+    run_volback: Volback, volume: str, container_factory: Containers
+) -> None:
+    container = container_factory("exit 1", volumes={volume: "/data"}, restart_policy={"Name": "always"})
+    deadline = time.monotonic() + 60
+    while _state(container) != "restarting" or container.attrs["RestartCount"] < 5:  # then it waits for seconds
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    said = run_volback("backup", volume, "--pause", check_exit=5)
+    assert f"container {container.name!r} ends and is restarted again and again" in said.stderr
+    assert "hint: stop it instead with --stop" in said.stderr
+    run_volback("backup", volume, "--stop")
+    assert _state(container) in ("running", "restarting")
+
+
 def test_dependants_stop_first_and_start_last(
     run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
 ) -> None:

@@ -68,7 +68,7 @@ def plan_quiesce(containers: list[Container], wishes: Iterable[Wish]) -> list[Wa
     """Return the containers that have to be still, in the order in which they are to be stopped.
 
     Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
-    stopped. Raises ConflictError for a container that would be gone once it is stopped.
+    stopped. Raises ConflictError for a container that would be gone once it is stopped, or that cannot be paused.
     """
     wanted: dict[str, Wanted] = {}
     for wish in wishes:
@@ -76,13 +76,22 @@ def plan_quiesce(containers: list[Container], wishes: Iterable[Wish]) -> list[Wa
             _want(wanted, container, wish.how, wish.grace_s)
     _add_sharers(wanted, containers)
     for item in wanted.values():
-        if item.how == "stop" and item.container.auto_remove:
-            name = item.container.name
-            raise ConflictError(
-                f"container {name!r} is removed as soon as it stops (--rm), and would be gone",
-                "pause it instead with --pause, or start it without --rm",
-            )
+        _refuse(item)
     return _in_order(list(wanted.values()))
+
+
+def _refuse(item: Wanted) -> None:
+    name = item.container.name
+    if item.how == "stop" and item.container.auto_remove:
+        raise ConflictError(
+            f"container {name!r} is removed as soon as it stops (--rm), and would be gone",
+            "pause it instead with --pause, or start it without --rm",
+        )
+    if item.how == "pause" and item.container.state == "restarting":
+        raise ConflictError(
+            f"container {name!r} ends and is restarted again and again, so it cannot be paused",
+            f"stop it instead with --stop; see docker logs {name}",
+        )
 
 
 def writers(source: Source, containers: Iterable[Container]) -> list[Container]:
