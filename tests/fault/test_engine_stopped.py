@@ -1,4 +1,5 @@
-"""The engine ends in the middle of a backup or a restore, and comes back: a second, real dockerd."""
+"""The engine ends, or hangs, in the middle of a backup or a restore, and comes back: a second, real dockerd."""
+# ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 
@@ -105,3 +106,24 @@ def test_restore_while_the_engine_stops(
     run_volback(*restore, "--prove", env=environment)
     assert differences(before, fingerprint(second.volume_path("copy"))) == []
     assert differences(before, fingerprint(source)) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "command"),
+    [("buffer 1 of read", ("backup", VOLUME)), ("buffer 1 of write", ("restore", VOLUME, "--as", "copy"))],
+)
+def test_an_engine_that_hangs_in_mid_run_is_given_up_in_time(
+    second: SecondEngine, source: Path, run_volback: Volback, environment: dict[str, str], step: str,
+    command: tuple[str, ...],
+) -> None:  # fmt: skip
+    run_volback("backup", VOLUME, env=environment)
+    assert second.process is not None
+    try:
+        with halted(run_volback, step, *command, env=environment | {"VOLBACK_ENGINE_TIMEOUT": "2"}) as run:
+            second.process.send_signal(signal.SIGSTOP)
+    finally:
+        second.process.send_signal(signal.SIGCONT)
+    _assert_says_that_the_engine_is_gone(run.ended)
+    run_volback("doctor", "--fix", env=environment)
+    _assert_nothing_is_left(second, run_volback, volumes={VOLUME})
+    assert _listed(run_volback, environment) == 1

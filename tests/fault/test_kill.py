@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ Strike = Callable[..., int]
 def strike(run_volback: Volback) -> Strike:
     """Run volback, struck by a signal at a step; returns the exit code."""
 
-    def run(number: int, step: int, *arguments: str, log: Path | None = None) -> int:
+    def run(number: int, step: int | str, *arguments: str, log: Path | None = None) -> int:
         return struck(run_volback, number, step, *arguments, env={"STRIKE_LOG": str(log)} if log else None)
 
     return run
@@ -130,6 +131,25 @@ def test_killed_restore_is_cleaned_up_by_the_next_run(
         _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
         if _has_volume(engine, target):
             assert differences(expected, fingerprint(volume_path(target))) == [], name
+
+
+def test_a_directory_that_a_killed_restore_made_stays_and_is_named_once(
+    strike: Strike, run_volback: Volback, source: str, tmp_path: Path
+) -> None:
+    """Nothing tells it from one that somebody filled since, so it is never removed."""
+    run_volback("backup", source)
+    target = tmp_path / "target"
+    assert strike(signal.SIGKILL, "buffer 1 of write", "restore", source, "--to", str(target)) == EXIT[signal.SIGKILL]
+    assert target.is_dir()
+    for options in ((), ("--fix",)):
+        checks = run_volback("doctor", *options, "--json").json["result"]["checks"]
+        (check,) = (check for check in checks if check["name"] == "leftovers")
+        assert f"died while it restored into {target}" in check["text"]
+        assert check["hint"].endswith(f"rm -r {target}")
+    assert "crashed runs left nothing" in run_volback("doctor").stdout
+    assert "is not empty" in run_volback("restore", source, "--to", target, check_exit=5).stderr
+    shutil.rmtree(target)
+    run_volback("restore", source, "--to", target, "--prove")
 
 
 def _remove(engine: EngineSession, name: str) -> None:

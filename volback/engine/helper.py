@@ -34,6 +34,8 @@ MADE_LABEL = "volback.made"
 BUFFER_BYTES = 4 * 1024 * 1024
 MOUNT_POINT = "/volume"
 SETTLE_S = 60.0
+CHECK_S = 10.0
+"""So often an engine is asked whether it is there, while it is waited for."""
 WRITE_LIMIT_S = 24 * 3600.0
 """After the last byte a writer may still have much to do: deleting, or waiting for a slow disk."""
 
@@ -159,7 +161,7 @@ class Helper:
         assert self._waiter is not None
         deadline = time.monotonic() + limit_s
         while self._waiter.is_alive():
-            self._waiter.join(max(0.0, min(SETTLE_S, deadline - time.monotonic())))
+            self._waiter.join(max(0.0, min(CHECK_S, self._client.timeout, deadline - time.monotonic())))
             if self._waiter.is_alive():
                 self.check_engine()
                 if time.monotonic() >= deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import docker.errors
 from volback.engine.connect import translated
 from volback.errors import NotFoundError
 
+_MEASURE_S = 60.0
 PROJECT_LABEL = "com.docker.compose.project"
 
 
@@ -49,7 +51,7 @@ def list_volumes(client: Any, label: str | None = None, *, sizes: bool = False) 
     """Every volume, by name; those with `label` (`KEY` or `KEY=VALUE`) only. Sizes make the engine read them all."""
     with translated("volumes"):
         if sizes:
-            found = client.df()["Volumes"] or []
+            found = _measured(client)
             wanted = {volume["Name"] for volume in _filtered(client, label)}
             found = [volume for volume in found if volume["Name"] in wanted]
         else:
@@ -92,6 +94,18 @@ def remove_volume(client: Any, name: str) -> None:
             client.remove_volume(name)
         except docker.errors.NotFound:
             return
+
+
+def _measured(client: Any) -> list[dict[str, Any]]:
+    """Volumes with their sizes. Engines up to 20.10 measure for one caller at a time, and refuse the next one."""
+    deadline = time.monotonic() + _MEASURE_S
+    while True:
+        try:
+            return client.df()["Volumes"] or []
+        except docker.errors.APIError as exc:
+            if "already running" not in str(exc) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _filtered(client: Any, label: str | None) -> list[dict[str, Any]]:

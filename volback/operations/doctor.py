@@ -176,6 +176,10 @@ class _Doctor:
     def _leftovers(self, name: str) -> Check:
         left = sweep(self._session, remove=self._fix)
         found = _counted(left)
+        if left.directories:
+            names, also = ", ".join(left.directories), f"; removed {found}" if found and self._fix else ""
+            text = f"a run died while it restored into {names}: what is there is incomplete{also}"
+            return Check(name, "warning", text, f"remove it on the engine's host: rm -r {left.directories[0]}")
         if not found:
             return Check(name, "ok", "crashed runs left nothing")
         if self._fix:

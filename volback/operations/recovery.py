@@ -44,6 +44,8 @@ class Leftovers:
     backups: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     """Those of which nothing is left to remember."""
+    directories: list[str] = field(default_factory=list)
+    """Those that a restore made and did not fill to its end; they are named once, and stay."""
     replaced: dict[str, str] = field(default_factory=dict)
     """Volumes whose replacement was cut off, and the backup that holds what they were."""
     containers: list[str] = field(default_factory=list)
@@ -52,7 +54,8 @@ class Leftovers:
     """Why some of them do not."""
 
     def __bool__(self) -> bool:
-        return bool(self.helpers or self.volumes or self.backups or self.runs or self.replaced or self.containers)
+        made = self.helpers or self.volumes or self.directories or self.backups or self.runs
+        return bool(made or self.replaced or self.containers)
 
 
 def sweep(session: Session, *, remove: bool = True) -> Leftovers:
@@ -187,6 +190,10 @@ def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool)
         done = False  # its repository is not the one at hand: a run that uses that one will do it
     if journal.containers or journal.hooks:
         done = False  # those that still do not run
+    for directory in journal.directories:
+        left.directories.append(directory)
+        if remove:
+            log.warning("a run died while it restored into %s: what is there is incomplete", directory)
     if journal.replacing:
         left.replaced.update(journal.replacing)
         done = False

@@ -108,14 +108,18 @@ class _Restore:
         try:
             if not is_there:
                 with held_back():
+                    self._run.journal.directories = [self._target.name]
+                    self._run.write_journal()
                     make_directory(self._session, self._run, self._target)
                     is_made = True
             self._write(tar.EXTRACT)
+            self._run.journal.directories = []
         except BaseException:
             if is_there:
                 self._wipe()
             elif is_made:
                 remove_directory(self._session, self._run, self._target)
+            self._run.journal.directories = []
             raise
         return self._result(options)
 

@@ -69,13 +69,17 @@ class Journal(msgspec.Struct, kw_only=True):
     """To be run when the containers run again."""
     volumes: list[str] = []
     """Volumes that a restore creates; they carry the run's id in a label (RESTORE_LABEL)."""
+    directories: list[str] = []
+    """Directories of the engine's host that a restore makes. No label marks them: what is left is named, and stays."""
     replacing: dict[str, str] = {}
     """Volume being replaced in place: the reference of the backup that holds what it was."""
 
     @property
     def is_open(self) -> bool:
         """Whether something is left to be done, or to be remembered."""
-        return bool(self.containers or self.hooks or self.prefixes or self.volumes or self.replacing)
+        return bool(
+            self.containers or self.hooks or self.prefixes or self.volumes or self.directories or self.replacing
+        )
 
 
 class Run:
