@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,18 @@ def test_show_is_toml_or_json_without_secrets(run_volback: Volback, config: Path
 def test_a_configuration_that_is_not_there(run_volback: Volback, config: Path) -> None:
     said = run_volback("config", "check", "--config", config, check_exit=4)
     assert said.stderr == f"error: configuration {config} does not exist\n"
+
+
+def test_a_repository_is_known_by_its_name_and_a_slip_makes_no_directory(
+    run_volback: Volback, config: Path, volume_factory: Callable[..., str]
+) -> None:
+    volume = volume_factory("named")
+    main, second = run_volback.directory / "main", run_volback.directory / "second"
+    config.write_text(f'[repositories.main]\nurl = "{main}"\n[repositories.second]\nurl = "{second}"\n')
+    here = ["--config", str(config)]
+    run_volback("backup", volume, "--repo", "main", *here)
+    assert volume in run_volback("list", "--repo", "main", *here).stdout
+    assert str(second) in run_volback("copy", volume, "--repo", "main", "--to", "second", *here).stdout
+    refused = ["error: no [repositories.mian] is defined", "hint: there are main, second; a directory here is ./mian"]
+    for wrong in (["backup", volume, "--repo", "mian"], ["copy", volume, "--repo", "main", "--to", "mian"]):
+        assert run_volback(*wrong, *here, check_exit=2).stderr.splitlines() == refused

@@ -55,7 +55,8 @@ class Pair:
         source = FaultStore(self.source, faults, sleep=sleep)
         session.store = source
         try:
-            target = copying.open_target(session, self.target.url)
+            target = copying.session_on(session, self.target.url)
+            copying.prepare_target(session, target)
             items = copying.plan(session, [volume])
             failing = FaultStore(self.target, target_faults, sleep=target_sleep)
             target.store, target.catalog = failing, Catalog(failing)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 from volback.cli.app import build
-from volback.cli.call import global_options_first
+from volback.cli.call import Call, global_options_first
 
 SLOW = ("docker", "boto3", "msgspec", "rich", "zstandard", "requests", "urllib3")
 HELP_LIMIT_S = 0.25
@@ -69,6 +70,19 @@ def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, s
     yield context.command_path, command.get_help(context)
     for below, its in getattr(command, "commands", {}).items():
         yield from _helps(its, below, context)
+
+
+def test_an_empty_repository_that_nobody_chose_points_at_those_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "volback.toml"
+    file.write_text('[repositories.main]\nurl = "/srv/a"\n[repositories.usb]\nurl = "/srv/b"\n')
+    monkeypatch.delenv("VOLBACK_REPO", raising=False)
+    others = ["the configuration has others: --repo main, --repo usb"]
+    assert Call(config=[str(file)]).elsewhere() == others
+    assert Call(config=[str(file)], repository="usb").elsewhere() == []
+    monkeypatch.setenv("VOLBACK_REPO", "/srv/c")
+    assert Call(config=[str(file)]).elsewhere() == []
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_only_with_debug() -> None:

@@ -64,7 +64,8 @@ def list_(
     """
     from volback.operations.listing import list_backups
 
-    with call_of(context).session() as session:
+    call = call_of(context)
+    with call.session() as session:
         found = list_backups(session, volume, all_hosts=all_hosts)
         where = session.store.url
     damaged = [(row, row.error) for row in found if row.error is not None]
@@ -76,7 +77,7 @@ def list_(
         ],
     }
     warnings = [f"backup {row.name} is damaged: {error.message}" for row, error in damaged]
-    text = _table(found, all_hosts=all_hosts) if found else [f"no backups in {where}"]
+    text = _table(found, all_hosts=all_hosts) if found else [f"no backups in {where}", *call.elsewhere()]
     return Outcome(result, text, warnings, [_unreadable(damaged)] if damaged else [])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,10 +54,18 @@ class Call:
         settings = load_settings(repository=self.repository, engine=self.engine)
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
             session = Session(settings, progress)
-            yield self._named_in_the_configuration(session) if self.repository else session
+            yield self.named_in_the_configuration(session) if self.repository else session
 
-    def _named_in_the_configuration(self, session: Session) -> Session:
-        """`--repo NAME`: a repository of the configuration, with its credentials."""
+    def elsewhere(self) -> list[str]:
+        """What to say where the repository that nobody chose is empty, and the configuration has others."""
+        from volback.operations.configuring import repository_names
+
+        chosen = self.repository or os.environ.get("VOLBACK_REPO")
+        names = [] if chosen else repository_names(self.config)
+        return [f"the configuration has others: {', '.join(f'--repo {name}' for name in names)}"] if names else []
+
+    def named_in_the_configuration(self, session: Session) -> Session:
+        """For `--repo NAME` and `--to NAME`: a session on that repository of the configuration, as it says there."""
         if "/" in session.settings.repository:
             return session
         from volback.operations.configuring import find_repository

@@ -58,7 +58,9 @@ def run(
 
     call = call_of(context)
     if bool(names) == every:
-        raise UsageError("name jobs, or give --all" if not every else "--all is all jobs: name none beside it")
+        raise UsageError(
+            "name jobs, or give --all" if not every else "--all is all jobs: name none beside it", "see `volback jobs`"
+        )
     options = RunOptions(None if wait is None else age_seconds(wait, "--wait"), dry_run)
     config = open_config(call.config)
     with call.session() as session:

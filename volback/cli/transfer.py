@@ -118,8 +118,10 @@ def copy(
     """
     from volback.operations import copying
 
-    with call_of(context).session() as session:
-        target = copying.open_target(session, to)
+    call = call_of(context)
+    with call.session() as session:
+        target = call.named_in_the_configuration(copying.session_on(session, to))
+        copying.prepare_target(session, target)
         made = _Copied(session, target)
         made.work_off(backups)
         where = target.store.url

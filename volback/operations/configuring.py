@@ -38,15 +38,30 @@ def check_config(config: Config) -> list[Problem]:
 def find_repository(
     name: str, named: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Repository | None:
-    """The repository of that name, if there is a configuration and it has one. Raises UsageError for a broken one."""
-    env = os.environ if environment is None else environment
-    paths = config_paths(env, named)
-    config = load_config(find_files(paths) if paths else standard_files(env), env)
+    """The repository of that name; None where it is a directory here, or no configuration names repositories.
+
+    Raises UsageError for a broken one, and for a name that is neither: a slip would make a directory of it.
+    """
+    config = _config(named, environment)
     found = config.repositories.get(name)
     wrong = [problem for problem in config.problems if problem.place.key.startswith(f"repositories.{name}.")]
     if found is None and wrong:
         raise UsageError(f"configuration: {wrong[0]}", "see `volback config check`")
+    if found is None and config.repositories and not os.path.isdir(name):
+        there = ", ".join(sorted(config.repositories))
+        raise UsageError(f"no [repositories.{name}] is defined", f"there are {there}; a directory here is ./{name}")
     return found
+
+
+def repository_names(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> list[str]:
+    """The names of the configuration's repositories; none where there is no configuration."""
+    return sorted(_config(named, environment).repositories)
+
+
+def _config(named: Sequence[str], environment: Mapping[str, str] | None) -> Config:
+    env = os.environ if environment is None else environment
+    paths = config_paths(env, named)
+    return load_config(find_files(paths) if paths else standard_files(env), env)
 
 
 def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -55,16 +55,9 @@ class Copy:
         return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on]
 
 
-def open_target(session: Session, repository: str) -> Session:
-    """Return a session on the repository to copy to, swept of what crashed copies left.
-
-    Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
-    """
-    target = Session(
-        replace(session.settings, repository=repository), session.progress, session.now, session.random_hex
-    )
-    prepare_target(session, target)
-    return target
+def session_on(session: Session, repository: str) -> Session:
+    """Return a like session on another repository."""
+    return Session(replace(session.settings, repository=repository), session.progress, session.now, session.random_hex)
 
 
 def prepare_target(session: Session, target: Session) -> None:
