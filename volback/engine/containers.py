@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from volback.engine.connect import translated
-from volback.errors import NotFoundError
+from volback.errors import EngineError, NotFoundError
 
 DEFAULT_GRACE_S = 10
 """What the engine grants a container that does not say."""
@@ -104,6 +104,20 @@ def stop(client: Any, container: str, *, grace_s: int) -> None:
     """Stop it by its own signal, and kill it when `grace_s` have passed. Returns when it has ended."""
     with translated(f"container {container!r}"):
         client.stop(container, timeout=grace_s)
+
+
+def was_signalled(client: Any, container: str, *, since: float) -> bool:
+    """Whether it was sent a signal since then (seconds since 1970): it may be on its way down.
+
+    The engine tells each signal as an event, that of a stop too. Where it does not tell events (a proxy that lets few
+    calls pass), the answer is False.
+    """
+    asked = {"container": container, "event": "kill"}
+    try:
+        with translated(f"container {container!r}"):
+            return any(True for _ in client.events(since=f"{since:.6f}", until=f"{time.time():.6f}", filters=asked))
+    except EngineError:
+        return False
 
 
 def pause(client: Any, container: str) -> None:

@@ -118,6 +118,10 @@ class Engine:
         """Stop it and wait for its end; after `grace_s` the engine kills it. Raises NotFoundError, EngineError."""
         containers.stop(self._client, id, grace_s=grace_s)
 
+    def was_signalled(self, id: str, *, since: float) -> bool:
+        """Whether a container was sent a signal since then (seconds since 1970), as far as the engine tells."""
+        return containers.was_signalled(self._client, id, since=since)
+
     def pause_container(self, id: str) -> None:
         """Freeze its processes. Raises NotFoundError, EngineError."""
         containers.pause(self._client, id)

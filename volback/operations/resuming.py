@@ -7,13 +7,14 @@ left to that one: the last to let go of it lets it run.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from volback.engine.engine import Engine
-from volback.errors import EngineError, NotFoundError, StoreError, VolbackError
+from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, StoreError, VolbackError
 from volback.interrupts import is_pending
 from volback.state.runs import Held, Journal, live_journals, lock
 
@@ -86,17 +87,36 @@ class Resumer:
             if held.phase == "planned":
                 return  # it was not touched: if it is down, somebody else has done that
             if held.phase == "stopping":
-                self._await_stop(held)
+                self._end_stopping(held)
             if self._engine.resume_container(held.id):
                 self.resumed.append(held.name)
                 self._started[held.id] = held.name
 
-    def _await_stop(self, held: Held) -> None:
-        """The engine goes on stopping though nobody waits for its answer: what runs now may be down in a moment."""
-        grace_s = held.grace_s if held.how == "stop" else 0
-        deadline = held.since + grace_s + _STOP_MARGIN_S
-        while self._engine.container(held.id).state == "running" and time.time() < deadline:
-            time.sleep(_POLL_S)
+    def _end_stopping(self, held: Held) -> None:
+        """The engine goes on stopping though nobody waits for its answer: what runs now may be down in a moment.
+
+        Only one that has been stopped for certain can be let run again for certain. So a stop that is under way is
+        waited for, and one of which nobody knows is made now: its run died between the journal and the engine's answer.
+        """
+        if self._engine.container(held.id).state != "running":
+            return
+        if held.how == "stop" and self._engine.was_signalled(held.id, since=held.since):
+            deadline = held.since + held.grace_s + _STOP_MARGIN_S
+            while self._engine.container(held.id).state == "running" and time.time() < deadline:
+                time.sleep(_POLL_S)
+        elif self._journal.pid != os.getpid():  # else the engine has refused, and said so to this very run
+            self._stop_now(held)
+
+    def _stop_now(self, held: Held) -> None:
+        try:
+            if held.how == "stop":
+                self._engine.stop_container(held.id, grace_s=held.grace_s)
+            else:
+                self._engine.pause_container(held.id)
+        except EngineUnreachable:
+            raise
+        except (ConflictError, EngineError) as exc:  # it was paused this moment, or cannot be: it runs, or is let go on
+            log.info("container %s: %s", held.name, exc.message)
 
     def _await_needed(self, held: Held) -> None:
         for id_ in held.needs:
