@@ -29,7 +29,8 @@ make_image() {
   shift 2
   while [ "$1" != -- ]; do packages+=("$1") && shift; done
   shift
-  hash=$(declare -f unpack_packages trim add_shell add_user "$recipe" | cat - <(printf '%s\n' "$image_label" "${packages[@]}" "$@") | sha256sum | cut -c 1-12)
+  hash=$({ declare -f unpack_packages make_image trim add_shell add_user "$recipe" &&
+    printf '%s\n' "$image_label" "${packages[@]}" "$@"; } | sha256sum | cut -c 1-12)
   exact=$name-$hash
   if ! docker image inspect "$exact" >/dev/null 2>&1; then
     say "making the image $name from Debian packages"

@@ -27,8 +27,9 @@ def struck(
 
 
 class Halted:
-    """A volback that goes on when the block ends; `ended` is how it ended then."""
+    """A volback that goes on when the block ends, if it was not killed; `ended` is how it ended then."""
 
+    pid: int
     ended: Result
 
 
@@ -41,6 +42,7 @@ def halted(run_volback: Volback, step: str, *arguments: str, env: dict[str, str]
         env=run_volback.environment(env), cwd=run_volback.directory, process_group=0,
     )  # fmt: skip
     run = Halted()
+    run.pid = process.pid
     try:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), f"{step!r} was never reached: {process.communicate()}"

@@ -3,8 +3,8 @@
     python -m tests.support.strike SIGNAL STEP ARGUMENT...
 
 A step is a call across a room's wall (engine, store, catalog, state) or a buffer that comes through one. STEP is its
-number or its name; 0 strikes nowhere; with STRIKE_LOG set, each step's name is written there, a line each. Nothing in
-volback knows of this.
+number or its name (`NAME#2`: the second time that it is reached); 0 strikes nowhere; with STRIKE_LOG set, each step's
+name is written there, a line each. Nothing in volback knows of this.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class Striker:
 
     def __init__(self, number: int, step: str, log: str | None) -> None:
         self._number = number
-        self._left = int(step) if step.isdecimal() else 0
-        self._name: str | None = None if step.isdecimal() else step
+        name, _, nth = step.partition("#")
+        self._left = int(step) if step.isdecimal() else int(nth or 1)
+        self._name = None if step.isdecimal() else name
         self._lock = threading.Lock()
         self._log = open(log, "a", buffering=1) if log else None  # noqa: SIM115 - as long as the process
 
@@ -43,10 +44,9 @@ class Striker:
         with self._lock:
             if self._log is not None:
                 print(name, file=self._log)
-            self._left -= 1
-            due = self._left == 0 or name == self._name
-            if due:
-                self._name = None
+            if self._name in (None, name):
+                self._left -= 1
+            due = self._left == 0 and self._name in (None, name)
         if due:
             os.kill(os.getpid(), self._number)
 
