@@ -19,7 +19,7 @@ from volback.catalog.model import Manifest, SetOf, Source
 from volback.config import Settings
 from volback.errors import NotFoundError
 from volback.operations.backup import BackupOptions, make_backup, volume_source
-from volback.operations.projects import sources_of_container, sources_of_project
+from volback.operations.live.projects import sources_of_container, sources_of_project
 from volback.operations.recovery import RESTORE_LABEL
 from volback.operations.session import Session
 

@@ -12,8 +12,8 @@ import pytest
 from tests.support.engine import EngineSession
 from volback.config import Settings
 from volback.errors import EngineError, NotRunningError
-from volback.operations.hooks import Hook, hooks_of, run_hook
-from volback.operations.labels import LabelPolicy
+from volback.operations.live.hooks import Hook, hooks_of, run_hook
+from volback.operations.live.labels import LabelPolicy
 from volback.operations.session import Session
 
 Factory = Callable[..., Any]

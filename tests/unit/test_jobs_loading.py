@@ -14,7 +14,7 @@ from volback.jobs.loading import find_files, load_config, standard_files
 from volback.jobs.model import Config, Job, JobHook, JobLimits, Keep, Sources
 from volback.jobs.secrets import UnreadableSecret
 from volback.jobs.toml import write_toml
-from volback.operations.configuring import check_config, environment_of, open_config
+from volback.operations.jobs.configuring import check_config, environment_of, open_config
 
 GOOD = """\
 [repositories.main]

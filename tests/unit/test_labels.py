@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from volback.operations.keeping import read_rules
-from volback.operations.labels import OWN_LABELS, LabelPolicy, policy_of, read_labels
+from volback.operations.live.labels import OWN_LABELS, LabelPolicy, policy_of, read_labels
 from volback.operations.recovery import RESTORE_LABEL
 
 KNOWN = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volback.jobs.loading import load_config
-from volback.operations.telling import targets_of
+from volback.operations.jobs.telling import targets_of
 
 TEXT = """
 [notifications.a]

@@ -58,7 +58,7 @@ class Call:
 
     def elsewhere(self) -> list[str]:
         """What to say where the repository that nobody chose is empty, and the configuration has others."""
-        from volback.operations.configuring import repository_names
+        from volback.operations.jobs.configuring import repository_names
 
         chosen = self.repository or os.environ.get("VOLBACK_REPO")
         names = [] if chosen else repository_names(self.config)
@@ -68,8 +68,8 @@ class Call:
         """For `--repo NAME` and `--to NAME`: a session on that repository of the configuration, as it says there."""
         if "/" in session.settings.repository:
             return session
-        from volback.operations.configuring import find_repository
-        from volback.operations.jobsteps import session_of
+        from volback.operations.jobs.configuring import find_repository
+        from volback.operations.jobs.jobsteps import session_of
 
         repository = find_repository(session.settings.repository, self.config)
         return session if repository is None else session_of(session, repository)

@@ -44,7 +44,7 @@ def check(context: typer.Context) -> Outcome:
 
     Secrets are read, from their files and commands, and never shown.
     """
-    from volback.operations.configuring import check_config
+    from volback.operations.jobs.configuring import check_config
 
     call, config = _open(context, "check")
     problems = check_config(config)
@@ -75,7 +75,7 @@ def problem_facts(problem: Problem) -> dict[str, object]:
 
 
 def _open(context: typer.Context, command: str) -> tuple[Call, Config]:
-    from volback.operations.configuring import open_config
+    from volback.operations.jobs.configuring import open_config
 
     call = call_of(context)
     call.command = f"config {command}"

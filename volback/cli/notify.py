@@ -37,8 +37,8 @@ def notify(
     Pings are sent too: a monitoring service takes them for a run.
     """
     from volback.notify.report import Status
-    from volback.operations.configuring import open_config
-    from volback.operations.trying import try_notifications
+    from volback.operations.jobs.configuring import open_config
+    from volback.operations.jobs.trying import try_notifications
 
     known: tuple[Status, ...] = get_args(Status)
     as_status = next((one for one in known if one == status), None)

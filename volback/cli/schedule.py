@@ -18,8 +18,8 @@ from volback.cli.words import columns, count, human_age, local_time
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
-    from volback.operations.schedules import ScheduledJob
-    from volback.operations.scheduling import Changes, Command, Kind
+    from volback.operations.schedule.schedules import ScheduledJob
+    from volback.operations.schedule.table import Changes, Command, Kind
 
 _EPILOG = """\b
 Examples:
@@ -77,13 +77,14 @@ def install(
 
     Call it again after a change: what is there becomes what the configuration says.
     """
-    from volback.operations import scheduling
-    from volback.operations.configuring import open_config
+    from volback.operations.jobs.configuring import open_config
+    from volback.operations.schedule import install as operation
+    from volback.operations.schedule.table import entries_of
 
     call = _begin(context, "install")
-    entries = scheduling.entries_of(open_config(call.config))
+    entries = entries_of(open_config(call.config))
     kind = _kind(systemd, cron, root)
-    changes = scheduling.install(kind, root, entries, _command(call), of_user=user)
+    changes = operation.install(kind, root, entries, _command(call), of_user=user)
     return _changed(changes, f"{count(len(entries), 'job')}, run by {changes.kind}")
 
 
@@ -96,13 +97,13 @@ def remove(
     root: Root = Path("/"),
 ) -> Outcome:
     """Take away what `install` wrote, from systemd and from cron."""
-    from volback.operations import scheduling
+    from volback.operations.schedule.install import kinds_present, open_scheduler
 
     _begin(context, "remove")
-    kinds: list[Kind] = [_kind(systemd, cron, root)] if systemd or cron else scheduling.kinds_present(root)
+    kinds: list[Kind] = [_kind(systemd, cron, root)] if systemd or cron else kinds_present(root)
     removed: list[str] = []
     for kind in kinds:
-        removed += scheduling.open_scheduler(kind, root, of_user=user).remove().removed
+        removed += open_scheduler(kind, root, of_user=user).remove().removed
     text = [f"removed {name}" for name in removed] or ["nothing is installed"]
     return Outcome({"removed": removed}, text)
 
@@ -110,8 +111,8 @@ def remove(
 def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:
     """Show when each job runs next, when it last ran, which runs were missed, and who runs it."""
     from volback.config import load_settings
-    from volback.operations import schedules
-    from volback.operations.configuring import open_config
+    from volback.operations.jobs.configuring import open_config
+    from volback.operations.schedule import schedules
 
     call = _begin(context, "show")
     now = datetime.now(UTC)
@@ -134,8 +135,8 @@ def scheduler(
     What was due while it did not run is caught up with, once. It ends with SIGTERM, when the runs at work have ended.
     """
     from volback.config import load_settings
-    from volback.operations import scheduler as operation
-    from volback.operations import schedules
+    from volback.operations.schedule import scheduler as operation
+    from volback.operations.schedule import schedules
 
     call = call_of(context)
     state = load_settings().state
@@ -158,7 +159,7 @@ def _begin(context: typer.Context, command: str) -> Call:
 
 
 def _kind(systemd: bool, cron: bool, root: Path) -> Kind:
-    from volback.operations.scheduling import kind_of_machine
+    from volback.operations.schedule.install import kind_of_machine
 
     if systemd and cron:
         raise UsageError("--systemd and --cron exclude each other")
@@ -167,7 +168,7 @@ def _kind(systemd: bool, cron: bool, root: Path) -> Kind:
 
 def _command(call: Call) -> Command:
     """How volback was called just now, with absolute paths."""
-    from volback.operations.scheduling import Command, environment_passed_on
+    from volback.operations.schedule.table import Command, environment_passed_on
 
     called = shutil.which(sys.argv[0])
     is_program = called is not None and Path(called).name == "volback"
@@ -220,7 +221,7 @@ def _facts(job: ScheduledJob) -> dict[str, object]:
 
 def _log_to_stderr(call: Call) -> None:
     """What it does is told as it happens: kept until the end, as other warnings are, it would fill the memory."""
-    logger = logging.getLogger("volback.operations.scheduler")
+    logger = logging.getLogger("volback.operations.schedule.scheduler")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.handlers, logger.propagate = [handler], False

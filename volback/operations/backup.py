@@ -21,7 +21,7 @@ from volback.engine.streams import VolumeReader
 from volback.engine.volumes import Volume, VolumeUser
 from volback.errors import EngineError
 from volback.interrupts import held_back
-from volback.operations.labels import policy_of
+from volback.operations.live.labels import policy_of
 from volback.operations.recovery import RESTORE_LABEL, discard, sweep
 from volback.operations.session import Session
 from volback.state.runs import Run, lock

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from volback.catalog.keys import BackupKey
 from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied, VolbackError
 from volback.interrupts import held_back
-from volback.operations.aftercare import run_pending
-from volback.operations.resuming import Resumer
+from volback.operations.live.aftercare import run_pending
+from volback.operations.live.resuming import Resumer
 from volback.operations.session import Session
 from volback.state.runs import DeadRun, Journal, Run, dead_runs, live_journals, live_runs, lock
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from volback.errors import EngineUnreachable, Interrupted, NotFoundError, NotRunningError, StoreError, VolbackError
-from volback.operations.hooks import Hook, run_hook
+from volback.operations.live.hooks import Hook, run_hook
 from volback.operations.session import Session
 from volback.state.runs import Journal, PendingHook
 

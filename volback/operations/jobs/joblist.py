@@ -10,7 +10,7 @@ from pathlib import Path
 from volback.errors import LockedError
 from volback.jobs.model import Config, Job
 from volback.jobs.times import missed_runs, next_run, zone_of
-from volback.operations.running import job_lock
+from volback.operations.jobs.running import job_lock
 from volback.state.history import JobRun, note_dead_runs, read_history
 
 GRACE_S = 3600.0

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from volback.errors import UsageError, VolbackError
 from volback.jobs.model import Config
-from volback.operations.configuring import open_config
-from volback.operations.joblist import ListedJob, list_jobs
-from volback.operations.scheduler import Plan, check
-from volback.operations.scheduling import kinds_present, open_scheduler, sound_entries
+from volback.operations.jobs.configuring import open_config
+from volback.operations.jobs.joblist import ListedJob, list_jobs
+from volback.operations.schedule.install import kinds_present, open_scheduler
+from volback.operations.schedule.scheduler import Plan, check
+from volback.operations.schedule.table import sound_entries
 from volback.state.history import JobRun, note_run, read_history
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from volback.errors import EngineError
-from volback.operations.labels import LabelPolicy
+from volback.operations.live.labels import LabelPolicy
 from volback.operations.session import Session
 
 log = logging.getLogger("volback.hooks")

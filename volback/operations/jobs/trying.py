@@ -10,7 +10,7 @@ from volback.errors import NotFoundError
 from volback.jobs.model import Config
 from volback.notify.announce import announce, announce_start
 from volback.notify.report import Report, Status
-from volback.operations.telling import targets_of
+from volback.operations.jobs.telling import targets_of
 
 _WORDS = "this is a test of volback's notifications; nothing has been backed up"
 

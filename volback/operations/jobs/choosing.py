@@ -11,8 +11,8 @@ from volback.engine.volumes import VolumeUser
 from volback.errors import EngineUnreachable, Interrupted, NotFoundError, VolbackError
 from volback.jobs.model import Job
 from volback.operations.backup import resolve_sources, volume_source
-from volback.operations.labels import policy_of, read_labels
-from volback.operations.projects import sources_of_container, sources_of_project
+from volback.operations.live.labels import policy_of, read_labels
+from volback.operations.live.projects import sources_of_container, sources_of_project
 from volback.operations.session import Session
 
 JOB_LABEL = "volback.job"

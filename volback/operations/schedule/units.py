@@ -12,7 +12,7 @@ from pathlib import Path
 
 from volback.errors import UsageError, VolbackError
 from volback.jobs.times import take_apart
-from volback.operations.scheduling import MARK, Changes, Command, Entry, Kind, check_ours, explained, write_file
+from volback.operations.schedule.table import MARK, Changes, Command, Entry, Kind, check_ours, explained, write_file
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _RECOVER = "volback-recover.service"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from volback.errors import UsageError, VolbackError
 from volback.jobs.times import WORDS, CronFields, take_apart, zone_of
-from volback.operations.scheduling import MARK, Changes, Command, Entry, Kind, check_ours, explained, write_file
+from volback.operations.schedule.table import MARK, Changes, Command, Entry, Kind, check_ours, explained, write_file
 
 _BEGIN, _END = MARK, "# End of what volback wrote."
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from volback.errors import VolbackError
 from volback.jobs.times import missed_runs, next_run, zone_of
-from volback.operations.scheduling import Command, Entry
+from volback.operations.schedule.table import Command, Entry
 from volback.state.runs import lock
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from volback.jobs.times import zone_of
 from volback.notify.report import VolumeReport
 from volback.operations import pruning
 from volback.operations.backup import BackupOptions, BackupResult, DryRun
-from volback.operations.configuring import access_of
-from volback.operations.hooks import Hook
+from volback.operations.jobs.configuring import access_of
 from volback.operations.keeping import KeepRules, read_duration, read_rules
-from volback.operations.labels import policy_of
+from volback.operations.live.hooks import Hook
+from volback.operations.live.labels import policy_of
+from volback.operations.live.sets import SetOptions, backup_set
 from volback.operations.session import Session
-from volback.operations.sets import SetOptions, backup_set
 
 _IDLE_WEIGHT = 10
 """Beside the engine's 500 for other containers."""

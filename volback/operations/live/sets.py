@@ -17,15 +17,15 @@ from volback.catalog.model import Consistency, SetOf, Source
 from volback.engine.containers import Container
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
 from volback.interrupts import held_back
-from volback.operations.aftercare import pending, run_pending
 from volback.operations.backup import BackupOptions, BackupResult, Stillness, make_backup
-from volback.operations.guard import guarded
-from volback.operations.hooks import Hook, run_hook
-from volback.operations.labels import Quiesce
-from volback.operations.policies import SetHook, SetPolicy, SourcePolicy, read_policies
-from volback.operations.quiesce import Quiesced, Wanted, Wish, containers_at_hand, plan_quiesce, writers
+from volback.operations.live.aftercare import pending, run_pending
+from volback.operations.live.guard import guarded
+from volback.operations.live.hooks import Hook, run_hook
+from volback.operations.live.labels import Quiesce
+from volback.operations.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
+from volback.operations.live.quiesce import Quiesced, Wanted, Wish, containers_at_hand, plan_quiesce, writers
+from volback.operations.live.resuming import HEALTH_LIMIT_S
 from volback.operations.recovery import sweep
-from volback.operations.resuming import HEALTH_LIMIT_S
 from volback.operations.session import Session
 from volback.state.runs import Run, lock
 

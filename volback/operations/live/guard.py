@@ -4,7 +4,7 @@ It is started before the first stop, holds the run's lock, and waits at a pipe: 
 closing without a word is the run's death, be it by SIGKILL or for lack of memory. It then does what the run would have
 done, and goes on trying while an engine is away. What it cannot do stays in the journal, for `volback recover`.
 
-Run as `python -P -m volback.operations.guard`; the interpreter's -P keeps the current directory out of the imports.
+Run as `python -P -m volback.operations.live.guard`; -P keeps the current directory out of the imports.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 from volback.config import Settings, load_settings
 from volback.errors import EngineError, StoreError, VolbackError
 from volback.interrupts import held_back
-from volback.operations.aftercare import run_pending
-from volback.operations.resuming import Resumer
+from volback.operations.live.aftercare import run_pending
+from volback.operations.live.resuming import Resumer
 from volback.operations.session import Session
 from volback.state.runs import Run, open_run
 
@@ -49,7 +49,7 @@ class Guard:
         self._ready, says_ready = os.pipe()
         engine = [settings.engine] if settings.engine else []
         command = [
-            sys.executable, "-P", "-m", "volback.operations.guard",
+            sys.executable, "-P", "-m", "volback.operations.live.guard",
             str(settings.state), run.id, str(watched), str(says_ready), *engine,
         ]  # fmt: skip
         try:

@@ -1,7 +1,4 @@
-"""Scheduling: has the machine's own scheduler, cron or systemd, run the jobs that have a schedule.
-
-`install` makes what stands there what the configuration says; `remove` takes away what volback wrote and no more.
-"""
+"""Table: what is to run when, and what cron and systemd share - the mark of files that are ours, and their writing."""
 
 from __future__ import annotations
 
@@ -105,36 +102,6 @@ def environment_passed_on(environment: Mapping[str, str]) -> dict[str, str]:
         if not value.isprintable() or '"' in value:
             raise UsageError(f"{name}={value!r} has a character that no cron table and no unit should hold")
     return passed
-
-
-def kind_of_machine(root: Path) -> Kind:
-    """systemd where it runs, else cron."""
-    return "systemd" if (root / "run/systemd/system").is_dir() else "cron"
-
-
-def kinds_present(root: Path) -> list[Kind]:
-    """Those that the machine has, or had once: what was written for them can be there."""
-    return ["systemd", "cron"] if (root / "etc/systemd").is_dir() or kind_of_machine(root) == "systemd" else ["cron"]
-
-
-def open_scheduler(kind: Kind, root: Path, *, of_user: bool) -> Scheduler:
-    """The scheduler of that kind. `root` is / but for an image or a test: elsewhere files are written, no more."""
-    from volback.operations.crontab import CronFile, UserCrontab
-    from volback.operations.units import SystemdUnits
-
-    if kind == "systemd":
-        return SystemdUnits(root, of_user=of_user)
-    return UserCrontab() if of_user else CronFile(root / "etc/cron.d/volback")
-
-
-def install(kind: Kind, root: Path, entries: Sequence[Entry], command: Command, *, of_user: bool) -> Changes:
-    """Have one scheduler run these entries, and no other one: a job must not run twice. Raises UsageError."""
-    changes = open_scheduler(kind, root, of_user=of_user).install(entries, command)
-    for other in kinds_present(root):
-        scheduler = open_scheduler(other, root, of_user=of_user)
-        if other != kind and scheduler.installed():
-            changes.removed.extend(scheduler.remove().removed)
-    return changes
 
 
 def write_file(path: Path, text: str) -> bool:

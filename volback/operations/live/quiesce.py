@@ -20,7 +20,7 @@ from volback.catalog.model import Source
 from volback.engine.containers import Container, Mount
 from volback.errors import ConflictError, NotFoundError, VolbackError
 from volback.interrupts import held_back
-from volback.operations.resuming import HEALTH_LIMIT_S, Resumer, container_lock
+from volback.operations.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.operations.session import Session
 from volback.state.runs import Held, Run, live_journals
 

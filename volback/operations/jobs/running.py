@@ -24,12 +24,12 @@ from volback.notify.report import VolumeReport
 from volback.notify.targets import Targets
 from volback.operations import copying
 from volback.operations.backup import dry_run
-from volback.operations.choosing import Chosen, choose_sources
-from volback.operations.jobsteps import Made, back_up, backup_options, prune, session_of, volume_report
-from volback.operations.logtail import LogTail, log_tail
-from volback.operations.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
+from volback.operations.jobs.choosing import Chosen, choose_sources
+from volback.operations.jobs.jobsteps import Made, back_up, backup_options, prune, session_of, volume_report
+from volback.operations.jobs.logtail import LogTail, log_tail
+from volback.operations.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
+from volback.operations.jobs.telling import targets_of
 from volback.operations.session import Session, name_of
-from volback.operations.telling import targets_of
 from volback.priority import io_class
 from volback.state.history import JobRun, note_dead_runs, note_run, read_history
 from volback.state.runs import lock

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from volback.catalog.model import Source
 from volback.engine.volumes import VolumeUser
-from volback.operations.hooks import Hook, hooks_of
-from volback.operations.labels import LabelPolicy, Quiesce, policy_of, read_labels
-from volback.operations.quiesce import How, Wish
+from volback.operations.live.hooks import Hook, hooks_of
+from volback.operations.live.labels import LabelPolicy, Quiesce, policy_of, read_labels
+from volback.operations.live.quiesce import How, Wish
 from volback.operations.session import Session
 
 

@@ -1,0 +1,1 @@
+"""Live: volumes that containers write to - who is kept still, what is run in them, and that all of it ends."""

@@ -1,0 +1,1 @@
+"""Schedule: jobs at their times - by cron, by systemd, or in the foreground."""
