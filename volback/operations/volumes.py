@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from volback.catalog.model import Source
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, NotFoundError
+from volback.errors import ConflictError, NotFoundError, UsageError
 from volback.interrupts import held_back
 from volback.operations.recovery import RESTORE_LABEL
 from volback.operations.session import Session
 from volback.state.runs import Run
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+"""As engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
 
 
 @contextmanager
 def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
     """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
 
-    Raises ConflictError if there is one of that name. After SIGKILL the next run's sweep finds it by journal and label.
+    Raises UsageError for a name that no engine takes, ConflictError if there is a volume of that name. After SIGKILL
+    the next run's sweep finds it by journal and label.
     """
+    if target.driver == "local" and not _NAME.fullmatch(target.name):
+        raise UsageError(
+            f"{target.name!r} cannot be a volume's name", "two letters, digits or _ . - at least; give one with --as"
+        )
     if session.engine.has_volume(target.name):
         raise ConflictError(
             f"volume {target.name!r} exists already",
