@@ -166,6 +166,7 @@ def test_two_runs_make_two_backups_and_a_dead_servers_error_is_one_line(
         said = process.communicate(timeout=120)[1].decode()
         assert process.returncode == 0, said
     assert len(run_volback("list", "--json", env=far.env()).json["result"]["backups"]) == 2
+    assert "(VOLBACK_S3_PARALLEL + 1) parts" in run_volback("backup", "--help").stdout
     nowhere = far.env(VOLBACK_S3_ENDPOINT="http://127.0.0.1:9", VOLBACK_S3_GIVE_UP="1")
     failed = run_volback("backup", names[0], env=nowhere, check_exit=9)
     assert "127.0.0.1:9" in failed.stderr
