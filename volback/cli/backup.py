@@ -33,8 +33,8 @@ Examples:
   volback backup db --stop                    while its containers are down
 
 \b
-To S3, memory for what is sent is about (VOLBACK_S3_PARALLEL + 1) parts: 40 MiB
-up to 7 GiB of stored data, 320 MiB at 100 GiB.
+To S3, memory for what is sent is about (VOLBACK_S3_PARALLEL + 1) parts:
+40 MiB up to 7 GiB of stored data, 320 MiB at 100 GiB.
 """
 
 
