@@ -18,11 +18,13 @@ __all__ = ["moto", "radosgw", "rclone"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
+_SERVERS = {"radosgw", "rclone", "moto"}
 _EACH_ALONE = ("fault/test_kill.py",)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For workers beside each other: a file's tests stay together, with its fixtures, unless they say otherwise.
+    """For workers beside each other: a file's tests stay together, with its fixtures, and those on S3 servers.
 
     The longest come first, so that no worker is left alone with them in the end.
     """
@@ -30,8 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             file = item.path.relative_to(tests).as_posix()
-            item.add_marker(pytest.mark.xdist_group(item.nodeid if file in _EACH_ALONE else file))
+            group = item.nodeid if file in _EACH_ALONE else file
+            item.add_marker(pytest.mark.xdist_group("s3" if _SERVERS.intersection(item.fixturenames) else group))
     items.sort(key=lambda item: _LONGEST_FIRST.get(item.path.relative_to(tests).parts[0], 9))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """With a pytest that pytest-xdist does not know, groups are lost without a word."""
+    if session.config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist gave the tests no groups: mind the bound of pytest in pyproject.toml")
 
 
 @pytest.fixture(scope="session")
