@@ -78,7 +78,7 @@ def is_pending() -> bool:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Let the step end first: a signal that comes in between raises Interrupted after it.
 
     An error of the step itself passes through, and the signal waits for the next step's end.

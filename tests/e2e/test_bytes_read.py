@@ -15,11 +15,12 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES
+from volback.context import Session, name_of
 from volback.operations import contents
-from volback.operations.backup import BackupOptions, backup, volume_source
-from volback.operations.reading import OpenBackup
+from volback.operations.backup import BackupOptions, backup
+from volback.operations.open_backup import OpenBackup
 from volback.operations.restore import RestoreOptions, restore
-from volback.operations.session import Session, name_of
+from volback.operations.sources import volume_source
 
 MIB = 1024 * 1024
 

@@ -324,9 +324,9 @@ def test_cat_gives_every_file_of_an_odd_tree(
     run_volback: Volback, volume_factory: MakeVolume, volume_path: VolumePath
 ) -> None:
     """By the library, so that each file is not a process of its own."""
-    from volback.config import Settings
+    from volback.context import Session
     from volback.operations.contents import open_backup, read_file
-    from volback.operations.session import Session
+    from volback.settings import Settings
 
     name = volume_factory("odd", fill=lambda path: make_odd_tree(path, deep=False))
     made = reference(run_volback, name)

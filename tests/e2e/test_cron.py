@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.support.cron import cron_daemon
 from tests.support.engine import Volback
-from volback.operations.schedule.crontab import CronFile
-from volback.operations.schedule.table import Command, Entry
+from volback.schedule.crontab import CronFile
+from volback.schedule.table import Command, Entry
 
 CONFIG = """
 [repositories.main]

@@ -12,10 +12,10 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import open_session
 from tests.support.remote import wait_for
-from volback.config import Settings
+from volback.context import Session
 from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
 from volback.operations.doctor import Check, DoctorReport, doctor
-from volback.operations.session import Session
+from volback.settings import Settings
 from volback.state.runs import Run, client_id
 
 NAMES = [

@@ -16,11 +16,12 @@ from tests.support.library import open_session
 from tests.support.tree import make_deep_path, make_odd_tree
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, Source
+from volback.context import Session, name_of
 from volback.errors import EngineError
-from volback.operations.backup import BackupOptions, backup, volume_source
+from volback.operations.backup import BackupOptions, backup
 from volback.operations.prove import Comparison, prove
 from volback.operations.restore import RestoreOptions, restore
-from volback.operations.session import Session, name_of
+from volback.operations.sources import volume_source
 from volback.operations.verify import verify
 
 GIB = 1024**3

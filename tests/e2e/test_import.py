@@ -20,11 +20,12 @@ from tests.support.engine import EngineSession
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.library import open_session
 from tests.support.tree import make_odd_tree
+from volback.context import Session
 from volback.errors import ConflictError, EngineError, FormatError, IntegrityError, NotFoundError
-from volback.operations.backup import BackupOptions, backup, volume_source
-from volback.operations.importing import import_tar
+from volback.operations.backup import BackupOptions, backup
+from volback.operations.import_ import import_tar
 from volback.operations.prove import prove
-from volback.operations.session import Session
+from volback.operations.sources import volume_source
 
 SYMLINK, HARD_LINK, DIRECTORY = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {

@@ -16,12 +16,12 @@ from tests.support.engine import EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
 from volback.catalog.keys import new_id
 from volback.catalog.model import Manifest, SetOf, Source
-from volback.config import Settings
+from volback.context import Session
 from volback.errors import NotFoundError
-from volback.operations.backup import BackupOptions, make_backup, volume_source
-from volback.operations.live.projects import sources_of_container, sources_of_project
-from volback.operations.recovery import RESTORE_LABEL
-from volback.operations.session import Session
+from volback.operations.backup import BackupOptions, make_backup
+from volback.operations.recover import RESTORE_LABEL
+from volback.operations.sources import sources_of_container, sources_of_project, volume_source
+from volback.settings import Settings
 
 VolumePath = Callable[[str], Path]
 COMPOSE_V2 = {"version": "2.29.1", "config-hash": "0b6ee0f8"}

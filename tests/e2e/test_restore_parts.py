@@ -15,10 +15,11 @@ from tests.support.tree import make_odd_tree
 from volback.archive import seal
 from volback.archive.seal import open_frame
 from volback.catalog.model import Frame
+from volback.context import Session, name_of
 from volback.errors import IntegrityError, NotFoundError, UsageError
-from volback.operations.backup import BackupOptions, backup, volume_source
+from volback.operations.backup import BackupOptions, backup
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
-from volback.operations.session import Session, name_of
+from volback.operations.sources import volume_source
 from volback.store.local import LocalStore
 
 MIB = 1024 * 1024

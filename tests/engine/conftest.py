@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.engine import EngineSession
 from tests.support.remote import SecondEngine, second_engine
-from volback.config import Transport
 from volback.engine.engine import Engine
 from volback.engine.helper import Limits
+from volback.settings import Transport
 
 Opener = Callable[..., Engine]
 Directory = Callable[[], Path]

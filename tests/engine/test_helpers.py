@@ -15,13 +15,14 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.library import open_session
 from tests.support.remote import SecondEngine
 from volback.archive import tar
-from volback.config import Transport
+from volback.context import Session
 from volback.engine import helper
 from volback.engine.engine import Engine
 from volback.engine.helper import Limits
 from volback.errors import EngineError, NotFoundError
-from volback.operations.backup import BackupOptions, backup, volume_source
-from volback.operations.session import Session
+from volback.operations.backup import BackupOptions, backup
+from volback.operations.sources import volume_source
+from volback.settings import Transport
 
 
 def _reader(engine: Engine, target: Target, directory: Path) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession
-from volback.config import Settings
+from volback.context import Session
 from volback.errors import EngineError, NotRunningError
-from volback.operations.live.hooks import Hook, hooks_of, run_hook
-from volback.operations.live.labels import LabelPolicy
-from volback.operations.session import Session
+from volback.live.hooks import Hook, hooks_of, run_hook
+from volback.policy.labels import LabelPolicy
+from volback.settings import Settings
 
 Factory = Callable[..., Any]
 

@@ -18,10 +18,10 @@ from tests.support.engine import EngineSession
 from tests.support.remote import Relay, SecondEngine, own_filesystem
 from tests.support.tree import make_odd_tree
 from volback.archive import tar
-from volback.config import Transport, load_settings
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import EngineError, NotFoundError, UsageError
+from volback.settings import Transport, load_settings
 
 MIB = 1024 * 1024
 

@@ -16,10 +16,10 @@ from tests.support.engine import PROJECT
 from tests.support.repository import IDS, make_backup, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
-from volback.config import Settings
+from volback.context import Session
 from volback.errors import IntegrityError, LockedError, StoreError
-from volback.operations import copying
-from volback.operations.session import Session
+from volback.operations import copy as operation
+from volback.settings import Settings
 from volback.store.faults import CutOpen, FailCall, FailPut, Fault, FaultStore, FlipByte, SlowCall
 from volback.store.local import LocalStore
 
@@ -55,13 +55,13 @@ class Pair:
         source = FaultStore(self.source, faults, sleep=sleep)
         session.store = source
         try:
-            target = copying.session_on(session, self.target.url)
-            copying.prepare_target(session, target)
-            items = copying.plan(session, [volume])
+            target = operation.session_on(session, self.target.url)
+            operation.prepare_target(session, target)
+            items = operation.plan_copies(session, [volume])
             failing = FaultStore(self.target, target_faults, sleep=target_sleep)
             target.store, target.catalog = failing, Catalog(failing)
             try:
-                return [str(copying.copy(session, target, item)) for item in items]
+                return [str(operation.copy_backup(session, target, item)) for item in items]
             finally:
                 failing.assert_all_hit()
         finally:

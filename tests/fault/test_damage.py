@@ -25,12 +25,12 @@ from volback.archive.seal import Compressor
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, ObjectDigest, RepositoryInfo, Source
 from volback.catalog.sealed import seal_document
-from volback.config import Settings
+from volback.context import Session, name_of
 from volback.errors import IntegrityError
 from volback.operations.backup import BackupOptions, backup
-from volback.operations.reading import OpenBackup
-from volback.operations.session import Session, name_of
+from volback.operations.open_backup import OpenBackup
 from volback.operations.verify import Damage, verify
+from volback.settings import Settings
 
 SEED = 20261124
 MIB = 1024 * 1024

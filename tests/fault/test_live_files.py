@@ -19,10 +19,11 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import Entry, fingerprint
 from tests.support.library import open_session
+from volback.context import Session, name_of
 from volback.errors import EngineError
-from volback.operations.backup import BackupOptions, BackupResult, backup, volume_source
+from volback.operations.backup import BackupOptions, BackupResult, backup
 from volback.operations.restore import RestoreOptions, restore
-from volback.operations.session import Session, name_of
+from volback.operations.sources import volume_source
 from volback.operations.verify import verify
 
 MIB = 1024 * 1024

@@ -20,13 +20,13 @@ from tests.support.repository import make_backup, manifest_of, objects_of
 from tests.support.s3 import S3Server, open_uploads
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
-from volback.config import Settings
+from volback.context import Session
 from volback.errors import ConflictError, IntegrityError, LockedError, NotFoundError, StoreError, UsageError
-from volback.operations import removing
-from volback.operations.keeping import KeepRules
-from volback.operations.pruning import PruneResult, prune
-from volback.operations.session import Session
+from volback.operations import remove
+from volback.operations.prune import PruneResult, prune
 from volback.operations.verify import verify
+from volback.policy.keep import KeepRules
+from volback.settings import Settings
 from volback.state.runs import Run, lock
 from volback.store.faults import FailCall, FaultStore
 from volback.store.local import LocalStore
@@ -212,7 +212,7 @@ def test_an_unreadable_manifest_keeps_all_that_it_may_need(place: Place) -> None
     result = place.prune()
     assert place.ids() == [*IDS[:3], *IDS[4:6]]
     assert len(result.warnings) == 1
-    removing.remove(place.session(), removing.find_all(place.session(), [f"db@{IDS[2]}"])[0])
+    remove.remove(place.session(), remove.find_all(place.session(), [f"db@{IDS[2]}"])[0])
     assert place.prune().warnings == []
     assert place.ids() == IDS[4:6]
 
@@ -326,7 +326,7 @@ def test_room_is_made_on_a_full_disk_that_the_journal_is_on_too(mount_small: Cal
     place = Place(mount_small(200_000))
     place.make(*IDS[:3])
     fill_up(place.state.parent)
-    removing.remove(place.session(), removing.find_all(place.session(), [f"db@{IDS[0]}"])[0])
+    remove.remove(place.session(), remove.find_all(place.session(), [f"db@{IDS[0]}"])[0])
     assert place.ids() == IDS[1:3]
     fill_up(place.state.parent)
     assert place.prune(KeepRules(last=1)).errors == []

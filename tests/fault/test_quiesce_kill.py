@@ -78,7 +78,7 @@ class Lane:
 
     def guard(self) -> int:
         """The process that watches over this lane's run."""
-        needle, state = b"volback.operations.live.guard", os.fsencode(self.volback.state)
+        needle, state = b"volback.live.guard", os.fsencode(self.volback.state)
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 words = path.read_bytes().split(b"\0")

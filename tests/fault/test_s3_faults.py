@@ -13,7 +13,7 @@ import pytest
 from tests.support.proxy import Planned, Proxy
 from tests.support.s3 import MIB, S3Server, open_uploads
 from volback.errors import StoreUnreachable
-from volback.store.s3 import S3Store
+from volback.store.s3.store import S3Store
 
 pytestmark = pytest.mark.xdist_group("s3")
 """Those who need a server share it: radosgw takes 16 s to start."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volback.jobs.loading import load_config
-from volback.jobs.locate import Lines
-from volback.jobs.toml import write_toml
+from volback.config.loading import load_config
+from volback.config.locate import Lines
+from volback.config.toml import write_toml
 
 WORDS = (
     "url access_key_id secret_access_key_file session_token_command environment volumes all label exclude level tags "

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from volback.errors import EXIT_DONE
-from volback.operations.schedule import schedules
+from volback.schedule import schedules
 from volback.state.history import JobRun, note_run, read_history
 
 CONFIG = """

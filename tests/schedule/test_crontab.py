@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.cron import words_apart
 from volback.errors import UsageError, VolbackError
-from volback.operations.schedule.crontab import CronFile
-from volback.operations.schedule.table import MARK, Command, Entry
+from volback.schedule.crontab import CronFile
+from volback.schedule.table import MARK, Command, Entry
 
 COMMAND = Command(("/opt/vol back/volback",), ("--config", "/etc/100%/v.toml"), {"VOLBACK_STATE_DIR": "/var/state"})
 NIGHTLY = Entry("nightly", "30 2 * * *")
@@ -109,7 +109,7 @@ def test_a_user_table_keeps_what_the_user_wrote(tmp_path: Path) -> None:
     """Through the real `crontab`, on a spool of the test's own."""
     script = """if True:
         import subprocess
-        from volback.operations.schedule.crontab import UserCrontab
+        from volback.schedule.crontab import UserCrontab
         from tests.schedule.test_crontab import COMMAND, NIGHTLY
         def table(): return subprocess.run(["crontab", "-l"], capture_output=True, text=True).stdout
         subprocess.run(["crontab", "-"], input="1 2 3 4 5 mine\\n", text=True, check=True)

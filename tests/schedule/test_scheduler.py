@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.foreground import Driven
 from volback.errors import VolbackError
-from volback.operations.schedule.scheduler import check
+from volback.schedule.scheduler import check
 
 EVENING = datetime(2026, 11, 24, 20, 0, tzinfo=UTC)
 NIGHT = datetime(2026, 11, 25, 2, 30, tzinfo=UTC)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from volback.config.times import next_run, zone_of
 from volback.errors import UsageError
-from volback.jobs.times import next_run, zone_of
-from volback.operations.schedule.table import Command, Entry
-from volback.operations.schedule.units import SystemdUnits, on_calendar
+from volback.schedule.table import Command, Entry
+from volback.schedule.units import SystemdUnits, on_calendar
 
 COMMAND = Command(
     ("/opt/vol back/bin/volback",), ("--config", "/etc/100%/$HOME/v.toml"), {"VOLBACK_STATE_DIR": '/var/a "b" %n'}

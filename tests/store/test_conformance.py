@@ -14,7 +14,7 @@ from volback.store.base import Store
 from volback.store.faults import FaultStore
 from volback.store.local import LocalStore
 from volback.store.memory import MemoryStore
-from volback.store.s3 import S3Store
+from volback.store.s3.store import S3Store
 
 pytestmark = pytest.mark.xdist_group("s3")
 """Those who need a server share it: radosgw takes 16 s to start."""

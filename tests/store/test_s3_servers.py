@@ -14,7 +14,7 @@ from tests.support.network import http_proxy, tls_end
 from tests.support.proxy import Planned, Proxy
 from tests.support.s3 import MIB, S3Server, open_uploads
 from volback.errors import ConflictError, NotFoundError, StoreDenied, StoreError, UsageError
-from volback.store.s3 import S3Store
+from volback.store.s3.store import S3Store
 
 pytestmark = pytest.mark.xdist_group("s3")
 

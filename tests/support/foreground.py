@@ -21,8 +21,8 @@ from pathlib import Path
 
 from volback import interrupts
 from volback.errors import UsageError, VolbackError
-from volback.operations.schedule.scheduler import ForegroundScheduler, Plan
-from volback.operations.schedule.table import Command, Entry
+from volback.schedule.scheduler import ForegroundScheduler, Plan
+from volback.schedule.table import Command, Entry
 
 _PROGRAM = """#!/bin/sh
 echo "begin $*" >>{directory}/noted

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.engine import EngineSession
-from volback.config import Settings
-from volback.operations.session import Session
+from volback.context import Session
+from volback.settings import Settings
 from volback.state.runs import client_id
 
 

@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from tests.support.engine import PROJECT
 from volback.store.locate import open_store
-from volback.store.s3 import S3Store
+from volback.store.s3.store import S3Store
 
 START_S = 60
 MIB = 1024 * 1024

@@ -120,7 +120,7 @@ def arm(striker: Striker) -> None:
 def _store_class() -> Any:
     """That of the repository; the S3 store takes 0.3 s to import."""
     if os.environ.get("VOLBACK_REPO", "").startswith("s3://"):
-        from volback.store.s3 import S3Store
+        from volback.store.s3.store import S3Store
 
         return S3Store
     from volback.store.local import LocalStore

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tests.support.archive import MIB, TREES, Made, made, pieces, plan_of, scan
 from volback.archive import tar
-from volback.archive.plan import Plan, exclusion, make_plan
+from volback.archive.plan import Plan, make_plan
 from volback.errors import EngineError, UsageError
+from volback.policy.excludes import exclusion
 
 END = tar.SCAN_END.encode()
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from volback.archive.walk import walk
-from volback.config import Settings
-from volback.operations.listing import list_backups
-from volback.operations.reading import OpenBackup
-from volback.operations.session import Session
+from volback.context import Session
+from volback.operations.list import list_backups
+from volback.operations.open_backup import OpenBackup
 from volback.operations.verify import Verification, verify
+from volback.settings import Settings
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 FORMAT_1 = GOLDEN / "format-1"

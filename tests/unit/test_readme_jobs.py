@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from tests.support.engine import PROJECT
-from volback.jobs.loading import load_config
+from volback.config.loading import load_config
 
 
 def test_the_readmes_configuration_is_good_and_whole(tmp_path: Path) -> None:

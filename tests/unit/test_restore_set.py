@@ -9,10 +9,10 @@ import pytest
 from tests.support.repository import make_backup, manifest_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import SetOf
-from volback.config import Settings
+from volback.context import Session
 from volback.errors import NotFoundError, UsageError
 from volback.operations.restore_set import find_set
-from volback.operations.session import Session
+from volback.settings import Settings
 
 VOLUMES = ["shop_db", "shop_uploads"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volback.store.parts import (
+from volback.store.s3.parts import (
     OBJECT_MAX_BYTES,
     PART_MAX_BYTES,
     PART_MIN_BYTES,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from volback.config import S3_VARIABLES, S3Settings
 from volback.errors import NotFoundError, StoreDenied, StoreError, StoreUnreachable, UsageError
-from volback.store.s3_errors import Failure, Refused, explain
-from volback.store.s3_settings import read_s3_url
+from volback.settings import S3_VARIABLES, S3Settings
+from volback.store.s3.errors import Failure, Refused, explain
+from volback.store.s3.settings import read_s3_url
 
 MIB = 1024 * 1024
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from volback.errors import StoreError
-from volback.store.parts import PartSizes, cut_parts
-from volback.store.s3_upload import Body, Upload
+from volback.store.s3.parts import PartSizes, cut_parts
+from volback.store.s3.upload import Body, Upload
 
 KIB = 1024
 
@@ -62,7 +62,7 @@ class Buffer(bytearray):
 def test_parts_in_memory_are_those_being_sent_and_the_one_being_filled(
     parallel: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("volback.store.parts.bytearray", Buffer, raising=False)
+    monkeypatch.setattr("volback.store.s3.parts.bytearray", Buffer, raising=False)
     before = Buffer.most = Buffer.alive
     server = SlowServer(parallel)
     sizes = PartSizes(64 * KIB, max_parts=1000, per_step=1000, steps=1)

@@ -68,18 +68,18 @@ def remove(
 
     One that others depend on is refused. Asks first on a terminal.
     """
-    from volback.operations import removing
+    from volback.operations import remove as operation
 
     call = call_of(context)
     removed: list[str] = []
     errors: list[VolbackError] = []
     with call.session() as session:
-        found = removing.find_all(session, backups)
+        found = operation.find_all(session, backups)
         if not yes:
-            _confirm(call, [removing.name_of_found(backup) for backup in found])
+            _confirm(call, [operation.name_of_found(backup) for backup in found])
         for backup in found:
             try:
-                removed.append(removing.remove(session, backup))
+                removed.append(operation.remove(session, backup))
             except VolbackError as exc:
                 errors.append(exc)
                 break

@@ -17,9 +17,9 @@ from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
+    from volback.context import Session
     from volback.operations.backup import BackupResult, DryRun
-    from volback.operations.live.sets import SetOptions
-    from volback.operations.session import Session
+    from volback.operations.backup_set import SetOptions
 
     Finder = Callable[[Session], list[Source]]
 
@@ -82,7 +82,7 @@ def backup(
     With --stop or --pause containers run again as soon as all has been read, whatever happens.
     """
     from volback.operations.backup import BackupOptions
-    from volback.operations.live.sets import SetOptions
+    from volback.operations.backup_set import SetOptions
 
     call = call_of(context)
     if not (sources or every or label or project or container):
@@ -112,8 +112,7 @@ def _quiesce(*, stop: bool, pause: bool) -> Literal["stop", "pause"] | None:
 
 def _finders(*, every: bool, label: str | None, project: str | None, container: str | None) -> list[Finder]:
     """What finds the sources that are not named themselves."""
-    from volback.operations.backup import resolve_sources
-    from volback.operations.live.projects import sources_of_container, sources_of_project
+    from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project
 
     def labelled(session: Session) -> list[Source]:
         matching = resolve_sources(session, [], label=label)
@@ -135,7 +134,7 @@ def _finders(*, every: bool, label: str | None, project: str | None, container: 
 
 def _sources(session: Session, names: list[str], finders: list[Finder]) -> tuple[list[Source], list[VolbackError]]:
     """What is to be backed up, and what of it does not exist: that does not stop the others."""
-    from volback.operations.backup import resolve_sources
+    from volback.operations.sources import resolve_sources
 
     found: dict[tuple[str, str], Source] = {}
     errors: list[VolbackError] = []
@@ -173,7 +172,7 @@ class _Made:
             self._back_up(sources, project)
 
     def _back_up(self, sources: list[Source], project: str | None) -> None:
-        from volback.operations.live.sets import backup_set
+        from volback.operations.backup_set import backup_set
 
         done = backup_set(self._session, sources, self._options, project=project)
         self._backups = done.backups

@@ -16,7 +16,7 @@ from volback.cli.words import columns, count, human_age, human_size
 from volback.errors import IntegrityError, UsageError, VolbackError
 
 if TYPE_CHECKING:
-    from volback.operations.listing import Row
+    from volback.operations.list import Row
 
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
 
@@ -62,7 +62,7 @@ def list_(
 
     One whose manifest cannot be read is listed as damaged; the exit code is 7 then.
     """
-    from volback.operations.listing import list_backups
+    from volback.operations.list import list_backups
 
     call = call_of(context)
     with call.session() as session:

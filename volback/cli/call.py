@@ -16,7 +16,7 @@ import typer
 from volback.errors import StoreError, VolbackError
 
 if TYPE_CHECKING:
-    from volback.operations.session import Session
+    from volback.context import Session
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
 _WITH_VALUE = frozenset({"--repo", "--host", "--config", "--log-format"})
@@ -48,8 +48,8 @@ class Call:
     def session(self) -> Iterator[Session]:
         """Open a session whose progress is drawn if somebody can see it."""
         from volback.cli.progress import make_progress
-        from volback.config import load_settings
-        from volback.operations.session import Session
+        from volback.context import Session
+        from volback.settings import load_settings
 
         settings = load_settings(repository=self.repository, engine=self.engine)
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
@@ -58,7 +58,7 @@ class Call:
 
     def elsewhere(self) -> list[str]:
         """What to say where the repository that nobody chose is empty, and the configuration has others."""
-        from volback.operations.jobs.configuring import repository_names
+        from volback.jobs.open_config import repository_names
 
         chosen = self.repository or os.environ.get("VOLBACK_REPO")
         names = [] if chosen else repository_names(self.config)
@@ -68,8 +68,8 @@ class Call:
         """For `--repo NAME` and `--to NAME`: a session on that repository of the configuration, as it says there."""
         if "/" in session.settings.repository:
             return session
-        from volback.operations.jobs.configuring import find_repository
-        from volback.operations.jobs.jobsteps import session_of
+        from volback.jobs.open_config import find_repository
+        from volback.jobs.steps import session_of
 
         repository = find_repository(session.settings.repository, self.config)
         return session if repository is None else session_of(session, repository)

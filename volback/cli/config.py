@@ -11,8 +11,8 @@ from volback.cli.words import count
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
-    from volback.jobs.model import Config
-    from volback.jobs.places import Problem
+    from volback.config.model import Config
+    from volback.config.places import Problem
 
 _EPILOG = """\b
 Examples:
@@ -44,7 +44,7 @@ def check(context: typer.Context) -> Outcome:
 
     Secrets are read, from their files and commands, and never shown.
     """
-    from volback.operations.jobs.configuring import check_config
+    from volback.jobs.open_config import check_config
 
     call, config = _open(context, "check")
     problems = check_config(config)
@@ -60,7 +60,7 @@ def check(context: typer.Context) -> Outcome:
 
 def show(context: typer.Context) -> Outcome:
     """Show the configuration as it counts: files merged, variables filled in, defaults added, secrets hidden."""
-    from volback.jobs.toml import write_toml
+    from volback.config.toml import write_toml
 
     _, config = _open(context, "show")
     text = [f"# {path}" for path in config.files] + [""] + list(write_toml(config.shown))
@@ -75,7 +75,7 @@ def problem_facts(problem: Problem) -> dict[str, object]:
 
 
 def _open(context: typer.Context, command: str) -> tuple[Call, Config]:
-    from volback.operations.jobs.configuring import open_config
+    from volback.jobs.open_config import open_config
 
     call = call_of(context)
     call.command = f"config {command}"

@@ -36,9 +36,9 @@ def notify(
 
     Pings are sent too: a monitoring service takes them for a run.
     """
+    from volback.jobs.open_config import open_config
+    from volback.jobs.test_notification import try_notifications
     from volback.notify.report import Status
-    from volback.operations.jobs.configuring import open_config
-    from volback.operations.jobs.trying import try_notifications
 
     known: tuple[Status, ...] = get_args(Status)
     as_status = next((one for one in known if one == status), None)

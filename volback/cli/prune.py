@@ -17,7 +17,7 @@ from volback.errors import UsageError
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from volback.operations.pruning import HalfMade, Judged, PruneResult
+    from volback.operations.prune import HalfMade, Judged, PruneResult
 
 _EPILOG = """\b
 Rules are ORed: a backup stays if any of them keeps it. N is a number, or
@@ -70,15 +70,16 @@ def prune(
 
     A volume that fails does not stop the next one. Exit code 3: damaged backups were found, which stay.
     """
-    from volback.operations import keeping, pruning
+    from volback.operations import prune as operation
+    from volback.policy.keep import read_rules
 
     texts = {
         "last": keep_last, "hourly": keep_hourly, "daily": keep_daily, "weekly": keep_weekly,
         "monthly": keep_monthly, "yearly": keep_yearly, "tag": keep_tag or [],
     } | ({} if keep_within is None else {"within": keep_within})  # fmt: skip
-    rules = keeping.read_rules(texts, "--keep-")
+    rules = read_rules(texts, "--keep-")
     with call_of(context).session() as session:
-        result = pruning.prune(
+        result = operation.prune(
             session,
             rules,
             volumes=volumes or [],

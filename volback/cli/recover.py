@@ -25,10 +25,10 @@ def recover(context: typer.Context) -> Outcome:
 
     One that cannot run is an error, and is tried again by the next run.
     """
-    from volback.operations import recovery
+    from volback.operations import recover as operation
 
     with call_of(context).session() as session:
-        left = recovery.recover(session)
+        left = operation.recover(session)
     text = [f"container {name} runs again" for name in left.containers]
     if not (text or left.errors):
         text = ["no container was left down"]

@@ -14,8 +14,8 @@ from volback.cli.words import age_seconds, count, human_age, human_size, local_t
 from volback.errors import UsageError, worst_first
 
 if TYPE_CHECKING:
-    from volback.operations.jobs.joblist import ListedJob
-    from volback.operations.jobs.results import JobResult
+    from volback.jobs.list import ListedJob
+    from volback.jobs.results import JobResult
 
 _RUN_EPILOG = """\b
 Examples:
@@ -52,9 +52,9 @@ def run(
     Says one line a job where all went well. A volume that fails does not stop the next one, a job not the next job;
     the exit code is that of the worst. A job that runs already is skipped: exit code 6.
     """
-    from volback.operations.jobs.configuring import open_config
-    from volback.operations.jobs.results import summary_line
-    from volback.operations.jobs.running import RunOptions, run_jobs
+    from volback.jobs.open_config import open_config
+    from volback.jobs.results import summary_line
+    from volback.jobs.run import RunOptions, run_jobs
 
     call = call_of(context)
     if bool(names) == every:
@@ -113,8 +113,8 @@ def jobs(context: typer.Context) -> Outcome:
     """List jobs: their last runs, what came of them, when they run next, and which runs were missed."""
     from volback.cli.render import terminal_width
     from volback.cli.words import columns
-    from volback.operations.jobs.configuring import open_config
-    from volback.operations.jobs.joblist import list_jobs
+    from volback.jobs.list import list_jobs
+    from volback.jobs.open_config import open_config
 
     call = call_of(context)
     config = open_config(call.config)

@@ -18,8 +18,8 @@ from volback.cli.words import columns, count, human_age, local_time
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
-    from volback.operations.schedule.schedules import ScheduledJob
-    from volback.operations.schedule.table import Changes, Command, Kind
+    from volback.schedule.schedules import ScheduledJob
+    from volback.schedule.table import Changes, Command, Kind
 
 _EPILOG = """\b
 Examples:
@@ -77,9 +77,9 @@ def install(
 
     Call it again after a change: what is there becomes what the configuration says.
     """
-    from volback.operations.jobs.configuring import open_config
-    from volback.operations.schedule import install as operation
-    from volback.operations.schedule.table import entries_of
+    from volback.jobs.open_config import open_config
+    from volback.schedule import install as operation
+    from volback.schedule.table import entries_of
 
     call = _begin(context, "install")
     entries = entries_of(open_config(call.config))
@@ -97,7 +97,7 @@ def remove(
     root: Root = Path("/"),
 ) -> Outcome:
     """Take away what `install` wrote, from systemd and from cron."""
-    from volback.operations.schedule.install import kinds_present, open_scheduler
+    from volback.schedule.install import kinds_present, open_scheduler
 
     _begin(context, "remove")
     kinds: list[Kind] = [_kind(systemd, cron, root)] if systemd or cron else kinds_present(root)
@@ -110,9 +110,9 @@ def remove(
 
 def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:
     """Show when each job runs next, when it last ran, which runs were missed, and who runs it."""
-    from volback.config import load_settings
-    from volback.operations.jobs.configuring import open_config
-    from volback.operations.schedule import schedules
+    from volback.jobs.open_config import open_config
+    from volback.schedule import schedules
+    from volback.settings import load_settings
 
     call = _begin(context, "show")
     now = datetime.now(UTC)
@@ -134,9 +134,9 @@ def scheduler(
 
     What was due while it did not run is caught up with, once. It ends with SIGTERM, when the runs at work have ended.
     """
-    from volback.config import load_settings
-    from volback.operations.schedule import scheduler as operation
-    from volback.operations.schedule import schedules
+    from volback.schedule import scheduler as operation
+    from volback.schedule import schedules
+    from volback.settings import load_settings
 
     call = call_of(context)
     state = load_settings().state
@@ -159,7 +159,7 @@ def _begin(context: typer.Context, command: str) -> Call:
 
 
 def _kind(systemd: bool, cron: bool, root: Path) -> Kind:
-    from volback.operations.schedule.install import kind_of_machine
+    from volback.schedule.install import kind_of_machine
 
     if systemd and cron:
         raise UsageError("--systemd and --cron exclude each other")
@@ -168,7 +168,7 @@ def _kind(systemd: bool, cron: bool, root: Path) -> Kind:
 
 def _command(call: Call) -> Command:
     """How volback was called just now, with absolute paths."""
-    from volback.operations.schedule.table import Command, environment_passed_on
+    from volback.schedule.table import Command, environment_passed_on
 
     called = shutil.which(sys.argv[0])
     is_program = called is not None and Path(called).name == "volback"
@@ -221,7 +221,7 @@ def _facts(job: ScheduledJob) -> dict[str, object]:
 
 def _log_to_stderr(call: Call) -> None:
     """What it does is told as it happens: kept until the end, as other warnings are, it would fill the memory."""
-    logger = logging.getLogger("volback.operations.schedule.scheduler")
+    logger = logging.getLogger("volback.schedule.scheduler")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.handlers, logger.propagate = [handler], False

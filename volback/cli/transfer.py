@@ -14,7 +14,7 @@ from volback.cli.words import count, human_size, pairs
 from volback.errors import Interrupted, UsageError, VolbackError
 
 if TYPE_CHECKING:
-    from volback.operations.session import Session
+    from volback.context import Session
 
 _EXPORT_EPILOG = """\b
 Examples:
@@ -52,7 +52,7 @@ def export(
 
     Every frame is verified before a byte of it leaves. FILE is new, and complete once it is there.
     """
-    from volback.operations import exporting
+    from volback.operations import export as operation
     from volback.operations.contents import open_backup
 
     call = call_of(context)
@@ -62,11 +62,11 @@ def export(
         raise UsageError("a tar is not for a terminal", "name a file, or send it into one or into a pipe")
     with call.session() as session:
         opened = open_backup(session, backup)
-        buffers = exporting.export(session, opened, zstd=zstd)
+        buffers = operation.export(session, opened, zstd=zstd)
         if file == "-":
             write_data(buffers)
             return None
-        size = exporting.write_file(Path(file), buffers)
+        size = operation.write_file(Path(file), buffers)
     result = {"backup": opened.name, "file": str(Path(file).absolute()), "size_bytes": size}
     return Outcome(result, [f"{opened.name} -> {file}: {human_size(size)}"])
 
@@ -88,7 +88,7 @@ def import_(
 
     Members that would leave the volume are contained and reported. Exit code 3 then.
     """
-    from volback.operations.importing import import_tar
+    from volback.operations.import_ import import_tar
 
     labels, options = pairs(label, "--label"), pairs(driver_opt, "--driver-opt")
     if file == "-" and sys.stdin.isatty():
@@ -116,12 +116,12 @@ def copy(
 
     Each digest is checked on the way. What a backup depends on is copied first; what is there already is skipped.
     """
-    from volback.operations import copying
+    from volback.operations import copy as operation
 
     call = call_of(context)
     with call.session() as session:
-        target = call.named_in_the_configuration(copying.session_on(session, to))
-        copying.prepare_target(session, target)
+        target = call.named_in_the_configuration(operation.session_on(session, to))
+        operation.prepare_target(session, target)
         made = _Copied(session, target)
         made.work_off(backups)
         where = target.store.url
@@ -142,15 +142,15 @@ class _Copied:
 
     def work_off(self, references: list[str]) -> None:
         """One after the other, until all are done or a signal comes. All of them are found first."""
-        from volback.operations import copying
+        from volback.operations import copy as operation
 
         failed: set[str] = set()
-        for item in copying.plan(self._session, references):
+        for item in operation.plan_copies(self._session, references):
             if failed.intersection(item.needs):
                 failed.add(item.name)
                 continue
             try:
-                done = copying.copy(self._session, self._target, item)
+                done = operation.copy_backup(self._session, self._target, item)
             except Interrupted as exc:
                 self.errors.insert(0, exc)
                 return

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from volback.config import Transport
 from volback.engine import containers, helper, image, probe, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, connect, translated
 from volback.engine.containers import Container
@@ -19,6 +18,7 @@ from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWrit
 from volback.engine.transport import Transports
 from volback.engine.volumes import Volume, VolumeUser
 from volback.errors import ConflictError, NotFoundError
+from volback.settings import Transport
 
 
 class Target(Protocol):

@@ -18,7 +18,7 @@ from volback.engine.connect import translated
 from volback.engine.containers import inspect
 from volback.engine.raw import STDERR, STDOUT, Wire, upgrade
 from volback.errors import ConflictError, EngineError, NotRunningError, VolbackError
-from volback.interrupts import held_back
+from volback.interrupts import deferred_signals
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Execution:
     def __enter__(self) -> Self:
         self.container = _running(self._client, self.container)
         try:
-            with held_back():  # an interrupted call may have started a command that nobody waits for
+            with deferred_signals():  # an interrupted call may have started a command that nobody waits for
                 self._start()
         except BaseException:
             self._close()
@@ -82,7 +82,7 @@ class Execution:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with held_back():
+        with deferred_signals():
             try:
                 if self.status is None:
                     self._end()

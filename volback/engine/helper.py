@@ -20,7 +20,7 @@ import requests.exceptions
 from volback.engine.connect import translated
 from volback.engine.volumes import remove_volume
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
-from volback.interrupts import held_back
+from volback.interrupts import deferred_signals
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Helper:
 
     def create(self) -> str:
         """Create the container and return its id. Raises NotFoundError, EngineError."""
-        with held_back():  # an interrupted call may have made a container whose id nobody knows
+        with deferred_signals():  # an interrupted call may have made a container whose id nobody knows
             self.id = create(self._client, self._spec)
         return self.id
 
@@ -141,7 +141,7 @@ class Helper:
 
     def close(self, *, failed: bool) -> None:
         """Remove the container; after a failure an engine that does not help any more hides not what went wrong."""
-        with held_back():
+        with deferred_signals():
             try:
                 if self.id is not None:
                     self._remove(self.id)

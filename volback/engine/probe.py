@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from volback.config import Transport
 from volback.engine.streams import ReadCommands, VolumeReader
+from volback.settings import Transport
 
 SIZE_BYTES = 256 * 1024 * 1024
 _MARK = "end"

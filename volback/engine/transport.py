@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
-from volback.config import Transport
 from volback.engine.attach import AttachReader, AttachWriter
 from volback.engine.pipe import PipeReader, PipeUnusableError, PipeWriter
 from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
+from volback.settings import Transport
 
 log = logging.getLogger(__name__)
 

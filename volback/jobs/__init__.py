@@ -1,1 +1,1 @@
-"""Jobs: `volback.toml` - repositories by name, jobs, notifications - read, merged and checked. Runs nothing."""
+"""Jobs: what `volback.toml` names is carried out: selected, backed up, copied, pruned, recorded and reported."""

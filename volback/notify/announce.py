@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from volback.interrupts import held_back
+from volback.interrupts import deferred_signals
 from volback.notify import messages, pings
 from volback.notify.masking import scheme_of
 from volback.notify.metrics import WAIT_S, write_metrics
@@ -42,7 +42,7 @@ def announce(targets: Targets, report: Report) -> list[str]:
     return warnings + _run(errands)
 
 
-class _Errand(threading.Thread):
+class _Delivery(threading.Thread):
     """One thing to tell. A daemon, so that one that hangs for ever does not hold the process when it ends."""
 
     def __init__(self, what: str, limit_s: float, tell: Callable[[], str | None]) -> None:
@@ -60,12 +60,12 @@ class _Errand(threading.Thread):
             self.reason = f"internal error ({type(exc).__name__})"
 
 
-def _run(errands: list[_Errand]) -> list[str]:
-    with held_back():
+def _run(errands: list[_Delivery]) -> list[str]:
+    with deferred_signals():
         return list(_outcomes(errands))
 
 
-def _outcomes(errands: list[_Errand]) -> Iterator[str]:
+def _outcomes(errands: list[_Delivery]) -> Iterator[str]:
     started_s = time.monotonic()
     for errand in errands:
         errand.start()
@@ -83,28 +83,28 @@ def _template_warnings(target: MessageTarget) -> Iterator[str]:
             yield f"notification {target.name!r}: its {name} {complaint}; the default was sent"
 
 
-def _messaging(target: MessageTarget, report: Report) -> Iterator[_Errand]:
+def _messaging(target: MessageTarget, report: Report) -> Iterator[_Delivery]:
     title = render(_usable(target.title, DEFAULT_TITLE), report)
     body = render(_usable(target.body, DEFAULT_BODY), report)
     for url in target.urls:
         what = f"notification {target.name!r} ({scheme_of(url)})"
-        yield _Errand(what, target.timeout_s, partial(messages.send, url, report.status, title, body))
+        yield _Delivery(what, target.timeout_s, partial(messages.send, url, report.status, title, body))
 
 
 def _usable(template: str | None, default: str) -> str:
     return default if template is None or complaint_of_template(template) else template
 
 
-def _pinging(target: PingTarget, signal: pings.Signal, run_id: str | None, body: bytes | None = None) -> _Errand:
+def _pinging(target: PingTarget, signal: pings.Signal, run_id: str | None, body: bytes | None = None) -> _Delivery:
     what = f"ping {target.name!r} ({signal})"
-    return _Errand(what, target.whole_s, partial(pings.ping, target, signal, run_id=run_id, body=body))
+    return _Delivery(what, target.whole_s, partial(pings.ping, target, signal, run_id=run_id, body=body))
 
 
-def _pinging_end(target: PingTarget, report: Report) -> _Errand:
+def _pinging_end(target: PingTarget, report: Report) -> _Delivery:
     if report.status == "failure":
         return _pinging(target, "fail", report.run_id, pings.body_of(report))
     return _pinging(target, "success", report.run_id)
 
 
-def _measuring(path: Path, report: Report) -> _Errand:
-    return _Errand(f"metrics file {path}", WAIT_S, partial(write_metrics, path, report))
+def _measuring(path: Path, report: Report) -> _Delivery:
+    return _Delivery(f"metrics file {path}", WAIT_S, partial(write_metrics, path, report))

@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import volback
 from volback.archive import tar
 from volback.archive.cut import Cutter, UnitEnd
-from volback.archive.plan import Plan, exclusion, make_plan
+from volback.archive.plan import Plan
 from volback.archive.seal import DEFAULT_LEVEL, Compressor, SealedFrame, seal
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, SetOf, Source, Unit
+from volback.context import Session
 from volback.engine.streams import VolumeReader
-from volback.engine.volumes import Volume, VolumeUser
-from volback.errors import EngineError
-from volback.interrupts import held_back
-from volback.operations.live.labels import policy_of
-from volback.operations.recovery import RESTORE_LABEL, discard, sweep
-from volback.operations.session import Session
+from volback.interrupts import deferred_signals
+from volback.operations.recover import discard, sweep
+from volback.operations.volumes import open_reader, scan, unreadable
+from volback.policy.excludes import exclusion
 from volback.state.runs import Run, lock
 
 log = logging.getLogger(__name__)
@@ -51,7 +49,7 @@ class BackupResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Stillness:
+class SourceHold:
     """What a caller does to keep the source still while it is read."""
 
     containers: tuple[str, ...] = ()
@@ -60,7 +58,7 @@ class Stillness:
     """How consistent that makes what is read of a source whose other users nobody knows."""
     disturbed: Callable[[], list[str]] = list
     """Asked when all has been read: names of those that ran in between after all."""
-    read: Callable[[], None] = lambda: None
+    on_read_end: Callable[[], None] = lambda: None
     """Called when all has been read, stored or not."""
 
 
@@ -75,28 +73,6 @@ class DryRun:
     sockets: int
 
 
-def resolve_sources(
-    session: Session, names: list[str], *, every: bool = False, label: str | None = None
-) -> list[Source]:
-    """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
-
-    What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`.
-    Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
-    """
-    found = [_source(session, name) for name in dict.fromkeys(names)]
-    if every or label:
-        known, users = {source.name for source in found}, session.engine.all_users()
-        for volume in session.engine.volumes(label):
-            if volume.name not in known and _is_enabled(volume, users.get(volume.name, [])):
-                found.append(volume_source(session, volume.name))
-    return found
-
-
-def _is_enabled(volume: Volume, users: list[VolumeUser]) -> bool:
-    policy, _ = policy_of(volume.name, volume.labels, [(user.name, user.labels) for user in users])
-    return policy.enable is not False
-
-
 def backup(session: Session, source: Source, options: BackupOptions) -> BackupResult:
     """Back up one source. Raises LockedError if another run is at it, EngineError, StoreError, Interrupted.
 
@@ -109,7 +85,7 @@ def backup(session: Session, source: Source, options: BackupOptions) -> BackupRe
 
 
 def make_backup(
-    session: Session, source: Source, options: BackupOptions, stillness: Stillness | None = None
+    session: Session, source: Source, options: BackupOptions, hold: SourceHold | None = None
 ) -> BackupResult:
     """Back up a source whose lock the caller holds, and which the caller keeps still if it says so."""
     exclusion(options.excludes)
@@ -117,10 +93,10 @@ def make_backup(
     with Run(session.settings.state, f"backup {source.name}") as run:
         key = BackupKey(session.host, source.name, new_id(session.now(), session.random_hex(2)))
         try:
-            with held_back():
+            with deferred_signals():
                 run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix]
                 run.write_journal()
-            result = _Backup(session, run, source, options, key=key, still=stillness or Stillness()).make()
+            result = _Backup(session, run, source, options, key=key, hold=hold or SourceHold()).make()
             run.journal.prefixes = []
         except BaseException:
             discard(session, run, key)  # if that fails, the journal stays for the next run
@@ -139,33 +115,6 @@ def dry_run(session: Session, source: Source, options: BackupOptions) -> DryRun:
     return DryRun(source, len(plan.records), reader_bytes, plan.excluded, plan.sockets)
 
 
-def open_reader(session: Session, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
-    """Start a helper that scans and reads `source` with the arguments that make the stream deterministic."""
-    return session.engine.reader(
-        source,
-        run=run.id,
-        directory=run.scratch("read"),
-        scan=tar.FIND,
-        read=tar.CREATE,
-        scan_end=tar.SCAN_END,
-    )
-
-
-def scan(reader: VolumeReader, excludes: list[str]) -> Plan:
-    """Scan and plan; a scan that could not read everything is a failure. Raises EngineError."""
-    plan = make_plan(reader.scan(), excludes)
-    _, failures = tar.read_warnings(reader.messages())
-    if failures:
-        raise unreadable(failures)
-    return plan
-
-
-def unreadable(failures: list[str]) -> EngineError:
-    """The error for what find or tar could not read."""
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or mend it")
-
-
 @dataclass(frozen=True, slots=True)
 class _Observation:
     """Who had the volume mounted at one moment: names of its active containers, and of those that can write."""
@@ -178,14 +127,14 @@ class _Backup:
     """One backup on its way: the stages' totals, read after the stream has ended."""
 
     def __init__(
-        self, session: Session, run: Run, source: Source, options: BackupOptions, *, key: BackupKey, still: Stillness
+        self, session: Session, run: Run, source: Source, options: BackupOptions, *, key: BackupKey, hold: SourceHold
     ) -> None:
         self._session = session
         self._run = run
         self._source = source
         self._options = options
         self._key = key
-        self._stillness = still
+        self._hold = hold
         self._observed: list[_Observation] = []
         self._disturbed: list[str] = []
         self._started = session.now()
@@ -221,7 +170,7 @@ class _Backup:
             started_at=rfc3339(self._started),
             ended_at=rfc3339(self._session.now()),
             consistency=self._consistency(),
-            containers=sorted({*self._stillness.containers, *(name for seen in self._observed for name in seen.users)}),
+            containers=sorted({*self._hold.containers, *(name for seen in self._observed for name in seen.users)}),
             files=cutter.report.members,
             raw_bytes=cutter.report.raw_bytes,
             stored_bytes=stored_bytes,
@@ -243,8 +192,8 @@ class _Backup:
         """The tar stream; at its end, with storing still to come, the source need not be still any more."""
         yield from reader.read(plan.names())
         self._observe()
-        self._disturbed = self._stillness.disturbed()
-        self._stillness.read()
+        self._disturbed = self._hold.disturbed()
+        self._hold.on_read_end()
 
     def _observe(self) -> None:
         """See who has the volume mounted: before it is read, and after."""
@@ -259,7 +208,7 @@ class _Backup:
         if self._disturbed or any(seen.writers for seen in self._observed):
             return "live"
         if self._source.kind != "volume":
-            return self._stillness.how
+            return self._hold.how
         return "paused" if any(seen.users for seen in self._observed) else "stopped"
 
     def _notices(self) -> list[str]:
@@ -305,20 +254,6 @@ class _Backup:
 def rfc3339(time: datetime) -> str:
     """A time as manifests hold it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _source(session: Session, name: str) -> Source:
-    if name.startswith("/"):
-        path = name.rstrip("/") or "/"
-        return Source(kind="directory", name=path)
-    return volume_source(session, name)
-
-
-def volume_source(session: Session, name: str) -> Source:
-    """Describe a volume that exists. Raises NotFoundError."""
-    volume = session.engine.volume(name)
-    labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
-    return Source(kind="volume", name=volume.name, driver=volume.driver, options=volume.options, labels=labels)
 
 
 def _vanished(cutter: Cutter, told: list[str]) -> list[str]:

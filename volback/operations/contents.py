@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from volback.archive import ranges, sparse, tar
 from volback.catalog.model import Member, Unit
+from volback.context import Session
 from volback.errors import IntegrityError, NotFoundError, UsageError
-from volback.operations.reading import OpenBackup, read_member_header
-from volback.operations.session import Session
+from volback.operations.open_backup import OpenBackup, read_member_header
 
 _KINDS = {"d": "a directory", "l": "a symbolic link", "p": "a FIFO", "b": "a block device", "c": "a character device"}
 

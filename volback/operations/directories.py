@@ -9,8 +9,8 @@ import posixpath
 import tarfile
 
 from volback.catalog.model import Source
+from volback.context import Session
 from volback.errors import EngineError, NotFoundError
-from volback.operations.session import Session
 from volback.operations.volumes import write_into
 from volback.state.runs import Run
 

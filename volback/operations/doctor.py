@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from volback.context import Session
 from volback.errors import IntegrityError, Interrupted, NotFoundError, VolbackError
-from volback.operations.recovery import Leftovers, sweep
-from volback.operations.session import Session
+from volback.operations.recover import Leftovers, sweep
 from volback.state.runs import Run
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey
+from volback.context import Session
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
-from volback.operations.listing import age_s
-from volback.operations.session import Session
+from volback.operations.list import age_s
 
 
 @dataclass(frozen=True, slots=True)

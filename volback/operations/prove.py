@@ -17,9 +17,9 @@ from volback.archive.plan import parse_record
 from volback.archive.seal import in_order
 from volback.archive.walk import walk
 from volback.catalog.model import Source, Unit
-from volback.operations.backup import open_reader, scan, unreadable
-from volback.operations.reading import OpenBackup, Selection
-from volback.operations.session import Session
+from volback.context import Session
+from volback.operations.open_backup import OpenBackup, Selection
+from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
 
 

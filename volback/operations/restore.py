@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from volback.archive import tar
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
+from volback.context import Session, name_of
 from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError, VolbackError
-from volback.interrupts import held_back
-from volback.operations.backup import BackupOptions, make_backup, open_reader, scan, volume_source
+from volback.interrupts import deferred_signals
+from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
-from volback.operations.keeping import SAFETY_TAG
+from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
-from volback.operations.reading import OpenBackup, Selection
-from volback.operations.recovery import forget_replacement, sweep
-from volback.operations.session import Session, name_of
+from volback.operations.recover import forget_replacement, sweep
+from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
-from volback.operations.volumes import new_volume, write_into
+from volback.operations.volumes import new_volume, open_reader, scan, write_into
+from volback.policy.keep import SAFETY_TAG
 from volback.state.runs import Run, lock
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class _Restore:
         is_made = False
         try:
             if not is_there:
-                with held_back():
+                with deferred_signals():
                     self._run.journal.directories = [self._target.name]
                     self._run.write_journal()
                     make_directory(self._session, self._run, self._target)

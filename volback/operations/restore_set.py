@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
 from volback.catalog.model import Manifest, SetOf
 from volback.catalog.reference import Reference
+from volback.context import Session, name_of
 from volback.errors import (
     ConflictError,
     EngineUnreachable,
@@ -20,9 +21,8 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
-from volback.operations.recovery import sweep
+from volback.operations.recover import sweep
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
-from volback.operations.session import Session, name_of
 
 _NAMED_AT_MOST = 5
 

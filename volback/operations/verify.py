@@ -13,9 +13,9 @@ from volback.archive.seal import in_order, open_frame
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, Unit
 from volback.catalog.repository import DamagedManifest
+from volback.context import Session, name_of
 from volback.errors import IntegrityError, NotFoundError
-from volback.operations.reading import OpenBackup
-from volback.operations.session import Session, name_of
+from volback.operations.open_backup import OpenBackup
 
 REPOSITORY = "repository"
 """Stands for a backup's name where the repository's own document is damaged; every backup's name holds an `@`."""

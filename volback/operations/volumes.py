@@ -1,21 +1,54 @@
-"""New volumes: made by a restore or an import, journalled and labelled, and removed again if what fills them fails."""
+"""Volumes and directories as operations use them: scanned and read, created and written.
+
+A new volume is journalled and labelled, and removed again if what fills it fails.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from volback.archive import tar
+from volback.archive.plan import Plan, make_plan
 from volback.catalog.model import Source
+from volback.context import Session
+from volback.engine.streams import VolumeReader
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, NotFoundError, UsageError
-from volback.interrupts import held_back
-from volback.operations.recovery import RESTORE_LABEL
-from volback.operations.session import Session
+from volback.errors import ConflictError, EngineError, NotFoundError, UsageError
+from volback.interrupts import deferred_signals
+from volback.operations.recover import RESTORE_LABEL
 from volback.state.runs import Run
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 """As engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
+
+
+def open_reader(session: Session, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
+    """Start a helper that scans and reads `source` with the arguments that make the stream deterministic."""
+    return session.engine.reader(
+        source,
+        run=run.id,
+        directory=run.scratch("read"),
+        scan=tar.FIND,
+        read=tar.CREATE,
+        scan_end=tar.SCAN_END,
+    )
+
+
+def scan(reader: VolumeReader, excludes: list[str]) -> Plan:
+    """Scan and plan; a scan that could not read everything is a failure. Raises EngineError."""
+    plan = make_plan(reader.scan(), excludes)
+    _, failures = tar.read_warnings(reader.messages())
+    if failures:
+        raise unreadable(failures)
+    return plan
+
+
+def unreadable(failures: list[str]) -> EngineError:
+    """The error for what find or tar could not read."""
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or mend it")
 
 
 @contextmanager
@@ -35,7 +68,7 @@ def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
             "choose another name with --as, or replace what it holds with --replace",
         )
     try:
-        with held_back():
+        with deferred_signals():
             run.journal.volumes = [target.name]
             run.write_journal()
             session.engine.create_volume(_labelled(run, target))
@@ -62,7 +95,7 @@ def _labelled(run: Run, target: Source) -> Volume:
 
 
 def _remove_half_made(session: Session, run: Run, name: str) -> None:
-    with held_back():
+    with deferred_signals():
         try:
             made = session.engine.volume(name).labels.get(RESTORE_LABEL) == run.id
         except NotFoundError:

@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from volback.errors import LockedError, StoreError
-from volback.interrupts import held_back
+from volback.interrupts import deferred_signals
 
 _LOCK_POLL_S = 0.1
 _NEW = ".new-"
@@ -99,7 +99,7 @@ class Run:
 
     def __enter__(self) -> Run:
         try:
-            with held_back(), _refused(self.directory):
+            with deferred_signals(), _refused(self.directory):
                 self._lock = self._make()
         except BaseException:
             self._end()
@@ -127,7 +127,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with held_back():
+        with deferred_signals():
             self._end()
 
     def _end(self) -> None:

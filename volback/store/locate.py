@@ -13,7 +13,7 @@ from volback.errors import UsageError
 from volback.store.base import Store
 from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
-from volback.store.s3_settings import Credentials, read_s3_url
+from volback.store.s3.settings import Credentials, read_s3_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HINT = "give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX"
@@ -48,7 +48,7 @@ def _open(url: str, environment: Mapping[str, str], credentials: Credentials | N
 
 def _open_s3(url: str, environment: Mapping[str, str], credentials: Credentials | None) -> Store:
     # Only here: the AWS SDK takes 0.3 s to import, which every other command would pay.
-    from volback.store.s3 import S3Store  # noqa: PLC0415
+    from volback.store.s3.store import S3Store  # noqa: PLC0415
 
     location = replace(read_s3_url(url, environment), credentials=credentials)
     store = S3Store(location)

@@ -18,7 +18,7 @@ class Stopped(Exception):
     """What asked for this call does not want it any more."""
 
 
-class Patience:
+class RetryBudget:
     """Of one call (or stream): how long it has been failing."""
 
     def __init__(

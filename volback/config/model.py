@@ -1,0 +1,165 @@
+"""What `volback.toml` says, read and checked. Frozen; who acts on it (operations, notify, scheduling) only reads it.
+
+    Config
+      repositories[name]   Repository      url, credentials, environment for its store alone
+      jobs[name]           Job             sound ones: all that they name exists
+      broken[name]         BrokenJob       jobs that cannot run, with what is wrong and whom to tell
+      notifications[name]  Notification    whom to tell, when, how
+      metrics              Metrics         a Prometheus textfile
+      problems             every Problem of every file
+      warnings             what is no problem but had better be changed
+
+Times are seconds, sizes bytes. A `Secret` is read (file, command) only when somebody asks it to `reveal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from volback.config.places import Place, Problem
+from volback.config.secrets import Secret
+
+Quiesce = Literal["stop", "pause", "none"]
+IoClass = Literal["idle", "best-effort"]
+Outcome = Literal["success", "warning", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository by name. Its credentials and environment count for its own store alone."""
+
+    name: str
+    url: str
+    place: Place
+    """Of its url."""
+    access_key_id: Secret | None = None
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    environment: Mapping[str, Secret] = field(default_factory=dict)
+    """Variables for this repository: VOLBACK_S3_..., AWS_PROFILE, and AWS's credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a job backs up; besides these, what carries the label `volback.job=NAME`."""
+
+    volumes: tuple[str, ...] = ()
+    all: bool = False
+    labels: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobHook:
+    """A command run in a container before or after the data is read."""
+
+    container: str
+    command: str
+    user: str | None = None
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Which backups `prune` keeps; a backup that any rule wants stays. A number of -1 is all of them."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    within: str | None = None
+    """Years, months, days and hours of the calendar: `1y6m14d12h`."""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What a job may use; None is no limit."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    io_class: IoClass | None = None
+    bandwidth_bytes_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job. `repositories` has one name at least: into the first it writes, into the others it copies."""
+
+    name: str
+    repositories: tuple[str, ...]
+    sources: Sources = Sources()
+    excludes: tuple[str, ...] = ()
+    level: int = 3
+    tags: tuple[str, ...] = ()
+    quiesce: Quiesce | None = None
+    """None: labels decide, else nothing is stopped."""
+    stop_timeout_s: float | None = None
+    hooks_pre: tuple[JobHook, ...] = ()
+    hooks_post: tuple[JobHook, ...] = ()
+    keep: Keep | None = None
+    schedule: str | None = None
+    """A cron expression of five fields, or one of @hourly, @daily, ..."""
+    timezone: str | None = None
+    """A name of the time zone database; None is the machine's own."""
+    jitter_s: float = 0.0
+    wait_s: float = 0.0
+    """How long to wait for a volume's lock."""
+    limits: JobLimits = JobLimits()
+    notify: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenJob:
+    """A job that cannot run as it is written."""
+
+    name: str
+    problems: tuple[Problem, ...]
+    notify: tuple[str, ...] | None
+    """Whom to tell; None where not even that can be read: then everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Whom to tell of a run that ended in one of `on`. The ping is told of every run, its start included."""
+
+    name: str
+    urls: tuple[Secret, ...] = ()
+    """Each for apprise; a secret that is read from a file or a command may hold several, one a line."""
+    on: tuple[Outcome, ...] = ("failure", "warning")
+    title: str | None = None
+    """Templates; None is volback's own words."""
+    body: str | None = None
+    ping: Secret | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Of the templates, by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A textfile for Prometheus' node exporter."""
+
+    textfile: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All files, merged."""
+
+    files: tuple[Path, ...] = ()
+    repositories: Mapping[str, Repository] = field(default_factory=dict)
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    broken: Mapping[str, BrokenJob] = field(default_factory=dict)
+    notifications: Mapping[str, Notification] = field(default_factory=dict)
+    metrics: Metrics | None = None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    shown: Mapping[str, object] = field(default_factory=dict)
+    """The effective configuration as TOML would have it, defaults included and secrets hidden."""

@@ -1,0 +1,233 @@
+"""Reading: from the tables of `volback.toml` to the model. The keys that there may be are those that are taken here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from volback.config.model import Job, JobHook, JobLimits, Keep, Metrics, Notification, Repository, Sources
+from volback.config.secrets import HIDDEN, Secret
+from volback.config.tables import Table
+from volback.config.values import (
+    CPUS,
+    CRON,
+    DIRECTORIES,
+    DURATION,
+    FILE,
+    FLAG,
+    MEMORY,
+    SIZE,
+    TEXT,
+    TEXTS,
+    WITHIN,
+    ZONE,
+    one_of,
+    some_of,
+    whole,
+)
+from volback.settings import S3_VARIABLES
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_COUNT = whole(-1, 1_000_000)
+_USERINFO = re.compile(r"(?<=://)[^/@]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Names that a job may refer to."""
+
+    repositories: Collection[str]
+    notifications: Collection[str]
+
+
+def read_repository(name: str, table: Table) -> Repository:
+    """A table of `[repositories]`."""
+    _check_name(name, table)
+    url = table.take("url", TEXT)
+    if not table.has("url"):
+        table.complain(None, "has no url")
+    if url is not None:
+        table.shown["url"] = _USERINFO.sub(f"{HIDDEN}@", str(table.shown["url"]))
+    read = Repository(
+        name=name,
+        url=url or "",
+        place=table.place("url"),
+        access_key_id=table.secret("access_key_id"),
+        secret_access_key=table.secret("secret_access_key"),
+        session_token=table.secret("session_token"),
+        environment=_environment(table.table("environment")),
+    )
+    missing = [key for key in ("access_key_id", "secret_access_key") if not table.has_secret(key)]
+    if len(missing) == 1:
+        table.complain(None, f"has no {missing[0]}: S3 needs both, or neither of them here")
+    table.end()
+    return read
+
+
+def read_notification(name: str, table: Table) -> Notification:
+    """A table of `[notifications]`."""
+    _check_name(name, table)
+    read = Notification(
+        name=name,
+        urls=table.secrets("urls", _scheme_alone),
+        on=table.take("on", some_of("success", "warning", "failure"), ["failure", "warning"]) or (),
+        title=table.take("title", TEXT),
+        body=table.take("body", TEXT),
+        ping=_ping(table),
+        places={key: table.place(key) for key in ("title", "body")},
+    )
+    if not (table.has_secret("urls") or table.has_secret("ping")):
+        table.complain(None, "tells nobody: it has neither urls nor a ping")
+    table.end()
+    return read
+
+
+def read_metrics(table: Table) -> Metrics | None:
+    """The table `[metrics]`."""
+    path = table.take("textfile", FILE)
+    if not table.has("textfile"):
+        table.complain(None, "has no textfile")
+    table.end()
+    return None if path is None else Metrics(path)
+
+
+def read_job(name: str, table: Table, known: Known) -> Job:
+    """A table of `[jobs]`."""
+    _check_name(name, table)
+    job = Job(
+        name=name,
+        repositories=_repositories(table, known.repositories),
+        sources=_sources(table),
+        excludes=table.take("exclude", TEXTS) or (),
+        level=table.take("level", whole(1, 19), 3) or 3,
+        tags=table.take("tags", TEXTS) or (),
+        quiesce=table.take("quiesce", one_of("stop", "pause", "none")),
+        stop_timeout_s=table.take("stop_timeout", DURATION),
+        hooks_pre=_hooks(table, "exec_pre"),
+        hooks_post=_hooks(table, "exec_post"),
+        keep=_keep(table.table("keep")),
+        schedule=table.take("schedule", CRON),
+        timezone=table.take("timezone", ZONE),
+        jitter_s=table.take("jitter", DURATION, "0s") or 0.0,
+        wait_s=table.take("wait", DURATION, "0s") or 0.0,
+        limits=_limits(table.table("limits")),
+        notify=_references(table, "notify", known.notifications),
+    )
+    for key in ("timezone", "jitter"):
+        if table.has(key) and not table.has("schedule"):
+            table.complain(key, "is of no use without a schedule")
+    table.end()
+    return job
+
+
+def read_notify(value: object) -> tuple[str, ...] | None:
+    """Whom a job that cannot be read would have told, if that much can be read."""
+    given = value.get("notify") if isinstance(value, Mapping) else None
+    names = [name for name in (given if isinstance(given, list) else [given]) if isinstance(name, str)]
+    return tuple(names) or None
+
+
+def _check_name(name: str, table: Table) -> None:
+    if not NAME.fullmatch(name):
+        table.complain(None, "is no name: use A-Z a-z 0-9 _ . - and begin with a letter or a digit")
+
+
+def _environment(table: Table | None) -> dict[str, Secret]:
+    if table is None:
+        return {}
+    found: dict[str, Secret] = {}
+    for variable in S3_VARIABLES.values():
+        secret = table.secret(variable)
+        if secret is not None:
+            found[variable] = secret
+            if secret.text is not None and not variable.endswith("_PROXY"):
+                table.shown[variable] = secret.text
+    table.end()
+    return found
+
+
+def _repositories(table: Table, known: Collection[str]) -> tuple[str, ...]:
+    if not table.has("repository"):
+        table.complain(None, "has no repository")
+    return _references(table, "repository", known)
+
+
+def _references(table: Table, key: str, known: Collection[str]) -> tuple[str, ...]:
+    found = table.take(key, TEXTS) or ()
+    section = {"repository": "repositories", "notify": "notifications"}[key]
+    for name in found:
+        if name not in known:
+            there = f"there are {', '.join(sorted(known))}" if known else "there is none"
+            table.complain(key, f"no [{section}.{name}] is defined; {there}")
+    return found
+
+
+def _sources(table: Table) -> Sources:
+    return Sources(
+        volumes=table.take("volumes", TEXTS) or (),
+        all=table.take("all", FLAG) or False,
+        labels=table.take("label", TEXTS) or (),
+        projects=table.take("project", TEXTS) or (),
+        containers=table.take("containers", TEXTS) or (),
+        directories=table.take("directories", DIRECTORIES) or (),
+    )
+
+
+def _hooks(table: Table, key: str) -> tuple[JobHook, ...]:
+    found: list[JobHook] = []
+    for hook in table.array(key):
+        container, command = hook.take("container", TEXT), hook.take("command", TEXT)
+        for needed in ("container", "command"):
+            if not hook.has(needed):
+                hook.complain(None, f"has no {needed}")
+        user, timeout_s = hook.take("user", TEXT), hook.take("timeout", DURATION, "10m")
+        hook.end()
+        found.append(JobHook(container or "", command or "", user, timeout_s or 600.0))
+    return tuple(found)
+
+
+def _keep(table: Table | None) -> Keep | None:
+    if table is None:
+        return None
+    numbers = {rule: table.take(rule, _COUNT) or 0
+               for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")}  # fmt: skip
+    keep = Keep(**numbers, within=table.take("within", WITHIN), tags=table.take("tags", TEXTS) or ())
+    table.end()
+    if keep == Keep() and table.is_table:
+        table.complain(None, "keeps nothing: give one rule at least, such as last = 7")
+    return keep
+
+
+def _limits(table: Table | None) -> JobLimits:
+    if table is None:
+        return JobLimits()
+    limits = JobLimits(
+        cpus=table.take("cpus", CPUS),
+        memory_bytes=table.take("memory", MEMORY),
+        io_class=table.take("io_class", one_of("idle", "best-effort")),
+        bandwidth_bytes_s=table.take("bandwidth", SIZE),
+    )
+    table.end()
+    return limits
+
+
+def _ping(table: Table) -> Secret | None:
+    ping = table.secret("ping")
+    if ping is None or ping.text is None:
+        return ping
+    try:
+        parts = urlsplit(ping.text)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        table.complain("ping", "expected a URL that begins with http:// or https://")
+        return None
+    table.shown["ping"] = f"{parts.scheme}://{parts.hostname}/{HIDDEN}"
+    return ping
+
+
+def _scheme_alone(url: str) -> str:
+    match = re.match(r"[a-z][a-z0-9+.-]*(?=://)", url)
+    return f"{match[0]}://{HIDDEN}" if match else HIDDEN

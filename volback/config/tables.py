@@ -1,0 +1,251 @@
+"""Tables: one table of a TOML file, taken key by key, so that every problem of it is found, not only the first."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from volback.config.locate import Lines, dotted
+from volback.config.locate import Path as KeyPath
+from volback.config.places import Place, Problem
+from volback.config.secrets import HIDDEN, Secret
+from volback.config.values import TEXT, Kind
+
+T = TypeVar("T")
+
+_VARIABLE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_SECRET_NAME = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)
+_SHOWN_CHARS = 60
+
+
+@dataclass(slots=True)
+class Document:
+    """One file being read: where its keys stand, and what is found out about it."""
+
+    file: Path
+    lines: Lines
+    environment: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+    has_secrets: bool = False
+    """Whether a secret stands in the file itself."""
+
+    def complain(self, path: KeyPath, message: str) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(self.place(path), message))
+
+    def place(self, path: KeyPath) -> Place:
+        """Where that key stands, or should."""
+        return Place(str(self.file), self.lines.line(path), dotted(path))
+
+
+class Table:
+    """One table. `take` each key that there may be, then `end`. `shown` is what it comes to, secrets hidden."""
+
+    def __init__(self, document: Document, path: KeyPath, value: object) -> None:
+        self.document = document
+        self.path = path
+        self.shown: dict[str, object] = {}
+        self._known: list[str] = []
+        self.is_table = isinstance(value, dict)
+        self._values: dict[str, Any] = value if isinstance(value, dict) else {}
+        if not self.is_table:
+            self.complain(None, f"expected a table, not {_worded(value)}")
+
+    def complain(self, key: str | None, message: str) -> None:
+        """Note a problem of one key, or of the table."""
+        self.document.complain(self.path if key is None else (*self.path, key), message)
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there."""
+        return key in self._values
+
+    def place(self, *parts: str | int) -> Place:
+        """Where a key stands."""
+        return self.document.place((*self.path, *parts))
+
+    def has_secret(self, key: str) -> bool:
+        """Whether one of `KEY`, `KEY_file`, `KEY_command` is there."""
+        return any(key + form in self._values for form in ("", "_file", "_command"))
+
+    def take(self, key: str, kind: Kind[T], default: object = None) -> T | None:
+        """Read one value; the default is written as TOML would have it. None where there is none, or a bad one."""
+        self._known.append(key)
+        given = self._values.get(key, default)
+        if given is None:
+            return None
+        try:
+            value = kind.read(self._expanded(given))
+        except ValueError:
+            self.complain(key, f"expected {kind.wanted}, not {_worded(given)}")
+        except _Unset as exc:
+            self.complain(key, str(exc))
+        else:
+            self.shown[key] = _shown(given, self.document.environment)
+            return value
+        return None
+
+    def secret(self, key: str, *, shown: str = HIDDEN) -> Secret | None:
+        """Read `KEY`, `KEY_file` or `KEY_command`."""
+        names = [name for name in (key, f"{key}_file", f"{key}_command") if name in self._values]
+        self._known += [key, f"{key}_file", f"{key}_command"]
+        if not names:
+            return None
+        if len(names) > 1:
+            self.complain(names[1], f"stands beside {names[0]}: only one of them can be meant")
+            return None
+        try:
+            return self._secret(key, names[0], shown)
+        except (ValueError, _Unset) as exc:
+            self.complain(names[0], str(exc))
+        return None
+
+    def secrets(self, key: str, shown: Callable[[str], str]) -> tuple[Secret, ...]:
+        """Read `KEY`, a text or a list of texts, or `KEY_file`, or `KEY_command`."""
+        given = self._values.get(key)
+        if key not in self._values or self.has(f"{key}_file") or self.has(f"{key}_command"):
+            one = self.secret(key)
+            return () if one is None else (one,)
+        self._known += [key, f"{key}_file", f"{key}_command"]
+        items = given if isinstance(given, list) else [given]
+        found: list[Secret] = []
+        for number, item in enumerate(items):
+            try:
+                found.append(self._literal((key, number) if item is not given else (key,), item))
+            except (ValueError, _Unset) as exc:
+                self.complain(key, str(exc))
+        self.shown[key] = [shown(secret.text or "") for secret in found]
+        return tuple(found)
+
+    def table(self, key: str) -> Table | None:
+        """A table in this one."""
+        self._known.append(key)
+        if key not in self._values:
+            return None
+        inner = Table(self.document, (*self.path, key), self._values[key])
+        self.shown[key] = inner.shown
+        return inner
+
+    def array(self, key: str) -> list[Table]:
+        """An array of tables; one table alone is an array of one."""
+        self._known.append(key)
+        given = self._values.get(key, [])
+        items = given if isinstance(given, list) else [given]
+        path: KeyPath = (*self.path, key)
+        inner = [Table(self.document, (*path, number), item) for number, item in enumerate(items)]
+        if inner:
+            self.shown[key] = [table.shown for table in inner]
+        return inner
+
+    def each(self) -> Iterator[tuple[str, Table]]:
+        """Every table in this one, by name."""
+        for name, value in self._values.items():
+            self._known.append(name)
+            yield name, Table(self.document, (*self.path, name), value)
+
+    def value_of(self, key: str) -> object:
+        """What stands there, unread."""
+        return self._values.get(key)
+
+    def end(self) -> None:
+        """What was not taken is unknown."""
+        for key in self._values:
+            if key not in self._known:
+                self.complain(key, f"is unknown; {self._meant(key)}")
+
+    def _meant(self, key: str) -> str:
+        """The nearest of the keys that there may be, or all of them."""
+        lower = {name.lower(): name for name in self._known}
+        near = difflib.get_close_matches(key.replace("-", "_").lower(), lower, 1, 0.6)
+        if near:
+            return f"did you mean {lower[near[0]]}?"
+        forms = ("_file", "_command")
+        return f"there are {', '.join(sorted(name for name in self._known if not name.endswith(forms)))}"
+
+    def _secret(self, key: str, name: str, shown: str) -> Secret:
+        given = self._values[name]
+        self.shown[name] = shown
+        if name == key:
+            return self._literal((name,), given)
+        expanded = self._expanded(given)
+        if name.endswith("_command"):
+            return Secret(self.place(name), command=_command(expanded))
+        path = _checked(expanded, "the path of a file")
+        self.shown[name] = path
+        return Secret(self.place(name), file=Path(os.path.expanduser(path)))
+
+    def _literal(self, path: KeyPath, given: object) -> Secret:
+        text = _checked(self._expanded(given), "a text that is not empty")
+        if text == given:
+            self.document.has_secrets = True
+        return Secret(self.place(*path), text=text)
+
+    def _expanded(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._expanded(item) for item in value]
+        return _expand(value, self.document.environment) if isinstance(value, str) else value
+
+
+class _Unset(Exception):
+    """A variable that the environment does not have."""
+
+
+def _expand(text: str, environment: Mapping[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match[2] is None:
+            return "${"
+        if match[2] not in environment:
+            raise _Unset(f"the environment has no variable {match[2]}; for the text itself write $${{{match[2]}}}")
+        return environment[match[2]]
+
+    return _VARIABLE.sub(value, text)
+
+
+def _shown(value: Any, environment: Mapping[str, str]) -> Any:
+    """The value as `config show` has it: a variable with a secret's name is not looked into."""
+    if isinstance(value, list):
+        return [_shown(item, environment) for item in value]
+    if not isinstance(value, str):
+        return value
+    shown = {name: HIDDEN if _SECRET_NAME.search(name) else text for name, text in environment.items()}
+    return _expand(value, shown).replace("${", "$${")
+
+
+def _checked(value: object, wanted: str) -> str:
+    try:
+        return TEXT.read(value)
+    except ValueError:
+        raise ValueError(f"expected {wanted}") from None
+
+
+def _command(value: object) -> tuple[str, ...]:
+    """A list of arguments, or a line that is split as a shell would."""
+    wanted = "expected a command: a list of arguments, or a line"
+    try:
+        words = shlex.split(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError(f"{wanted} ({str(exc).lower()})") from None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words) or not words[0]:
+        raise ValueError(wanted)
+    return tuple(words)
+
+
+def _worded(value: object) -> str:
+    """A value as its writer knows it, cut short."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a table"
+        case list():
+            return "a list that holds something else" if value else "an empty list"
+        case str():
+            text = value if len(value) <= _SHOWN_CHARS else value[: _SHOWN_CHARS - 1] + "…"
+            return f'"{text}"'
+        case _:
+            return str(value)[:_SHOWN_CHARS]

@@ -1,0 +1,167 @@
+"""Values: how single values of `volback.toml` are read. Pure; a value that cannot be meant raises ValueError."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+from volback.config.times import check_cron
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A kind of value: how to read it, and what to say was expected."""
+
+    read: Callable[[Any], T]
+    wanted: str
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_LONGEST_S = 100 * 31_536_000
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        value = [value]
+    return tuple(dict.fromkeys(_text(item) for item in value))
+
+
+def _absolute_path(value: Any) -> str:
+    text = _text(value)
+    if not text.startswith("/"):
+        raise ValueError
+    return text.rstrip("/") or "/"
+
+
+def _absolute_paths(value: Any) -> tuple[str, ...]:
+    return tuple(_absolute_path(item) for item in _texts(value))
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    if isinstance(value, str):
+        found = re.findall(r"([0-9]{1,9})\s*([smhdwy])", value)
+        if not found or not re.fullmatch(r"\s*([0-9]{1,9}\s*[smhdwy]\s*)+", value):
+            raise ValueError
+        value = sum(int(number) * _SECONDS[unit] for number, unit in found)
+    if not 0 <= value <= _LONGEST_S:
+        raise ValueError
+    return float(value)
+
+
+def _within(value: Any) -> str:
+    if not re.fullmatch(r"([0-9]{1,6}[ymwdh]){1,8}", _text(value)):
+        raise ValueError
+    return str(value)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(|[KMGT])(?:iB|B)?(?:/s)?\s*", value)
+        if match is None:
+            raise ValueError
+        value = int(float(match[1]) * _SIZES[match[2]])
+    if not 0 < value < 2**62:
+        raise ValueError
+    return int(value)
+
+
+def _memory(value: Any) -> int:
+    """An engine refuses less than 6 MiB."""
+    size = _size(value)
+    if size < 6 * 1024**2:
+        raise ValueError
+    return size
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _cpus(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 4096:
+        raise ValueError
+    return float(value)
+
+
+def _zone(value: Any) -> str:
+    try:
+        return ZoneInfo(_text(value)).key
+    except (OSError, ValueError, KeyError) as exc:  # ZoneInfoNotFoundError is a KeyError; a directory's name an OSError
+        raise ValueError from exc
+
+
+def _cron(value: Any) -> str:
+    expression = " ".join(_text(value).split())
+    check_cron(expression)
+    return expression
+
+
+def whole(lowest: int, highest: int) -> Kind[int]:
+    """A whole number in a range."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ValueError
+        return value
+
+    return Kind(read, f"a whole number from {lowest} to {highest}")
+
+
+def one_of(*words: str) -> Kind[Any]:
+    """One of some words."""
+
+    def read(value: Any) -> str:
+        if value not in words or not isinstance(value, str):
+            raise ValueError
+        return value
+
+    return Kind(read, _listed(words))
+
+
+def some_of(*words: str) -> Kind[Any]:
+    """One or several of some words."""
+
+    def read(value: Any) -> tuple[str, ...]:
+        found = _texts(value)
+        if not set(found) <= set(words):
+            raise ValueError
+        return found
+
+    return Kind(read, f"one or a list of {_listed(words)}")
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+TEXT = Kind(_text, "a text that is not empty")
+TEXTS = Kind(_texts, "a text, or a list of texts")
+DIRECTORIES = Kind(_absolute_paths, "an absolute path, or a list of them")
+FILE = Kind(lambda value: Path(_absolute_path(value)), "an absolute path")
+WITHIN = Kind(_within, "a time such as 14d or 1y6m (y, m, w, d, h)")
+DURATION = Kind(_duration, "a duration such as 90s, 30m, 24h or 2d")
+MEMORY = Kind(_memory, "a size of 6 MiB or more, such as 512MiB")
+SIZE = Kind(_size, "bytes a second, such as 10MiB")
+FLAG = Kind(_flag, "true or false")
+CPUS = Kind(_cpus, "a number of processors, such as 1.5")
+ZONE = Kind(_zone, "a time zone such as Europe/Berlin")
+CRON = Kind(_cron, 'a cron expression such as "30 2 * * *" or @daily')

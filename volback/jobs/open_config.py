@@ -1,0 +1,134 @@
+"""Configuring: which `volback.toml` counts, and whether all that it says holds, secrets and addresses included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from volback.config.loading import find_files, load_config, standard_files
+from volback.config.model import Config, Notification, Repository
+from volback.config.places import Problem
+from volback.config.secrets import Secret, UnreadableSecret
+from volback.context import Access
+from volback.errors import UsageError
+from volback.settings import config_paths
+from volback.store.locate import open_store
+from volback.store.s3.settings import Credentials
+
+
+def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration in the named files, else in those of VOLBACK_CONFIG, else in the standard places.
+
+    Raises NotFoundError for a named file that is not there, UsageError where there is none at all.
+    """
+    env = os.environ if environment is None else environment
+    paths = config_paths(env, named)
+    files = find_files(paths) if paths else standard_files(env)
+    if not files:
+        raise UsageError("there is no configuration", "write /etc/volback/volback.toml, or name a file with --config")
+    return load_config(files, env)
+
+
+def check_config(config: Config) -> list[Problem]:
+    """Every problem: those of the files, then those of addresses and of secrets, each of which is read once."""
+    notifications = (problem for one in config.notifications.values() for problem in _notification_problems(one))
+    return [*config.problems, *_secret_problems(config), *_address_problems(config), *notifications]
+
+
+def find_repository(
+    name: str, named: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Repository | None:
+    """The repository of that name; None where it is a directory here, or no configuration names repositories.
+
+    Raises UsageError for a broken one, and for a name that is neither: a slip would make a directory of it.
+    """
+    config = _config(named, environment)
+    found = config.repositories.get(name)
+    wrong = [problem for problem in config.problems if problem.place.key.startswith(f"repositories.{name}.")]
+    if found is None and wrong:
+        raise UsageError(f"configuration: {wrong[0]}", "see `volback config check`")
+    if found is None and config.repositories and not os.path.isdir(name):
+        there = ", ".join(sorted(config.repositories))
+        raise UsageError(f"no [repositories.{name}] is defined", f"there are {there}; a directory here is ./{name}")
+    return found
+
+
+def repository_names(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> list[str]:
+    """The names of the configuration's repositories; none where there is no configuration."""
+    return sorted(_config(named, environment).repositories)
+
+
+def _config(named: Sequence[str], environment: Mapping[str, str] | None) -> Config:
+    env = os.environ if environment is None else environment
+    paths = config_paths(env, named)
+    return load_config(find_files(paths) if paths else standard_files(env), env)
+
+
+def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment as this repository's store has it. Raises UsageError for a secret that cannot be read."""
+    env = os.environ if environment is None else environment
+    return {**env, **{name: secret.reveal() for name, secret in repository.environment.items()}}
+
+
+def access_of(repository: Repository, environment: Mapping[str, str] | None = None) -> Access:
+    """How its store is reached. Raises UnreadableSecret."""
+    credentials = None
+    if repository.access_key_id is not None and repository.secret_access_key is not None:
+        token = repository.session_token
+        credentials = Credentials(
+            repository.access_key_id.reveal(),
+            repository.secret_access_key.reveal(),
+            None if token is None else token.reveal(),
+        )
+    return Access(environment_of(repository, environment), credentials)
+
+
+def _secrets(config: Config) -> Iterator[Secret]:
+    for repository in config.repositories.values():
+        yield from repository.environment.values()
+        for secret in (repository.access_key_id, repository.secret_access_key, repository.session_token):
+            if secret is not None:
+                yield secret
+
+
+def _secret_problems(config: Config) -> Iterator[Problem]:
+    for secret in _secrets(config):
+        try:
+            secret.reveal()
+        except UnreadableSecret as exc:
+            yield exc.problem
+
+
+def _address_problems(config: Config) -> Iterator[Problem]:
+    for repository in config.repositories.values():
+        try:
+            open_store(repository.url, environment_of(repository))
+        except UnreadableSecret:
+            continue  # told already
+        except UsageError as exc:
+            yield Problem(repository.place, exc.message + (f" ({exc.hint})" if exc.hint else ""))
+
+
+def _notification_problems(notification: Notification) -> Iterator[Problem]:
+    from volback.notify.messages import complaint_of_url
+    from volback.notify.pings import complaint_of_ping
+
+    kinds = [(secret, complaint_of_url) for secret in notification.urls]
+    kinds += [(notification.ping, complaint_of_ping)] if notification.ping is not None else []
+    for secret, complaint_of in kinds:
+        try:
+            complaints = [complaint_of(url.strip()) for url in secret.reveal().splitlines() if url.strip()]
+        except UnreadableSecret as exc:
+            yield exc.problem
+        else:
+            yield from (Problem(secret.place, complaint) for complaint in complaints if complaint)
+    yield from _template_problems(notification)
+
+
+def _template_problems(notification: Notification) -> Iterator[Problem]:
+    from volback.notify.text import complaint_of_template
+
+    for key, template in (("title", notification.title), ("body", notification.body)):
+        complaint = None if template is None else complaint_of_template(template)
+        if complaint:
+            yield Problem(notification.places[key], complaint)

@@ -1,0 +1,357 @@
+"""Running: jobs as `volback.toml` has them - back up, copy, prune, and whatever happens, note it and tell it.
+
+One job's failure does not stop the next, one volume's not the next, one repository's not the next. Nothing but a
+signal is raised from a run: what failed is in its result, after it was noted in the history and told.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from volback.catalog.model import Source
+from volback.catalog.reference import Reference
+from volback.config.model import Config, Job
+from volback.context import Session, name_of
+from volback.errors import Interrupted, LockedError, NotFoundError, StoreError, UsageError, VolbackError, worst_first
+from volback.interrupts import deferred_signals
+from volback.jobs.log_tail import LogTail, log_tail
+from volback.jobs.notify_targets import targets_of
+from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
+from volback.jobs.select import Chosen, choose_sources
+from volback.jobs.steps import RunTotals, back_up, backup_options, prune, session_of, volume_report
+from volback.notify.announce import announce, announce_start
+from volback.notify.report import VolumeReport
+from volback.notify.targets import Targets
+from volback.operations.backup import dry_run
+from volback.operations.copy import copy_backup, plan_copies, prepare_target
+from volback.priority import io_class
+from volback.state.history import JobRun, note_dead_runs, note_run, read_history
+from volback.state.runs import lock
+
+log = logging.getLogger("volback.run")
+
+CONFIGURATION = "configuration"
+"""Under this name it is told that a file of the configuration cannot be read, where no job is known to be in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How jobs are run this time."""
+
+    wait_s: float | None = None
+    """For locks; None is what each job says."""
+    dry_run: bool = False
+
+
+def run_jobs(
+    base: Session, config: Config, names: Sequence[str], options: RunOptions, *, every: bool = False
+) -> Iterator[JobResult]:
+    """Run the named jobs, or all, one after the other; yield each result when its job has ended.
+
+    After a signal those that have not begun are noted and told as skipped.
+    """
+    wanted = [*config.jobs, *config.broken] if every else list(dict.fromkeys(names))
+    if every and not wanted and not config.problems:
+        raise UsageError("there is no job in the configuration", "see `volback config show`")
+    if every and _unattributed(config):
+        wanted.append(CONFIGURATION)
+    interrupted: Interrupted | None = None
+    for name in wanted:
+        result = run_job(base, config, name, options, not_begun=interrupted)
+        interrupted = interrupted or next((error for error in result.errors if isinstance(error, Interrupted)), None)
+        yield result
+
+
+def run_job(
+    base: Session, config: Config, name: str, options: RunOptions, *, not_begun: Interrupted | None = None
+) -> JobResult:
+    """Run one job. `base` gives settings, progress and clock; the job's own repositories are opened from it."""
+    with log_tail() as tail, ExitStack() as stack:
+        run = _Run(base, config, name, options, tail)
+        try:
+            with deferred_signals():
+                run.find_targets()
+            if not_begun is not None:
+                raise _NotBegun(not_begun)
+            run.work(stack)
+        except VolbackError as exc:
+            run.failed(exc)
+        except Exception as exc:  # a fault of volback's own must be told too
+            log.debug("internal error", exc_info=True)
+            run.failed(VolbackError(f"internal error: {type(exc).__name__}: {exc}", "run it again with --debug"))
+        try:
+            with deferred_signals():
+                result = run.end()
+        except Interrupted as exc:  # it came when all had been noted and told
+            result = replace(result, errors=[exc, *result.errors])
+        return result
+
+
+def job_lock(state: Path, job: str) -> AbstractContextManager[None]:
+    """Hold a job: two runs of it never overlap. Raises LockedError."""
+    return lock(state, f"job-{job}", f"job {job!r}")
+
+
+class _NotBegun(Interrupted):
+    """A job whose turn did not come."""
+
+    def __init__(self, cause: Interrupted) -> None:
+        super().__init__(cause.exit_code - 128)
+        self.message = f"not begun: {cause.message}"
+
+
+class _Run:
+    """One run of one job."""
+
+    def __init__(self, base: Session, config: Config, name: str, options: RunOptions, tail: LogTail) -> None:
+        self._base = base
+        self._config = config
+        self._name = name
+        self.backup_options = options
+        self._tail = tail
+        self._id = str(uuid.uuid4())
+        self._started = base.now()
+        self._chosen = Chosen()
+        self._made = RunTotals()
+        self._sessions: dict[str, Session] = {}
+        self._is_skipped = False
+        self._targets = Targets()
+        self._untold: list[str] = []
+        """Why somebody could not be told: warnings by which the job has not failed."""
+
+    def find_targets(self) -> None:
+        """Find out whom to tell: before anything else, so that nothing can come in between."""
+        job, broken = self._config.jobs.get(self._name), self._config.broken.get(self._name)
+        names = job.notify if job is not None else broken.notify if broken is not None else None
+        self._targets, self._untold = targets_of(self._config, names)
+
+    def work(self, stack: ExitStack) -> None:
+        """Do all of it; what concerns the job as a whole is raised. What it holds, `stack` lets go after the end."""
+        if self._name == CONFIGURATION and self._name not in self._config.jobs:
+            raise _first_of([str(problem) for problem in _unattributed(self._config)])
+        job = self._job()
+        if self.backup_options.dry_run:
+            self._plan(job)
+            return
+        state = self._base.settings.state
+        stack.enter_context(job_lock(state, job.name))
+        for dead in note_dead_runs(state, job.name):
+            self._made.warnings.append(
+                f"the run of {dead.started_at} never ended: it was killed, or the machine went down"
+            )
+        note_run(state, job.name, JobRun(id=self._id, started_at=iso(self._started)))
+        log.info("job %s begins", job.name)
+        self._untold += announce_start(self._targets, run_id=self._id)
+        with io_class(job.limits.io_class) as failure:
+            if failure:
+                self._made.warnings.append(f"I/O class {job.limits.io_class} cannot be set: {failure}")
+            self._back_up(job)
+            self._copy(job)
+            self._prune(job)
+
+    def failed(self, error: VolbackError) -> None:
+        """Note what ended the work."""
+        self._is_skipped = isinstance(error, LockedError | _NotBegun) and not self._chosen.sources
+        self._made.errors.append(error)
+
+    def end(self) -> JobResult:
+        """Note the run and tell it. Raises nothing: what fails here is a warning."""
+        result = self._result()
+        result.warnings.extend(self._untold)
+        if self.backup_options.dry_run:
+            return result
+        log.info("%s", summary_line(result), extra={"facts": facts_of(result)})
+        for error in result.errors:
+            log.info("error: %s", error.message)
+        host = self._host()
+        warnings = announce(self._targets, report_of(self._counted(result), host, self._tail.text))
+        try:
+            note_run(self._base.settings.state, self._name, noted(result, host))
+        except StoreError as exc:
+            warnings.append(exc.message)
+        return replace(result, warnings=result.warnings + warnings)
+
+    # the steps
+
+    def _job(self) -> Job:
+        job, broken = self._config.jobs.get(self._name), self._config.broken.get(self._name)
+        if job is not None:
+            return job
+        if broken is not None:
+            raise _first_of([str(problem) for problem in broken.problems])
+        known = ", ".join(sorted({*self._config.jobs, *self._config.broken})) or "none"
+        lost = _unattributed(self._config)
+        if lost:
+            raise UsageError(f"there is no job {self._name!r}, but {lost[0]}", "see `volback config check`")
+        raise NotFoundError(f"there is no job {self._name!r} in the configuration", f"there are: {known}")
+
+    def _plan(self, job: Job) -> None:
+        session = self._session(job, job.repositories[0])
+        self._choose(session, job)
+        for source in self._chosen.sources:
+            try:
+                self._made.planned.append(dry_run(session, source, backup_options(job)))
+            except Interrupted:
+                raise
+            except VolbackError as exc:
+                self._made.errors.append(exc)
+
+    def _back_up(self, job: Job) -> None:
+        session = self._session(job, job.repositories[0])
+        self._choose(session, job)
+        if self._chosen.sources:
+            wait_s = job.wait_s if self.backup_options.wait_s is None else self.backup_options.wait_s
+            back_up(session, job, self._chosen.sources, self._made, wait_s=wait_s)
+        for made in self._made.backups:
+            log.info(
+                "backup %s: %s files, %s bytes", name_of(made.manifest), made.manifest.files, made.manifest.raw_bytes
+            )
+
+    def _choose(self, session: Session, job: Job) -> None:
+        self._chosen = choose_sources(session, job)
+        self._made.errors += self._chosen.errors
+        if not self._chosen.sources and not self._chosen.errors:
+            raise NotFoundError(
+                f"job {job.name!r} has nothing to back up",
+                f"name volumes, or give them the label volback.job={job.name}",
+            )
+
+    def _copy(self, job: Job) -> None:
+        """Into each further repository what this run made, and what earlier runs could not bring there."""
+        for name in job.repositories[1:]:
+            with self._kept_going():
+                source, target = self._session(job, job.repositories[0]), self._session(job, name)
+                prepare_target(source, target)
+                wanted = [
+                    reference for item in self._chosen.sources for reference in self._to_copy(source, target, item)
+                ]
+                for copy in plan_copies(source, wanted):
+                    with self._kept_going():
+                        if copy_backup(source, target, copy) == "copied":
+                            self._made.copied.append(f"{copy.name} -> {target.store.url}")
+                            log.info("copied %s to %s", copy.name, target.store.url)
+
+    def _to_copy(self, source: Session, target: Session, item: Source) -> list[str]:
+        """All that is newer than the newest there; into an empty repository only what is new."""
+        there = [key.id for key in target.catalog.backups(source.host, item.name)]
+        made = {done.manifest.id for done in self._made.backups if done.manifest.volume == item.name}
+        oldest = max(there, default=min(made, default="~"))
+        here = source.catalog.backups(source.host, item.name)
+        return [str(Reference(key.host, key.volume, key.id)) for key in here if key.id > oldest or key.id in made]
+
+    def _prune(self, job: Job) -> None:
+        """In each repository, of those volumes of which there is a new backup."""
+        made = {done.manifest.volume for done in self._made.backups}
+        sources = [source for source in self._chosen.sources if source.name in made]
+        if not sources:
+            return
+        for name in job.repositories:
+            with self._kept_going():
+                prune(self._session(job, name), job, sources, self._made)
+
+    @contextmanager
+    def _kept_going(self) -> Iterator[None]:
+        try:
+            yield
+        except Interrupted:
+            raise
+        except VolbackError as exc:
+            self._made.errors.append(exc)
+
+    # what it needs
+
+    def _session(self, job: Job, name: str) -> Session:
+        if name not in self._sessions:
+            self._sessions[name] = session_of(self._base, self._config.repositories[name], job)
+            first = next(iter(self._sessions.values()))
+            if first is not self._sessions[name] and "engine" in first.__dict__:
+                self._sessions[name].engine = first.engine
+        return self._sessions[name]
+
+    def _host(self) -> str:
+        for session in self._sessions.values():
+            if "engine" in session.__dict__ or session.settings.host:
+                return session.host
+        try:
+            known = [run.host for run in read_history(self._base.settings.state, self._name) if run.host]
+        except StoreError:
+            known = []
+        return self._base.settings.host or (known or [os.uname().nodename])[-1]
+
+    # what came of it
+
+    def _result(self) -> JobResult:
+        made, errors = self._made, worst_first(self._made.errors)
+        incomplete = [warning for done in made.backups if done.incomplete for warning in done.manifest.warnings]
+        made.notices += [warning for done in made.backups if not done.incomplete for warning in done.manifest.warnings]
+        warnings = made.warnings + incomplete
+        return JobResult(
+            job=self._name,
+            run_id=self._id,
+            status=self._status(errors, warnings),
+            started_at=self._started,
+            ended_at=self._base.now(),
+            set_id=made.set_id,
+            backups=made.backups,
+            planned=made.planned,
+            volumes=tuple(self._volumes()),
+            copied=made.copied,
+            removed=made.removed,
+            errors=errors,
+            warnings=warnings,
+            notices=made.notices,
+        )
+
+    def _status(self, errors: list[VolbackError], warnings: list[str]) -> JobStatus:
+        if self._is_skipped:
+            return "skipped"
+        if errors:
+            return "failure"
+        return "warning" if warnings else "success"
+
+    def _volumes(self) -> Iterator[VolumeReport]:
+        made = {done.manifest.volume: done for done in self._made.backups}
+        for name, error in self._chosen.missing.items():
+            yield VolumeReport(name, False, error.message)
+        for source in self._chosen.sources if not self.backup_options.dry_run else ():
+            if source.name in made:
+                yield volume_report(made[source.name], self._made.downtime_s)
+            else:
+                yield VolumeReport(source.name, False, self._why_not(source.name))
+
+    def _why_not(self, volume: str) -> str:
+        """Its own error, else the worst of the whole run."""
+        own = self._made.failed.get(volume)
+        errors = [own] if own is not None else worst_first(self._made.errors)
+        return errors[0].message if errors else "not backed up"
+
+    def _counted(self, result: JobResult) -> JobResult:
+        """With the number of backups that there are of each volume, where somebody plots it."""
+        if self._targets.metrics is None or not result.backups:
+            return result
+        session = next(iter(self._sessions.values()))
+        try:
+            counts = {name: len(session.catalog.backups(session.host, name)) for name in
+                      (volume.name for volume in result.volumes if volume.ok)}  # fmt: skip
+        except VolbackError:
+            return result
+        return replace(
+            result, volumes=tuple(replace(volume, backups=counts.get(volume.name)) for volume in result.volumes)
+        )
+
+
+def _unattributed(config: Config) -> list[object]:
+    """Problems of files that cannot be read, of which nobody knows which jobs they hold."""
+    told = {problem for broken in config.broken.values() for problem in broken.problems}
+    return [problem for problem in config.problems if not problem.place.key and problem not in told]
+
+
+def _first_of(problems: list[str]) -> UsageError:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return UsageError(f"configuration: {problems[0]}{more}", "see `volback config check`")

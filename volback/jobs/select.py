@@ -1,0 +1,112 @@
+"""Choosing: what a job backs up - what it names, and what carries the label `volback.job=NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+from volback.catalog.model import Source
+from volback.config.model import Job
+from volback.context import Session
+from volback.engine.volumes import VolumeUser
+from volback.errors import EngineUnreachable, Interrupted, NotFoundError, VolbackError
+from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project, volume_source
+from volback.policy.labels import policy_of, read_labels
+
+JOB_LABEL = "volback.job"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a job backs up; what of it does not exist stops nothing else."""
+
+    sources: list[Source] = field(default_factory=list)
+    errors: list[VolbackError] = field(default_factory=list)
+    missing: dict[str, VolbackError] = field(default_factory=dict)
+    """By the name that the job has for it."""
+
+
+def choose_sources(session: Session, job: Job) -> Chosen:
+    """Find what the job backs up. Raises EngineUnreachable.
+
+    What is named counts whatever its labels say; what is found by a label, a project or a container is left out where
+    it has `volback.enable=false`.
+    """
+    choice = _Choice(session, job)
+    for name in (*job.sources.volumes, *job.sources.directories):
+        choice.named(name)
+    for project in job.sources.projects:
+        choice.found(f"project {project!r}", partial(sources_of_project, session, project))
+    for container in job.sources.containers:
+        choice.found(f"container {container!r}", partial(sources_of_container, session, container))
+    for label in job.sources.labels:
+        choice.found(f"label {label!r}", partial(_of_label, session, label))
+    if job.sources.all:
+        choice.found("", partial(resolve_sources, session, [], every=True))
+    choice.labelled()
+    return choice.chosen
+
+
+class _Choice:
+    def __init__(self, session: Session, job: Job) -> None:
+        self.chosen = Chosen()
+        self._session = session
+        self._job = job
+        self._known: set[str] = set()
+
+    @cached_property
+    def _users(self) -> dict[str, list[VolumeUser]]:
+        return self._session.engine.all_users()
+
+    def named(self, name: str) -> None:
+        """A volume or directory by its name."""
+        try:
+            self._add(resolve_sources(self._session, [name])[0])
+        except (Interrupted, EngineUnreachable):
+            raise
+        except VolbackError as exc:
+            self.chosen.missing[name] = exc
+            self.chosen.errors.append(exc)
+
+    def found(self, what: str, find: Callable[[], list[Source]]) -> None:
+        """Volumes that are found by something of theirs; nothing of it at all is a failure."""
+        try:
+            sources = find()
+            if not sources and what:
+                raise NotFoundError(f"no volume has the {what}", "see `volback volumes`")
+        except (Interrupted, EngineUnreachable):
+            raise
+        except VolbackError as exc:
+            self.chosen.missing[what] = exc
+            self.chosen.errors.append(exc)
+            return
+        for source in sources:
+            self._add_unless_disabled(source)
+
+    def labelled(self) -> None:
+        """Volumes with `volback.job=NAME`, and those of containers that have it."""
+        for source in _of_label(self._session, f"{JOB_LABEL}={self._job.name}"):
+            self._add_unless_disabled(source)
+        for volume, users in sorted(self._users.items()):
+            policies = [read_labels(user.labels, user.name)[0] for user in users]
+            if any(policy.job == self._job.name and policy.enable is not False for policy in policies):
+                try:
+                    self._add_unless_disabled(volume_source(self._session, volume))
+                except NotFoundError:
+                    continue  # removed this moment
+
+    def _add_unless_disabled(self, source: Source) -> None:
+        """By its own label, else its containers'. Labels that cannot be meant are told of by whoever backs it up."""
+        users = [(user.name, user.labels) for user in self._users.get(source.name, [])]
+        if policy_of(source.name, source.labels, users)[0].enable is not False:
+            self._add(source)
+
+    def _add(self, source: Source) -> None:
+        if source.name not in self._known:
+            self._known.add(source.name)
+            self.chosen.sources.append(source)
+
+
+def _of_label(session: Session, label: str) -> list[Source]:
+    return resolve_sources(session, [], label=label)

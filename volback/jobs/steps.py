@@ -1,0 +1,156 @@
+"""Jobsteps: what a job's run does in one repository - open it within the job's limits, back up, prune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from volback.catalog.model import Source
+from volback.catalog.reference import Reference
+from volback.config.model import Job, JobHook, Keep, Repository, Sources
+from volback.config.times import zone_of
+from volback.context import Session
+from volback.errors import Interrupted, VolbackError
+from volback.jobs.open_config import access_of
+from volback.live.hooks import Hook
+from volback.notify.report import VolumeReport
+from volback.operations import prune as operation
+from volback.operations.backup import BackupOptions, BackupResult, DryRun
+from volback.operations.backup_set import SetOptions, backup_set
+from volback.policy.keep import KeepRules, read_duration, read_rules
+from volback.policy.labels import policy_of
+
+_IDLE_WEIGHT = 10
+"""Beside the engine's 500 for other containers."""
+
+
+@dataclass(slots=True)
+class RunTotals:
+    """What a run has come to so far."""
+
+    set_id: str | None = None
+    backups: list[BackupResult] = field(default_factory=list)
+    planned: list[DryRun] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    errors: list[VolbackError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    failed: dict[str, VolbackError] = field(default_factory=dict)
+    """By source: why it has no backup."""
+    downtime_s: dict[str, float] = field(default_factory=dict)
+
+
+def session_of(base: Session, repository: Repository, job: Job | None = None) -> Session:
+    """A session on a repository of the configuration, within a job's limits. Raises UnreadableSecret."""
+    settings = replace(base.settings, repository=repository.url)
+    access = access_of(repository)
+    if job is not None:
+        limits = job.limits
+        settings = replace(
+            settings,
+            helper_cpus=limits.cpus or settings.helper_cpus,
+            helper_memory_bytes=limits.memory_bytes or settings.helper_memory_bytes,
+            helper_io_weight=_IDLE_WEIGHT if limits.io_class == "idle" else settings.helper_io_weight,
+        )
+        access = replace(access, bandwidth_bytes_s=limits.bandwidth_bytes_s)
+    return Session(settings, base.progress, base.now, base.random_hex, access)
+
+
+def backup_options(job: Job) -> BackupOptions:
+    """How the job's volumes are backed up."""
+    return BackupOptions(excludes=list(job.excludes), level=job.level, tags=list(job.tags))
+
+
+def back_up(session: Session, job: Job, sources: list[Source], made: RunTotals, *, wait_s: float) -> None:
+    """Back up what the job has chosen, as one set. Raises Interrupted, and what concerns all of it."""
+    options = SetOptions(
+        backup=backup_options(job),
+        quiesce=job.quiesce,
+        stop_timeout_s=job.stop_timeout_s,
+        hooks_pre=_hooks(job.hooks_pre),
+        hooks_post=_hooks(job.hooks_post),
+        wait_s=wait_s,
+    )
+    done = backup_set(session, sources, options, project=_project(job))
+    made.failed.update(done.failed)
+    made.set_id = done.id
+    made.backups += done.backups
+    made.warnings += done.warnings
+    made.downtime_s.update(done.downtime_s)
+    interruption = next((error for error in done.errors if isinstance(error, Interrupted)), None)
+    made.errors += [error for error in done.errors if error is not interruption]
+    if interruption is not None:
+        raise interruption
+
+
+def prune(session: Session, job: Job, sources: list[Source], made: RunTotals) -> None:
+    """Remove of these sources what the job's rules, or else the labels', do not keep. Raises Interrupted."""
+    if job.keep is not None:
+        _prune(session, job, rules_of(job.keep), sources, made)
+        return
+    for source in sources:
+        rules = _rules_of_labels(session, source)
+        if rules is not None:
+            _prune(session, job, rules, [source], made)
+
+
+def _prune(session: Session, job: Job, rules: KeepRules, sources: list[Source], made: RunTotals) -> None:
+    names = [str(Reference(session.host, source.name)) for source in sources]
+    zone = None if job.timezone is None else zone_of(job.timezone)
+    done = operation.prune(session, rules, volumes=names, zone=zone)
+    where = session.store.url
+    made.removed += [
+        f"{Reference(judged.key.host, judged.key.volume, judged.key.id)} in {where}"
+        for judged in done.judged
+        if not judged.is_kept
+    ]
+    made.warnings += done.warnings
+    interruption = next((error for error in done.errors if isinstance(error, Interrupted)), None)
+    made.errors += [error for error in done.errors if error is not interruption]
+    if interruption is not None:
+        raise interruption
+
+
+def _rules_of_labels(session: Session, source: Source) -> KeepRules | None:
+    users = session.engine.users(source.name) if source.kind == "volume" else []
+    policy, _ = policy_of(source.name, source.labels, [(user.name, user.labels) for user in users])
+    return read_rules(policy.keep, "label volback.keep-") if policy.keep else None
+
+
+def _hooks(hooks: tuple[JobHook, ...]) -> tuple[Hook, ...]:
+    return tuple(Hook(hook.container, hook.command, hook.user, hook.timeout_s) for hook in hooks)
+
+
+def _project(job: Job) -> str | None:
+    """The set is a project's if the job has nothing else in it; labels may add what they want."""
+    only = Sources(projects=job.sources.projects)
+    return job.sources.projects[0] if job.sources == only and len(job.sources.projects) == 1 else None
+
+
+def rules_of(keep: Keep) -> KeepRules:
+    """The rules as pruning knows them."""
+    return KeepRules(
+        last=keep.last,
+        hourly=keep.hourly,
+        daily=keep.daily,
+        weekly=keep.weekly,
+        monthly=keep.monthly,
+        yearly=keep.yearly,
+        within=None if keep.within is None else read_duration(keep.within, "keep within"),
+        tags=keep.tags,
+    )
+
+
+def volume_report(made: BackupResult, downtime_s: dict[str, float]) -> VolumeReport:
+    manifest = made.manifest
+    downtimes = [downtime_s[name] for name in manifest.containers if name in downtime_s]
+    return VolumeReport(
+        name=manifest.volume,
+        ok=True,
+        files=manifest.files,
+        raw_bytes=manifest.raw_bytes,
+        stored_bytes=manifest.stored_bytes,
+        duration_s=made.duration_s,
+        consistency=manifest.consistency,
+        downtime_s=max(downtimes, default=None),
+    )

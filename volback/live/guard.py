@@ -1,0 +1,173 @@
+"""Guard: a process that outlives a killed volback, and lets the containers run again that it kept still.
+
+It is started before the first stop, holds the run's lock, and waits at a pipe: what comes is the run's good end, its
+closing without a word is the run's death, be it by SIGKILL or for lack of memory. It then does what the run would have
+done, and goes on trying while an engine is away. What it cannot do stays in the journal, for `volback recover`.
+
+Run as `python -P -m volback.live.guard`; -P keeps the current directory out of the imports.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from volback.context import Session
+from volback.errors import EngineError, StoreError, VolbackError
+from volback.interrupts import deferred_signals
+from volback.live.post_hooks import run_pending
+from volback.live.resuming import Resumer
+from volback.settings import Settings, load_settings
+from volback.state.runs import Run, open_run
+
+log = logging.getLogger(__name__)
+
+READY_S = 60.0
+PATIENCE_S = 900.0
+"""How long it goes on trying: an engine's restart takes less."""
+_PAUSE_S = 0.5
+_LEAST_LIKELY = "-1000"
+"""For the kernel's choice of whom to kill when memory runs out (proc(5), oom_score_adj)."""
+
+
+class Guard:
+    """The guard of one run, seen from the run."""
+
+    def __init__(self, settings: Settings, run: Run) -> None:
+        """Start it. Raises StoreError."""
+        self._run = run
+        watched, self._word = os.pipe()
+        self._ready, says_ready = os.pipe()
+        engine = [settings.engine] if settings.engine else []
+        command = [
+            sys.executable, "-P", "-m", "volback.live.guard",
+            str(settings.state), run.id, str(watched), str(says_ready), *engine,
+        ]  # fmt: skip
+        try:
+            with (run.directory / "guard.log").open("wb") as said:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    pass_fds=(watched, says_ready, run.lock_fd),
+                    start_new_session=True,  # neither a terminal's Ctrl-C nor its closing is meant for it
+                    cwd="/",
+                )
+        except OSError as exc:
+            raise StoreError(f"the guard process cannot be started: {exc.strerror}", "see `volback doctor`") from exc
+        finally:
+            os.close(watched)
+            os.close(says_ready)
+
+    def await_ready(self) -> None:
+        """Wait until it watches. Raises EngineError if it does not: nothing must be stopped then."""
+        ready, _, _ = select.select([self._ready], [], [], READY_S)
+        word = os.read(self._ready, 1) if ready else b""
+        os.close(self._ready)
+        if word != b".":
+            said = (self._run.directory / "guard.log").read_text(errors="backslashreplace").strip().splitlines()
+            raise EngineError(
+                f"the guard process does not watch: {said[-1] if said else 'it said nothing'}",
+                "nothing was stopped; see `volback doctor`",
+            )
+
+    def dismiss(self) -> None:
+        """All runs again: it may end. One that was killed is no error."""
+        with suppress(BrokenPipeError):
+            os.write(self._word, b".")
+        os.close(self._word)
+        self._process.wait()
+
+
+@contextmanager
+def guarded(session: Session, run: Run, *, needed: bool = True) -> Iterator[None]:
+    """Have a guard for the block; it is dismissed if nothing is left in the journal, else it goes on after the run.
+
+    Raises EngineError, StoreError if there can be none: nothing may be stopped then.
+    """
+    if not needed:
+        yield
+        return
+    with deferred_signals():
+        guard = Guard(session.settings, run)
+    try:
+        guard.await_ready()
+        yield
+    finally:
+        if not (run.journal.containers or run.journal.hooks):
+            guard.dismiss()
+
+
+def main(arguments: list[str]) -> int:
+    """Watch over the run that the arguments name, as `Guard` gives them; return the exit code."""
+    state, run_id, watched, says_ready, *engine = arguments
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_LEAST_LIKELY)
+    settings = replace(load_settings(engine=engine[0] if engine else None), state=Path(state))
+    try:
+        _load(settings)
+    except VolbackError as exc:
+        print(f"error: {exc.message}", file=sys.stderr)  # noqa: T201 - the run reads it, and puts it into its own error
+        return exc.exit_code
+    os.write(int(says_ready), b".")
+    os.close(int(says_ready))
+    if os.read(int(watched), 1):
+        return 0
+    return _take_over(settings, run_id)
+
+
+def _load(settings: Settings) -> None:
+    """Import and connect now: when the run dies, each tenth of a second counts. Raises EngineUnreachable."""
+    _ = Session(settings).engine
+
+
+def _take_over(settings: Settings, run_id: str) -> int:
+    """Let the containers run again; try until all do, or patience ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            if _resume(settings, run_id):
+                return 0
+        except VolbackError as exc:
+            _say(exc)
+        if time.monotonic() > deadline:
+            return 1
+        time.sleep(_PAUSE_S)
+
+
+def _resume(settings: Settings, run_id: str) -> bool:
+    """Whether nothing is left to do."""
+    run = open_run(settings.state, run_id)
+    if run is None or run.journal is None:
+        return True
+    session = Session(settings)
+    resumer = Resumer(session.engine, settings.state, run_id, run.journal, run.write_journal)
+    resumer.resume_all()
+    errors = resumer.errors
+    if not run.journal.containers:
+        errors += run_pending(session, run.journal, run.write_journal)[0]
+    for error in errors:
+        _say(error)
+    if not run.journal.is_open:
+        run.forget()
+    return not (run.journal.containers or run.journal.hooks)
+
+
+def _say(error: VolbackError) -> None:
+    print(f"error: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - into the run's guard.log
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""Hooks: commands that run in a container before and after its volumes are read, like a dump of a database.
+
+What they say goes to the log, line by line; what they are told to run does not: it may hold a password.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from volback.context import Session
+from volback.errors import EngineError
+from volback.policy.labels import LabelPolicy
+
+log = logging.getLogger("volback.hooks")
+"""A name of its own: whoever reads the log can tell what hooks say from what volback says."""
+
+DEFAULT_TIMEOUT_S = 600.0
+
+_LOGGED_CHARS = 1000
+_QUOTED_CHARS = 200
+_CONTROL = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One command, for `/bin/sh -c` in a container (its name or id), as the container's user or as another."""
+
+    container: str
+    command: str = field(repr=False)
+    user: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+def hooks_of(policies: Iterable[tuple[str, LabelPolicy]]) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+    """Return the hooks (before, after) that the labels of containers (name, policy) ask for, in their order."""
+    named = list(policies)
+    return (
+        tuple(Hook(name, policy.exec_pre, policy.exec_user) for name, policy in named if policy.exec_pre),
+        tuple(Hook(name, policy.exec_post, policy.exec_user) for name, policy in named if policy.exec_post),
+    )
+
+
+def run_hook(session: Session, hook: Hook, *, what: str) -> None:
+    """Run a hook to its end; `what` it is (`pre-hook`) begins each error.
+
+    Raises NotRunningError where the container does not run, NotFoundError where there is none, EngineError if the
+    command cannot be run, fails, or does not end in time: then it is ended, with what it started.
+    """
+    with session.engine.execute(
+        hook.container, hook.command, user=hook.user, limit_s=hook.timeout_s, what=what
+    ) as execution:
+        for line in execution.lines():
+            log.info("%s: %s", execution.container, _printable(line, _LOGGED_CHARS))
+    if execution.status:
+        said = _printable(execution.last_words, _QUOTED_CHARS) or "it said nothing"
+        raise EngineError(
+            f"{execution.what} failed with status {execution.status}: {said}",
+            f"see all that it said with --verbose; try it: docker exec {execution.container} sh",
+        )
+
+
+def _printable(line: str, most_chars: int) -> str:
+    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", line[:most_chars])
+    return text if len(line) <= most_chars else f"{text}… ({len(line):,} characters)"

@@ -1,0 +1,286 @@
+"""Quiesce: the containers that write to some volumes are stopped or paused while these are read, and no longer.
+
+Dependants are stopped first and run again last. The journal comes before the first stop, and the caller has a guard
+(see `guard`), so nothing stays down: not after an error, a signal, SIGKILL, or an engine that went away in between.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Literal, Self
+
+from volback.catalog.model import Source
+from volback.context import Session
+from volback.engine.containers import Container, Mount
+from volback.errors import ConflictError, NotFoundError, VolbackError
+from volback.interrupts import deferred_signals
+from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
+from volback.state.runs import Held, Run, live_journals
+
+log = logging.getLogger(__name__)
+
+How = Literal["stop", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuiesceTarget:
+    """A container that is to be still, and how."""
+
+    container: Container
+    how: How
+    grace_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuiesceRequest:
+    """How the writers of one source are to be kept still; `grace_s` None is each container's own grace time."""
+
+    source: Source
+    how: How
+    grace_s: int | None = None
+
+
+def containers_at_hand(session: Session) -> list[Container]:
+    """Containers that run, and those that another run keeps still: that one must not let them run under our feet.
+
+    Not among them is the container that this process runs in.
+    """
+    own = session.engine.own_container_id
+    found = {container.id: container for container in session.engine.containers() if container.id != own}
+    for _, journal in live_journals(session.settings.state):
+        for held in journal.containers if journal.engine == session.engine.info.id else ():
+            if held.id not in found:
+                try:
+                    found[held.id] = session.engine.container(held.id)
+                except NotFoundError:
+                    continue
+    return list(found.values())
+
+
+def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]) -> list[QuiesceTarget]:
+    """Return the containers that have to be still, in the order in which they are to be stopped.
+
+    Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
+    stopped. Raises ConflictError for a container that would be gone once it is stopped, or that cannot be paused.
+    """
+    wanted: dict[str, QuiesceTarget] = {}
+    for request in requests:
+        for container in writers(request.source, containers):
+            _want(wanted, container, request.how, request.grace_s)
+    _add_sharers(wanted, containers)
+    for item in wanted.values():
+        _refuse(item)
+    return _in_order(list(wanted.values()))
+
+
+def _refuse(item: QuiesceTarget) -> None:
+    name = item.container.name
+    if item.how == "stop" and item.container.auto_remove:
+        raise ConflictError(
+            f"container {name!r} is removed as soon as it stops (--rm), and would be gone",
+            "pause it instead with --pause, or start it without --rm",
+        )
+    if item.how == "pause" and item.container.state == "restarting":
+        raise ConflictError(
+            f"container {name!r} ends and is restarted again and again, so it cannot be paused",
+            f"stop it instead with --stop; see docker logs {name}",
+        )
+
+
+def writers(source: Source, containers: Iterable[Container]) -> list[Container]:
+    """Those of the containers that can write to the source."""
+    return [item for item in containers if any(_writes_to(source, mount) for mount in item.mounts)]
+
+
+class Quiesced:
+    """Containers that are still for a block: `read` tells that all has been read, and lets them run again.
+
+    Entering raises what a stop raises, once those stopped before run again; leaving never raises but Interrupted:
+    see `errors`, `warnings` and `downtime_s`, which are whole after the block.
+    """
+
+    def __init__(
+        self, session: Session, run: Run, wanted: list[QuiesceTarget], *, health_limit_s: float = HEALTH_LIMIT_S
+    ) -> None:
+        self.errors: list[VolbackError] = []
+        self.warnings: list[str] = []
+        self.downtime_s: dict[str, float] = {}
+        self._session = session
+        self._run = run
+        self._wanted = wanted
+        self._health_limit_s = health_limit_s
+        self._down_since: dict[str, float] = {}
+        self._started_at: dict[str, str] = {}
+        self._releasing: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            if self._wanted:
+                self._begin()
+                for number in range(len(self._wanted)):
+                    with deferred_signals():
+                        self._halt(self._wanted[number], self._run.journal.containers[number])
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def containers(self) -> list[Container]:
+        """Those that were to be still, as they were before."""
+        return [item.container for item in self._wanted]
+
+    @property
+    def held(self) -> list[str]:
+        """Names of those that are still by this."""
+        return sorted(held.name for held in self._run.journal.containers if held.phase != "planned")
+
+    def disturbed(self) -> list[str]:
+        """Names of those that were started by somebody since: what was read meanwhile is not what was promised."""
+        return [held.name for held in self._run.journal.containers if held.phase == "held" and self._runs(held)]
+
+    def release(self) -> None:
+        """All has been read: let them run again, in a thread, while the caller goes on with what is left to do."""
+        if self._releasing is None and self._wanted:
+            self._releasing = threading.Thread(target=self._resume, name="resume-containers")
+            self._releasing.start()
+
+    def _begin(self) -> None:
+        """Note what is to be done before anything is stopped."""
+        journal = self._run.journal
+        ids = {item.container.id for item in self._wanted}
+        with deferred_signals():
+            journal.containers = [_planned(item, self._wanted, ids) for item in self._wanted]
+            self._run.write_journal()
+
+    def _halt(self, wanted: QuiesceTarget, held: Held) -> None:
+        """Stop or pause one. It may have ended meanwhile: then it is not ours to start."""
+        session = self._session
+        with container_lock(session.settings.state, held.id):
+            try:
+                state = session.engine.container(held.id).state
+            except NotFoundError:
+                return
+            others = _held_by_others(session, self._run)
+            if state not in ("running", "restarting") and held.id not in others:
+                return
+            held.phase, held.since = "stopping", time.time()
+            self._run.write_journal()
+            self._down_since[held.name] = time.monotonic()
+            if state in ("running", "restarting"):
+                if wanted.how == "stop":
+                    session.engine.stop_container(held.id, grace_s=wanted.grace_s)
+                else:
+                    session.engine.pause_container(held.id)
+            held.phase = "held"
+            self._run.write_journal()
+            self._started_at[held.id] = session.engine.container(held.id).started_at
+        log.info("container %s %s", held.name, "stopped" if wanted.how == "stop" else "paused")
+
+    def _runs(self, held: Held) -> bool:
+        try:
+            seen = self._session.engine.container(held.id)
+        except NotFoundError:
+            return False
+        return seen.state == "running" or seen.started_at != self._started_at.get(held.id, seen.started_at)
+
+    def _end(self) -> None:
+        with deferred_signals():
+            if self._releasing is None:
+                self._resume()
+            else:
+                self._releasing.join()
+
+    def _resume(self) -> None:
+        resumer = Resumer(
+            self._session.engine, self._session.settings.state, self._run.id, self._run.journal,
+            self._run.write_journal, health_limit_s=self._health_limit_s,
+        )  # fmt: skip
+        resumer.resume_all(self._note_downtime)
+        resumer.await_health()
+        self.errors += resumer.errors
+        self.warnings += resumer.warnings
+
+    def _note_downtime(self, held: Held) -> None:
+        if held.name in self._down_since:
+            self.downtime_s[held.name] = time.monotonic() - self._down_since[held.name]
+
+
+def _held_by_others(session: Session, run: Run) -> set[str]:
+    return {
+        held.id
+        for other, journal in live_journals(session.settings.state)
+        if other != run.id
+        for held in journal.containers
+        if held.phase != "planned"
+    }
+
+
+def _want(wanted: dict[str, QuiesceTarget], container: Container, how: How, grace_s: int | None) -> None:
+    """Want it; of two requests for one container the stronger counts, and the longer grace time."""
+    grace_s = container.grace_s if grace_s is None else grace_s
+    before = wanted.get(container.id)
+    if before is not None:
+        how = "stop" if "stop" in (how, before.how) else "pause"
+        grace_s = max(grace_s, before.grace_s)
+    wanted[container.id] = QuiesceTarget(container, how, grace_s)
+
+
+def _add_sharers(wanted: dict[str, QuiesceTarget], active: list[Container]) -> None:
+    """A container in another's namespace would be cut off from it by a restart, so it is stopped with it."""
+    while True:
+        stopped = [item.container for item in wanted.values() if item.how == "stop"]
+        more = [
+            container
+            for container in active
+            if (container.id not in wanted or wanted[container.id].how != "stop")
+            and any(container.shares_with(other) for other in stopped)
+        ]
+        if not more:
+            return
+        for container in more:
+            _want(wanted, container, "stop", None)
+
+
+def _in_order(wanted: list[QuiesceTarget]) -> list[QuiesceTarget]:
+    """Each before what it needs; where containers need one another in a ring, as they come."""
+    graph: Mapping[str, list[str]] = {
+        item.container.id: [other.container.id for other in wanted if other.container.needs(item.container)]
+        for item in wanted
+    }
+    by_id = {item.container.id: item for item in wanted}
+    try:
+        return [by_id[id_] for id_ in TopologicalSorter(graph).static_order()]
+    except CycleError:
+        return wanted
+
+
+def _planned(item: QuiesceTarget, wanted: list[QuiesceTarget], ids: set[str]) -> Held:
+    needs = [
+        other.container.id for other in wanted
+        if other.container.id in ids and other is not item and item.container.needs(other.container)
+    ]  # fmt: skip
+    return Held(id=item.container.id, name=item.container.name, how=item.how, grace_s=item.grace_s, needs=needs)
+
+
+def _writes_to(source: Source, mount: Mount) -> bool:
+    if not mount.writable:
+        return False
+    if source.kind == "volume":
+        return mount.kind == "volume" and mount.source == source.name
+    if mount.kind != "bind":
+        return False
+    mine, theirs = PurePosixPath(source.name), PurePosixPath(mount.source)
+    return mine.is_relative_to(theirs) or theirs.is_relative_to(mine)

@@ -1,0 +1,240 @@
+"""Sets: several sources backed up as one - locked together, kept still together, under one id.
+
+One source that fails does not stop the others. What is kept still is so from before the first of its sources is read
+until the last has been, whatever happens; what need not be still is read after that. A hook's command runs before its
+sources are read, and its counterpart when they have been, also where something failed or the run was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+from volback.catalog.keys import new_id
+from volback.catalog.model import Consistency, SetOf, Source
+from volback.context import Session
+from volback.engine.containers import Container
+from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
+from volback.interrupts import deferred_signals
+from volback.live.guard import guarded
+from volback.live.hooks import Hook, run_hook
+from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
+from volback.live.post_hooks import pending, run_pending
+from volback.live.quiesce import Quiesced, QuiesceRequest, QuiesceTarget, containers_at_hand, plan_quiesce, writers
+from volback.live.resuming import HEALTH_LIMIT_S
+from volback.operations.backup import BackupOptions, BackupResult, SourceHold, make_backup
+from volback.operations.recover import sweep
+from volback.policy.excludes import exclusion
+from volback.policy.labels import Quiesce
+from volback.state.runs import Run, lock
+
+
+@dataclass(frozen=True, slots=True)
+class SetOptions:
+    """How to back up a set. What is None or empty here is as labels say."""
+
+    backup: BackupOptions = field(default_factory=BackupOptions)
+    """Labels add to its excludes."""
+    quiesce: Quiesce | None = None
+    stop_timeout_s: float | None = None
+    """None without a label is each container's own grace time."""
+    hooks_pre: tuple[Hook, ...] = ()
+    """Run before those of labels."""
+    hooks_post: tuple[Hook, ...] = ()
+    health_timeout_s: float = HEALTH_LIMIT_S
+    wait_s: float = 0.0
+    """For locks of other runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    """What came of a set. An interruption is the first of the errors: what was done before it is done."""
+
+    id: str
+    backups: list[BackupResult] = field(default_factory=list)
+    errors: list[VolbackError] = field(default_factory=list)
+    failed: dict[str, VolbackError] = field(default_factory=dict)
+    """By source: which of the errors is why it has no backup."""
+    warnings: list[str] = field(default_factory=list)
+    """Of the set: those of single backups are in their manifests."""
+    downtime_s: dict[str, float] = field(default_factory=dict)
+    """By container: how long it was stopped or paused."""
+
+
+def backup_set(
+    session: Session, sources: list[Source], options: SetOptions, *, project: str | None = None
+) -> SetResult:
+    """Back up the sources. Errors of one source, and of containers that do not run again, are in the result.
+
+    Raises what concerns all of them: EngineUnreachable, StoreError, UsageError for a pattern that is none.
+    """
+    exclusion(options.backup.excludes)
+    left = sweep(session)
+    session.catalog.ensure_repository(lambda: session.random_hex(16))
+    result = _Set(session, options, sources, project).make(sources)
+    result.errors.extend(left.errors)  # a container that an earlier run left down is shouted until it runs
+    return result
+
+
+class _Set:
+    def __init__(self, session: Session, options: SetOptions, sources: list[Source], project: str | None) -> None:
+        self._session = session
+        self._options = options
+        self._result = SetResult(new_id(session.now(), session.random_hex(2)))
+        self._set = None
+        if project is not None or len(sources) > 1:
+            self._set = SetOf(id=self._result.id, project=project, volumes=[source.name for source in sources])
+
+    def make(self, sources: list[Source]) -> SetResult:
+        try:
+            with ExitStack() as locks:
+                self._make([source for source in sources if self._locked(locks, source)])
+        except Interrupted as exc:
+            self._result.errors.insert(0, exc)
+        return self._result
+
+    def _locked(self, locks: ExitStack, source: Source) -> bool:
+        name = f"{self._session.engine.info.id}-{source.name}"
+        what = f"{source.kind} {source.name!r}"
+        try:
+            locks.enter_context(lock(self._session.settings.state, name, what, wait_s=self._options.wait_s))
+        except Interrupted:
+            raise
+        except VolbackError as exc:
+            self._fail([source.name], exc)
+            return False
+        return True
+
+    def _fail(self, sources: Iterable[str], exc: VolbackError) -> None:
+        """One error, whichever number of sources it costs."""
+        self._result.errors.append(exc)
+        for name in sources:
+            self._result.failed.setdefault(name, exc)
+
+    def _make(self, sources: list[Source]) -> None:
+        options = self._options
+        policy = read_policies(
+            self._session, sources, quiesce=options.quiesce, stop_timeout_s=options.stop_timeout_s,
+            before=options.hooks_pre, after=options.hooks_post,
+        )  # fmt: skip
+        self._result.warnings.extend(policy.complaints)
+        candidates = containers_at_hand(self._session) if any(item.request for item in policy.sources) else []
+        still = [item for item in policy.sources if item.request and self._can_be_still(item.request, candidates)]
+        live = [item for item in policy.sources if item.request is None]
+        if not (still or policy.before or policy.after):
+            self._back_up_live(live)
+            return
+        self._session.engine.ensure_image()  # nothing that can be done before waits until the containers are down
+        with (
+            Run(self._session.settings.state, "quiesce") as run,
+            self._hooked(run, policy, needed=bool(still or policy.after)),
+        ):
+            if still:
+                self._back_up_still(run, still, candidates)
+                self._run_after(run, policy, {item.source.name for item in live})
+            self._back_up_live(live)
+
+    def _can_be_still(self, request: QuiesceRequest, candidates: list[Container]) -> bool:
+        """Whether its containers can be stopped or paused; if not, this source fails alone."""
+        try:
+            plan_quiesce(candidates, [request])
+        except ConflictError as exc:
+            self._fail([request.source.name], exc)
+            return False
+        return True
+
+    @contextmanager
+    def _hooked(self, run: Run, policy: SetPolicy, *, needed: bool) -> Iterator[None]:
+        """Run the hooks around the block; a guard answers for the later ones, and for the containers, meanwhile."""
+        with guarded(self._session, run, needed=needed):
+            try:
+                with deferred_signals():
+                    run.journal.engine = self._session.engine.info.id
+                    run.journal.hooks = [pending(item.hook) for item in policy.after]
+                    run.write_journal()
+                for item in policy.before:
+                    self._run_before(item)
+                yield
+            finally:
+                self._run_after(run, policy, set())
+
+    def _run_before(self, item: SetHook) -> None:
+        """A command that fails takes its sources with it; one whose container does not run has nothing to dump."""
+        try:
+            run_hook(self._session, item.hook, what="exec-pre")
+        except Interrupted:
+            raise
+        except NotRunningError as exc:
+            self._result.warnings.append(f"exec-pre was not run: {exc.message}")
+        except VolbackError as exc:
+            lost = ", ".join(sorted(item.sources))
+            self._fail(item.sources, _because(exc, f"{lost} not backed up"))
+
+    def _run_after(self, run: Run, policy: SetPolicy, waiting: set[str]) -> None:
+        """Run the later hooks, but for those whose sources are not all read yet."""
+        later = [pending(item.hook) for item in policy.after if item.sources & waiting]
+        errors, warnings = run_pending(self._session, run.journal, run.write_journal, later=later)
+        self._result.errors.extend(errors)
+        self._result.warnings.extend(warnings)
+
+    def _back_up_still(self, run: Run, items: list[SourcePolicy], candidates: list[Container]) -> None:
+        items = [item for item in items if item.source.name not in self._result.failed]
+        requests = [item.request for item in items if item.request]
+        if not requests:
+            return
+        try:
+            with self._quiesced(run, plan_quiesce(candidates, requests)) as quiesced:
+                for item, request in zip(items, requests, strict=True):
+                    self._back_up(item, _hold(request, quiesced, last=request is requests[-1]))
+                quiesced.release()
+        except Interrupted:
+            raise
+        except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
+            self._fail([item.source.name for item in items], exc)
+
+    @contextmanager
+    def _quiesced(self, run: Run, wanted: list[QuiesceTarget]) -> Iterator[Quiesced]:
+        """Keep them still for the block; what came of it is in the result, also after an error."""
+        quiesced = Quiesced(self._session, run, wanted, health_limit_s=self._options.health_timeout_s)
+        try:
+            with quiesced:
+                yield quiesced
+        finally:
+            self._result.errors.extend(quiesced.errors)
+            self._result.warnings.extend(quiesced.warnings)
+            self._result.downtime_s.update(quiesced.downtime_s)
+
+    def _back_up_live(self, items: list[SourcePolicy]) -> None:
+        for item in items:
+            if item.source.name not in self._result.failed:
+                self._back_up(item)
+
+    def _back_up(self, item: SourcePolicy, hold: SourceHold | None = None) -> None:
+        options = self._options.backup
+        excludes = list(dict.fromkeys([*options.excludes, *item.excludes]))
+        options = replace(options, excludes=excludes, set=self._set)
+        try:
+            self._result.backups.append(make_backup(self._session, item.source, options, hold))
+        except Interrupted:
+            raise
+        except VolbackError as exc:
+            self._fail([item.source.name], exc)
+
+
+def _because(exc: VolbackError, what: str) -> VolbackError:
+    error = type(exc)(f"{what}: {exc.message}", exc.hint)
+    error.__cause__ = exc
+    return error
+
+
+def _hold(request: QuiesceRequest, quiesced: Quiesced, *, last: bool) -> SourceHold:
+    held = set(quiesced.held)
+    mine = {container.name for container in writers(request.source, quiesced.containers)} & held
+    how: Consistency = "live" if not mine else "stopped" if request.how == "stop" else "paused"
+    return SourceHold(
+        containers=tuple(sorted(mine)),
+        how=how,
+        disturbed=lambda: [name for name in quiesced.disturbed() if name in mine],
+        on_read_end=quiesced.release if last else lambda: None,
+    )

@@ -1,0 +1,233 @@
+"""Copying: backups from one repository into another, byte for byte, each object proven on its way.
+
+Nothing is decompressed, and nothing is kept on the way but what is read ahead. The manifest is put last, so a copy that
+is cut off is no backup; what it left is swept as that of a backup is. No engine is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
+
+from volback.archive.ranges import read_pieces
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.reference import Reference
+from volback.context import Session, name_of
+from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from volback.interrupts import deferred_signals
+from volback.operations.open_backup import reads_at_once
+from volback.operations.recover import COPY, discard, prefix_lock, sweep_repository
+from volback.state.runs import Run
+from volback.store.base import Buffer, Store
+
+log = logging.getLogger(__name__)
+
+Done = Literal["copied", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One backup to be copied: its manifest, and the very bytes that hold it."""
+
+    manifest: Manifest
+    document: bytes
+
+    @property
+    def key(self) -> BackupKey:
+        """Where it lies, in the one repository as in the other."""
+        return BackupKey(self.manifest.host, self.manifest.volume, self.manifest.id)
+
+    @property
+    def name(self) -> str:
+        """The backup's full name."""
+        return name_of(self.manifest)
+
+    @property
+    def needs(self) -> list[str]:
+        """Full names of the backups that it depends on."""
+        key = self.key
+        return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on]
+
+
+def session_on(session: Session, repository: str) -> Session:
+    """Return a like session on another repository."""
+    return Session(replace(session.settings, repository=repository), session.progress, session.now, session.random_hex)
+
+
+def prepare_target(session: Session, target: Session) -> None:
+    """See that the target is another repository, and sweep it of what crashed copies left.
+
+    Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
+    """
+    source = session.catalog.info()
+    if target.store.url == session.store.url or _id(target) == source.id:
+        raise UsageError(
+            f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
+        )
+    sweep_repository(target)
+
+
+def plan_copies(session: Session, references: list[str]) -> list[Copy]:
+    """Return the named backups and all that they depend on, each once, each after what it depends on.
+
+    Raises NotFoundError for a reference that fits none, IntegrityError where what a backup needs is not there.
+    """
+    found: dict[BackupKey, Copy] = {}
+    graph: dict[BackupKey, list[BackupKey]] = {}
+    wanted = [(_key(session.find(reference)), "") for reference in references]
+    while wanted:
+        key, needed_by = wanted.pop()
+        if key in found:
+            continue
+        found[key] = _load(session, key, needed_by)
+        graph[key] = [BackupKey(key.host, key.volume, id_) for id_ in found[key].manifest.depends_on]
+        wanted += [(needed, found[key].name) for needed in graph[key]]
+    try:
+        return [found[key] for key in TopologicalSorter({key: graph[key] for key in sorted(graph)}).static_order()]
+    except CycleError as exc:
+        names = ", ".join(sorted({found[key].name for key in exc.args[1]}))
+        raise IntegrityError(f"backups that depend on one another: {names}", "see `volback verify`") from exc
+
+
+def copy_backup(session: Session, target: Session, item: Copy) -> Done:
+    """Copy one backup whose dependencies are there already; "skipped" if it is there, byte for byte.
+
+    Raises IntegrityError if an object is not what the manifest says (nothing of it is at the target then),
+    ConflictError if another backup has its name there, LockedError if another run copies it. On any error nothing of
+    it is left; after SIGKILL the next run removes it.
+    """
+    with prefix_lock(target, item.key.prefix):
+        if _is_there(target, item):
+            return "skipped"
+        target.catalog.ensure_repository(lambda: target.random_hex(16))
+        with Run(target.settings.state, f"{COPY}{item.name}") as run:
+            try:
+                with deferred_signals():
+                    run.journal.repository, run.journal.prefixes = target.store.url, [item.key.prefix]
+                    run.write_journal()
+                done = _put(session, target, item)
+                run.journal.prefixes = []
+            except BaseException:
+                discard(target, run, item.key)  # if that fails, the journal stays for the next run
+                raise
+        return done
+
+
+def _id(session: Session) -> str | None:
+    try:
+        return session.catalog.info().id
+    except NotFoundError:
+        return None
+
+
+def _key(manifest: Manifest) -> BackupKey:
+    return BackupKey(manifest.host, manifest.volume, manifest.id)
+
+
+def _load(session: Session, key: BackupKey, needed_by: str) -> Copy:
+    try:
+        return Copy(*session.catalog.load(key))
+    except NotFoundError as exc:
+        if not needed_by:
+            raise
+        message = f"backup {needed_by} is damaged: {key.manifest}, which it needs, is missing"
+        raise IntegrityError(message, "copy an older backup, or one that is whole: see `volback verify`") from exc
+
+
+def _is_there(target: Session, item: Copy) -> bool:
+    """Whether the target has this backup. Raises ConflictError if it has another one of its name."""
+    try:
+        held = b"".join(target.store.open(item.key.manifest, length=len(item.document) + 1))
+    except NotFoundError:
+        return False
+    if held != item.document:
+        raise ConflictError(
+            f"repository {target.store.url} has another backup {item.name}",
+            f"look at it: volback --repo {target.store.url} show {item.name}",
+        )
+    for key, expected in ((item.key.data, item.manifest.data), (item.key.index, item.manifest.index)):
+        _check_there(target, item, key, expected)
+    return True
+
+
+def _check_there(target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
+    """What is skipped must be whole at a glance: its copy may be all that is left one day."""
+    size = _size(target, key)
+    if size != expected.size_bytes:
+        what = "is missing" if size < 0 else f"has {size} bytes, not {expected.size_bytes}"
+        raise IntegrityError(
+            f"backup {item.name} in {target.store.url} is damaged: {key} {what}",
+            f"remove it there, then copy it again: volback --repo {target.store.url} remove {item.name}",
+        )
+
+
+def _put(session: Session, target: Session, item: Copy) -> Done:
+    """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are ours,
+    so it does not matter whose objects stay, and the first manifest counts. If that other copy is cut off, it takes
+    away what it put before it saw our manifest: so what is gone after it is put once more."""
+    manifest, key = item.manifest, item.key
+    total = manifest.data.size_bytes + manifest.index.size_bytes
+    session.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
+    objects = ((key.data, manifest.data), (key.index, manifest.index))
+    for object_key, expected in objects:
+        _put_object(session, target, item, object_key, expected)
+    try:
+        target.catalog.commit(manifest, document=item.document)
+    except ConflictError:
+        if not _is_there(target, item):
+            raise
+        log.debug("%s was copied by another run meanwhile", item.name)
+        return "skipped"
+    for object_key, expected in objects:
+        if _size(target, object_key) != expected.size_bytes:
+            _put_object(session, target, item, object_key, expected)
+    return "copied"
+
+
+def _put_object(session: Session, target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
+    with closing(_proven(session, item, key, expected)) as proven:
+        target.store.put(key, proven)
+
+
+def _size(target: Session, key: str) -> int:
+    """-1 where there is no such object."""
+    try:
+        return target.store.stat(key).size_bytes
+    except NotFoundError:
+        return -1
+
+
+def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> Generator[Buffer, None, None]:
+    """The object's bytes, read ahead. Raises IntegrityError at their end, before the put ends, unless they are what
+    was written."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with closing(_read(session.store, key, expected.size_bytes + 1)) as buffers:
+            for buffer in buffers:
+                digest.update(buffer)
+                size += len(buffer)
+                session.progress.advance(raw_bytes=len(buffer))
+                yield buffer
+    except NotFoundError as exc:
+        raise _damaged(item, f"{key} is missing") from exc
+    if size != expected.size_bytes or digest.hexdigest() != expected.sha256:
+        raise _damaged(item, f"{key} is not what was written")
+
+
+def _read(store: Store, key: str, length: int) -> Generator[Buffer, None, None]:
+    """Up to `length` bytes of an object; a distant store's ranges are read ahead, in threads, and come in order."""
+    ahead = reads_at_once(store)
+    if ahead == 1:
+        return store.open(key, length=length)
+    return read_pieces(lambda start, size: store.open(key, start=start, length=size), length, ahead=ahead)
+
+
+def _damaged(item: Copy, what: str) -> IntegrityError:
+    hint = "see what is damaged with `volback verify --data`; copy an older backup"
+    return IntegrityError(f"backup {item.name} is damaged: {what}", hint)

@@ -1,0 +1,99 @@
+"""Exporting: a whole backup as the tar stream that it is, or as its frames laid end to end, a standard .tar.zst."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from volback.archive import ranges
+from volback.archive.seal import in_order, open_frame
+from volback.context import Session
+from volback.errors import ConflictError, StoreError
+from volback.operations.open_backup import OpenBackup
+
+_WRITE_BYTES = 8 * 1024 * 1024
+
+
+def export(session: Session, backup: OpenBackup, *, zstd: bool = False) -> Iterator[bytes | memoryview]:
+    """Yield the backup as a tar, or with `zstd` as a tar.zst; each frame is proven before a byte of it leaves.
+
+    The tar.zst of a full backup is its data object, byte for byte. Raises IntegrityError.
+    """
+    total = backup.manifest.raw_bytes
+    session.progress.start(f"export {backup.manifest.volume}", total_bytes=total, total_files=None)
+    return _frames(session, backup) if zstd else _stream(session, backup)
+
+
+def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
+    """Write a new file, whole or not at all, readable by its owner alone; return its size.
+
+    Raises ConflictError if there is one of that name, StoreError.
+    """
+    if os.path.lexists(path):
+        raise _exists(path)
+    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        size = _write(part, buffers)
+        _name(part, path)
+        _sync(path.parent)
+    except FileExistsError as exc:
+        raise _exists(path) from exc
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    return size
+
+
+def _stream(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview]:
+    for buffer in backup.stream(lambda size: session.progress.advance(stored_bytes=size)):
+        session.progress.advance(raw_bytes=len(buffer))
+        yield buffer
+
+
+def _frames(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview]:
+    def prove(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[int, bytes | memoryview]:
+        return len(open_frame(pair[0].frame, pair[1])), pair[1]
+
+    slices = ranges.whole(frame for unit in backup.units() for frame in unit.frames)
+    with closing(in_order(prove, backup.fetch(slices))) as proven:
+        for raw_bytes, stored in proven:
+            session.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
+            yield stored
+
+
+def _write(part: Path, buffers: Iterable[bytes | memoryview]) -> int:
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb", buffering=_WRITE_BYTES) as file:
+        for buffer in buffers:
+            file.write(buffer)
+        file.flush()
+        os.fsync(fd)
+        return file.tell()
+
+
+def _name(part: Path, path: Path) -> None:
+    """Give the file its name: by a link, which unlike a rename never replaces one that has come to be there."""
+    try:
+        os.link(part, path)
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        part.rename(path)  # a filesystem without hard links
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _exists(path: Path) -> ConflictError:
+    return ConflictError(f"file {path} exists already", "name another, or remove it first")

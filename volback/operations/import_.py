@@ -1,0 +1,131 @@
+"""Import: any tar, plain or compressed, as a new volume. The archive is hostile until shown otherwise.
+
+It is unpacked in a helper that has nothing but the new volume mounted, by a tar that strips `/`, refuses `..` and
+writes through no symlink; what it had to strip or refuse is reported. A failed import removes its volume.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from volback.archive import tar
+from volback.archive.decompress import ForeignArchive
+from volback.archive.plan import Plan
+from volback.catalog.model import Source
+from volback.context import Session
+from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
+from volback.operations.recover import sweep
+from volback.operations.volumes import new_volume, open_reader, scan, write_into
+from volback.state.runs import Run, lock
+
+WARNINGS_MAX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import made."""
+
+    target: Source
+    compression: str
+    """gzip, zstd, xz, bzip2; empty for a plain tar."""
+    files: int
+    """Entries of the volume now, its root included."""
+    raw_bytes: int
+    """Of the tar stream."""
+    warnings: list[str] = field(default_factory=list)
+
+
+def import_tar(
+    session: Session,
+    source: BinaryIO | Path,
+    name: str,
+    *,
+    labels: dict[str, str] | None = None,
+    driver: str = "local",
+    driver_options: dict[str, str] | None = None,
+) -> ImportResult:
+    """Unpack the archive `source` into the new volume `name`.
+
+    Raises FormatError for what is no tar archive, IntegrityError for one that is damaged or cut short, ConflictError
+    if the volume exists, NotFoundError, EngineError. After any of them there is no volume.
+    """
+    target = Source(kind="volume", name=name, driver=driver, options=driver_options or {}, labels=labels or {})
+    with _opened(source) as file:
+        archive = ForeignArchive(file, _name_of(source))
+        sweep(session)
+        with (
+            lock(session.settings.state, f"{session.engine.info.id}-{name}", f"volume {name!r}"),
+            Run(session.settings.state, f"import {name}") as run,
+            new_volume(session, run, target),
+        ):
+            return _unpack(session, run, archive, target)
+
+
+def _unpack(session: Session, run: Run, archive: ForeignArchive, target: Source) -> ImportResult:
+    session.progress.start(f"import {target.name}", total_bytes=None, total_files=None)
+    counted = _Counted(session, archive)
+    status, messages = write_into(session, run, target, [*tar.IMPORT, "--file=-"], counted.stream())
+    warnings, failures = tar.read_import_messages(messages, status)
+    if failures or (status and not warnings):
+        raise _failed(archive, target, failures, status)
+    if not archive.has_end:
+        warnings.append(f"{archive.name} does not end as tar archives do: it may be cut short")
+    with open_reader(session, run, target) as reader:
+        plan = scan(reader, [])
+    warnings += _devices(plan)
+    return ImportResult(target, archive.compression, len(plan.records), counted.size_bytes, _shortened(warnings))
+
+
+class _Counted:
+    """A stream that tells the progress, and its size at the end."""
+
+    def __init__(self, session: Session, archive: ForeignArchive) -> None:
+        self._session = session
+        self._archive = archive
+        self.size_bytes = 0
+
+    def stream(self) -> Iterator[bytes]:
+        for buffer in self._archive.stream():
+            self.size_bytes += len(buffer)
+            self._session.progress.advance(raw_bytes=len(buffer))
+            yield buffer
+
+
+def _opened(source: BinaryIO | Path) -> nullcontext[BinaryIO] | BinaryIO:
+    if not isinstance(source, Path):
+        return nullcontext(source)
+    try:
+        return source.open("rb")
+    except FileNotFoundError:
+        raise NotFoundError(f"archive {source} does not exist", "check the path") from None
+    except OSError as exc:
+        raise UsageError(f"archive {source} cannot be read: {exc.strerror}") from exc
+
+
+def _name_of(source: BinaryIO | Path) -> str:
+    return f"archive {source}" if isinstance(source, Path) else "the archive"
+
+
+def _failed(archive: ForeignArchive, target: Source, failures: list[str], status: int) -> EngineError | IntegrityError:
+    said = failures[0] if failures else f"tar ended with status {status}"
+    if any("Unexpected EOF" in line for line in failures):
+        return IntegrityError(f"{archive.name} is cut short", "fetch or make it again")
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return EngineError(f"{archive.name} could not be imported into volume {target.name!r}: {said}{more}")
+
+
+def _devices(plan: Plan) -> list[str]:
+    found = Counter(plan.entry(number).type for number in range(len(plan.records)))
+    devices = found["b"] + found["c"]
+    return [f"the volume holds {devices} device nodes now, which came with the archive"] if devices else []
+
+
+def _shortened(warnings: list[str]) -> list[str]:
+    if len(warnings) <= WARNINGS_MAX:
+        return warnings
+    return [*warnings[:WARNINGS_MAX], f"and {len(warnings) - WARNINGS_MAX} more warnings"]

@@ -1,0 +1,65 @@
+"""Listing: which backups there are. Reads manifests only; a damaged one is shown as such, never hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest
+from volback.catalog.reference import Reference, parse_reference
+from volback.context import Session
+from volback.errors import NotFoundError, VolbackError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backup; `manifest` is None where it cannot be read, and `error` says why."""
+
+    key: BackupKey
+    name: str
+    age_s: float
+    manifest: Manifest | None
+    error: VolbackError | None
+
+
+def list_backups(session: Session, reference: str | None = None, *, all_hosts: bool = False) -> list[Row]:
+    """Return the backups of this engine's host (or of every host), by volume, oldest first.
+
+    Raises NotFoundError where a volume is named that has none.
+    """
+    named = parse_reference(reference) if reference is not None else None
+    host = named.host if named and named.host else None if all_hosts else session.host
+    volume, id_prefix = (named.volume, named.id_prefix or "") if named else (None, "")
+    rows = [
+        _row(session, found)
+        for found in session.catalog.manifests(host, volume)
+        if found.id.startswith(id_prefix)
+    ]  # fmt: skip
+    if not rows and named is not None:
+        raise NotFoundError(f"no backup of {reference} in {session.store.url}", "see `volback list --all-hosts`")
+    return rows
+
+
+def created_at(id: str) -> datetime:
+    """When the backup of that id began; a time that no calendar has (nobody makes such ids) is one yet to come."""
+    try:
+        return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def age_s(session: Session, id: str) -> float:
+    """How long ago that was."""
+    return (session.now() - created_at(id)).total_seconds()
+
+
+def _row(session: Session, found: object) -> Row:
+    from volback.catalog.repository import DamagedManifest
+
+    assert isinstance(found, Manifest | DamagedManifest)
+    key = BackupKey(found.host, found.volume, found.id)
+    name = str(Reference(found.host, found.volume, found.id))
+    if isinstance(found, DamagedManifest):
+        return Row(key, name, age_s(session, found.id), None, found.error)
+    return Row(key, name, age_s(session, found.id), found, None)

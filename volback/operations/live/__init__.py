@@ -1,1 +1,0 @@
-"""Live: volumes that containers write to - who is kept still, what is run in them, and that all of it ends."""

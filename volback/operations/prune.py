@@ -1,0 +1,284 @@
+"""Pruning: backups that no keep rule keeps, and half-made ones that nobody goes on with, out of the repository.
+
+Needs no engine. Each volume is a group of its own and is judged under its lock; one that fails does not stop the
+others. Interrupted at any point it leaves whole backups, and what is half removed to the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
+
+from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
+from volback.catalog.model import Manifest
+from volback.catalog.objects import StoredObject
+from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.repository import DamagedManifest
+from volback.context import Session
+from volback.errors import (
+    ConflictError,
+    Interrupted,
+    LockedError,
+    NotFoundError,
+    StoreUnreachable,
+    UsageError,
+    VolbackError,
+)
+from volback.interrupts import deferred_signals
+from volback.operations.list import created_at
+from volback.operations.recover import prefix_lock, sweep_repository
+from volback.operations.remove import Found, key_of, removal, volume_locks
+from volback.policy.keep import Candidate, Decision, KeepRules, choose, removal_order
+from volback.state.runs import live_prefixes
+
+log = logging.getLogger(__name__)
+
+STALE_S = 86_400.0
+Holdings = dict[BackupKey, list[StoredObject]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One backup and what became of it."""
+
+    key: BackupKey
+    created_at: datetime
+    tags: list[str]
+    stored_bytes: int
+    """Of all its objects."""
+    is_kept: bool
+    reasons: list[str]
+    damage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HalfMade:
+    """What there is of a backup that was never committed, and of uploads to its place that never ended."""
+
+    key: BackupKey
+    stored_bytes: int
+    uploads: int
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    """What was kept and removed; of a dry run, what would be. By host and volume, the newest first."""
+
+    judged: list[Judged] = field(default_factory=list)
+    half_made: list[HalfMade] = field(default_factory=list)
+    """Removed ones."""
+    errors: list[VolbackError] = field(default_factory=list)
+    """One for each volume that was not pruned, or not to the end."""
+
+    @property
+    def freed_bytes(self) -> int:
+        """Of all objects that were removed."""
+        removed = sum(judged.stored_bytes for judged in self.judged if not judged.is_kept)
+        return removed + sum(found.stored_bytes for found in self.half_made)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One for each damaged backup: it stays, and counts for no rule."""
+        return [
+            f"backup {Reference(judged.key.host, judged.key.volume, judged.key.id)} is damaged, and stays until it is"
+            f" removed by its name: {judged.damage}"
+            for judged in self.judged
+            if judged.damage is not None
+        ]
+
+
+def prune(
+    session: Session,
+    rules: KeepRules,
+    *,
+    volumes: Sequence[str] = (),
+    all_hosts: bool = False,
+    dry_run: bool = False,
+    older_than_s: float = STALE_S,
+    zone: tzinfo | None = None,
+) -> PruneResult:
+    """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
+
+    `zone` is that of the calendar; None is this machine's. Half-made backups are taken for dead where nothing of them
+    is younger than `older_than_s` and no run on this machine is at them. Raises UsageError where no rule says what to
+    keep, StoreUnreachable, Interrupted; what concerns one volume is among the result's errors.
+    """
+    rules.check()
+    if not dry_run:
+        sweep_repository(session)
+    return _Prune(session, rules, dry_run=dry_run, older_than_s=older_than_s, zone=zone).work_off(
+        _scopes(session, volumes, all_hosts=all_hosts)
+    )
+
+
+Scope = tuple[str | None, str | None]
+
+
+def _scopes(session: Session, volumes: Sequence[str], *, all_hosts: bool) -> list[Scope]:
+    """Hosts and volumes to look at; None is all of them."""
+    scopes: list[Scope] = []
+    for text in volumes:
+        named = parse_reference(text)
+        if named.id_prefix is not None:
+            raise UsageError(f"{text!r} names one backup", "name a volume; to remove one backup: volback remove")
+        scopes.append((named.host or (None if all_hosts else session.host), named.volume))
+    return list(dict.fromkeys(scopes)) or [(None if all_hosts else session.host, None)]
+
+
+class _Prune:
+    def __init__(
+        self, session: Session, rules: KeepRules, *, dry_run: bool, older_than_s: float, zone: tzinfo | None
+    ) -> None:
+        self._session = session
+        self._rules = rules
+        self._dry_run = dry_run
+        self._older_than_s = older_than_s
+        self._zone = zone
+        self._result = PruneResult()
+
+    def work_off(self, scopes: list[Scope]) -> PruneResult:
+        try:
+            for scope in scopes:
+                self._scope(scope)
+        except (Interrupted, StoreUnreachable) as exc:
+            self._result.errors.insert(0, exc)
+        return self._result
+
+    def _scope(self, scope: Scope) -> None:
+        held = self._session.catalog.holdings(*scope)
+        groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if _is_whole(key, stored))
+        if not groups and scope[1] is not None:
+            error = NotFoundError(f"no backup of {scope[1]} in {self._session.store.url}", "see `volback list`")
+            self._result.errors.append(error)
+        for host, volume in groups:
+            try:
+                self._group(host, volume)
+            except (Interrupted, StoreUnreachable):
+                raise
+            except VolbackError as exc:
+                log.debug("volume %s of host %s was not pruned", volume, host, exc_info=True)
+                self._result.errors.append(exc)
+        self._half_made(scope, {key: stored for key, stored in held.items() if not _is_whole(key, stored)})
+
+    def _group(self, host: str, volume: str) -> None:
+        catalog = self._session.catalog
+        known: dict[BackupKey, Found] = {key_of(found): found for found in catalog.manifests(host, volume)}
+        of_engines = [found for found in known.values() if isinstance(found, Manifest)]
+        with nullcontext() if self._dry_run else volume_locks(self._session, of_engines or known.values()):
+            held = {key: stored for key, stored in catalog.holdings(host, volume).items() if _is_whole(key, stored)}
+            for key in held.keys() - known.keys():  # made since they were read
+                known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
+            there = [known[key] for key in held if key in known]
+            in_use = live_prefixes(self._session.settings.state, self._session.store.url, read=True)
+            candidates = [
+                replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
+                for candidate in _candidates(there, held)
+            ]
+            decisions = choose(
+                self._rules, candidates, now=self._session.now(), zone=self._zone, what=f"{host}/{volume}"
+            )
+            self._carry_out(decisions, candidates, {found.id: found for found in there}, held)
+
+    def _carry_out(
+        self, decisions: list[Decision], candidates: list[Candidate], found: dict[str, Found], held: Holdings
+    ) -> None:
+        """Remove what is to go; whatever happens, note what has become of each."""
+        order = [key_of(found[id_]) for id_ in removal_order(decisions, candidates)]
+        gone: set[str] = set()
+        try:
+            if self._dry_run or not order:
+                gone.update(key.id for key in order)
+                return
+            with removal(self._session, order) as erase:
+                for key in order:
+                    with deferred_signals():
+                        erase(key)
+                        gone.add(key.id)
+        finally:
+            damage = {candidate.id: candidate.damage for candidate in candidates}
+            for decision in decisions:
+                stays = decision.id not in gone
+                reasons = decision.reasons if decision.keep or not stays else ["could not be removed"]
+                self._result.judged.append(
+                    _judged(found[decision.id], held, stays, reasons, damage[decision.id])
+                )  # fmt: skip
+
+    def _half_made(self, scope: Scope, begun: Holdings) -> None:
+        """Remove half-made backups. They were listed before the live runs are asked, which write to no older ones."""
+        session, now = self._session, self._session.now()
+        uploads: dict[BackupKey, list[datetime]] = {}
+        for left in session.store.unfinished(_store_prefix(scope)):
+            if (key := parse_backup_key(left.key)) and scope[1] in {None, key.volume}:
+                uploads.setdefault(key, []).append(left.started_at)
+        alive = live_prefixes(session.settings.state, session.store.url)
+        for key in sorted(begun.keys() | uploads.keys()):
+            times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
+            if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
+                continue
+            size = sum(stored.size_bytes for stored in begun.get(key, ()))
+            if self._dry_run or self._sweep(key):
+                self._result.half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
+
+    def _sweep(self, key: BackupKey) -> bool:
+        """Whether all that was half made there is gone."""
+        try:
+            with prefix_lock(self._session, key.prefix):
+                self._session.store.sweep(key.prefix, older_than_s=self._older_than_s)
+                self._session.catalog.remove_litter(key.prefix)
+        except (ConflictError, LockedError) as exc:
+            log.debug("%s is no half-made backup any more: %s", key.prefix, exc.message)
+            return False
+        return True
+
+
+def _store_prefix(scope: Scope) -> str:
+    host, volume = scope
+    if host is None:
+        return ""
+    return host_prefix(host) if volume is None else volume_prefix(host, volume)
+
+
+def _is_whole(key: BackupKey, stored: list[StoredObject]) -> bool:
+    """Whether the manifest is among what is stored."""
+    return any(item.key == key.manifest for item in stored)
+
+
+def _candidates(found: list[Found], held: Holdings) -> Iterator[Candidate]:
+    """The backups as the rules look at them; oldest first, so that damage is known of what one builds on."""
+    damaged: dict[str, str] = {}
+    for backup in found:
+        if isinstance(backup, DamagedManifest):
+            damaged[backup.id] = backup.error.message
+            yield Candidate(backup.id, created_at(backup.id), damage=backup.error.message, is_readable=False)
+            continue
+        sizes = {stored.key: stored.size_bytes for stored in held[key_of(backup)]}
+        known = {other.id for other in found}
+        for fault in _faults(backup, sizes, known, damaged):
+            damaged.setdefault(backup.id, fault)
+        yield Candidate(
+            backup.id, created_at(backup.id), tuple(backup.tags), tuple(backup.depends_on), damaged.get(backup.id)
+        )
+
+
+def _faults(backup: Manifest, sizes: dict[str, int], known: set[str], damaged: dict[str, str]) -> Iterator[str]:
+    """What a listing shows to be amiss with a backup."""
+    key = key_of(backup)
+    for name, expected in ((key.data, backup.data), (key.index, backup.index)):
+        if name not in sizes:
+            yield f"{name} is missing"
+        elif sizes[name] != expected.size_bytes:
+            yield f"{name} has {sizes[name]} bytes, not {expected.size_bytes}"
+    for id_ in backup.depends_on:
+        if id_ not in known:
+            yield f"backup {id_}, which it needs, is missing"
+        elif id_ in damaged:
+            yield f"backup {id_}, which it needs, is damaged"
+
+
+def _judged(found: Found, held: Holdings, is_kept: bool, reasons: list[str], damage: str | None) -> Judged:
+    size = sum(stored.size_bytes for stored in held[key_of(found)])
+    tags = list(found.tags) if isinstance(found, Manifest) else []
+    return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage)

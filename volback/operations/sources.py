@@ -1,0 +1,89 @@
+"""Sources: which volumes and directories a backup is of: named ones, all, those of a label, a project, a container.
+
+Asks the engine; changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+from volback.catalog.model import Source
+from volback.context import Session
+from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
+from volback.errors import NotFoundError
+from volback.operations.recover import RESTORE_LABEL
+from volback.policy.labels import policy_of
+
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+
+
+def resolve_sources(
+    session: Session, names: list[str], *, every: bool = False, label: str | None = None
+) -> list[Source]:
+    """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
+
+    What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`.
+    Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
+    """
+    found = [_source(session, name) for name in dict.fromkeys(names)]
+    if every or label:
+        known, users = {source.name for source in found}, session.engine.all_users()
+        for volume in session.engine.volumes(label):
+            if volume.name not in known and _is_enabled(volume, users.get(volume.name, [])):
+                found.append(volume_source(session, volume.name))
+    return found
+
+
+def _is_enabled(volume: Volume, users: list[VolumeUser]) -> bool:
+    policy, _ = policy_of(volume.name, volume.labels, [(user.name, user.labels) for user in users])
+    return policy.enable is not False
+
+
+def sources_of_project(session: Session, name: str) -> list[Source]:
+    """Return the volumes of a compose project, by name: those with its label, and named ones that its containers mount.
+
+    Compose v1 and v2 put the same label on volumes and containers. An external volume has none, so it is known by the
+    containers; anonymous volumes are left out, as compose does not find them again. Raises NotFoundError.
+    """
+    projects = volumes_by_project(session)
+    if name not in projects:
+        there = ", ".join(sorted(projects)) or "none"
+        raise NotFoundError(f"no compose project {name!r} has volumes on this engine", f"there are: {there}")
+    return [volume_source(session, volume) for volume in sorted(projects[name])]
+
+
+def sources_of_container(session: Session, name: str) -> list[Source]:
+    """Return the volumes that a container mounts, by name, anonymous ones too. Raises NotFoundError."""
+    mounts = session.engine.container(name).mounts
+    found = sorted({mount.source for mount in mounts if mount.kind == "volume" and mount.source})
+    if not found:
+        raise NotFoundError(f"container {name!r} mounts no volume", "see which containers do: volback volumes")
+    return [volume_source(session, volume) for volume in found]
+
+
+def volumes_by_project(session: Session) -> dict[str, set[str]]:
+    """Return the names of each compose project's volumes."""
+    projects: defaultdict[str, set[str]] = defaultdict(set)
+    for volume in session.engine.volumes(PROJECT_LABEL):
+        projects[volume.labels[PROJECT_LABEL]].add(volume.name)
+    for name, users in session.engine.all_users().items():
+        if not _ANONYMOUS.fullmatch(name):
+            for user in users:
+                if project := user.labels.get(PROJECT_LABEL):
+                    projects[project].add(name)
+    return dict(projects)
+
+
+def _source(session: Session, name: str) -> Source:
+    if name.startswith("/"):
+        path = name.rstrip("/") or "/"
+        return Source(kind="directory", name=path)
+    return volume_source(session, name)
+
+
+def volume_source(session: Session, name: str) -> Source:
+    """Describe a volume that exists. Raises NotFoundError."""
+    volume = session.engine.volume(name)
+    labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
+    return Source(kind="volume", name=volume.name, driver=volume.driver, options=volume.options, labels=labels)

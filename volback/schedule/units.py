@@ -1,0 +1,186 @@
+"""Units: scheduled jobs as systemd timers and services, of the machine or of a user, and one that recovers at boot.
+
+Sources: systemd.time(7), systemd.timer(5), systemd.kill(5).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from volback.config.times import take_apart
+from volback.errors import UsageError, VolbackError
+from volback.schedule.table import MARK, Changes, Command, Entry, Kind, check_ours, explained, write_file
+
+_DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+_RECOVER = "volback-recover.service"
+
+
+class SystemdUnits:
+    """A directory of units. Where `root` is not / nothing is started, only enabled for that root's next boot."""
+
+    kind: Kind = "systemd"
+
+    def __init__(self, root: Path, *, of_user: bool) -> None:
+        self._root = root
+        self._of_user = of_user
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        inside = base.relative_to("/") / "systemd/user" if of_user else Path("etc/systemd/system")
+        self._directory = root / inside
+
+    def install(self, entries: Sequence[Entry], command: Command) -> Changes:
+        """Write and enable the units, and remove those of jobs that are gone."""
+        changes = Changes("systemd", warnings=self._warnings())
+        units = self._units(entries, command)
+        former = self._ours()
+        for name in former.keys() - units.keys():
+            self._drop(name, changes)
+        with explained(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+        for name, text in units.items():
+            path = self._directory / name
+            (changes.written if write_file(path, text) else changes.unchanged).append(str(path))
+        if changes.written or changes.removed:
+            self._reload()
+        timers = [name for name in units if name.endswith(".timer")]
+        self._systemctl("enable", *timers, _RECOVER)
+        if self._is_live():
+            changed = [name for name in timers if str(self._directory / name) in changes.written]
+            self._systemctl("start", *timers)
+            self._systemctl("restart", *changed)
+        return changes
+
+    def remove(self) -> Changes:
+        """Disable and remove all units that are ours."""
+        changes = Changes("systemd")
+        for name in self._ours():
+            self._drop(name, changes)
+        if changes.removed:
+            self._reload()
+        return changes
+
+    def installed(self) -> dict[str, str]:
+        """Jobs that have a timer."""
+        timers = {name: path for name, path in self._ours().items() if name.endswith(".timer")}
+        return {name.removeprefix("volback-job-").removesuffix(".timer"): str(path) for name, path in timers.items()}
+
+    def _units(self, entries: Sequence[Entry], command: Command) -> dict[str, str]:
+        units = {_RECOVER: _text(self._recover_unit(command))}
+        for entry in entries:
+            units[f"volback-job-{entry.job}.service"] = _text(_service_unit(entry, command))
+            units[f"volback-job-{entry.job}.timer"] = _text(_timer_unit(entry))
+        return units
+
+    def _recover_unit(self, command: Command) -> Iterator[str]:
+        yield from _head("volback: start again what a crash or a power cut left stopped", after="docker.service")
+        yield from ("StartLimitIntervalSec=1h", "StartLimitBurst=60")
+        yield from _service(command, ["--quiet", "recover"])
+        yield from ("Restart=on-failure", "RestartSec=5s", "", "[Install]")
+        yield f"WantedBy={'default.target' if self._of_user else 'multi-user.target docker.service'}"
+
+    def _ours(self) -> dict[str, Path]:
+        found = {path.name: path for path in sorted(self._directory.glob("volback-*")) if path.suffix != ".wants"}
+        return {name: path for name, path in found.items() if path.is_file() and _is_ours(path)}
+
+    def _drop(self, name: str, changes: Changes) -> None:
+        path = self._directory / name
+        check_ours(path)
+        if name.endswith(".timer") or name == _RECOVER:
+            self._systemctl("disable", *(["--now"] if self._is_live() else []), name)
+        with explained(path):
+            path.unlink()
+        changes.removed.append(str(path))
+
+    def _warnings(self) -> list[str]:
+        if not self._of_user:
+            return []
+        return ["timers of a user run while that user is logged in, unless `loginctl enable-linger` was said once"]
+
+    def _is_live(self) -> bool:
+        return self._root == Path("/")
+
+    def _reload(self) -> None:
+        if self._is_live():
+            self._systemctl("daemon-reload")
+
+    def _systemctl(self, verb: str, *arguments: str) -> None:
+        if not (arguments or verb == "daemon-reload") or (self._of_user and not self._is_live()):
+            return  # systemctl knows no user's units under another root
+        where = ["--user"] if self._of_user else [] if self._is_live() else [f"--root={self._root}"]
+        words = ["systemctl", *where, "--quiet", verb, *arguments]
+        try:
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        except FileNotFoundError as exc:
+            raise UsageError("there is no program systemctl", "use --cron, or `volback scheduler`") from exc
+        if done.returncode:
+            raise VolbackError(f"systemctl {verb} failed: {' '.join(done.stderr.split())}")
+
+
+def on_calendar(entry: Entry) -> list[str]:
+    """The times as systemd writes them; any of them counts. Raises UsageError where it cannot be said."""
+    fields = take_apart(entry.schedule)
+    if fields is None:
+        raise UsageError(
+            f"job {entry.job!r} cannot be run by systemd: no rule for `L` and `#`", "use `volback scheduler`"
+        )
+    _, _, day, _, weekday = fields.written
+    days = "*" if day == "*" else _numbers(fields.days, 32)
+    names = "" if weekday == "*" else ",".join(_DAYS[number] for number in fields.weekdays) + " "
+    time = f"{_numbers(fields.hours, 24)}:{_numbers(fields.minutes, 60)}:00"
+    months, zone = _numbers(fields.months, 13), f" {entry.timezone}" if entry.timezone else ""
+    if fields.both_days:
+        return [f"{names}*-{months}-{days} {time}{zone}"]
+    return [f"*-{months}-{days} {time}{zone}", f"{names}*-{months}-* {time}{zone}"]
+
+
+def _timer_unit(entry: Entry) -> Iterator[str]:
+    yield from _head(f"volback: when the job {entry.job} runs")
+    yield from ("", "[Timer]")
+    yield from (f"OnCalendar={times}" for times in on_calendar(entry))
+    yield from ("# A time that passed while the machine was down is caught up with.", "Persistent=true")
+    yield "AccuracySec=1s"
+    if entry.jitter_s:
+        yield f"RandomizedDelaySec={entry.jitter_s:g}s"
+    yield from ("", "[Install]", "WantedBy=timers.target")
+
+
+def _service_unit(entry: Entry, command: Command) -> Iterator[str]:
+    yield from _head(f"volback: the job {entry.job}", after="network-online.target docker.service")
+    yield "Wants=network-online.target"
+    yield from _service(command, ["--quiet", "run", entry.job])
+    yield "# Done with warnings is done."
+    yield "SuccessExitStatus=3"
+    yield "# The guard, which lets stopped containers run again, must outlive a volback that was killed."
+    yield from ("KillMode=process", "OOMPolicy=continue", "TimeoutStopSec=10min")
+
+
+def _head(description: str, *, after: str | None = None) -> Iterator[str]:
+    yield from ("[Unit]", f"Description={description.replace('%', '%%')}")
+    if after:
+        yield f"After={after}"
+
+
+def _service(command: Command, arguments: list[str]) -> Iterator[str]:
+    yield from ("", "[Service]", "Type=oneshot")
+    yield from (f"Environment={_quoted(f'{name}={value}')}" for name, value in command.environment.items())
+    yield f"ExecStart={' '.join(_quoted(word).replace('$', '$$') for word in command.words(*arguments))}"
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if escaped and all(char.isalnum() or char in "/._-:=@+,%" for char in escaped) else f'"{escaped}"'
+
+
+def _numbers(values: tuple[int, ...], end: int) -> str:
+    """`*` for all that there are; months and days begin with 1."""
+    return "*" if len(values) == (end if end in (24, 60) else end - 1) else ",".join(f"{value:02}" for value in values)
+
+
+def _text(lines: Iterator[str]) -> str:
+    return "".join(f"{line}\n" for line in [MARK, *lines])
+
+
+def _is_ours(path: Path) -> bool:
+    return path.read_text(errors="replace").startswith(MARK)

@@ -1,0 +1,174 @@
+"""The AWS SDK's client: how it is made, when a call is tried again, what its exceptions mean; the only import of it.
+
+Of the SDK only botocore is used: boto3's own upload (s3transfer) cannot say If-None-Match.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+import botocore.config
+import botocore.session
+from botocore import exceptions as sdk
+from botocore.handlers import add_expect_header
+from botocore.parsers import ResponseParserError
+
+from volback.errors import UsageError
+from volback.store.retry import RetryBudget
+from volback.store.s3.errors import Failure, Refused
+from volback.store.s3.settings import S3Location
+from volback.store.s3.upload import Body
+
+_log = logging.getLogger(__name__)
+
+LOST = (sdk.BotoCoreError, OSError)
+"""What reading a reply's body raises where the connection breaks."""
+_FAILED = (sdk.ClientError, ResponseParserError, *LOST)
+
+
+class Client:
+    """The SDK's client, made at the first call; each call is tried again as long as that has sense."""
+
+    def __init__(self, location: S3Location) -> None:
+        self._location = location
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._sends_md5 = False
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Raises Refused."""
+        return self.call_counted(operation, None, **parameters)[0]
+
+    def call_counted(
+        self,
+        operation: str,
+        stop: threading.Event | None,
+        *,
+        patience_s: float | None = None,
+        once: tuple[str, ...] = (),
+        **parameters: Any,
+    ) -> tuple[dict[str, Any], int]:
+        """The reply, and how many tries it took. Raises Refused (at once for a code of `once`), Stopped by `stop`."""
+        limit_s = self._location.settings.give_up_s
+        patience = RetryBudget(limit_s if patience_s is None else min(limit_s, patience_s), stop=stop)
+        client = self._connected()
+        while True:
+            try:
+                if "Body" in parameters:
+                    parameters |= self._rewound(parameters["Body"])
+                reply = getattr(client, operation)(Bucket=self._location.bucket, **parameters)
+            except _FAILED as exc:
+                failure = read_failure(exc)
+                tries = patience.tries + 1
+                if self._asks_for_md5(failure, parameters):
+                    self._sends_md5 = True
+                    continue
+                if not failure.is_transient or failure.code in once or not patience.wait():
+                    raise Refused(failure, tries) from exc
+                _log.info("S3 %s failed (%s), trying again", operation, failure.reason or failure.code)
+            else:
+                return reply, patience.tries + 1
+
+    def _rewound(self, body: Body) -> dict[str, str]:
+        """Have the body read from its start, and return the headers that it needs."""
+        body.seek(0)
+        return {"ContentMD5": body.md5()} if self._sends_md5 else {}
+
+    def _asks_for_md5(self, failure: Failure, parameters: dict[str, Any]) -> bool:
+        """Buckets with an object lock want it on each upload, unless one of the checksums that others refuse is there.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+        """
+        return (
+            failure.status == 400
+            and "content-md5" in failure.reason.lower()
+            and ("Body" in parameters and "ContentMD5" not in parameters)
+        )
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> Any:
+        settings, own = self._location.settings, self._location.credentials
+        keys: dict[str, str | None] = {}
+        if own is not None:
+            keys = {
+                "aws_access_key_id": own.access_key_id,
+                "aws_secret_access_key": own.secret_access_key,
+                "aws_session_token": own.session_token,
+            }
+        if settings.ca_bundle and not os.path.isfile(settings.ca_bundle):
+            raise UsageError(f"CA bundle {settings.ca_bundle} is not a file", "mind VOLBACK_S3_CA_BUNDLE")
+        try:
+            session = botocore.session.Session(profile=settings.profile)
+            client = session.create_client(
+                "s3",
+                region_name=settings.region or session.get_config_variable("region") or "us-east-1",
+                endpoint_url=settings.endpoint,
+                verify=settings.ca_bundle,
+                config=self._config(),
+                **keys,
+            )
+        except (sdk.BotoCoreError, ValueError, OSError) as exc:
+            raise UsageError(f"S3 bucket {self._location.bucket!r}: {exc}", "mind the S3 settings") from exc
+        # It costs a round trip a part, and a second where the server does not know it.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+        client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
+        return client
+
+    def _config(self) -> botocore.config.Config:
+        settings = self._location.settings
+        return botocore.config.Config(
+            connect_timeout=min(settings.timeout_s, 20.0),
+            read_timeout=settings.timeout_s,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            max_pool_connections=2 * settings.parallel + 8,
+            proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
+            request_checksum_calculation=settings.checksums,
+            response_checksum_validation=settings.checksums,
+            tcp_keepalive=True,
+            s3={"addressing_style": settings.addressing},
+        )
+
+
+def _ask_once(context: dict[str, Any], **_: Any) -> None:
+    """After a redirect that names no region the SDK asks for the bucket, and after that one's redirect once more,
+    without an end (S3RegionRedirectorv2.get_bucket_region); nobody else asks so."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def read_failure(exc: Exception) -> Failure:
+    """Read one of the SDK's exceptions. Its text may hold a URL, so only the kind of a lost connection is kept."""
+    if isinstance(exc, sdk.ClientError):
+        error, meta = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
+        region = error.get("Region") or meta.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        status = int(meta.get("HTTPStatusCode", 0))
+        return Failure(str(error.get("Code", status)), str(error.get("Message", "")), status, region)
+    if isinstance(exc, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.CredentialRetrievalError):
+        return Failure("NoCredentials")
+    if isinstance(exc, sdk.SSLError):
+        return Failure("Certificate" if "certificate" in str(exc).lower() else "TLS", "the TLS connection failed")
+    for kind, reason in _LOST.items():
+        if isinstance(exc, kind):
+            return Failure(type(exc).__name__, reason, answered=False, transient=True)
+    return Failure(type(exc).__name__, str(exc).splitlines()[0] if str(exc) else "")
+
+
+_LOST: dict[type[Exception], str] = {
+    sdk.ConnectTimeoutError: "no connection in time",
+    sdk.ReadTimeoutError: "no answer in time",
+    sdk.ProxyConnectionError: "no connection to the proxy",
+    sdk.EndpointConnectionError: "no connection",
+    sdk.ConnectionClosedError: "the connection was closed",
+    sdk.IncompleteReadError: "the server's answer ends early",
+    sdk.ResponseStreamingError: "the server's answer broke off",
+    sdk.HTTPClientError: "the connection broke",
+    ResponseParserError: "the server's answer makes no sense",
+    OSError: "the connection broke",
+}

@@ -1,0 +1,142 @@
+"""The requests of one multipart upload, and of those that others left open; store.s3_upload decides when they are made.
+
+A reply can be lost on its way: so each says for itself what it does where its first try was carried out unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from volback.errors import ConflictError
+from volback.store.s3.client import Client
+from volback.store.s3.errors import Refused
+from volback.store.s3.upload import Body
+
+_log = logging.getLogger(__name__)
+
+_ABORT_PATIENCE_S = 20.0
+TOKEN = "volback-put"
+"""Metadata by which a put knows its own object again."""
+
+
+class Multipart:
+    """One upload: `begin`, `send` each part, `finish`; or `abort`."""
+
+    def __init__(self, client: Client, key: str, written: dict[str, Any]) -> None:
+        self._client = client
+        self._key = key
+        self._written = {name: value for name, value in written.items() if name != "IfNoneMatch"}
+        self._condition: dict[str, Any] = {"IfNoneMatch": "*"} if "IfNoneMatch" in written else {}
+        self._token = secrets.token_hex(8)
+
+    def begin(self, stop: threading.Event) -> str:
+        """A try whose answer was lost may have made an upload of which nobody knows the id: it is aborted."""
+        tries, upload_id = 1, ""
+        try:
+            reply, tries = self._client.call_counted(
+                "create_multipart_upload", stop, Key=self._key, Metadata={TOKEN: self._token}, **self._written
+            )
+            upload_id = str(reply["UploadId"])
+        except Refused as refused:
+            tries += refused.tries
+            raise
+        finally:
+            if tries > 1:
+                self._abort_strays(upload_id)
+        return upload_id
+
+    def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str:
+        reply, _ = self._client.call_counted(
+            "upload_part", stop, Key=self._key, UploadId=upload_id, PartNumber=number, Body=body
+        )
+        return str(reply["ETag"])
+
+    def finish(self, upload_id: str, etags: list[str], size_bytes: int, stop: threading.Event) -> None:
+        """Make the object. Some servers ignore the condition, so it is a small object's put that commits a backup.
+
+        A 409 says that somebody else wrote the same key meanwhile. Only the whole upload anew could go on, and a stream
+        is gone by then (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
+        """
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        try:
+            self._client.call_counted(
+                "complete_multipart_upload",
+                stop,
+                Key=self._key,
+                UploadId=upload_id,
+                once=("ConditionalRequestConflict",),
+                MultipartUpload={"Parts": parts},
+                **self._condition,
+            )
+        except Refused as refused:
+            lost = refused.tries > 1 and refused.failure.code in ("NoSuchUpload", "PreconditionFailed")
+            if not (lost and is_ours(self._client, self._key, self._token, _joined_etag(etags))):
+                if refused.failure.status == 412:
+                    raise ConflictError(f"object {self._key!r} is there already") from refused
+                raise
+
+    def abort(self, upload_id: str) -> None:
+        """What led here is being raised: a failure now is only logged."""
+        try:
+            abort(self._client, self._key, upload_id)
+        except Refused as refused:
+            _log.warning("an unfinished upload of %s stays (%s): volback doctor lists it", self._key, refused)
+
+    def _abort_strays(self, ours: str) -> None:
+        try:
+            for entry in open_uploads(self._client, self._key):
+                if entry["Key"] == self._key and entry["UploadId"] != ours:
+                    abort(self._client, self._key, entry["UploadId"])
+        except Refused as refused:
+            _log.info("cannot look for lost uploads of %s: %s", self._key, refused)
+
+
+def open_uploads(client: Client, prefix: str) -> Iterator[dict[str, Any]]:
+    where = {"Prefix": prefix}
+    while True:
+        try:
+            page = client.call("list_multipart_uploads", **where)
+        except Refused as refused:
+            if refused.failure.code == "NoSuchUpload":  # so rclone says that there is none
+                return
+            raise
+        yield from (entry for entry in page.get("Uploads", []) if entry["Key"].startswith(prefix))
+        if not page.get("IsTruncated"):
+            return
+        where |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+
+
+def abort(client: Client, key: str, upload_id: str) -> None:
+    """Until the server does not know it any more: a part that was under way may outlive the first abort."""
+    for _ in range(3):
+        try:
+            client.call_counted(
+                "abort_multipart_upload", None, patience_s=_ABORT_PATIENCE_S, Key=key, UploadId=upload_id
+            )
+        except Refused as refused:
+            if refused.failure.status == 404:
+                return
+            raise
+
+
+def is_ours(client: Client, key: str, token: str, etag: str) -> bool:
+    """Whether the object is what this very put wrote; a server that keeps no metadata tells by the ETag."""
+    try:
+        reply = client.call("head_object", Key=key)
+    except Refused:
+        return False
+    return bool(reply.get("Metadata", {}).get(TOKEN) == token or reply["ETag"].strip('"') == etag)
+
+
+def _joined_etag(etags: list[str]) -> str:
+    """The ETag that S3 gives an object of parts, or nothing if the parts' own are no MD5s."""
+    try:
+        digests = b"".join(bytes.fromhex(etag.strip('"')) for etag in etags)
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(etags)}"
