@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from tests.support.archive import MIB, TREES, Made, made, pieces, plan_of, scan
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
-from volback.errors import EngineError, UsageError
-from volback.policy.excludes import exclusion
+from volback.errors import EngineError
 
 END = tar.SCAN_END.encode()
 
@@ -201,17 +200,6 @@ def test_exclude_patterns(case: str) -> None:
     plan = make_plan([ROOT, *records, END], patterns)
     assert set(TREE) - set(_paths(plan)) == expected
     assert plan.excluded == len(expected)
-
-
-@pytest.mark.parametrize("pattern", ["", "/", "//"])
-def test_pattern_that_would_exclude_everything_is_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match="everything"):
-        exclusion([pattern])
-
-
-def test_pattern_with_a_range_that_runs_backwards_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"pattern '\[z-a\]x' cannot be meant"):
-        exclusion(["*.log", "[z-a]x"])
 
 
 def test_excluded_first_name_leaves_the_others(tmp_path: Path) -> None:

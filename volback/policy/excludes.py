@@ -35,7 +35,7 @@ def _checked(rule: bytes, pattern: str) -> bytes:
     try:
         re.compile(rule)
     except re.error as exc:
-        raise UsageError(f"exclude pattern {pattern!r} cannot be meant: {exc.msg}", "write [[] for a plain [") from exc
+        raise UsageError(f"exclude pattern {pattern!r} is not valid: {exc.msg}", "write [[] for a plain [") from exc
     return rule
 
 
