@@ -487,7 +487,7 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
         ([], "no command given"),
         (["config"], "Missing command"),
         (["schedule"], "Missing command"),
-        (["prune", "--keep-last", "some"], "--keep-last 'some' is no number"),
+        (["prune", "--keep-last", "some"], "--keep-last 'some' is not a number"),
     ],
 )
 def test_a_wrong_call_is_exit_2_and_one_line(run_volback: Volback, arguments: list[str], word: str) -> None:

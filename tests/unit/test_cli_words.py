@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from volback.cli.words import age_seconds, columns, human_age, human_duration, human_size, pairs, printable
+from volback.cli.words import columns, human_age, human_duration, human_size, pairs, printable, read_option
 from volback.errors import UsageError
+from volback.policy.durations import read_seconds
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,9 @@ def test_pairs_refuse_what_is_none(text: str) -> None:
         pairs([text], "--label")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("90m", 5400), ("24h", 86_400), (" 2d ", 172_800)])
-def test_an_age_is_read_in_seconds(text: str, seconds: float) -> None:
-    assert age_seconds(text, "--older-than") == seconds
-
-
-@pytest.mark.parametrize("text", ["", "h", "1", "-1h", "1.5h", "1w", "1h30m", "9999999s", "\u0661h"])
-def test_what_is_no_age_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--older-than"):
-        age_seconds(text, "--older-than")
+def test_an_option_that_cannot_be_read_is_named_with_a_hint() -> None:
+    assert read_option("--wait", "90m", read_seconds) == 5400
+    with pytest.raises(UsageError) as raised:
+        read_option("--wait", "soon", read_seconds)
+    assert raised.value.message == "--wait 'soon' is not a duration"
+    assert raised.value.hint == "write a number and a unit, such as 90s, 30m, 24h, 2d or 1h30m"

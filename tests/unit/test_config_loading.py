@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from volback.config.loading import find_files, load_config, standard_files
-from volback.config.model import Config, Job, JobHook, JobLimits, Keep, Sources
+from volback.config.model import Config, Job, JobLimits, Sources
 from volback.config.secrets import UnreadableSecret
 from volback.config.toml import write_toml
 from volback.errors import NotFoundError, UsageError
 from volback.jobs.open_config import check_config, environment_of, open_config
+from volback.policy.durations import CalendarDuration
+from volback.policy.hooks import Hook
+from volback.policy.keep import UNLIMITED, KeepRules
 
 GOOD = """\
 [repositories.main]
@@ -92,9 +95,9 @@ textfile = "/var/lib/volback.prom"
         tags=("nightly",),
         quiesce="pause",
         stop_timeout_s=30.0,
-        hooks_pre=(JobHook("pg", "dump", "postgres", 5400.0),),
-        hooks_post=(JobHook("pg", "clean ${X}"),),
-        keep=Keep(1, 2, 3, 4, 5, 6, "2d", ("keep",)),
+        hooks_pre=(Hook("pg", "dump", "postgres", 5400.0),),
+        hooks_post=(Hook("pg", "clean ${X}"),),
+        keep=KeepRules(1, 2, 3, 4, 5, 6, CalendarDuration(days=2), ("keep",)),
         schedule="30 2 * * mon-fri",
         timezone="Europe/Berlin",
         jitter_s=300.0,
@@ -117,6 +120,12 @@ def test_the_least_job(load: Load) -> None:
     assert config.jobs["n"] == Job(name="n", repositories=("main",))
 
 
+@pytest.mark.parametrize("count", ["-1", '"unlimited"'])
+def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> None:
+    config = load(GOOD + f'[jobs.n]\nrepository = "main"\nkeep = {{ daily = 7, yearly = {count} }}\n')
+    assert config.jobs["n"].keep == KeepRules(daily=7, yearly=UNLIMITED)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
@@ -130,7 +139,12 @@ def test_the_least_job(load: Load) -> None:
         ("[jobs.n]\nrepository = 'main'\nstop-timeout = '1s'", 3,
          "jobs.n.stop-timeout: is unknown; did you mean stop_timeout?"),
         ("[jobs.n]\nrepository = 'main'\nstop_timeout = 'soon'", 3,
-         'jobs.n.stop_timeout: expected a duration such as 90s, 30m, 24h or 2d, not "soon"'),
+         'jobs.n.stop_timeout: "soon" is not a duration: '
+         "write a number and a unit, such as 90s, 30m, 24h, 2d or 1h30m"),
+        ("[jobs.n]\nrepository = 'main'\nexec_pre = { container = 'c', command = 'x', timeout = 0 }", 3,
+         "jobs.n.exec_pre[0].timeout: 0 leaves no time: write a time above 0, such as 10m"),
+        ("[jobs.n]\nrepository = 'main'\nkeep = { last = 1, daily = 'some' }", 3,
+         'jobs.n.keep.daily: "some" is not a number of backups: write 0 or more, or unlimited'),
         ("[jobs.n]\nrepository = 'main'\nschedule = '30 2 * *'", 3,
          'jobs.n.schedule: expected a cron expression such as "30 2 * * *" or @daily, not "30 2 * *"'),
         ("[jobs.n]\nrepository = 'main'\nschedule='@daily'\ntimezone = 'Europe/Berlim'", 4,
@@ -209,7 +223,8 @@ def test_all_problems_are_found_not_only_the_first(load: Load, tmp_path: Path) -
         f"a.toml:{LINES + 1}: jobs.n: has no repository",
         f"a.toml:{LINES + 2}: jobs.n.level: expected a whole number from 1 to 19, not 99",
         f"a.toml:{LINES + 3}: jobs.n.labels: is unknown; did you mean label?",
-        f"a.toml:{LINES + 4}: jobs.n.wait: expected a duration such as 90s, 30m, 24h or 2d, not -1",
+        f"a.toml:{LINES + 4}: jobs.n.wait: -1 is not a duration: "
+        "write a number and a unit, such as 90s, 30m, 24h, 2d or 1h30m",
         "b.toml:2: repositories.other.url: expected a text that is not empty, not 3",
     ]
 
@@ -249,6 +264,7 @@ def test_of_a_file_that_is_no_toml_jobs_and_whom_to_tell_are_known(load: Load) -
         (b"x = " + b"1" * 5000, "a.toml: is not TOML: a number is too long"),
         (b"#" * 5_000_000, "a.toml: is larger than 4194304 bytes"),
     ],
+    ids=["not UTF-8", "nested", "long number", "large"],
 )
 def test_garbage_is_a_problem(load: Load, tmp_path: Path, data: bytes, message: str) -> None:
     assert told(load(data), tmp_path) == [message]

@@ -7,8 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from volback.operations.recover import RESTORE_LABEL
-from volback.policy.keep import read_rules
-from volback.policy.labels import OWN_LABELS, LabelPolicy, policy_of, read_labels
+from volback.policy.durations import CalendarDuration
+from volback.policy.hooks import Hook
+from volback.policy.keep import UNLIMITED, KeepRules
+from volback.policy.labels import OWN_LABELS, LabelPolicy, hooks_of, policy_of, read_labels
 
 KNOWN = [
     "enable", "quiesce", "exec-pre", "exec-post", "exec-user", "exclude", "stop-timeout", "keep-last", "keep-hourly",
@@ -46,10 +48,7 @@ def test_every_label_is_read() -> None:
     assert read == LabelPolicy(
         enable=True, quiesce="pause", exec_pre="redis-cli SAVE", exec_post="rm -f /tmp/dump", exec_user="999:999",
         excludes=("*.log", "cache"), stop_timeout_s=120.0, job="db",
-        keep={
-            "last": "3", "hourly": "1", "daily": "7", "weekly": "4", "monthly": "12", "yearly": "unlimited",
-            "within": "1y6m", "tag": ("a,b",),
-        },
+        keep=KeepRules(3, 1, 7, 4, 12, UNLIMITED, CalendarDuration(1, 6), ("a,b",)),
     )  # fmt: skip
 
 
@@ -66,27 +65,23 @@ def test_patterns_come_one_a_line_or_parted_by_commas(text: str, patterns: tuple
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30", 30), ("30s", 30), ("2m", 120), ("1.5", 1.5), ("1h", 3600), ("0", 0), (" 9 s ", 9)]
-)
-def test_a_stop_timeout_is_a_number_of_seconds_or_a_time(text: str, seconds: float) -> None:
-    assert policy(stop_timeout=text).stop_timeout_s == seconds
-
-
-@pytest.mark.parametrize(
     ("label", "value", "expected"),
     [
         ("volback.enable", "maybe", "label volback.enable='maybe' of container 'pg': expected true or false"),
         ("volback.quiesce", "Stop", "label volback.quiesce='Stop' of container 'pg': expected stop, pause or none"),
-        ("volback.stop-timeout", "-1", "expected seconds, or a time like 30s or 2m"),
-        ("volback.stop-timeout", "1d", "expected seconds"),
+        (
+            "volback.stop-timeout",
+            "-1",
+            "label volback.stop-timeout='-1' of container 'pg' is not a duration: write a number and a unit",
+        ),
         ("volback.exclude", " , ", "expected patterns"),
         ("volback.exclude", "/", "expected patterns"),
         ("volback.exclude", "[z-a]", "expected patterns"),
         ("volback.exec-pre", " ", "label volback.exec-pre of container 'pg': expected a command"),
         ("volback.exec-user", "a b", "expected a user's name or number"),
-        ("volback.keep-last", "-3", "expected a number of backups, or unlimited"),
-        ("volback.keep-daily", "seven", "expected a number of backups"),
-        ("volback.keep-within", "14", "expected a duration like 14d"),
+        ("volback.keep-last", "-3", "is not a number of backups: write 0 or more, or unlimited"),
+        ("volback.keep-daily", "seven", "is not a number of backups"),
+        ("volback.keep-within", "14", "has no unit: write one, such as 14d"),
         ("volback.keep-tag", "", "expected tags"),
         ("volback.job", "", "expected the name of a job"),
         ("volback.quiesce", "x" * 500, "…'"),
@@ -128,7 +123,7 @@ LABELS = st.dictionaries(LABEL, st.one_of(TEXT, st.sampled_from(["true", "stop",
 @example({"volback.exclude": "[b-a]", "volback.\ud800": "\ud800"}, [("\0", {"volback.keep-within": "9" * 80})])
 def test_no_label_makes_reading_fail(labels: dict[str, str], containers: list[tuple[str, dict[str, str]]]) -> None:
     read, complaints = policy_of("db", labels, containers)
-    read_rules(read.keep)
+    assert read.keep is None or isinstance(read.keep, KeepRules)
     assert read.quiesce in (None, "stop", "pause", "none")
     assert all(len(line) < 1500 and "\n" not in line for line in complaints)
 
@@ -161,7 +156,7 @@ def test_of_containers_that_disagree_the_safer_word_counts() -> None:
         read, complaints = policy_of("db", {}, containers)
         assert read == LabelPolicy(
             enable=True, quiesce="stop", excludes=("a", "b", "c"), stop_timeout_s=30.0, job="one",
-            keep={"last": "unlimited", "within": "13m", "tag": ("a,x", "b"), "daily": "2"},
+            keep=KeepRules(last=UNLIMITED, daily=2, within=CalendarDuration(months=13), tags=("a,x", "b")),
         )  # fmt: skip
         assert complaints == [
             "label volback.job='two' of container 'b': expected 'one', as another container of volume 'db' has it"
@@ -172,3 +167,26 @@ def test_commands_belong_on_containers() -> None:
     read, complaints = policy_of("db", {"volback.exec-pre": "x"}, [("pg", {"volback.exec-post": "y"})])
     assert (read, len(complaints)) == (LabelPolicy(), 1)
     assert complaints[0].startswith("label volback.exec-pre of volume 'db': expected on a container")
+
+
+def test_a_label_that_keeps_none_counts_before_what_a_container_keeps() -> None:
+    """Rules that keep nothing are refused when they are used: they must not turn into somebody else's."""
+    own = {"volback.keep-last": "0"}
+    assert policy_of("db", own, [("pg", {"volback.keep-last": "9"})])[0].keep == KeepRules()
+    assert policy_of("db", {}, [("a", own), ("b", {})])[0].keep == KeepRules()
+    assert policy_of("db", {}, [("a", {}), ("b", {})])[0].keep is None
+
+
+@pytest.mark.parametrize(("text", "enabled"), [("TRUE", True), ("on", True), ("1", True), ("No", False), ("0", False)])
+def test_true_and_false_have_several_words(text: str, enabled: bool) -> None:
+    assert policy(enable=text).enable is enabled
+
+
+def test_hooks_are_those_of_each_container_in_order() -> None:
+    policies = [
+        ("pg", policy(exec_pre="dump", exec_user="postgres")),
+        ("web", policy(exec_pre="sync", exec_post="clean")),
+        ("idle", LabelPolicy()),
+    ]
+    assert hooks_of(policies) == ((Hook("pg", "dump", "postgres"), Hook("web", "sync")), (Hook("web", "clean"),))
+    assert "dump" not in repr(hooks_of(policies)), "a command may hold a password"

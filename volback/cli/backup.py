@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
 from volback.cli.facts import backup_facts
-from volback.cli.words import age_seconds, count, human_duration, human_size
+from volback.cli.words import count, human_duration, human_size, read_option
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError
+from volback.policy.durations import read_seconds
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
     from volback.context import Session
     from volback.operations.backup import BackupResult, DryRun
     from volback.operations.backup_set import SetOptions
+    from volback.policy.quiesce import How
 
     Finder = Callable[[Session], list[Source]]
 
@@ -90,9 +92,9 @@ def backup(
     options = SetOptions(
         BackupOptions(excludes=exclude or [], level=level, tags=tag or []),
         quiesce=_quiesce(stop=stop, pause=pause),
-        stop_timeout_s=None if stop_timeout is None else age_seconds(stop_timeout, "--stop-timeout"),
-        health_timeout_s=age_seconds(health_timeout, "--health-timeout"),
-        wait_s=0.0 if wait is None else age_seconds(wait, "--wait"),
+        stop_timeout_s=None if stop_timeout is None else read_option("--stop-timeout", stop_timeout, read_seconds),
+        health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
+        wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
     )
     with call.session() as session:
         found, errors = _sources(
@@ -104,7 +106,7 @@ def backup(
     return made.outcome(dry_run=dry_run)
 
 
-def _quiesce(*, stop: bool, pause: bool) -> Literal["stop", "pause"] | None:
+def _quiesce(*, stop: bool, pause: bool) -> How | None:
     if stop and pause:
         raise UsageError("--stop and --pause exclude each other", "choose one")
     return "stop" if stop else "pause" if pause else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.words import age_seconds, printable
+from volback.cli.words import printable, read_option
 from volback.errors import (
     ConflictError,
     EngineUnreachable,
@@ -19,6 +19,7 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
+from volback.policy.durations import read_age
 
 if TYPE_CHECKING:
     from volback.operations.doctor import Check
@@ -53,8 +54,9 @@ def doctor(
     """
     from volback.operations import doctor as operation
 
+    older_than_s = read_option("--older-than", older_than, read_age)
     with call_of(context).session() as session:
-        report = operation.doctor(session, fix=fix, older_than_s=age_seconds(older_than, "--older-than"))
+        report = operation.doctor(session, fix=fix, older_than_s=older_than_s)
     checks = [
         {"name": check.name, "status": check.status, "text": check.text, "hint": check.hint, "facts": check.facts}
         for check in report.checks

@@ -11,8 +11,10 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.words import age_seconds, count, human_size, printable
+from volback.cli.words import count, human_size, printable, read_option
 from volback.errors import UsageError
+from volback.policy.durations import read_age, read_calendar
+from volback.policy.keep import KeepRules, read_count
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -71,13 +73,16 @@ def prune(
     A volume that fails does not stop the next one. Exit code 3: damaged backups were found, which stay.
     """
     from volback.operations import prune as operation
-    from volback.policy.keep import read_rules
 
-    texts = {
-        "last": keep_last, "hourly": keep_hourly, "daily": keep_daily, "weekly": keep_weekly,
-        "monthly": keep_monthly, "yearly": keep_yearly, "tag": keep_tag or [],
-    } | ({} if keep_within is None else {"within": keep_within})  # fmt: skip
-    rules = read_rules(texts, "--keep-")
+    rules = _rules(
+        {
+            "last": keep_last, "hourly": keep_hourly, "daily": keep_daily, "weekly": keep_weekly,
+            "monthly": keep_monthly, "yearly": keep_yearly,
+        },
+        keep_within,
+        keep_tag or [],
+    )  # fmt: skip
+    older_than_s = read_option("--older-than", older_than, read_age)
     with call_of(context).session() as session:
         result = operation.prune(
             session,
@@ -85,7 +90,7 @@ def prune(
             volumes=volumes or [],
             all_hosts=all_hosts,
             dry_run=dry_run,
-            older_than_s=age_seconds(older_than, "--older-than"),
+            older_than_s=older_than_s,
             zone=_zone(timezone),
         )
     if len(result.errors) == 1 and not (result.judged or result.half_made):
@@ -96,6 +101,14 @@ def prune(
         result.warnings,
         result.errors,
         incomplete=bool(result.warnings),
+    )
+
+
+def _rules(counts: dict[str, str], within: str | None, tags: list[str]) -> KeepRules:
+    return KeepRules(
+        **{name: read_option(f"--keep-{name}", text, read_count) for name, text in counts.items()},
+        within=None if within is None else read_option("--keep-within", within, read_calendar),
+        tags=tuple(tags),
     )
 
 

@@ -10,8 +10,9 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.facts import backup_facts
-from volback.cli.words import age_seconds, count, human_age, human_size, local_time
+from volback.cli.words import count, human_age, human_size, local_time, read_option
 from volback.errors import UsageError, worst_first
+from volback.policy.durations import read_seconds
 
 if TYPE_CHECKING:
     from volback.jobs.list import ListedJob
@@ -61,7 +62,7 @@ def run(
         raise UsageError(
             "name jobs, or give --all" if not every else "--all is all jobs: name none beside it", "see `volback jobs`"
         )
-    options = RunOptions(None if wait is None else age_seconds(wait, "--wait"), dry_run)
+    options = RunOptions(None if wait is None else read_option("--wait", wait, read_seconds), dry_run)
     config = open_config(call.config)
     with call.session() as session:
         results = list(run_jobs(session, config, names or [], options, every=every))

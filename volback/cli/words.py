@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from volback.errors import UsageError
 from volback.measures import count, human_duration, human_size
+from volback.policy.invalid import InvalidValue
+
+T = TypeVar("T")
 
 __all__ = ["count", "human_duration", "human_size"]  # for the other files of the cli, as what stands below
 
@@ -42,12 +46,12 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: _escape(match[0]), text)
 
 
-def age_seconds(text: str, option: str) -> float:
-    """Read an age such as 90s, 30m, 24h, 2d. Raises UsageError."""
-    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip())
-    if match is None:
-        raise UsageError(f"{option} {text!r} is no duration", "give a number and s, m, h or d: 90m, 24h, 2d")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+def read_option(option: str, text: str, read: Callable[[str], T]) -> T:
+    """Read the text of an option. Raises UsageError, which names the option, for an InvalidValue."""
+    try:
+        return read(text)
+    except InvalidValue as exc:
+        raise UsageError(f"{option} {text!r} {exc.reason}", exc.hint) from exc
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:

@@ -21,8 +21,10 @@ from typing import Literal
 
 from volback.config.places import Place, Problem
 from volback.config.secrets import Secret
+from volback.policy.hooks import Hook
+from volback.policy.keep import KeepRules
+from volback.policy.quiesce import Quiesce
 
-Quiesce = Literal["stop", "pause", "none"]
 IoClass = Literal["idle", "best-effort"]
 Outcome = Literal["success", "warning", "failure"]
 
@@ -55,31 +57,6 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class JobHook:
-    """A command run in a container before or after the data is read."""
-
-    container: str
-    command: str
-    user: str | None = None
-    timeout_s: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Which backups `prune` keeps; a backup that any rule wants stays. A number of -1 is all of them."""
-
-    last: int = 0
-    hourly: int = 0
-    daily: int = 0
-    weekly: int = 0
-    monthly: int = 0
-    yearly: int = 0
-    within: str | None = None
-    """Years, months, days and hours of the calendar: `1y6m14d12h`."""
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class JobLimits:
     """What a job may use; None is no limit."""
 
@@ -102,9 +79,9 @@ class Job:
     quiesce: Quiesce | None = None
     """None: labels decide, else nothing is stopped."""
     stop_timeout_s: float | None = None
-    hooks_pre: tuple[JobHook, ...] = ()
-    hooks_post: tuple[JobHook, ...] = ()
-    keep: Keep | None = None
+    hooks_pre: tuple[Hook, ...] = ()
+    hooks_post: tuple[Hook, ...] = ()
+    keep: KeepRules | None = None
     schedule: str | None = None
     """A cron expression of five fields, or one of @hourly, @daily, ..."""
     timezone: str | None = None

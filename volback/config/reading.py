@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from volback.config.model import Job, JobHook, JobLimits, Keep, Metrics, Notification, Repository, Sources
+from volback.config.model import Job, JobLimits, Metrics, Notification, Repository, Sources
 from volback.config.secrets import HIDDEN, Secret
 from volback.config.tables import Table
 from volback.config.values import (
+    COUNT,
     CPUS,
     CRON,
     DIRECTORIES,
@@ -21,16 +22,19 @@ from volback.config.values import (
     SIZE,
     TEXT,
     TEXTS,
+    TIME_LIMIT,
     WITHIN,
     ZONE,
     one_of,
     some_of,
     whole,
 )
+from volback.policy.hooks import DEFAULT_TIMEOUT_S, Hook
+from volback.policy.keep import COUNTS, KeepRules
+from volback.policy.quiesce import STRONGEST_FIRST
 from volback.settings import S3_VARIABLES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_COUNT = whole(-1, 1_000_000)
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -103,7 +107,7 @@ def read_job(name: str, table: Table, known: Known) -> Job:
         excludes=table.take("exclude", TEXTS) or (),
         level=table.take("level", whole(1, 19), 3) or 3,
         tags=table.take("tags", TEXTS) or (),
-        quiesce=table.take("quiesce", one_of("stop", "pause", "none")),
+        quiesce=table.take("quiesce", one_of(*STRONGEST_FIRST)),
         stop_timeout_s=table.take("stop_timeout", DURATION),
         hooks_pre=_hooks(table, "exec_pre"),
         hooks_post=_hooks(table, "exec_post"),
@@ -175,29 +179,28 @@ def _sources(table: Table) -> Sources:
     )
 
 
-def _hooks(table: Table, key: str) -> tuple[JobHook, ...]:
-    found: list[JobHook] = []
+def _hooks(table: Table, key: str) -> tuple[Hook, ...]:
+    found: list[Hook] = []
     for hook in table.array(key):
         container, command = hook.take("container", TEXT), hook.take("command", TEXT)
         for needed in ("container", "command"):
             if not hook.has(needed):
                 hook.complain(None, f"has no {needed}")
-        user, timeout_s = hook.take("user", TEXT), hook.take("timeout", DURATION, "10m")
+        user, timeout_s = hook.take("user", TEXT), hook.take("timeout", TIME_LIMIT, "10m")
         hook.end()
-        found.append(JobHook(container or "", command or "", user, timeout_s or 600.0))
+        found.append(Hook(container or "", command or "", user, timeout_s or DEFAULT_TIMEOUT_S))
     return tuple(found)
 
 
-def _keep(table: Table | None) -> Keep | None:
+def _keep(table: Table | None) -> KeepRules | None:
     if table is None:
         return None
-    numbers = {rule: table.take(rule, _COUNT) or 0
-               for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")}  # fmt: skip
-    keep = Keep(**numbers, within=table.take("within", WITHIN), tags=table.take("tags", TEXTS) or ())
+    counts = {rule: table.take(rule, COUNT) or 0 for rule in COUNTS}
+    rules = KeepRules(**counts, within=table.take("within", WITHIN), tags=table.take("tags", TEXTS) or ())
     table.end()
-    if keep == Keep() and table.is_table:
+    if not rules and table.is_table:
         table.complain(None, "keeps nothing: give one rule at least, such as last = 7")
-    return keep
+    return rules
 
 
 def _limits(table: Table | None) -> JobLimits:

@@ -16,6 +16,7 @@ from volback.config.locate import Path as KeyPath
 from volback.config.places import Place, Problem
 from volback.config.secrets import HIDDEN, Secret
 from volback.config.values import TEXT, Kind
+from volback.policy.invalid import InvalidValue
 
 T = TypeVar("T")
 
@@ -81,6 +82,8 @@ class Table:
             return None
         try:
             value = kind.read(self._expanded(given))
+        except InvalidValue as exc:
+            self.complain(key, f"{_worded(given)} {exc}")
         except ValueError:
             self.complain(key, f"expected {kind.wanted}, not {_worded(given)}")
         except _Unset as exc:

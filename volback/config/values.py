@@ -1,4 +1,4 @@
-"""Values: how single values of `volback.toml` are read. Pure; a value that cannot be meant raises ValueError."""
+"""Values: how single values of `volback.toml` are read. Pure; a value that is not valid raises ValueError."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from volback.config.times import check_cron
+from volback.policy.durations import read_calendar, read_seconds
+from volback.policy.invalid import InvalidValue
+from volback.policy.keep import read_count
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """A kind of value: how to read it, and what to say was expected."""
+    """A kind of value: how to read it, and what is expected."""
 
     read: Callable[[Any], T]
-    wanted: str
+    """Raises InvalidValue, which says what is expected, or another ValueError."""
+    wanted: str = ""
 
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_LONGEST_S = 100 * 31_536_000
 
 
 def _text(value: Any) -> str:
@@ -50,23 +52,11 @@ def _absolute_paths(value: Any) -> tuple[str, ...]:
     return tuple(_absolute_path(item) for item in _texts(value))
 
 
-def _duration(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError
-    if isinstance(value, str):
-        found = re.findall(r"([0-9]{1,9})\s*([smhdwy])", value)
-        if not found or not re.fullmatch(r"\s*([0-9]{1,9}\s*[smhdwy]\s*)+", value):
-            raise ValueError
-        value = sum(int(number) * _SECONDS[unit] for number, unit in found)
-    if not 0 <= value <= _LONGEST_S:
-        raise ValueError
-    return float(value)
-
-
-def _within(value: Any) -> str:
-    if not re.fullmatch(r"([0-9]{1,6}[ymwdh]){1,8}", _text(value)):
-        raise ValueError
-    return str(value)
+def _time_limit(value: Any) -> float:
+    seconds = read_seconds(value)
+    if not seconds:
+        raise InvalidValue("leaves no time", "write a time above 0, such as 10m")
+    return seconds
 
 
 def _size(value: Any) -> int:
@@ -157,8 +147,10 @@ TEXT = Kind(_text, "a text that is not empty")
 TEXTS = Kind(_texts, "a text, or a list of texts")
 DIRECTORIES = Kind(_absolute_paths, "an absolute path, or a list of them")
 FILE = Kind(lambda value: Path(_absolute_path(value)), "an absolute path")
-WITHIN = Kind(_within, "a time such as 14d or 1y6m (y, m, w, d, h)")
-DURATION = Kind(_duration, "a duration such as 90s, 30m, 24h or 2d")
+COUNT = Kind(read_count)
+WITHIN = Kind(read_calendar)
+DURATION = Kind(read_seconds)
+TIME_LIMIT = Kind(_time_limit)
 MEMORY = Kind(_memory, "a size of 6 MiB or more, such as 512MiB")
 SIZE = Kind(_size, "bytes a second, such as 10MiB")
 FLAG = Kind(_flag, "true or false")

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
-from volback.config.model import Job, JobHook, Keep, Repository, Sources
+from volback.config.model import Job, Repository, Sources
 from volback.config.times import zone_of
 from volback.context import Session
 from volback.errors import Interrupted, VolbackError
 from volback.jobs.open_config import access_of
-from volback.live.hooks import Hook
 from volback.notify.report import VolumeReport
 from volback.operations import prune as operation
 from volback.operations.backup import BackupOptions, BackupResult, DryRun
 from volback.operations.backup_set import SetOptions, backup_set
-from volback.policy.keep import KeepRules, read_duration, read_rules
+from volback.policy.keep import KeepRules
 from volback.policy.labels import policy_of
 
 _IDLE_WEIGHT = 10
@@ -67,8 +66,8 @@ def back_up(session: Session, job: Job, sources: list[Source], made: RunTotals, 
         backup=backup_options(job),
         quiesce=job.quiesce,
         stop_timeout_s=job.stop_timeout_s,
-        hooks_pre=_hooks(job.hooks_pre),
-        hooks_post=_hooks(job.hooks_post),
+        hooks_pre=job.hooks_pre,
+        hooks_post=job.hooks_post,
         wait_s=wait_s,
     )
     done = backup_set(session, sources, options, project=_project(job))
@@ -86,7 +85,7 @@ def back_up(session: Session, job: Job, sources: list[Source], made: RunTotals, 
 def prune(session: Session, job: Job, sources: list[Source], made: RunTotals) -> None:
     """Remove of these sources what the job's rules, or else the labels', do not keep. Raises Interrupted."""
     if job.keep is not None:
-        _prune(session, job, rules_of(job.keep), sources, made)
+        _prune(session, job, job.keep, sources, made)
         return
     for source in sources:
         rules = _rules_of_labels(session, source)
@@ -114,31 +113,13 @@ def _prune(session: Session, job: Job, rules: KeepRules, sources: list[Source], 
 def _rules_of_labels(session: Session, source: Source) -> KeepRules | None:
     users = session.engine.users(source.name) if source.kind == "volume" else []
     policy, _ = policy_of(source.name, source.labels, [(user.name, user.labels) for user in users])
-    return read_rules(policy.keep, "label volback.keep-") if policy.keep else None
-
-
-def _hooks(hooks: tuple[JobHook, ...]) -> tuple[Hook, ...]:
-    return tuple(Hook(hook.container, hook.command, hook.user, hook.timeout_s) for hook in hooks)
+    return policy.keep
 
 
 def _project(job: Job) -> str | None:
     """The set is a project's if the job has nothing else in it; labels may add what they want."""
     only = Sources(projects=job.sources.projects)
     return job.sources.projects[0] if job.sources == only and len(job.sources.projects) == 1 else None
-
-
-def rules_of(keep: Keep) -> KeepRules:
-    """The rules as pruning knows them."""
-    return KeepRules(
-        last=keep.last,
-        hourly=keep.hourly,
-        daily=keep.daily,
-        weekly=keep.weekly,
-        monthly=keep.monthly,
-        yearly=keep.yearly,
-        within=None if keep.within is None else read_duration(keep.within, "keep within"),
-        tags=keep.tags,
-    )
 
 
 def volume_report(made: BackupResult, downtime_s: dict[str, float]) -> VolumeReport:

@@ -7,40 +7,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from volback.context import Session
 from volback.errors import EngineError
-from volback.policy.labels import LabelPolicy
+from volback.policy.hooks import Hook
 
 log = logging.getLogger("volback.hooks")
 """A name of its own: whoever reads the log can tell what hooks say from what volback says."""
 
-DEFAULT_TIMEOUT_S = 600.0
-
 _LOGGED_CHARS = 1000
 _QUOTED_CHARS = 200
 _CONTROL = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """One command, for `/bin/sh -c` in a container (its name or id), as the container's user or as another."""
-
-    container: str
-    command: str = field(repr=False)
-    user: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
-
-
-def hooks_of(policies: Iterable[tuple[str, LabelPolicy]]) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
-    """Return the hooks (before, after) that the labels of containers (name, policy) ask for, in their order."""
-    named = list(policies)
-    return (
-        tuple(Hook(name, policy.exec_pre, policy.exec_user) for name, policy in named if policy.exec_pre),
-        tuple(Hook(name, policy.exec_post, policy.exec_user) for name, policy in named if policy.exec_post),
-    )
 
 
 def run_hook(session: Session, hook: Hook, *, what: str) -> None:

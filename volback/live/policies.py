@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from volback.catalog.model import Source
 from volback.context import Session
 from volback.engine.volumes import VolumeUser
-from volback.live.hooks import Hook, hooks_of
-from volback.live.quiesce import How, QuiesceRequest
-from volback.policy.labels import LabelPolicy, Quiesce, policy_of, read_labels
+from volback.live.quiesce import QuiesceRequest
+from volback.policy.hooks import Hook
+from volback.policy.labels import LabelPolicy, hooks_of, policy_of, read_labels
+from volback.policy.quiesce import How, Quiesce, whole_grace_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _policy(
     grace_s = policy.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
     return SourcePolicy(
         source,
-        None if how is None else QuiesceRequest(source, how, None if grace_s is None else int(grace_s)),
+        None if how is None else QuiesceRequest(source, how, None if grace_s is None else whole_grace_s(grace_s)),
         policy.excludes,
         frozenset(name for user in users for name in (user.name, user.container_id)),
     )

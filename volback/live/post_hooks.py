@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 from volback.context import Session
 from volback.errors import EngineUnreachable, Interrupted, NotFoundError, NotRunningError, StoreError, VolbackError
-from volback.live.hooks import Hook, run_hook
+from volback.live.hooks import run_hook
+from volback.policy.hooks import Hook
 from volback.state.runs import Journal, PendingHook
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from volback.catalog.model import Source
 from volback.context import Session
@@ -22,11 +22,10 @@ from volback.engine.containers import Container, Mount
 from volback.errors import ConflictError, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
+from volback.policy.quiesce import How
 from volback.state.runs import Held, Run, live_journals
 
 log = logging.getLogger(__name__)
-
-How = Literal["stop", "pause"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from volback.engine.containers import Container
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.guard import guarded
-from volback.live.hooks import Hook, run_hook
+from volback.live.hooks import run_hook
 from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
 from volback.live.post_hooks import pending, run_pending
 from volback.live.quiesce import Quiesced, QuiesceRequest, QuiesceTarget, containers_at_hand, plan_quiesce, writers
@@ -26,7 +26,8 @@ from volback.live.resuming import HEALTH_LIMIT_S
 from volback.operations.backup import BackupOptions, BackupResult, SourceHold, make_backup
 from volback.operations.recover import sweep
 from volback.policy.excludes import exclusion
-from volback.policy.labels import Quiesce
+from volback.policy.hooks import Hook
+from volback.policy.quiesce import Quiesce
 from volback.state.runs import Run, lock
 
 

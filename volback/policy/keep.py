@@ -1,4 +1,4 @@
-"""Keeping: which backups of one volume stay, and why. Pure: no I/O; the time and the zone are passed in.
+"""Keep: which backups of one volume stay, and why. Pure: no I/O; the time and the zone are passed in.
 
 The rules are restic's (`forget`, https://restic.readthedocs.io/en/stable/060_forget.html): a backup stays if any rule
 keeps it; a calendar rule keeps the newest backup of each of the last N periods that have one; weeks begin on Monday;
@@ -11,13 +11,14 @@ others for as long as its day (hour, week, ...) is among those that are kept.
 
 from __future__ import annotations
 
-import calendar
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 
 from volback.errors import ConflictError, UsageError
+from volback.policy.durations import CalendarDuration
+from volback.policy.invalid import InvalidValue
 
 UNLIMITED = -1
 SAFETY_TAG = "before-replace"
@@ -33,40 +34,8 @@ _PERIODS: dict[str, Period] = {
     "monthly": lambda time: (time.year, time.month),
     "yearly": lambda time: (time.year,),
 }
-_DURATION = re.compile(r"([0-9]{1,6})([ymwdh])")
-_COUNTS = ("last", *_PERIODS)
-_DURATION_HINT = "write years, months, weeks, days and hours like 30d, 12h or 1y6m14d"
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """Years, months, days of the calendar, and hours: `1y6m14d12h`."""
-
-    years: int = 0
-    months: int = 0
-    days: int = 0
-    hours: int = 0
-
-    def __str__(self) -> str:
-        parts = ((self.years, "y"), (self.months, "m"), (self.days, "d"), (self.hours, "h"))
-        return "".join(f"{number}{unit}" for number, unit in parts if number) or "0h"
-
-    def before(self, time: datetime, zone: tzinfo | None = None) -> datetime:
-        """Return the moment that long before `time`: the same time of day in `zone`, then the hours.
-
-        A month that has no such day stands by its last one. What lies before the year 1 is the first moment of it.
-        """
-        local = time.astimezone(zone)
-        month = local.year * 12 + local.month - 1 - self.years * 12 - self.months
-        year, month = month // 12, month % 12 + 1
-        try:
-            day = min(local.day, calendar.monthrange(year, month)[1])
-            wall = local.replace(year=year, month=month, day=day, tzinfo=None) - timedelta(days=self.days)
-            # Without a zone of its own, a wall time is one of this machine's zone: astimezone knows its offset then.
-            moment = wall.astimezone() if zone is None else wall.replace(tzinfo=zone)
-            return moment.astimezone(UTC) - timedelta(hours=self.hours)
-        except (ValueError, OverflowError, OSError):
-            return datetime.min.replace(tzinfo=UTC)
+COUNTS = ("last", *_PERIODS)
+"""The rules that are numbers of backups, by their names on the command line, in labels and in `volback.toml`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +48,19 @@ class KeepRules:
     weekly: int = 0
     monthly: int = 0
     yearly: int = 0
-    within: Duration | None = None
+    within: CalendarDuration | None = None
     tags: tuple[str, ...] = ()
     """Each of them one tag, or several with commas, which a backup must have all; "" is a backup without any."""
 
     def __bool__(self) -> bool:
-        return bool(any(getattr(self, name) for name in _COUNTS) or self.within or self.tags)
+        return bool(any(getattr(self, name) for name in COUNTS) or self.within or self.tags)
 
     def check(self) -> None:
-        """Raises UsageError where no rule says to keep anything, or a number can mean nothing."""
-        for name in _COUNTS:
+        """Raises UsageError where no rule says to keep anything, or a number is not valid."""
+        for name in COUNTS:
             if getattr(self, name) < UNLIMITED:
                 raise UsageError(
-                    f"keep {name} {getattr(self, name)} is no number of backups", "0 or more, or unlimited"
+                    f"keep {name} {getattr(self, name)} is not a number of backups", "give 0 or more, or unlimited"
                 )
         if not self:
             raise UsageError("no rule says what to keep", "give at least one, like --keep-daily 7")
@@ -122,42 +91,29 @@ class Decision:
     reasons: list[str]
 
 
-def read_rules(texts: Mapping[str, str | int | Sequence[str]], what: str = "keep ") -> KeepRules:
-    """Read rules by their names (last, hourly, ..., within, tag), as they stand in labels and files.
-
-    Raises UsageError, whose message has `what` before the rule's name; an empty mapping gives rules that keep nothing.
-    """
-    unknown = sorted(set(texts) - {*_COUNTS, "within", "tag"})
-    if unknown:
-        raise UsageError(f"{what}{unknown[0]!r} is no rule", f"there are {', '.join(_COUNTS)}, within and tag")
-    counts = {name: read_count(texts[name], f"{what}{name}") for name in _COUNTS if name in texts}
-    within, tags = texts.get("within"), texts.get("tag", ())
-    return KeepRules(
-        **counts,
-        within=None if within is None else read_duration(str(within), f"{what}within"),
-        tags=(str(tags),) if isinstance(tags, str | int) else tuple(tags),
-    )
-
-
-def read_count(text: object, what: str) -> int:
-    """Read a number of backups; `unlimited` is all of them. Raises UsageError."""
-    plain = str(text).strip()
+def read_count(value: object) -> int:
+    """Read a number of backups; `unlimited`, or -1, is all of them. Raises InvalidValue."""
+    plain = str(value).strip()
     if plain in {"unlimited", "-1"}:
         return UNLIMITED
-    if isinstance(text, bool) or not re.fullmatch(r"[0-9]{1,9}", plain):
-        raise UsageError(f"{what} {plain!r} is no number of backups", "give 0 or more, or unlimited")
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", plain):
+        raise InvalidValue("is not a number of backups", "write 0 or more, or unlimited")
     return int(plain)
 
 
-def read_duration(text: str, what: str) -> Duration:
-    """Read `1y6m14d12h`, or a part of it; a week is seven days. Raises UsageError."""
-    plain = text.strip()
-    sums = dict.fromkeys("ymwdh", 0)
-    for number, unit in _DURATION.findall(plain):
-        sums[unit] += int(number)
-    if _DURATION.sub("", plain) or not any(sums.values()):
-        raise UsageError(f"{what} {text!r} is no duration", _DURATION_HINT)
-    return Duration(sums["y"], sums["m"], sums["w"] * 7 + sums["d"], sums["h"])
+def merge(one: KeepRules, other: KeepRules) -> KeepRules:
+    """Return rules that keep what either of the two keeps: of each rule the one that keeps more, and all tags."""
+    counts = {name: _more(getattr(one, name), getattr(other, name)) for name in COUNTS}
+    within = [rules.within for rules in (one, other) if rules.within is not None]
+    return KeepRules(
+        **counts,
+        within=max(within, key=lambda duration: duration.mean_hours, default=None),
+        tags=tuple(dict.fromkeys(one.tags + other.tags)),
+    )
+
+
+def _more(one: int, other: int) -> int:
+    return UNLIMITED if UNLIMITED in (one, other) else max(one, other)
 
 
 def choose(
@@ -266,7 +222,7 @@ def _by_period(
 
 
 def _within(
-    duration: Duration, regular: Sequence[Candidate], safety: Sequence[Candidate], zone: tzinfo | None
+    duration: CalendarDuration, regular: Sequence[Candidate], safety: Sequence[Candidate], zone: tzinfo | None
 ) -> Iterator[Judgement]:
     both = (*regular, *safety)
     if not both:

@@ -7,19 +7,18 @@ The command line and a job's settings come before a volume's label, and that bef
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 from volback.errors import UsageError
+from volback.policy.durations import read_calendar, read_seconds
 from volback.policy.excludes import exclusion
-from volback.policy.keep import UNLIMITED, read_count, read_duration
-
-Quiesce = Literal["stop", "pause", "none"]
-Keep = str | tuple[str, ...]
-"""The value of one keep rule; tags are a tuple."""
+from volback.policy.hooks import Hook
+from volback.policy.invalid import InvalidValue
+from volback.policy.keep import COUNTS, KeepRules, merge, read_count
+from volback.policy.quiesce import STRONGEST_FIRST, Quiesce
 
 PREFIX = "volback."
 OWN_LABELS = frozenset(
@@ -28,12 +27,7 @@ OWN_LABELS = frozenset(
 )  # fmt: skip
 """Set by volback itself, and by its own tests and scripts: they ask for nothing."""
 
-STRONGEST: tuple[Quiesce, ...] = ("stop", "pause", "none")
-"""Of two containers that disagree, the one that is named first here counts."""
-
-_COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 _SHOWN_CHARS = 60
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +41,7 @@ class LabelPolicy:
     exec_user: str | None = None
     excludes: tuple[str, ...] = ()
     stop_timeout_s: float | None = None
-    keep: dict[str, Keep] = field(default_factory=dict)
-    """By the part after `volback.keep-`, as `keeping.read_rules` takes them; it has been seen to read each."""
+    keep: KeepRules | None = None
     job: str | None = None
 
 
@@ -58,7 +51,7 @@ def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list
     Patterns of `volback.exclude` come one a line; in a value of one line, commas part them.
     """
     values: dict[str, Any] = {}
-    keep: dict[str, Keep] = {}
+    rules: dict[str, Any] = {}
     complaints: list[str] = []
     for label in sorted(label for label in labels if label.startswith(PREFIX) and label not in OWN_LABELS):
         known = _LABELS.get(label)
@@ -67,15 +60,14 @@ def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list
             continue
         try:
             value = known.read(labels[label].strip())
+        except InvalidValue as exc:
+            complaints.append(f"label {label}={_shown(labels[label])} of {what} {exc}")
         except (ValueError, UsageError):
             shown = "" if known.read is _command else f"={_shown(labels[label])}"  # a command may hold a password
             complaints.append(f"label {label}{shown} of {what}: expected {known.expected}")
-            continue
-        if known.field == "keep":
-            keep[label.removeprefix(f"{PREFIX}keep-")] = value
         else:
-            values[known.field] = value
-    return LabelPolicy(keep=keep, **values), complaints
+            (rules if label.startswith(f"{PREFIX}keep-") else values)[known.field] = value
+    return LabelPolicy(**values, keep=KeepRules(**rules) if rules else None), complaints
 
 
 def policy_of(
@@ -102,6 +94,15 @@ def policy_of(
     return _first(own, theirs), complaints
 
 
+def hooks_of(policies: Iterable[tuple[str, LabelPolicy]]) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+    """Return the hooks (before, after) that the labels of containers (name, policy) ask for, in their order."""
+    named = list(policies)
+    return (
+        tuple(Hook(name, policy.exec_pre, policy.exec_user) for name, policy in named if policy.exec_pre),
+        tuple(Hook(name, policy.exec_post, policy.exec_user) for name, policy in named if policy.exec_post),
+    )
+
+
 def _first(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
     """All that `one` says, and what it is silent about from `other`."""
     return LabelPolicy(
@@ -109,7 +110,7 @@ def _first(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
         quiesce=one.quiesce or other.quiesce,
         excludes=one.excludes or other.excludes,
         stop_timeout_s=other.stop_timeout_s if one.stop_timeout_s is None else one.stop_timeout_s,
-        keep=one.keep or other.keep,
+        keep=other.keep if one.keep is None else one.keep,
         job=one.job or other.job,
     )
 
@@ -120,30 +121,17 @@ def _both(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
     return replace(
         _first(one, other),
         enable=True if other.enable else one.enable if one.enable is not None else other.enable,
-        quiesce=next((word for word in STRONGEST if word in (one.quiesce, other.quiesce)), None),
+        quiesce=next((word for word in STRONGEST_FIRST if word in (one.quiesce, other.quiesce)), None),
         excludes=tuple(dict.fromkeys(one.excludes + other.excludes)),
         stop_timeout_s=max(stop_timeouts, default=None),
-        keep={rule: _more(rule, one.keep.get(rule), other.keep.get(rule)) for rule in {**one.keep, **other.keep}},
+        keep=_merged(one.keep, other.keep),
     )
 
 
-def _more(rule: str, one: Keep | None, other: Keep | None) -> Keep:
-    """Of two values of one keep rule, that which keeps more; of tags both."""
+def _merged(one: KeepRules | None, other: KeepRules | None) -> KeepRules | None:
     if one is None or other is None:
-        return one or other or ""
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return tuple(dict.fromkeys(one + other))
-    return max(str(one), str(other), key=_hours if rule == "within" else _number)
-
-
-def _number(count: str) -> float:
-    number = read_count(count, "keep")
-    return math.inf if number == UNLIMITED else number
-
-
-def _hours(duration: str) -> int:
-    read = read_duration(duration, "keep within")
-    return (read.years * 365 + read.months * 30 + read.days) * 24 + read.hours
+        return other if one is None else one
+    return merge(one, other)
 
 
 def _commands_of_a_volume(policy: LabelPolicy, volume: str) -> list[str]:
@@ -167,11 +155,12 @@ def _shown(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Label:
-    """One label: which field it fills, how its text is read (ValueError: not so), and how that is said."""
+    """One label: the field that it fills, of a LabelPolicy or of its KeepRules, and how its text is read."""
 
     field: str
     read: Callable[[str], Any]
-    expected: str
+    """Raises InvalidValue, which says what was expected, or another ValueError or UsageError."""
+    expected: str = ""
 
 
 def _boolean(text: str) -> bool:
@@ -183,7 +172,7 @@ def _boolean(text: str) -> bool:
 
 
 def _quiesce(text: str) -> Quiesce:
-    for word in STRONGEST:
+    for word in STRONGEST_FIRST:
         if text == word:
             return word
     raise ValueError(text)
@@ -209,23 +198,6 @@ def _patterns(text: str) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)\s?([smh]?)", text, re.ASCII)
-    if match is None:
-        raise ValueError(text)
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def _count(text: str) -> str:
-    read_count(text, "keep")
-    return text
-
-
-def _duration(text: str) -> str:
-    read_duration(text, "keep within")
-    return text
-
-
 def _tags(text: str) -> tuple[str, ...]:
     """One a line: with commas it stands for backups that have them all."""
     tags = tuple(line.strip() for line in text.splitlines() if line.strip())
@@ -249,10 +221,10 @@ _LABELS: dict[str, _Label] = {
         "exec-post": _Label("exec_post", _command, _COMMAND),
         "exec-user": _Label("exec_user", _word, "a user's name or number, like postgres or 999:999"),
         "exclude": _Label("excludes", _patterns, "patterns, one a line or parted by commas, like *.log,cache/tmp"),
-        "stop-timeout": _Label("stop_timeout_s", _seconds, "seconds, or a time like 30s or 2m"),
-        **{f"keep-{rule}": _Label("keep", _count, "a number of backups, or unlimited") for rule in _COUNTS},
-        "keep-within": _Label("keep", _duration, "a duration like 14d or 1y6m (y, m, w, d, h)"),
-        "keep-tag": _Label("keep", _tags, "tags, one a line; A,B stands for both"),
+        "stop-timeout": _Label("stop_timeout_s", read_seconds),
+        **{f"keep-{rule}": _Label(rule, read_count) for rule in COUNTS},
+        "keep-within": _Label("within", read_calendar),
+        "keep-tag": _Label("tags", _tags, "tags, one a line; A,B stands for both"),
         "job": _Label("job", _word, "the name of a job"),
     }.items()
 }
