@@ -142,7 +142,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          'jobs.n.stop_timeout: "soon" is not a duration: '
          "write a number and a unit, such as 90s, 30m, 24h, 2d or 1h30m"),
         ("[jobs.n]\nrepository = 'main'\nexec_pre = { container = 'c', command = 'x', timeout = 0 }", 3,
-         "jobs.n.exec_pre[0].timeout: 0 leaves no time: write a time above 0, such as 10m"),
+         "jobs.n.exec_pre[0].timeout: 0 is not a time limit: write a time above 0, such as 10m"),
         ("[jobs.n]\nrepository = 'main'\nkeep = { last = 1, daily = 'some' }", 3,
          'jobs.n.keep.daily: "some" is not a number of backups: write 0 or more, or unlimited'),
         ("[jobs.n]\nrepository = 'main'\nschedule = '30 2 * *'", 3,

@@ -62,7 +62,7 @@ NOT_CALENDAR = [
     ("30min", "has min, but the shortest unit here is the hour: write years, months, weeks, days and hours"),
     ("90s", "has s, but the shortest unit here is the hour"), ("5m30s", "has s"),
     ("14", "has no unit: write one, such as 14d"), ("1.5d", "has a fraction: write whole numbers, such as 36h"),
-    ("0d", "is no time at all"), ("0y0h", "is no time at all"), ("-3d", "is not a duration"),
+    ("0d", "is zero, which keeps nothing"), ("0y0h", "is zero, which keeps nothing"), ("-3d", "is not a duration"),
     ("d", "is not a duration"), ("30d!", "is not a duration"), ("\u0663d", "is not a duration"),
     ("1y6", "has a number without a unit"),
     ("6months", "has the unknown unit 'months'"), ("1Y", "is not a duration"),

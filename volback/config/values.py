@@ -55,7 +55,7 @@ def _absolute_paths(value: Any) -> tuple[str, ...]:
 def _time_limit(value: Any) -> float:
     seconds = read_seconds(value)
     if not seconds:
-        raise InvalidValue("leaves no time", "write a time above 0, such as 10m")
+        raise InvalidValue("is not a time limit", "write a time above 0, such as 10m")
     return seconds
 
 

@@ -110,7 +110,7 @@ def read_calendar(value: object) -> CalendarDuration:
     for number, unit in parts:
         sums[unit] += int(number)
     if not any(sums.values()):
-        raise InvalidValue("is no time at all", _CALENDAR_HINT)
+        raise InvalidValue("is zero, which keeps nothing", _CALENDAR_HINT)
     return CalendarDuration(sums["y"], sums["m"] + sums["mo"], sums["w"] * 7 + sums["d"], sums["h"])
 
 

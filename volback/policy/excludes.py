@@ -12,7 +12,7 @@ _WILDCARDS = {b"**/": b"(?:.*/)?", b"*": b"[^/]*", b"**": b".*", b"?": b"[^/]"}
 
 
 def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
-    """Compile exclude patterns; None for none. A match excludes all below it.
+    """Compile exclude patterns; None where there are none. A directory that matches is excluded with all below it.
 
     `*.log` matches a name at any depth; `cache/tmp` or `/cache` with a slash matches from the volume's root.
     `*`, `?` and `[...]` never match a slash; `**` between slashes is any number of directories, or none.
@@ -40,7 +40,7 @@ def _checked(rule: bytes, pattern: str) -> bytes:
 
 
 def _rule(pattern: bytes) -> bytes:
-    """The expression of one pattern; fnmatch.translate lets a star run over slashes."""
+    """The expression of one pattern. fnmatch.translate does not do: its star matches slashes."""
     return b"".join(
         _WILDCARDS.get(part)
         or (b"(?!/)[%s]" % _set_of(part) if len(part) > 2 and part[:1] == b"[" else re.escape(part))
@@ -49,7 +49,7 @@ def _rule(pattern: bytes) -> bytes:
 
 
 def _set_of(part: bytes) -> bytes:
-    """What is between brackets, `!` in front negates."""
+    """What stands between the brackets; a `!` in front negates it."""
     negated = part[1:2] == b"!"
     inside = re.sub(rb"([\\^\[&~|])", rb"\\\1", part[2 if negated else 1 : -1])
     return b"^" + inside if negated else inside

@@ -5,8 +5,8 @@ keeps it; a calendar rule keeps the newest backup of each of the last N periods 
 where there are fewer periods than N, the oldest backup stays too; `within` counts back from the newest backup.
 
 Beyond restic: a damaged backup stays and counts for no rule, the newest good one stays whatever the rules say, and so
-does what a kept one depends on. A safety backup (of `restore --replace`) takes no other's place: it stays beside the
-others for as long as its day (hour, week, ...) is among those that are kept.
+does what a kept one depends on. A safety backup (of `restore --replace`) takes no other's place: it stays in addition,
+for as long as its day (hour, week, ...) is among those that are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAFETY_TAG = "before-replace"
 Period = Callable[[datetime], tuple[object, ...]]
 
 _PERIODS: dict[str, Period] = {
-    # The 25 hours of the day on which the clocks are put back are told apart by their offset.
+    # On the day on which the clocks are put back, one hour comes twice: the offset tells the first from the second.
     "hourly": lambda time: (time.date(), time.hour, time.utcoffset()),
     "daily": lambda time: (time.date(),),
     "weekly": lambda time: tuple(time.isocalendar())[:2],
@@ -50,7 +50,7 @@ class KeepRules:
     yearly: int = 0
     within: CalendarDuration | None = None
     tags: tuple[str, ...] = ()
-    """Each of them one tag, or several with commas, which a backup must have all; "" is a backup without any."""
+    """Each is one tag, or several with commas, of which a backup must have all; "" is a backup without tags."""
 
     def __bool__(self) -> bool:
         return bool(any(getattr(self, name) for name in COUNTS) or self.within or self.tags)
@@ -75,16 +75,16 @@ class Candidate:
     tags: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     damage: str | None = None
-    """Why it is no good one."""
+    """Why it cannot be relied on; None for a good backup."""
     is_readable: bool = True
-    """Whether its manifest is, so that `depends_on` is known."""
+    """Whether its manifest can be read, so that `depends_on` is known."""
     is_in_use: bool = False
-    """Whether it is being restored: it must not vanish meanwhile."""
+    """Whether it is being restored: it must stay until that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one backup; the reasons are those of each rule that keeps it, or of each that does not."""
+    """Whether one backup stays; the reasons are those of each rule that keeps it, or of each that does not."""
 
     id: str
     keep: bool
@@ -119,7 +119,7 @@ def _more(one: int, other: int) -> int:
 def choose(
     rules: KeepRules, backups: Iterable[Candidate], *, now: datetime, zone: tzinfo | None = None, what: str = "a volume"
 ) -> list[Decision]:
-    """Return what becomes of each backup of one volume, the newest first.
+    """Return the decision on each backup of one volume, the newest first.
 
     Periods of the calendar are those of `zone`; None is this machine's own. Raises UsageError where no rule says to
     keep anything, ConflictError where they would keep none of the good backups that there are.
@@ -145,9 +145,9 @@ def choose(
 
 
 def removal_order(decisions: Iterable[Decision], backups: Iterable[Candidate]) -> list[str]:
-    """Ids of what is to be removed: each before what it depends on, else the newest first.
+    """Return the ids of what is to be removed: each before what it depends on, else the newest first.
 
-    An id's time does not tell: a clock may have been put back between a backup and the one that builds on it.
+    The time in an id does not decide: a clock may have been put back between a backup and the one that depends on it.
     """
     doomed = [decision.id for decision in decisions if not decision.keep]
     needs = {backup.id: backup.depends_on for backup in backups}
@@ -174,7 +174,7 @@ Judgement = tuple[Candidate, bool, str]
 def _judged(
     rules: KeepRules, regular: Sequence[Candidate], safety: Sequence[Candidate], zone: tzinfo | None
 ) -> Iterator[Judgement]:
-    """What each rule says to each good backup; both lists have the newest first."""
+    """Yield what each rule decides on each good backup; both lists have the newest first."""
     if rules.last:
         yield from _by_period("last", rules.last, lambda backup: (backup.id,), regular, safety)
     for name, period in _PERIODS.items():
@@ -242,7 +242,7 @@ def _has_tags(backup: Candidate, wanted: str) -> bool:
 def _protect(
     ordered: Sequence[Candidate], good: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]
 ) -> None:
-    """Keep what no rule may remove: the newest good one, what is damaged or yet to come, and what these need."""
+    """Keep what no rule may remove: the newest good backup, those damaged or of the future, and what these need."""
     if good and not kept[good[0].id]:
         kept[good[0].id].append("newest good one")
     for backup in ordered:
@@ -256,11 +256,11 @@ def _protect(
 
 
 def _protect_needed(ordered: Sequence[Candidate], kept: dict[str, list[str]]) -> None:
-    """Keep what a kept one depends on, and what one may depend on whose manifest cannot be read."""
+    """Keep what a kept backup depends on, and what a backup with an unreadable manifest may depend on."""
     unreadable = max((backup.id for backup in ordered if not backup.is_readable), default="")
     by_id = {backup.id: backup for backup in ordered}
     for backup in ordered:
-        # What a backup builds on was there before it: what is newer than this one, it cannot need.
+        # A backup depends on older ones only.
         if backup.id < unreadable and not kept[backup.id]:
             kept[backup.id].append(f"may be needed by {unreadable}, which is damaged")
     wanted = [backup for backup in ordered if kept[backup.id]]

@@ -1,7 +1,7 @@
 """Labels: what `volback.*` labels on volumes and containers ask for. Pure: reads no engine, and no label makes it fail.
 
-What is unknown or malformed is left aside and named in a complaint: which label, on what, and what was expected.
-The command line and a job's settings come before a volume's label, and that before its containers' labels.
+An unknown or malformed label is ignored and named in a complaint: which label, on what, and what was expected.
+The command line and a job's settings count before a volume's label, and that before its containers' labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHOWN_CHARS = 60
 
 @dataclass(frozen=True, slots=True)
 class LabelPolicy:
-    """What labels ask for; None, or nothing, where they are silent."""
+    """What labels ask for; a field is None or empty where no label says anything."""
 
     enable: bool | None = None
     quiesce: Quiesce | None = None
@@ -46,9 +46,9 @@ class LabelPolicy:
 
 
 def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list[str]]:
-    """Return what the labels of `what` (`volume 'db'`, `container 'web'`) ask for, and a complaint for each other one.
+    """Return what the labels of `what` (`volume 'db'`, `container 'web'`) ask for, and a complaint for each bad one.
 
-    Patterns of `volback.exclude` come one a line; in a value of one line, commas part them.
+    Patterns of `volback.exclude` stand one a line; in a value of one line, commas separate them.
     """
     values: dict[str, Any] = {}
     rules: dict[str, Any] = {}
@@ -73,10 +73,10 @@ def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list
 def policy_of(
     volume: str, labels: Mapping[str, str], containers: Iterable[tuple[str, Mapping[str, str]]]
 ) -> tuple[LabelPolicy, list[str]]:
-    """Return what its own labels ask for a volume, and those of the containers (name, labels) that mount it.
+    """Return what a volume's own labels and those of the containers (name, labels) that mount it ask for.
 
     The volume's label counts before the containers'. Where containers disagree: enabled before disabled; stop before
-    pause before none; the longest stop time-out; everything that one of them excludes; whatever one of them keeps.
+    pause before none; the longest stop timeout; everything that one of them excludes; whatever one of them keeps.
     Commands stay with their container, so they are in no volume's policy: see `read_labels` of each container.
     """
     own, complaints = read_labels(labels, f"volume {volume!r}")
@@ -104,7 +104,7 @@ def hooks_of(policies: Iterable[tuple[str, LabelPolicy]]) -> tuple[tuple[Hook, .
 
 
 def _first(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
-    """All that `one` says, and what it is silent about from `other`."""
+    """All that `one` says; the rest is from `other`."""
     return LabelPolicy(
         enable=other.enable if one.enable is None else one.enable,
         quiesce=one.quiesce or other.quiesce,
@@ -199,7 +199,7 @@ def _patterns(text: str) -> tuple[str, ...]:
 
 
 def _tags(text: str) -> tuple[str, ...]:
-    """One a line: with commas it stands for backups that have them all."""
+    """One a line; a line with commas is for backups that have all of its tags."""
     tags = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not tags:
         raise ValueError(text)
@@ -220,11 +220,11 @@ _LABELS: dict[str, _Label] = {
         "exec-pre": _Label("exec_pre", _command, _COMMAND),
         "exec-post": _Label("exec_post", _command, _COMMAND),
         "exec-user": _Label("exec_user", _word, "a user's name or number, like postgres or 999:999"),
-        "exclude": _Label("excludes", _patterns, "patterns, one a line or parted by commas, like *.log,cache/tmp"),
+        "exclude": _Label("excludes", _patterns, "patterns, one a line or separated by commas, like *.log,cache/tmp"),
         "stop-timeout": _Label("stop_timeout_s", read_seconds),
         **{f"keep-{rule}": _Label(rule, read_count) for rule in COUNTS},
         "keep-within": _Label("within", read_calendar),
-        "keep-tag": _Label("tags", _tags, "tags, one a line; A,B stands for both"),
+        "keep-tag": _Label("tags", _tags, "tags, one a line; A,B is for backups that have both"),
         "job": _Label("job", _word, "the name of a job"),
     }.items()
 }
