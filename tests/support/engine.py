@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import docker
 import docker.errors
 
+from tests.support.forked import Forked, clean_environment
 from tests.support.image import image_tar
 
 LABEL = "volback.test"
@@ -139,27 +139,18 @@ class Volback:
         check_exit: int | None = 0,
         timeout_s: float = 300,
     ) -> Result:
-        """Run to the end; asserts the exit code unless `check_exit` is None."""
-        done = subprocess.run(
-            self.command(*arguments),
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            env=self.environment(env),
-            cwd=self.directory,
-            timeout=timeout_s,
-            check=False,
-        )
+        """Run to the end, as a fork; asserts the exit code unless `check_exit` is None."""
+        run = Forked("volback", arguments, environment=self.environment(env), directory=self.directory, input=input)
+        texts = [stream.decode("utf-8", "surrogateescape") for stream in run.communicate(timeout_s)]
         self.note_client_id()
-        texts = (stream.decode("utf-8", "surrogateescape") for stream in (done.stdout, done.stderr))
-        result = Result(done.returncode, *texts)
+        result = Result(run.wait(0), *texts)
         if check_exit is not None:
             said = f"stdout:\n{result.stdout[-3000:]}\nstderr:\n{result.stderr[-6000:]}"
             assert result.exit_code == check_exit, f"volback {arguments} ended with {result.exit_code}\n{said}"
         return result
 
     def start(self, *arguments: str | bytes | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own, for tests that signal or kill it; the caller waits for it."""
+        """Start it as a new Python in a process group of its own, for tests that signal it; the caller waits for it."""
         return subprocess.Popen(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
@@ -174,10 +165,8 @@ class Volback:
         return [sys.executable, "-m", "volback", *arguments]
 
     def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith("VOLBACK_")}
-        own |= {"VOLBACK_REPO": str(self.repository), "VOLBACK_STATE_DIR": str(self.state)}
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-        return own | (extra or {})
+        own = {"VOLBACK_REPO": str(self.repository), "VOLBACK_STATE_DIR": str(self.state)}
+        return clean_environment() | own | (extra or {})
 
     def note_client_id(self) -> None:
         """Remember whose helpers these are, before the directory goes."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.engine import Result, Volback
+from tests.support.forked import Forked
+
+_LIMIT_S = 120
 
 
 def struck(
     run_volback: Volback, number: int, step: str | int, *arguments: str, env: dict[str, str] | None = None
 ) -> int:
     """Run volback, struck by a signal at a step (see tests.support.strike); return the exit code."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step), *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-        env=run_volback.environment(env), cwd=run_volback.directory,
-    )  # fmt: skip
+    ended = _finish(_start(run_volback, number, step, arguments, env))
     run_volback.note_client_id()
     assert "Traceback" not in ended.stderr, ended.stderr
-    return ended.returncode
+    return ended.exit_code
 
 
 class Halted:
@@ -36,21 +32,30 @@ class Halted:
 @contextmanager
 def halted(run_volback: Volback, step: str, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Halted]:
     """Run volback until it reaches `step` (see tests.support.strike), for the block; then to its end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.strike", str(int(signal.SIGSTOP)), step, *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=run_volback.environment(env), cwd=run_volback.directory, process_group=0,
-    )  # fmt: skip
+    process = _start(run_volback, signal.SIGSTOP, step, arguments, env, own_group=True)
     run = Halted()
     run.pid = process.pid
     try:
-        _, status = os.waitpid(process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status), f"{step!r} was never reached: {process.communicate()}"
+        assert process.wait_until_stopped(_LIMIT_S), f"{step!r} was never reached: {process.communicate(_LIMIT_S)}"
         yield run
         process.send_signal(signal.SIGCONT)
-        stdout, stderr = process.communicate(timeout=120)
+        run.ended = _finish(process)
     finally:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGKILL)
+        process.wait(_LIMIT_S)
         run_volback.note_client_id()
-    run.ended = Result(process.returncode, stdout, stderr)
+
+
+def _start(
+    run_volback: Volback, number: int, step: str | int, arguments: tuple[str, ...], env: dict[str, str] | None,
+    *, own_group: bool = False,
+) -> Forked:  # fmt: skip
+    return Forked(
+        "tests.support.strike", [str(int(number)), str(step), *arguments],
+        environment=run_volback.environment(env), directory=run_volback.directory, own_group=own_group,
+    )  # fmt: skip
+
+
+def _finish(run: Forked) -> Result:
+    stdout, stderr = (stream.decode("utf-8", "surrogateescape") for stream in run.communicate(_LIMIT_S))
+    return Result(run.wait(0), stdout, stderr)

@@ -1,0 +1,209 @@
+"""A process that has imported all of volback and forks runs of it: a start costs milliseconds in place of 0.4 s.
+
+    python -m tests.support.fork_server DESCRIPTOR
+
+tests.support.forked starts one for each process of tests and sends requests through the socket DESCRIPTOR. A child is
+what `python -m MODULE ARGUMENT...` would be: it has the environment, directory, standard streams, signals and process
+group of the request, and no other descriptor. Where the environment changes what only a start reads (the linker, the
+locale, Python's own variables), the child executes a new interpreter.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import importlib
+import io
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+import volback
+
+STATUS = struct.Struct("q")
+"""What a run's socket brings: first its process id, then each wait status, the last one of its end."""
+REQUEST_BYTES = 200_000
+"""The largest request: the kernel's limit for one message is 212,992 bytes."""
+DESCRIPTORS = 4
+"""That come with a request: standard input, output and error, and the run's socket."""
+
+_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "FAKETIME", "OPENSSL_")
+_OF_PYTHON = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN}
+"""What Python's own start makes of a signal that was not ignored: pylifecycle.c, init_signals; signalmodule.c."""
+
+
+class Request(msgspec.Struct):
+    """One run: `python -m module argument...`."""
+
+    module: str
+    arguments: list[bytes]
+    environment: dict[bytes, bytes]
+    directory: bytes
+    umask: int
+    process_group: int
+    """The group to join; 0: one of its own."""
+    ignored: list[int]
+    """Signals that the requester ignores, as a child of it would."""
+
+
+def main() -> None:
+    """Serve until the requester closes its end; in a child: become the run."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    import_all()
+    _import_what_runs_import()
+    _check_that_a_child_inherits_nothing(control)
+    gc.collect()
+    gc.freeze()  # a child's collections do not touch the pages that it shares
+    request = _serve(control)
+    if request is not None:
+        _run(request)
+
+
+def import_all() -> None:
+    """Import volback's modules, and all that any line of them imports."""
+    for module in pkgutil.walk_packages(volback.__path__, "volback."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    for path in Path(volback.__path__[0]).rglob("*.py"):
+        for name in _imported(ast.parse(path.read_bytes())):
+            with suppress(ModuleNotFoundError):  # a name in a module, or a module that is for types alone
+                importlib.import_module(name)
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _import_what_runs_import() -> None:
+    """Other libraries import lazily, too: in a child, run commands that fail early, and see what that has imported."""
+    from volback.cli.main import run
+
+    reads, writes = os.pipe()
+    if os.fork() == 0:
+        os.environ["VOLBACK_STATE_DIR"] = "/nonexistent/state"
+        run(["--repo", "/nonexistent", "list"])
+        run(["--repo", "/nonexistent", "--host", "unix:///nonexistent", "backup", "none"])
+        os.write(writes, "\n".join(sys.modules).encode())
+        os._exit(0)
+    os.close(writes)
+    with open(reads) as lines:
+        names = lines.read().split()
+    assert names, "the child failed"
+    os.wait()
+    for name in names:
+        with suppress(ModuleNotFoundError):  # made at run time
+            importlib.import_module(name)
+
+
+def _check_that_a_child_inherits_nothing(control: socket.socket) -> None:
+    """A thread would be missing in a child, and a descriptor may hold somebody's lock."""
+    threads = [thread.name for thread in threading.enumerate()]
+    assert len(threads) == len(os.listdir("/proc/self/task")) == 1, threads
+    held = {number for number in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{number}")}
+    assert held == {0, 1, 2, control.fileno()}, held
+
+
+def _serve(control: socket.socket) -> Request | None:
+    """Returns the request in the process that is to run it, and None where there are no more."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, DESCRIPTORS)
+        if not message:
+            return None
+        request = msgspec.msgpack.decode(message, type=Request)
+        if os.fork() == 0:
+            control.detach()
+            return _attend(request, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _reap()
+
+
+def _reap() -> None:
+    """Take the attendants that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def _attend(request: Request, descriptors: list[int]) -> Request:
+    """Fork the run, and say what becomes of it until its end. Returns in the run alone."""
+    run = os.fork()
+    if run == 0:
+        _take_over(request, descriptors)
+        return request
+    channel = descriptors[-1]
+    os.closerange(0, channel)
+    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
+    try:
+        os.write(channel, STATUS.pack(run))
+        while True:
+            _, status = os.waitpid(run, os.WUNTRACED)
+            os.write(channel, STATUS.pack(status))
+            if not os.WIFSTOPPED(status):
+                break
+    finally:  # also where the requester is gone
+        os._exit(0)
+
+
+def _take_over(request: Request, descriptors: list[int]) -> None:
+    """Give this process all that a new one would have from its parent."""
+    os.setpgid(0, request.process_group)
+    for number, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.umask(request.umask)
+    os.chdir(request.directory)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN if number in request.ignored else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if _at_start(request.environment) != _at_start(dict(os.environb)):
+        command = [os.fsencode(sys.executable), b"-m", os.fsencode(request.module), *request.arguments]
+        os.execve(sys.executable, command, request.environment)
+    os.environb.clear()
+    os.environb.update(request.environment)
+
+
+def _at_start(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    return {name: value for name, value in environment.items() if os.fsdecode(name).startswith(_READ_AT_START)}
+
+
+def _run(request: Request) -> None:
+    """What Python does between its start and the module; the module's end is this interpreter's."""
+    for number, handler in _OF_PYTHON.items():
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = _standard_stream(descriptor, getattr(sys, name))
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.path[0] = os.fsdecode(request.directory)
+    sys.argv[1:] = [os.fsdecode(argument) for argument in request.arguments]
+    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+
+
+def _standard_stream(descriptor: int, like: TextIO) -> TextIO:
+    """As Python's start makes them (pylifecycle.c, create_stdio): what `descriptor` is counts for their buffers."""
+    binary = open(descriptor, "wb" if descriptor else "rb", closefd=False)  # noqa: SIM115 - as long as the process
+    lines = descriptor == 2 or binary.isatty()
+    return io.TextIOWrapper(binary, like.encoding, like.errors, newline="\n", line_buffering=lines)
+
+
+if __name__ == "__main__":
+    main()
