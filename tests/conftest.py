@@ -22,6 +22,11 @@ _SERVERS = {"radosgw", "rclone", "moto"}
 _EACH_ALONE = ("fault/test_kill.py",)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--every-step`, which `scripts/test long` gives."""
+    parser.addoption("--every-step", action="store_true", help="strike runs at every step, not at a spread of them")
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For workers beside each other: a file's tests stay together, with its fixtures, and those on S3 servers.

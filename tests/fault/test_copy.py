@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import PROJECT
+from tests.fault.conftest import StepsOf
+from tests.support.engine import Volback
+from tests.support.halt import struck
 from tests.support.repository import IDS, make_backup, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
@@ -83,14 +82,14 @@ def pair(tmp_path: Path) -> Pair:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_copy_struck_at_any_step_leaves_no_half_backup(number: signal.Signals, pair: Pair) -> None:
+def test_a_copy_struck_at_any_step_leaves_no_half_backup(number: signal.Signals, pair: Pair, some_of: StepsOf) -> None:
     """What a killed one left is swept by the next copy to that repository, be it of another backup."""
     log = pair.directory / "log"
     assert _struck(pair, number, 0, log=log) == 0
     pair.assert_whole(pair.key)
-    steps = log.read_text().splitlines()
+    steps = list(enumerate(log.read_text().splitlines(), 1))
     assert len(steps) >= 20
-    for step, name in enumerate(steps, 1):
+    for step, name in some_of(steps):
         Catalog(pair.target).remove(Catalog(pair.target).read(pair.key))
         assert _struck(pair, number, step) in (EXIT[number], 0), name
         if number == signal.SIGKILL:
@@ -106,13 +105,9 @@ def test_a_copy_struck_at_any_step_leaves_no_half_backup(number: signal.Signals,
 
 
 def _struck(pair: Pair, number: int, step: int, log: Path | None = None) -> int:
-    env = {**os.environ, "VOLBACK_REPO": pair.source.url, "VOLBACK_STATE_DIR": str(pair.state())}
-    env |= {"VOLBACK_HOSTNAME": "web1"} | ({"STRIKE_LOG": str(log)} if log else {})
-    command = [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step)]
-    command += ["copy", "db", "--to", pair.target.url]
-    ended = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return ended.returncode
+    env = {"VOLBACK_REPO": pair.source.url, "VOLBACK_STATE_DIR": str(pair.state()), "VOLBACK_HOSTNAME": "web1"}
+    env |= {"STRIKE_LOG": str(log)} if log else {}
+    return struck(Volback(pair.directory, set()), number, step, "copy", "db", "--to", pair.target.url, env=env)
 
 
 @pytest.mark.parametrize("name", ["data", "index", "manifest", "repository"])

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGKILL at every step of backup and restore, against the real engine."""
+"""SIGINT, SIGTERM and SIGKILL at the steps of backup and restore, against the real engine: see tests.support.steps."""
 # ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault.conftest import StepsOf
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import struck
@@ -44,8 +45,8 @@ def source(volume_factory: Callable[..., str]) -> str:
     return volume_factory("struck", fill=fill)
 
 
-def _steps(log: Path) -> list[str]:
-    return log.read_text().splitlines()
+def _steps(log: Path) -> list[tuple[int, str]]:
+    return list(enumerate(log.read_text().splitlines(), 1))
 
 
 def _assert_nothing_is_left(run_volback: Volback, engine: EngineSession, at: str) -> None:
@@ -65,14 +66,14 @@ def _has_volume(engine: EngineSession, name: str) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_backup_leaves_nothing(
     number: int, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
-    volume_path: Callable[[str], Path], tmp_path: Path,
+    volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
     before = fingerprint(volume_path(source))
     assert strike(number, 0, "backup", source, log=tmp_path / "log") == 0
     steps = _steps(tmp_path / "log")
     assert len(steps) >= 30
-    for step, name in enumerate(steps[1:], 2):
-        whole = len(run_volback("list", "--json").json["result"]["backups"]) if step % 8 == 0 else None
+    for nth, (step, name) in enumerate(some_of(steps[1:])):
+        whole = len(run_volback("list", "--json").json["result"]["backups"]) if nth % 4 == 0 else None
         assert strike(number, step, "backup", source) in (EXIT[number], 0), name
         _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
         if whole is not None:
@@ -83,11 +84,11 @@ def test_interrupted_backup_leaves_nothing(
 
 def test_killed_backup_is_cleaned_up_by_the_next_run(
     strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
-    volume_path: Callable[[str], Path], tmp_path: Path,
+    volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
     before = fingerprint(volume_path(source))
     assert strike(signal.SIGKILL, 0, "backup", source, log=tmp_path / "log") == 0
-    for step, name in enumerate(_steps(tmp_path / "log"), 1):
+    for step, name in some_of(_steps(tmp_path / "log")):
         assert strike(signal.SIGKILL, step, "backup", source) in (EXIT[signal.SIGKILL], 0), name
         for backup in run_volback("list", "--json").json["result"]["backups"]:
             assert backup["stored_bytes"] > 6 << 20, name
@@ -100,7 +101,7 @@ def test_killed_backup_is_cleaned_up_by_the_next_run(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_restore_leaves_no_half_volume(
     number: int, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
-    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
     run_volback("backup", source)
     expected = fingerprint(volume_path(source))
@@ -108,7 +109,7 @@ def test_interrupted_restore_leaves_no_half_volume(
     assert strike(number, 0, "restore", source, "--as", target, log=tmp_path / "log") == 0
     steps = _steps(tmp_path / "log")
     assert len(steps) >= 15
-    for step, name in enumerate(steps, 1):
+    for step, name in some_of(steps):
         _remove(engine, target)
         strike(number, step, "restore", source, "--as", target)
         _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
@@ -118,13 +119,13 @@ def test_interrupted_restore_leaves_no_half_volume(
 
 def test_killed_restore_is_cleaned_up_by_the_next_run(
     strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
-    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
     run_volback("backup", source)
     expected = fingerprint(volume_path(source))
     target = volume_name("target")
     assert strike(signal.SIGKILL, 0, "restore", source, "--as", target, log=tmp_path / "log") == 0
-    for step, name in enumerate(_steps(tmp_path / "log"), 1):
+    for step, name in some_of(_steps(tmp_path / "log")):
         _remove(engine, target)
         assert strike(signal.SIGKILL, step, "restore", source, "--as", target) in (EXIT[signal.SIGKILL], 0), name
         run_volback("backup", source)

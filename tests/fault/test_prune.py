@@ -6,8 +6,6 @@ import contextlib
 import os
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import PROJECT
+from tests.support.engine import Volback
+from tests.support.halt import struck
 from tests.support.repository import make_backup, manifest_of, objects_of
 from tests.support.s3 import S3Server, open_uploads
 from volback.catalog.keys import BackupKey
@@ -85,7 +84,7 @@ def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Sig
     log = tmp_path / "log"
     first = Place(tmp_path / "first")
     first.make(*IDS[:3])
-    assert struck(first, number, 0, log=log) == 0
+    assert _struck(first, number, 0, log=log) == 0
     steps = [
         (step, name) for step, name in enumerate(log.read_text().splitlines(), 1) if "before LocalStore.delete" in name
     ]
@@ -93,7 +92,7 @@ def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Sig
     for step, name in [*steps, (steps[-1][0] + 1, "after the last"), (steps[0][0] - 1, "after the journal")]:
         place = Place(tmp_path / f"at-{step}")
         place.make(*IDS[:3])
-        assert struck(place, number, step) == EXIT[number], name
+        assert _struck(place, number, step) == EXIT[number], name
         assert place.ids() in (IDS[:3], [IDS[0], IDS[2]], [IDS[2]]), name
         assert verify(place.session(), []).damaged == [], name
         if number != signal.SIGKILL:
@@ -103,15 +102,9 @@ def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Sig
         place.assert_nothing_is_left()
 
 
-def struck(place: Place, number: int, step: int, log: Path | None = None) -> int:
-    env = {**os.environ, "VOLBACK_REPO": place.store.url, "VOLBACK_STATE_DIR": str(place.state)}
-    env |= {"VOLBACK_HOSTNAME": "web1", "DOCKER_HOST": "unix:///nonexistent"} | (
-        {"STRIKE_LOG": str(log)} if log else {}
-    )
-    command = [sys.executable, "-m", "tests.support.strike", str(int(number)), str(step), "prune", "--keep-last", "1"]
-    ended = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in ended.stderr, ended.stderr
-    return ended.returncode
+def _struck(place: Place, number: int, step: int, log: Path | None = None) -> int:
+    env = {"VOLBACK_HOSTNAME": "web1", "DOCKER_HOST": "unix:///nonexistent"} | ({"STRIKE_LOG": str(log)} if log else {})
+    return struck(Volback(place.state.parent, set()), number, step, "prune", "--keep-last", "1", env=env)
 
 
 def test_an_interrupted_prune_says_what_it_has_removed(place: Place) -> None:

@@ -22,10 +22,10 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from types import FrameType
 
 import msgspec
 
@@ -39,7 +39,11 @@ DESCRIPTORS = 4
 """That come with a request: standard input, output and error, and the run's socket."""
 
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "FAKETIME", "OPENSSL_")
-_OF_PYTHON = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN}
+_OF_PYTHON: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGPIPE: signal.SIG_IGN,
+    signal.SIGXFSZ: signal.SIG_IGN,
+}
 """What Python's own start makes of a signal that was not ignored: pylifecycle.c, init_signals; signalmodule.c."""
 
 
@@ -198,11 +202,14 @@ def _run(request: Request) -> None:
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
-def _standard_stream(descriptor: int, like: TextIO) -> TextIO:
+def _standard_stream(descriptor: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
     """As Python's start makes them (pylifecycle.c, create_stdio): what `descriptor` is counts for their buffers."""
-    binary = open(descriptor, "wb" if descriptor else "rb", closefd=False)  # noqa: SIM115 - as long as the process
-    lines = descriptor == 2 or binary.isatty()
-    return io.TextIOWrapper(binary, like.encoding, like.errors, newline="\n", line_buffering=lines)
+    unbuffered = like.write_through
+    binary = open(  # noqa: SIM115 - as long as the process
+        descriptor, "wb" if descriptor else "rb", 0 if unbuffered and descriptor else -1, closefd=False
+    )
+    lines = not unbuffered and (descriptor == 2 or binary.isatty())
+    return io.TextIOWrapper(binary, like.encoding, like.errors, "\n", line_buffering=lines, write_through=unbuffered)
 
 
 if __name__ == "__main__":

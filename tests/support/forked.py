@@ -44,6 +44,7 @@ class Forked:
         """Start it. `input` is what its standard input gives; None: /dev/null."""
         self.returncode: int | None = None
         self._input = input
+        self._stdin: int | None
         request = Request(
             module=module,
             arguments=[os.fsencode(argument) for argument in arguments],
@@ -54,7 +55,7 @@ class Forked:
             ignored=_ignored_signals(),
         )
         with ExitStack() as theirs:
-            stdin, self._stdin = os.pipe() if input is not None else (os.open(os.devnull, os.O_RDONLY), None)
+            stdin, self._stdin = (os.open(os.devnull, os.O_RDONLY), None) if input is None else os.pipe()
             self._stdout, stdout = os.pipe()
             self._stderr, stderr = os.pipe()
             for descriptor in (stdin, stdout, stderr):
