@@ -19,6 +19,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
 _SERVERS = {"radosgw", "rclone", "moto"}
+_NEEDS = {"engine": "engine", "radosgw": "ceph"}
+"""Fixtures, and the marker of what a machine needs for them."""
 _EACH_ALONE = ("fault/test_kill.py",)
 
 
@@ -35,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     tests = Path(__file__).parent
     for item in items:
+        for fixture in _NEEDS.keys() & item.fixturenames:
+            item.add_marker(_NEEDS[fixture])
         if item.get_closest_marker("xdist_group") is None:
             file = item.path.relative_to(tests).as_posix()
             group = item.nodeid if file in _EACH_ALONE else file
