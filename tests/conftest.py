@@ -19,8 +19,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
 _SERVERS = {"radosgw", "rclone", "moto"}
-_NEEDS = {"engine": "engine", "radosgw": "ceph"}
-"""Fixtures, and the marker of what a machine needs for them."""
+_NEEDS = {"engine": "engine", "radosgw": "ceph", "rclone": "servers", "moto": "servers"}
+"""Fixtures, and the marker of what a test needs for them."""
 _EACH_ALONE = ("fault/test_kill.py",)
 
 

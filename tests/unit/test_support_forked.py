@@ -38,7 +38,8 @@ with open(sys.argv[1], "w") as out:
 
 def forked(directory: Path, script: str, *arguments: str, **options: Any) -> Forked:
     """Run a script as a module of a directory."""
-    (directory / "scripted.py").write_text(script)
+    if not (directory / "scripted.py").exists() or (directory / "scripted.py").read_text() != script:
+        (directory / "scripted.py").write_text(script)
     environment = clean_environment() | options.pop("env", {})
     return Forked("scripted", arguments, environment=environment, directory=directory, **options)
 
