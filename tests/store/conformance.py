@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -160,6 +160,21 @@ class StoreConformance:
         store.put("a", [b"new" * 3_000_000])
         assert read + b"".join(buffers) == b"old" * 3_000_000
         assert content(store, "a") == b"new" * 3_000_000
+
+    def test_as_many_ranges_as_the_store_says_can_be_read_at_once(self, store: Store) -> None:
+        store.put("a", [bytes(range(250)) * 1000])
+        count = store.parallel_reads
+        assert count >= 1
+        together = threading.Barrier(count, timeout=30)
+
+        def read(number: int) -> bytes:
+            with closing(store.open("a", start=number * 1000, length=1000)) as buffers:
+                first = next(buffers)
+                together.wait()
+                return first + b"".join(buffers)
+
+        with ThreadPoolExecutor(count) as pool:
+            assert list(pool.map(read, range(count))) == [bytes(range(250)) * 4] * count
 
     # put: if_absent
 

@@ -12,6 +12,7 @@ from tests.store.conformance import StoreConformance
 from tests.support.s3 import S3Server, empty
 from volback.store.base import Store
 from volback.store.faults import FaultStore
+from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
 from volback.store.memory import MemoryStore
 from volback.store.s3.store import S3Store
@@ -23,6 +24,7 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "local": lambda directory: LocalStore(directory / "repository"),
     "memory": lambda directory: MemoryStore(directory.name),
     "faults-local": lambda directory: FaultStore(LocalStore(directory / "repository")),
+    "limit-local": lambda directory: LimitStore(LocalStore(directory / "repository"), 1e12),
     "faults-memory": lambda directory: FaultStore(MemoryStore(directory.name)),
 }
 SERVERS = {"s3-radosgw": "radosgw", "s3-moto": "moto", "s3-rclone": "rclone", "faults-s3": "moto"}

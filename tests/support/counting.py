@@ -30,6 +30,10 @@ class CountingStore:
     def url(self) -> str:
         return self.inner.url
 
+    @property
+    def parallel_reads(self) -> int:
+        return self.inner.parallel_reads
+
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         taken = 0
         try:

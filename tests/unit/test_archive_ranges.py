@@ -98,7 +98,7 @@ def test_without_reading_ahead_no_thread_is_used(store: Store, ahead: int) -> No
 def test_a_single_range_is_read_without_a_thread(store: Store) -> None:
     readers = set[str]()
     reads = Reads(store, meanwhile=lambda _: readers.add(threading.current_thread().name))
-    assert len(list(fetch(whole(frames(1)), reads.open_range))) == 1
+    assert len(list(fetch(whole(frames(1)), reads.open_range, ahead=4))) == 1
     assert readers == {threading.current_thread().name}
 
 

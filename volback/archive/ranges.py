@@ -15,8 +15,7 @@ from volback.archive.ahead import read_ahead
 from volback.catalog.model import Frame, Unit
 
 RANGE_BYTES = 16 * 1024 * 1024
-AHEAD = 4
-"""Ranges that are read at once: 4 x 16 MiB are held at most, and the one in use."""
+"""With four ranges read at once, 4 x 16 MiB are held at most, and the one in use."""
 
 
 class Slice(NamedTuple):
@@ -53,7 +52,7 @@ def unit_bytes(unit: Unit) -> int:
 
 
 def fetch(
-    slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = AHEAD
+    slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = 1
 ) -> Generator[tuple[Slice, bytes | memoryview], None, None]:
     """Yield each slice with its frame's stored bytes, in order; `slices` are drawn from the caller's own thread.
 
@@ -75,7 +74,7 @@ def fetch(
 
 
 def read_pieces(
-    open_piece: Callable[[int, int], Iterator[bytes]], length: int, *, ahead: int = AHEAD
+    open_piece: Callable[[int, int], Iterator[bytes]], length: int, *, ahead: int = 1
 ) -> Generator[memoryview, None, None]:
     """Yield the first `length` bytes of one object in order, in pieces of 16 MiB, as `fetch` yields ranges.
 

@@ -21,7 +21,6 @@ from volback.catalog.reference import Reference
 from volback.context import Session, name_of
 from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from volback.interrupts import deferred_signals
-from volback.operations.open_backup import reads_at_once
 from volback.operations.recover import COPY, discard, prefix_lock, sweep_repository
 from volback.state.runs import Run
 from volback.store.base import Buffer, Store
@@ -222,7 +221,7 @@ def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> G
 
 def _read(store: Store, key: str, length: int) -> Generator[Buffer, None, None]:
     """Up to `length` bytes of an object; a distant store's ranges are read ahead, in threads, and come in order."""
-    ahead = reads_at_once(store)
+    ahead = store.parallel_reads
     if ahead == 1:
         return store.open(key, length=length)
     return read_pieces(lambda start, size: store.open(key, start=start, length=size), length, ahead=ahead)

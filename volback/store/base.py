@@ -55,6 +55,15 @@ class Store(Protocol):
     def url(self) -> str:
         """How people name this store; holds no secret."""
 
+    @property
+    def parallel_reads(self) -> int:
+        """How many ranges of one object are best read at once, each by `open` in a thread of its own.
+
+        1 where a read waits for nothing but the disk: a second thread then only takes the processor from the first.
+        More where each request waits for a network: the next ones travel meanwhile. Readers hold up to 16 MiB for each.
+        A wrapper says what the store within it says.
+        """
+
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object and return its size; atomic: whole or not at all.
 

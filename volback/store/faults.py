@@ -89,6 +89,10 @@ class FaultStore:
         return self._inner.url
 
     @property
+    def parallel_reads(self) -> int:
+        return self._inner.parallel_reads
+
+    @property
     def hits(self) -> tuple[int, ...]:
         """How often each fault was hit, in the order of the plan."""
         with self._lock:

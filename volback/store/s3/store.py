@@ -35,6 +35,7 @@ from volback.store.s3.settings import S3Location
 from volback.store.s3.upload import Body, Upload
 
 _READ_BYTES = 1024 * 1024
+_PARALLEL_READS = 4
 _OFFSET_MAX = 2**53
 """Beyond any object; larger numbers are not understood by every server."""
 _SAFE_AGE_S = 86_400.0
@@ -56,6 +57,10 @@ class S3Store:
     def url(self) -> str:
         """s3://BUCKET/PREFIX, with the settings that its user wrote there."""
         return self._location.url
+
+    @property
+    def parallel_reads(self) -> int:
+        return _PARALLEL_READS
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object: in one request if smaller than the first part, else in parts."""
