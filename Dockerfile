@@ -11,7 +11,7 @@ ARG PIP_NO_INDEX
 ARG PIP_FIND_LINKS
 WORKDIR /source
 COPY . .
-# botocore describes all of AWS, in 28 MB: kept is what S3 and its credentials need.
+# boto3 brings botocore, which describes all of AWS, in 28 MB: kept is what S3 and its credentials need.
 RUN python3 -m venv /opt/volback \
  && /opt/volback/bin/pip install --no-cache-dir --disable-pip-version-check . \
  && /opt/volback/bin/pip uninstall --quiet --yes pip setuptools \

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import botocore.config
-import botocore.session
+import boto3
 import docker
+from botocore.config import Config
 
 from tests.support.engine import remove_volume
 
@@ -230,8 +230,8 @@ S3: tuple[Callable[[Place], Contestant], ...] = (VolbackS3, Volback, ResticS3)
 def make_bucket(name: str) -> None:
     """It goes with the server: scripts/stack down removes all."""
     endpoint = os.environ["VOLBACK_S3_ENDPOINT"]
-    config = botocore.config.Config(s3={"addressing_style": "path"})
-    client = botocore.session.Session().create_client("s3", "us-east-1", endpoint_url=endpoint, config=config)
+    config = Config(s3={"addressing_style": "path"})
+    client = boto3.Session().client("s3", "us-east-1", endpoint_url=endpoint, config=config)
     client.create_bucket(Bucket=name)
 
 

@@ -205,8 +205,8 @@ def test_the_image_is_small_unprivileged_and_whole(contained: Contained) -> None
     assert facts["Config"]["User"] == "volback"
     assert facts["Config"]["Entrypoint"] == ["volback"]
     assert facts["Size"] - base["Size"] < 90_000_000
-    create = "[session.create_client(name, region_name='x') for name in ('s3', 'sts', 'sso', 'sso-oidc')]"
-    _python(contained, f"import botocore.session as b; session = b.get_session(); {create}")
+    create = "[session.client(name, region_name='x') for name in ('s3', 'sts', 'sso', 'sso-oidc')]"
+    _python(contained, f"import boto3; session = boto3.Session(); {create}")
 
 
 def _fill_big(path: Path) -> None:

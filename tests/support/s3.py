@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import botocore.session
+import boto3
 import pytest
 from botocore.config import Config
 
@@ -60,7 +60,7 @@ class S3Server:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return botocore.session.Session().create_client(
+        return boto3.Session().client(
             "s3", region_name="us-east-1", endpoint_url=self.endpoint, config=config,
             aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key,
         )  # fmt: skip

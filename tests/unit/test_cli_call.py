@@ -16,7 +16,7 @@ import typer
 from volback.cli.app import build
 from volback.cli.call import Call, global_options_first
 
-SLOW = ("docker", "boto3", "msgspec", "rich", "zstandard", "requests", "urllib3")
+SLOW = ("docker", "boto3", "botocore", "msgspec", "rich", "zstandard", "requests", "urllib3")
 HELP_LIMIT_S = 0.25
 
 

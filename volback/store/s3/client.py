@@ -1,6 +1,7 @@
-"""The AWS SDK's client: how it is made, when a call is tried again, what its exceptions mean; the only import of it.
+"""boto3's client: how it is made, when a call is tried again, what its exceptions mean. The only import of the SDK.
 
-Of the SDK only botocore is used: boto3's own upload (s3transfer) cannot say If-None-Match.
+Credentials, profiles and regions come as boto3 finds them. Not used are its retries (see store.retry) and its own
+upload: s3transfer takes no If-None-Match (1.44: S3Transfer.ALLOWED_UPLOAD_ARGS), and decides itself about parts.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import os
 import threading
 from typing import Any
 
-import botocore.config
-import botocore.session
+import boto3
 from botocore import exceptions as sdk
+from botocore.config import Config
 from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
 
@@ -106,10 +107,10 @@ class Client:
         if settings.ca_bundle and not os.path.isfile(settings.ca_bundle):
             raise UsageError(f"CA bundle {settings.ca_bundle} is not a file", "mind VOLBACK_S3_CA_BUNDLE")
         try:
-            session = botocore.session.Session(profile=settings.profile)
-            client = session.create_client(
+            session = boto3.Session(profile_name=settings.profile)
+            client = session.client(
                 "s3",
-                region_name=settings.region or session.get_config_variable("region") or "us-east-1",
+                region_name=settings.region or session.region_name or "us-east-1",
                 endpoint_url=settings.endpoint,
                 verify=settings.ca_bundle,
                 config=self._config(),
@@ -122,9 +123,9 @@ class Client:
         client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
         return client
 
-    def _config(self) -> botocore.config.Config:
+    def _config(self) -> Config:
         settings = self._location.settings
-        return botocore.config.Config(
+        return Config(
             connect_timeout=min(settings.timeout_s, 20.0),
             read_timeout=settings.timeout_s,
             retries={"total_max_attempts": 1, "mode": "standard"},
