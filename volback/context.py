@@ -18,7 +18,6 @@ from volback.settings import Settings
 from volback.state.runs import client_id
 from volback.store.base import Store
 from volback.store.locate import open_store
-from volback.store.s3.settings import Credentials
 
 if TYPE_CHECKING:
     from volback.engine.engine import Engine
@@ -33,8 +32,9 @@ class Access:
     """How one repository's store is reached: what counts for it alone."""
 
     environment: Mapping[str, str] | None = field(default=None, repr=False)
-    """Where VOLBACK_S3_* are looked up; None is the process's own."""
-    credentials: Credentials | None = None
+    """Where the store's settings (VOLBACK_S3_...) are looked up; None is the process's own."""
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By the names that `store.locate.keys_of` has; without them the store looks where it always does."""
     bandwidth_bytes_s: float | None = None
 
 

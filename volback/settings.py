@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from volback.errors import UsageError
 
 Transport = Literal["pipe", "attach"]
-_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,54 +30,6 @@ class Settings:
     engine_timeout_s: float = 60.0
     transport: Transport | None = None
     """How helpers are reached; None is the way that is seen to work."""
-
-
-@dataclass(frozen=True, slots=True)
-class S3Settings:
-    """How an S3 store is reached and written. Credentials are not among them: they come by the AWS SDK's own chain."""
-
-    endpoint: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    addressing: str = "auto"
-    storage_class: str | None = None
-    sse: str | None = None
-    sse_key_id: str | None = None
-    ca_bundle: str | None = None
-    proxy: str | None = field(default=None, repr=False)
-    """May hold a password, so it is never shown."""
-    checksums: str = "when_required"
-    parallel: int = 4
-    part_size_bytes: int = 8 * _MIB
-    max_parts: int = 10_000
-    equal_parts: bool = False
-    bandwidth_bytes_s: float | None = None
-    timeout_s: float = 60.0
-    """For connecting, and for each wait for the server's next bytes."""
-    give_up_s: float = 120.0
-    """No call is tried again once it has failed for this long."""
-
-
-S3_VARIABLES = {
-    "endpoint": "VOLBACK_S3_ENDPOINT",
-    "region": "VOLBACK_S3_REGION",
-    "profile": "VOLBACK_S3_PROFILE",
-    "addressing": "VOLBACK_S3_ADDRESSING",
-    "storage-class": "VOLBACK_S3_STORAGE_CLASS",
-    "sse": "VOLBACK_S3_SSE",
-    "sse-key-id": "VOLBACK_S3_SSE_KEY_ID",
-    "ca-bundle": "VOLBACK_S3_CA_BUNDLE",
-    "proxy": "VOLBACK_S3_PROXY",
-    "checksums": "VOLBACK_S3_CHECKSUMS",
-    "parallel": "VOLBACK_S3_PARALLEL",
-    "part-size": "VOLBACK_S3_PART_SIZE",
-    "max-parts": "VOLBACK_S3_MAX_PARTS",
-    "equal-parts": "VOLBACK_S3_EQUAL_PARTS",
-    "bandwidth": "VOLBACK_S3_BANDWIDTH",
-    "timeout": "VOLBACK_S3_TIMEOUT",
-    "give-up": "VOLBACK_S3_GIVE_UP",
-}
-"""A setting's name in an s3:// URL's query, and its variable."""
 
 
 def load_settings(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from volback.config.loading import load_config
 from volback.config.locate import Lines
 from volback.config.toml import write_toml
+from volback.store.locate import keys_of
 
 WORDS = (
     "url access_key_id secret_access_key_file session_token_command environment volumes all label exclude level tags "
@@ -48,7 +49,7 @@ def load(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "volback.toml"
         file.write_bytes(data)
-        config = load_config([file], {"HOME": "/root"})
+        config = load_config([file], {"HOME": "/root"}, keys_of=keys_of)
         for problem in config.problems:
             assert str(problem).startswith(str(file))
         assert not set(config.jobs) & set(config.broken)

@@ -18,6 +18,7 @@ from volback.jobs.open_config import check_config, environment_of, open_config
 from volback.policy.durations import CalendarDuration
 from volback.policy.hooks import Hook
 from volback.policy.keep import UNLIMITED, KeepRules
+from volback.store.locate import keys_of
 
 GOOD = """\
 [repositories.main]
@@ -40,7 +41,7 @@ def load(tmp_path: Path) -> Load:
             files.append(tmp_path / f"{name}.toml")
             files[-1].write_bytes(text if isinstance(text, bytes) else text.encode())
             files[-1].chmod(0o600)
-        return load_config(files, environment or {})
+        return load_config(files, environment or {}, keys_of=keys_of)
 
     return load
 
@@ -107,8 +108,10 @@ textfile = "/var/lib/volback.prom"
     )
     offsite = config.repositories["offsite"]
     assert offsite.url == "s3://bucket/here"
-    assert offsite.secret_access_key is not None
-    assert offsite.secret_access_key.reveal() == "hush"
+    assert {key: secret.reveal() for key, secret in offsite.credentials.items()} == {
+        "access_key_id": "id",
+        "secret_access_key": "hush",
+    }
     assert "hush" not in repr(config)
     assert environment_of(offsite, {"VOLBACK_S3_REGION": "us", "A": "b"}) == {"VOLBACK_S3_REGION": "eu", "A": "b"}
     assert config.metrics is not None
@@ -279,16 +282,14 @@ access_key_id_file = "{tmp_path}/key"
 secret_access_key_command = ["printf", "%s\\n", "from command"]
 """
     )
-    repository = config.repositories["r"]
-    assert repository.access_key_id is not None
-    assert repository.secret_access_key is not None
-    assert repository.access_key_id.reveal() == "from-file"
-    assert repository.secret_access_key.reveal() == "from command"
+    secrets = config.repositories["r"].credentials
+    assert secrets["access_key_id"].reveal() == "from-file"
+    assert secrets["secret_access_key"].reveal() == "from command"
     assert "from command" not in repr(config)
     assert "from-file" not in repr(config)
     (tmp_path / "key").unlink()
     with pytest.raises(UnreadableSecret, match=r"a\.toml:3: repositories\.r\.access_key_id_file: cannot read"):
-        repository.access_key_id.reveal()
+        secrets["access_key_id"].reveal()
 
 
 def test_shown_hides_secrets_and_reads_back(load: Load, tmp_path: Path) -> None:
@@ -324,11 +325,11 @@ def test_secrets_that_everybody_can_read_are_warned_of(load: Load, tmp_path: Pat
     config = load(GOOD)
     assert config.warnings == ()
     (tmp_path / "a.toml").chmod(0o644)
-    warning = load_config([tmp_path / "a.toml"], {}).warnings
+    warning = load_config([tmp_path / "a.toml"], {}, keys_of=keys_of).warnings
     file = tmp_path / "a.toml"
     assert warning == (f"{file} holds secrets, and everybody on this machine can read it: chmod 600 {file}",)
     file.write_text('[repositories.main]\nurl = "/srv"\n')
-    assert load_config([file], {}).warnings == ()
+    assert load_config([file], {}, keys_of=keys_of).warnings == ()
 
 
 def test_files_are_found(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ Floor 0 is single modules, which may import each other where that makes no circl
 `policy`, as both hold its rules and hooks.
 """
 
+WAYS_IN = {"store": ("store.base", "store.locate")}
+"""The modules of a room that others may import; `store.locate.open_store` is the one way to a store."""
+
 ROOMS_OF_LIBRARIES = {
     "docker": ("engine/",),
     "requests": ("engine/",),
@@ -82,8 +85,9 @@ def _imports(path: Path, inside: Path) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, alias.name) for alias in node.names)
             case ast.ImportFrom():
                 module = _absolute(node, inside)
-                # `from volback import engine` names a room only in what it takes.
-                names = [f"{module}.{alias.name}" for alias in node.names] if module == "volback" else [module]
+                # `from volback import engine` and `from volback.store import s3` name it only in what they take.
+                inner = module == "volback" or module.removeprefix("volback.") in WAYS_IN
+                names = [f"{module}.{alias.name}" for alias in node.names] if inner else [module]
                 yield from ((node.lineno, name) for name in names)
             case ast.Call(
                 func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
@@ -105,6 +109,9 @@ def _own(inside: Path, module: str) -> str | None:
         return None  # volback itself: its version
     if mine not in FLOORS or theirs not in FLOORS:
         return f"the table has no floor for {mine if mine not in FLOORS else theirs!r}"
+    ways = WAYS_IN.get(theirs)
+    if mine != theirs and ways and module not in ways:
+        return f"{mine} imports {module}; into {theirs} lead {' and '.join(ways)} alone"
     if mine == theirs or FLOORS[theirs] < FLOORS[mine] or FLOORS[theirs] == FLOORS[mine] == 0:
         return None
     return f"{mine} (floor {FLOORS[mine]}) imports {theirs} (floor {FLOORS[theirs]})"
@@ -147,6 +154,12 @@ def test_every_import_of_the_package_is_in_the_table() -> None:
         ("catalog/index.py", "import importlib\nimportlib.import_module('volback.store.base')"),
         ("catalog/index.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from volback.state import runs"),
         ("errors.py", "import volback.state.runs"),
+        ("jobs/open_config.py", "from volback.store.s3.settings import Credentials"),
+        ("jobs/open_config.py", "def read():\n    from volback.store.s3 import settings"),
+        ("cli/backup.py", "def read():\n    import volback.store.s3.store"),
+        ("operations/copy.py", "from volback.store import local"),
+        ("operations/open_backup.py", "from ..store.local import LocalStore"),
+        ("context.py", "from importlib import import_module\nimport_module('volback.store.s3.store')"),
         ("policy/labels.py", "from volback.archive.plan import Plan"),
         ("policy/keep.py", "from volback.catalog.model import Manifest"),
         ("config/model.py", "from volback.state.runs import Run"),
@@ -180,6 +193,7 @@ def test_a_forbidden_import_is_found(tmp_path: Path, path: str, source: str) -> 
             "import boto3\nfrom botocore.config import Config\nfrom volback.store.base import Store",
         ),
         ("settings.py", "from volback.errors import UsageError"),
+        ("context.py", "from volback.store.base import Store\nfrom volback.store import locate"),
     ],
 )
 def test_an_import_from_below_is_allowed(tmp_path: Path, path: str, source: str) -> None:

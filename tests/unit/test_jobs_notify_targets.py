@@ -6,6 +6,7 @@ from pathlib import Path
 
 from volback.config.loading import load_config
 from volback.jobs.notify_targets import targets_of
+from volback.store.locate import keys_of
 
 TEXT = """
 [notifications.a]
@@ -22,7 +23,7 @@ def test_targets(tmp_path: Path) -> None:
     (tmp_path / "urls").write_text("json://one\n\njson://two\n")
     file = tmp_path / "volback.toml"
     file.write_text(TEXT.replace("URLS", str(tmp_path / "urls")))
-    config = load_config([file], {})
+    config = load_config([file], {}, keys_of=keys_of)
     assert config.problems == ()
 
     targets, warnings = targets_of(config, ["a"])

@@ -18,6 +18,7 @@ from volback.errors import EngineUnreachable, NotFoundError, UsageError
 from volback.policy.durations import LONGEST_S, CalendarDuration, read_age, read_calendar, read_seconds
 from volback.policy.invalid import InvalidValue
 from volback.policy.labels import read_labels
+from volback.store.locate import keys_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR_S, DAY_S = 3600, 86_400
@@ -82,7 +83,7 @@ def load(tmp_path: Path) -> Load:
         file.write_text(
             f'[repositories.main]\nurl = "/srv"\n[jobs.n]\nrepository = "main"\nschedule = "@daily"\n{lines}'
         )
-        return load_config([file], {})
+        return load_config([file], {}, keys_of=keys_of)
 
     return load
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.engine import PROJECT
 from volback.config.loading import load_config
+from volback.store.locate import keys_of
 
 
 def test_the_readmes_configuration_is_good_and_whole(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_the_readmes_configuration_is_good_and_whole(tmp_path: Path) -> None:
     )
     file = tmp_path / "volback.toml"
     file.write_text(text)
-    config = load_config([file], {"MAIL_PASSWORD": "x"})
+    config = load_config([file], {"MAIL_PASSWORD": "x"}, keys_of=keys_of)
     assert config.problems == ()
     job = config.jobs["nightly"]
     unset = [field.name for part in (job, job.sources, job.keep, job.limits) for field in fields(part)

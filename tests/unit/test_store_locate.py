@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,16 @@ def test_any_other_scheme_is_refused_without_repeating_its_secrets(url: str, sch
         open_store(url)
     assert "secret" not in caught.value.message
     assert "file:///path" in (caught.value.hint or "")
+
+
+def test_an_s3_address_is_checked_without_importing_boto3() -> None:
+    script = (
+        "import sys\n"
+        "from volback.store.locate import check_address, keys_of, open_store\n"
+        "check_address('s3://bucket/prefix', {})\n"
+        "print(keys_of('s3://bucket').credentials[0], 'boto3' in sys.modules)\n"
+        "open_store('s3://bucket/prefix', {})\n"
+        "print('boto3' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["access_key_id", "False", "True"]

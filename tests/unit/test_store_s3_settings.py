@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from volback.errors import NotFoundError, StoreDenied, StoreError, StoreUnreachable, UsageError
-from volback.settings import S3_VARIABLES, S3Settings
 from volback.store.s3.errors import Failure, Refused, explain
-from volback.store.s3.settings import read_s3_url
+from volback.store.s3.settings import S3_VARIABLES, S3Settings, read_s3_url
 
 MIB = 1024 * 1024
 

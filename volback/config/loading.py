@@ -15,7 +15,15 @@ from typing import Any
 from volback.config.locate import Lines, split_tables
 from volback.config.model import BrokenJob, Config, Job, Metrics, Notification, Repository
 from volback.config.places import Place, Problem
-from volback.config.reading import Known, read_job, read_metrics, read_notification, read_notify, read_repository
+from volback.config.reading import (
+    KeysOf,
+    Known,
+    read_job,
+    read_metrics,
+    read_notification,
+    read_notify,
+    read_repository,
+)
 from volback.config.tables import Document, Table
 from volback.errors import NotFoundError
 
@@ -54,10 +62,10 @@ def standard_files(environment: Mapping[str, str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def load_config(files: Sequence[Path], environment: Mapping[str, str] | None = None) -> Config:
+def load_config(files: Sequence[Path], environment: Mapping[str, str] | None = None, *, keys_of: KeysOf) -> Config:
     """Read and merge the files. Raises nothing for what is wrong in them: see Config.problems and Config.broken."""
     env = os.environ if environment is None else environment
-    loader = _Loader([_parse(path, env) for path in files])
+    loader = _Loader([_parse(path, env) for path in files], keys_of)
     return loader.load(tuple(files))
 
 
@@ -121,8 +129,9 @@ def _salvage(document: Document, text: str, exc: tomllib.TOMLDecodeError) -> _Pa
 class _Loader:
     """The merging of parsed files: repositories and notifications first, as jobs refer to them."""
 
-    def __init__(self, parsed: list[_Parsed]) -> None:
+    def __init__(self, parsed: list[_Parsed], keys_of: KeysOf) -> None:
         self._parsed = parsed
+        self._keys_of = keys_of
         self._places: dict[tuple[str, ...], str] = {}
         self._repositories: dict[str, Repository] = {}
         self._notifications: dict[str, Notification] = {}
@@ -170,7 +179,7 @@ class _Loader:
             if not self._is_first(table, section, name):
                 pass
             elif section == "repositories":
-                self._repositories[name] = read_repository(name, table)
+                self._repositories[name] = read_repository(name, table, self._keys_of)
             elif section == "notifications":
                 self._notifications[name] = read_notification(name, table)
             else:

@@ -37,11 +37,10 @@ class Repository:
     url: str
     place: Place
     """Of its url."""
-    access_key_id: Secret | None = None
-    secret_access_key: Secret | None = None
-    session_token: Secret | None = None
+    credentials: Mapping[str, Secret] = field(default_factory=dict)
+    """By key: which there may be is for its kind of store to say."""
     environment: Mapping[str, Secret] = field(default_factory=dict)
-    """Variables for this repository: VOLBACK_S3_..., AWS_PROFILE, and AWS's credentials."""
+    """Variables for this repository, such as VOLBACK_S3_REGION."""
 
 
 @dataclass(frozen=True, slots=True)

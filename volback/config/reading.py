@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from volback.config.model import Job, JobLimits, Metrics, Notification, Repository, Sources
@@ -32,7 +33,6 @@ from volback.config.values import (
 from volback.policy.hooks import DEFAULT_TIMEOUT_S, Hook
 from volback.policy.keep import COUNTS, KeepRules
 from volback.policy.quiesce import STRONGEST_FIRST
-from volback.settings import S3_VARIABLES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
@@ -46,7 +46,31 @@ class Known:
     notifications: Collection[str]
 
 
-def read_repository(name: str, table: Table) -> Repository:
+class RepositoryKeys(Protocol):
+    """What a table of `[repositories]` may hold beside its url: for the store to say, as store.registry.StoreKeys."""
+
+    @property
+    def credentials(self) -> Collection[str]:
+        """Keys of the table, each a secret."""
+
+    @property
+    def variables(self) -> Collection[str]:
+        """Keys of its `environment`."""
+
+    @property
+    def secret_variables(self) -> Collection[str]:
+        """Those whose value is never shown."""
+
+    @property
+    def check(self) -> Callable[[Collection[str]], str | None]:
+        """Says what is wrong with a choice of credentials."""
+
+
+KeysOf = Callable[[str], RepositoryKeys]
+"""From a repository's url to the keys of its store. It is passed in: this floor lies below the stores."""
+
+
+def read_repository(name: str, table: Table, keys_of: KeysOf) -> Repository:
     """A table of `[repositories]`."""
     _check_name(name, table)
     url = table.take("url", TEXT)
@@ -54,20 +78,14 @@ def read_repository(name: str, table: Table) -> Repository:
         table.complain(None, "has no url")
     if url is not None:
         table.shown["url"] = _USERINFO.sub(f"{HIDDEN}@", str(table.shown["url"]))
-    read = Repository(
-        name=name,
-        url=url or "",
-        place=table.place("url"),
-        access_key_id=table.secret("access_key_id"),
-        secret_access_key=table.secret("secret_access_key"),
-        session_token=table.secret("session_token"),
-        environment=_environment(table.table("environment")),
-    )
-    missing = [key for key in ("access_key_id", "secret_access_key") if not table.has_secret(key)]
-    if len(missing) == 1:
-        table.complain(None, f"has no {missing[0]}: S3 needs both, or neither of them here")
+    keys = keys_of(url or "")
+    credentials = {key: secret for key in keys.credentials if (secret := table.secret(key)) is not None}
+    environment = _environment(table.table("environment"), keys)
+    complaint = keys.check([key for key in keys.credentials if table.has_secret(key)])
+    if complaint:
+        table.complain(None, complaint)
     table.end()
-    return read
+    return Repository(name, url or "", table.place("url"), credentials, environment)
 
 
 def read_notification(name: str, table: Table) -> Notification:
@@ -138,15 +156,15 @@ def _check_name(name: str, table: Table) -> None:
         table.complain(None, "is no name: use A-Z a-z 0-9 _ . - and begin with a letter or a digit")
 
 
-def _environment(table: Table | None) -> dict[str, Secret]:
+def _environment(table: Table | None, keys: RepositoryKeys) -> dict[str, Secret]:
     if table is None:
         return {}
     found: dict[str, Secret] = {}
-    for variable in S3_VARIABLES.values():
+    for variable in keys.variables:
         secret = table.secret(variable)
         if secret is not None:
             found[variable] = secret
-            if secret.text is not None and not variable.endswith("_PROXY"):
+            if secret.text is not None and variable not in keys.secret_variables:
                 table.shown[variable] = secret.text
     table.end()
     return found

@@ -12,8 +12,7 @@ from volback.config.secrets import Secret, UnreadableSecret
 from volback.context import Access
 from volback.errors import UsageError
 from volback.settings import config_paths
-from volback.store.locate import open_store
-from volback.store.s3.settings import Credentials
+from volback.store.locate import check_address, keys_of
 
 
 def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
@@ -26,7 +25,7 @@ def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None
     files = find_files(paths) if paths else standard_files(env)
     if not files:
         raise UsageError("there is no configuration", "write /etc/volback/volback.toml, or name a file with --config")
-    return load_config(files, env)
+    return load_config(files, env, keys_of=keys_of)
 
 
 def check_config(config: Config) -> list[Problem]:
@@ -61,7 +60,7 @@ def repository_names(named: Sequence[str] = (), environment: Mapping[str, str] |
 def _config(named: Sequence[str], environment: Mapping[str, str] | None) -> Config:
     env = os.environ if environment is None else environment
     paths = config_paths(env, named)
-    return load_config(find_files(paths) if paths else standard_files(env), env)
+    return load_config(find_files(paths) if paths else standard_files(env), env, keys_of=keys_of)
 
 
 def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -72,23 +71,14 @@ def environment_of(repository: Repository, environment: Mapping[str, str] | None
 
 def access_of(repository: Repository, environment: Mapping[str, str] | None = None) -> Access:
     """How its store is reached. Raises UnreadableSecret."""
-    credentials = None
-    if repository.access_key_id is not None and repository.secret_access_key is not None:
-        token = repository.session_token
-        credentials = Credentials(
-            repository.access_key_id.reveal(),
-            repository.secret_access_key.reveal(),
-            None if token is None else token.reveal(),
-        )
+    credentials = {key: secret.reveal() for key, secret in repository.credentials.items()}
     return Access(environment_of(repository, environment), credentials)
 
 
 def _secrets(config: Config) -> Iterator[Secret]:
     for repository in config.repositories.values():
         yield from repository.environment.values()
-        for secret in (repository.access_key_id, repository.secret_access_key, repository.session_token):
-            if secret is not None:
-                yield secret
+        yield from repository.credentials.values()
 
 
 def _secret_problems(config: Config) -> Iterator[Problem]:
@@ -102,7 +92,7 @@ def _secret_problems(config: Config) -> Iterator[Problem]:
 def _address_problems(config: Config) -> Iterator[Problem]:
     for repository in config.repositories.values():
         try:
-            open_store(repository.url, environment_of(repository))
+            check_address(repository.url, environment_of(repository))
         except UnreadableSecret:
             continue  # told already
         except UsageError as exc:

@@ -1,77 +1,64 @@
-"""From the address that people type to a store. Opens nothing yet: the store's first call does."""
+"""From the address that people type to a store: the one way into this room. The kinds of stores are registered here."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from volback.errors import UsageError
 from volback.store.base import Store
 from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
-from volback.store.s3.settings import Credentials, read_s3_url
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HINT = "give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX"
+from volback.store.registry import StoreKeys, StoreKind, all_keys, forms, kind_of, register, scheme_of
+from volback.store.s3.settings import S3_KEYS, S3Location, read_s3_url, with_credentials
 
 
 def open_store(
     url: str,
     environment: Mapping[str, str] | None = None,
     *,
-    credentials: Credentials | None = None,
+    credentials: Mapping[str, str] | None = None,
     bandwidth_bytes_s: float | None = None,
 ) -> Store:
-    """The store at a path (`~` is expanded), `file:///path` or `s3://bucket/prefix`. Raises UsageError.
+    """The store at a path (`~` is expanded) or URL; its first call connects. Raises UsageError.
 
-    What is given counts for this store alone: the VOLBACK_S3_* of `environment` (None is the process's), credentials.
+    What is given counts for this store alone: the variables of `environment` (None is the process's), and the
+    credentials, by the names that `keys_of` has.
     """
-    store = _open(url, os.environ if environment is None else environment, credentials)
+    kind = _kind(url)
+    store = kind.open(kind.read_settings(url, _given(environment)), credentials or {})
     return store if bandwidth_bytes_s is None else LimitStore(store, bandwidth_bytes_s)
 
 
-def _open(url: str, environment: Mapping[str, str], credentials: Credentials | None) -> Store:
-    match = _SCHEME.match(url)
-    if match is None:
-        return LocalStore(_expand(url))
-    scheme = match[1].lower()
-    if scheme == "file":
-        return LocalStore(_path_of_file_url(url))
-    if scheme == "s3":
-        return _open_s3(url, environment, credentials)
-    raise UsageError(f"repository {_without_secrets(url)}: there is no store for '{scheme}://'", _HINT)
+def check_address(url: str, environment: Mapping[str, str] | None = None) -> None:
+    """Read an address and its settings, and open nothing. Raises UsageError."""
+    _kind(url).read_settings(url, _given(environment))
 
 
-def _open_s3(url: str, environment: Mapping[str, str], credentials: Credentials | None) -> Store:
-    # Only here: the AWS SDK takes 0.3 s to import, which every other command would pay.
-    from volback.store.s3.store import S3Store  # noqa: PLC0415
+def keys_of(url: str) -> StoreKeys:
+    """What a table of volback.toml may hold for the store at `url`.
 
-    location = replace(read_s3_url(url, environment), credentials=credentials)
-    store = S3Store(location)
-    bandwidth = location.settings.bandwidth_bytes_s
-    return store if bandwidth is None else LimitStore(store, bandwidth)
-
-
-def _expand(path: str) -> Path:
-    if not path.strip() or "\0" in path:
-        raise UsageError(f"repository {path!r} is not a path", _HINT)
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as exc:
-        raise UsageError(f"repository {path!r}: no such user's home directory", _HINT) from exc
+    A path and an unknown scheme have the keys of every store: a table whose url is a variable may name a directory
+    on one machine and a bucket on another.
+    """
+    scheme = scheme_of(url)
+    kind = None if scheme in (None, "file") else kind_of(scheme)
+    return all_keys() if kind is None else kind.keys
 
 
-def _path_of_file_url(url: str) -> Path:
-    """RFC 8089: the host is empty or localhost, and the path is percent-encoded."""
-    rest = url[len("file://") :]
-    host, slash, path = rest.partition("/")
-    if host not in ("", "localhost") or not slash or "\0" in unquote(path):
-        raise UsageError(f"repository {url!r}: a file URL has three slashes", _HINT)
-    return Path("/" + unquote(path))
+def _given(environment: Mapping[str, str] | None) -> Mapping[str, str]:
+    return os.environ if environment is None else environment
+
+
+def _kind(url: str) -> StoreKind[Any]:
+    scheme = scheme_of(url) or "file"
+    kind = kind_of(scheme)
+    if kind is None:
+        raise UsageError(f"repository {_without_secrets(url)}: there is no store for '{scheme}://'", f"give {forms()}")
+    return kind
 
 
 def _without_secrets(url: str) -> str:
@@ -81,3 +68,54 @@ def _without_secrets(url: str) -> str:
     except ValueError:
         return repr(url.split("://", maxsplit=1)[0] + "://...")
     return repr(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+
+
+# directories
+
+
+def _read_path(url: str, _: Mapping[str, str]) -> Path:
+    return _expand(url) if scheme_of(url) is None else _path_of_file_url(url)
+
+
+def _expand(path: str) -> Path:
+    if not path.strip() or "\0" in path:
+        raise UsageError(f"repository {path!r} is not a path", f"give {forms()}")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:
+        raise UsageError(f"repository {path!r}: no such user's home directory", f"give {forms()}") from exc
+
+
+def _path_of_file_url(url: str) -> Path:
+    """RFC 8089: the host is empty or localhost, and the path is percent-encoded."""
+    rest = url[len("file://") :]
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash or "\0" in unquote(path):
+        raise UsageError(f"repository {url!r}: a file URL has three slashes", f"give {forms()}")
+    return Path("/" + unquote(path))
+
+
+def _open_directory(path: Path, _: Mapping[str, str]) -> Store:
+    return LocalStore(path)
+
+
+register(
+    "file",
+    form="a directory (/path, ~/path or file:///path)",
+    read_settings=_read_path,
+    open=_open_directory,
+)
+
+# S3
+
+
+def _open_s3(location: S3Location, credentials: Mapping[str, str]) -> Store:
+    # Only here: boto3 takes 0.3 s to import, which every other command would pay.
+    from volback.store.s3.store import S3Store  # noqa: PLC0415
+
+    store = S3Store(with_credentials(location, credentials))
+    bandwidth = location.settings.bandwidth_bytes_s
+    return store if bandwidth is None else LimitStore(store, bandwidth)
+
+
+register("s3", form="s3://BUCKET/PREFIX", read_settings=read_s3_url, open=_open_s3, keys=S3_KEYS)

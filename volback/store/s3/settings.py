@@ -1,27 +1,55 @@
-"""From an s3:// URL and the environment to where and how. Pure; the URL wins over VOLBACK_S3_*, that over AWS's own."""
+"""From an s3:// URL and the environment to where and how. Pure; the URL wins over VOLBACK_S3_*, that over AWS's own.
+
+Nothing outside store/ reads these settings.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from volback.errors import UsageError
-from volback.settings import S3_VARIABLES, S3Settings
 from volback.store.base import is_part
+from volback.store.registry import StoreKeys
 from volback.store.s3.parts import PART_MAX_BYTES, PART_MIN_BYTES
 
 _MIB = 1024 * 1024
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_HINT = "write s3://BUCKET/PREFIX?name=value; the names are " + ", ".join(S3_VARIABLES)
 _NO_SECRETS = "credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from AWS's own files"
 
 
 @dataclass(frozen=True, slots=True)
+class S3Settings:
+    """How an S3 store is reached and written. Credentials are not among them."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    addressing: str = "auto"
+    storage_class: str | None = None
+    sse: str | None = None
+    sse_key_id: str | None = None
+    ca_bundle: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """May hold a password, so it is never shown."""
+    checksums: str = "when_required"
+    parallel: int = 4
+    part_size_bytes: int = 8 * _MIB
+    max_parts: int = 10_000
+    equal_parts: bool = False
+    bandwidth_bytes_s: float | None = None
+    timeout_s: float = 60.0
+    """For connecting, and for each wait for the server's next bytes."""
+    give_up_s: float = 120.0
+    """No call is tried again once it has failed for this long."""
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """Of one store alone; without them the AWS SDK looks where it always does."""
+    """Of one store alone; without them boto3 looks where it always does."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
@@ -61,6 +89,19 @@ def read_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:
     clean = "s3://" + "/".join(part for part in (parts.netloc, prefix) if part)
     clean += "?" + urlencode(query, quote_via=quote, safe=":/") if query else ""
     return S3Location(parts.netloc, prefix + "/" if prefix else "", _settings(values), clean)
+
+
+def with_credentials(location: S3Location, given: Mapping[str, str]) -> S3Location:
+    """The location with its own credentials, if an access key is among what is given."""
+    if "access_key_id" not in given or "secret_access_key" not in given:
+        return location
+    own = Credentials(given["access_key_id"], given["secret_access_key"], given.get("session_token"))
+    return replace(location, credentials=own)
+
+
+def _check_credentials(given: Collection[str]) -> str | None:
+    missing = [name for name in ("access_key_id", "secret_access_key") if name not in given]
+    return f"has no {missing[0]}: S3 needs both, or neither of them here" if len(missing) == 1 else None
 
 
 def _check_names(names: list[str]) -> None:
@@ -164,3 +205,12 @@ _READERS: dict[str, tuple[str, Callable[[str], object], str]] = {
     "timeout": ("timeout_s", _number(0.1, 3600), "seconds, from 0.1 to 3600"),
     "give-up": ("give_up_s", _number(0, 86_400), "seconds, from 0 to 86400"),
 }
+S3_VARIABLES = {name: f"VOLBACK_S3_{name.upper().replace('-', '_')}" for name in _READERS}
+"""A setting's name in an s3:// URL's query, and its variable."""
+S3_KEYS = StoreKeys(
+    credentials=("access_key_id", "secret_access_key", "session_token"),
+    variables=tuple(S3_VARIABLES.values()),
+    secret_variables=frozenset({S3_VARIABLES["proxy"]}),
+    check=_check_credentials,
+)
+_HINT = "write s3://BUCKET/PREFIX?name=value; the names are " + ", ".join(S3_VARIABLES)

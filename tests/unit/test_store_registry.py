@@ -1,0 +1,150 @@
+"""A store that volback does not know: one file (here, this one) and one registration bring it in, by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import make_backup
+from volback.config.loading import load_config
+from volback.config.model import Config
+from volback.context import Access, Session
+from volback.errors import StoreDenied, UsageError
+from volback.jobs.open_config import check_config
+from volback.jobs.steps import session_of
+from volback.operations.copy import copy_backup, plan_copies, prepare_target
+from volback.operations.list import list_backups
+from volback.settings import Settings
+from volback.store import registry
+from volback.store.base import Store
+from volback.store.limit import LimitStore
+from volback.store.locate import check_address, keys_of, open_store
+from volback.store.memory import MemoryStore
+from volback.store.registry import StoreKeys, register
+
+# The store's one file.
+
+SHELVES: dict[str, MemoryStore] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfSettings:
+    name: str
+    floor: int
+
+
+def read_shelf_url(url: str, environment: Mapping[str, str]) -> ShelfSettings:
+    floor = environment.get("VOLBACK_SHELF_FLOOR", "0")
+    if not floor.isdecimal():
+        raise UsageError(f"VOLBACK_SHELF_FLOOR={floor} is not a number", "give a number from 0")
+    return ShelfSettings(url.removeprefix("shelf://"), int(floor))
+
+
+def open_shelf(settings: ShelfSettings, credentials: Mapping[str, str]) -> Store:
+    if credentials.get("badge") != "open sesame":
+        raise StoreDenied(f"shelf {settings.name}: the badge is not valid")
+    return SHELVES.setdefault(f"{settings.name}/{settings.floor}", MemoryStore(settings.name))
+
+
+SHELF_KEYS = StoreKeys(
+    credentials=("badge",),
+    variables=("VOLBACK_SHELF_FLOOR",),
+    check=lambda given: None if "badge" in given else "has no badge",
+)
+
+# Its registration.
+
+
+@pytest.fixture(autouse=True)
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    register("shelf", form="shelf://NAME", read_settings=read_shelf_url, open=open_shelf, keys=SHELF_KEYS)
+    yield
+    SHELVES.clear()
+
+
+BADGE = {"badge": "open sesame"}
+TOML = """\
+[repositories.shelf]
+url = "shelf://left"
+badge = "open sesame"
+environment = { VOLBACK_SHELF_FLOOR = "2" }
+"""
+
+
+def session_on(url: str, directory: Path, credentials: Mapping[str, str] | None = None) -> Session:
+    settings = Settings(repository=url, state=directory / "state", host="web1")
+    return Session(settings, access=Access(credentials=credentials or {}))
+
+
+def loaded(directory: Path, text: str) -> Config:
+    file = directory / "volback.toml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return load_config([file], {}, keys_of=keys_of)
+
+
+def test_operations_use_it_by_its_url(tmp_path: Path) -> None:
+    source = session_on(str(tmp_path / "repository"), tmp_path)
+    target = session_on("shelf://right", tmp_path, BADGE)
+    key = make_backup(source.store)
+    prepare_target(source, target)
+    assert [copy_backup(source, target, item) for item in plan_copies(source, ["db"])] == ["copied"]
+    assert [row.name for row in list_backups(target)] == [f"web1/db@{key.id}"]
+    assert list(SHELVES) == ["right/0"]
+
+
+def test_volback_toml_has_its_keys(tmp_path: Path) -> None:
+    config = loaded(tmp_path, TOML)
+    assert check_config(config) == []
+    session = session_of(session_on("unused", tmp_path), config.repositories["shelf"])
+    make_backup(session.store)
+    assert list(SHELVES) == ["left/2"]
+    assert "sesame" not in f"{config} {session.access} {config.shown}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (TOML.replace('badge = "open sesame"', ""), "1: repositories.shelf: has no badge"),
+        (TOML.replace("badge", "bagde"), "3: repositories.shelf.bagde: is unknown; did you mean badge?"),
+        (TOML + 'access_key_id = "x"\n',
+         "5: repositories.shelf.access_key_id: is unknown; there are badge, environment, url"),
+        (TOML.replace('"2"', '"two"'),
+         "2: repositories.shelf.url: VOLBACK_SHELF_FLOOR=two is not a number (give a number from 0)"),
+        (TOML.replace("SHELF_FLOOR", "SHELF_FLOR"),
+         "4: repositories.shelf.environment.VOLBACK_SHELF_FLOR: is unknown; did you mean VOLBACK_SHELF_FLOOR?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_its_keys_is_named_with_file_and_line(tmp_path: Path, text: str, problem: str) -> None:
+    assert f"{tmp_path}/volback.toml:{problem}" in [str(found) for found in check_config(loaded(tmp_path, text))]
+
+
+def test_an_address_is_checked_without_opening_the_store() -> None:
+    check_address("shelf://left", {})
+    with pytest.raises(UsageError, match="VOLBACK_SHELF_FLOOR=x"):
+        check_address("shelf://left", {"VOLBACK_SHELF_FLOOR": "x"})
+    assert SHELVES == {}
+
+
+def test_a_bandwidth_limits_it_as_any_other() -> None:
+    assert type(open_store("shelf://left", {}, credentials=BADGE, bandwidth_bytes_s=1e6)) is LimitStore
+
+
+def test_a_directory_takes_the_keys_of_every_store(tmp_path: Path) -> None:
+    text = '[repositories.here]\nurl = "/srv"\nbadge = "x"\nsession_token = "y"\n'
+    assert check_config(loaded(tmp_path, text)) == []
+
+
+def test_who_mistypes_a_scheme_is_shown_its_form_too() -> None:
+    with pytest.raises(UsageError) as caught:
+        open_store("shelv://left")
+    assert caught.value.hint == "give a directory (/path, ~/path or file:///path), s3://BUCKET/PREFIX or shelf://NAME"
+
+
+def test_a_scheme_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="shelf:// is registered already"):
+        register("shelf", form="shelf://", read_settings=read_shelf_url, open=open_shelf)
