@@ -37,18 +37,11 @@ def whole(frames: Iterable[Frame]) -> Iterator[Slice]:
 
 def part(unit: Unit, start: int, stop: int, *, before: bytes = b"") -> Iterator[Slice]:
     """The slices that hold bytes `start` to `stop` of a unit's raw bytes."""
-    at = 0
-    for frame in unit.frames:
+    for frame, at in zip(unit.frames, unit.starts(), strict=True):
         first, last = max(start - at, 0), min(stop - at, frame.raw_bytes)
         if first < last:
             yield Slice(frame, first, last, before)
             before = b""
-        at += frame.raw_bytes
-
-
-def unit_bytes(unit: Unit) -> int:
-    """Raw size of a unit."""
-    return sum(frame.raw_bytes for frame in unit.frames)
 
 
 def fetch(

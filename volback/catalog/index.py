@@ -8,7 +8,7 @@ trusts (frame sizes, paths, offsets) is checked here, in bulk, since an index ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import lt
 from typing import Annotated, Literal
 
@@ -91,8 +91,17 @@ def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
 
     Raises FormatError for a line that is not a unit, IntegrityError for an index that ends inside a line.
     """
-    for number, line in enumerate(_lines(buffers), 1):
-        yield decode_unit(line, number=number)
+    return (unit for _, unit in select_units(buffers, lambda _: True))
+
+
+def select_units(buffers: Iterable[bytes], wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
+    """Yield the units whose number, from 0, is wanted, with it; other lines are not decoded. Raises as `read_units`.
+
+    `wanted` is asked for each number in turn, after the unit before it has been used.
+    """
+    for number, line in enumerate(_lines(buffers)):
+        if wanted(number):
+            yield number, decode_unit(line, number=number + 1)
 
 
 def _too_long(unit: Unit, size_bytes: int) -> VolbackError:
@@ -142,7 +151,7 @@ def _check(unit: Unit) -> None:
         return
     if unit.kind == "end":
         raise _Fault("the end of the archive has members")
-    _check_offsets([member.offset for member in unit.members], sum(frame.raw_bytes for frame in unit.frames))
+    _check_offsets([member.offset for member in unit.members], unit.raw_bytes)
     _check_paths(unit.members)
     _check_numbers(unit.members)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -45,12 +47,38 @@ class Member(NamedTuple):
     """Where the member's first header block begins in the unit's raw bytes."""
 
 
+class Span(NamedTuple):
+    """Where a member lies: bytes `start` to `stop` of its unit's raw bytes, header and padding included."""
+
+    member: Member
+    start: int
+    stop: int
+
+
 class Unit(NamedTuple):
     """What is read or reused as one: frames in stream order, members in stream order."""
 
     kind: UnitKind
     frames: list[Frame]
     members: list[Member]
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of what the unit's frames hold."""
+        return sum(frame.raw_bytes for frame in self.frames)
+
+    def starts(self) -> Iterator[int]:
+        """Yield where each frame begins in the unit's raw bytes."""
+        at = 0
+        for frame in self.frames:
+            yield at
+            at += frame.raw_bytes
+
+    def spans(self) -> Iterator[Span]:
+        """Yield where each member lies, in stream order."""
+        stops = chain((member.offset for member in islice(self.members, 1, None)), [self.raw_bytes])
+        for member, stop in zip(self.members, stops, strict=False):
+            yield Span(member, member.offset, stop)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
