@@ -2,6 +2,7 @@
 
 Members are matched against the plan in order: the fast path looks at five fields of a header, the slow
 path reads it whole. A planned member that the stream lacks vanished between scan and read.
+A unit that the parent has is not in the stream: its frames are passed on as they lie there.
 Nothing here compresses; `seal` does.
 """
 
@@ -11,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from volback.archive import tar
+from volback.archive.parent import KnownUnit, no_unit
 from volback.archive.plan import Entry, Plan, PlannedUnit
-from volback.catalog.model import FRAME_MAX_BYTES, Member, UnitKind
+from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
 from volback.errors import EngineError, IntegrityError
 
 BLOCK_BYTES = 1024 * 1024
@@ -33,6 +35,13 @@ class RawFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Reused:
+    """One frame that lies in an earlier data object."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
 class UnitEnd:
     """The frames since the last UnitEnd are this unit's."""
 
@@ -40,7 +49,7 @@ class UnitEnd:
     members: list[Member]
 
 
-Cut = RawFrame | UnitEnd
+Cut = RawFrame | Reused | UnitEnd
 
 
 @dataclass(slots=True)
@@ -48,21 +57,27 @@ class CutReport:
     """What the cutter saw; read it after the stream has ended."""
 
     raw_bytes: int = 0
+    """Of the whole stream as it is stored: what is reused and the end of the archive count too."""
     members: int = 0
     vanished: list[bytes] = field(default_factory=list)
 
 
 class Cutter:
-    """Cuts one stream. `report` is complete once `cut` is exhausted."""
+    """Cuts one stream. `report` is complete once `cut` is exhausted.
 
-    def __init__(self, plan: Plan) -> None:
+    `reused` answers for a planned unit with the parent's unit if that is taken instead; what it answers for must not
+    be named to tar (`Plan.names`).
+    """
+
+    def __init__(self, plan: Plan, reused: KnownUnit = no_unit) -> None:
         self.plan = plan
         self.report = CutReport()
+        self._reused = reused
         self._next = 0
         self._links: tuple[bytes, ...] = ()
 
     def cut(self, stream: Iterable[Buffer]) -> Iterator[Cut]:
-        """Yield the frames of each unit, then its UnitEnd; the end-of-archive unit comes last.
+        """Yield the frames of each unit, then its UnitEnd; the end-of-archive unit comes last, computed.
 
         Raises IntegrityError if the stream ends early or holds what was not planned, EngineError if a directory
         became a symlink since the scan: tar reads what lay below it through the link.
@@ -70,16 +85,30 @@ class Cutter:
         window = Window(stream)
         for unit in self.plan.units:
             self._next = unit.start
-            if unit.kind == "file":
+            if (known := self._reused(unit)) is not None:
+                yield from self._reuse(known)
+            elif unit.kind == "file":
                 yield from self._cut_file(window, unit)
             else:
                 yield from self._cut_group(window, unit)
-        if not tar.is_end(window.peek(tar.BLOCK)):
+        yield from self._end_archive(window)
+
+    def _reuse(self, unit: Unit) -> Iterator[Cut]:
+        yield from map(Reused, unit.frames)
+        yield UnitEnd(unit.kind, unit.members)
+        self.report.members += len(unit.members)
+        self.report.raw_bytes += unit.raw_bytes
+
+    def _end_archive(self, window: Window) -> Iterator[Cut]:
+        """tar's own end is checked, not kept: its padding counts what tar wrote, which lacks what is reused."""
+        if not tar.is_end(window.peek(2 * tar.BLOCK)):
             raise IntegrityError("tar stream holds a member that was not planned")
-        window.skip_to_end()
-        yield RawFrame(window.take())
+        window.expect_zeros()
+        self.report.raw_bytes += window.offset
+        end = tar.end_of_archive(self.report.raw_bytes)
+        yield RawFrame([memoryview(end)])
         yield UnitEnd("end", [])
-        self.report.raw_bytes = window.offset
+        self.report.raw_bytes += len(end)
 
     def _cut_group(self, window: Window, unit: PlannedUnit) -> Iterator[Cut]:
         begin = window.offset
@@ -226,15 +255,12 @@ class Window:
                 raise IntegrityError("tar stream ended in the middle of a member", "see the messages of the helper")
         self.at += size
 
-    def skip_to_end(self) -> None:
-        """Step over all that is left; it must be zeros."""
+    def expect_zeros(self) -> None:
+        """Read all that is left, and drop it. Raises IntegrityError unless it is zeros."""
         while True:
-            here = len(self.buffer) - self.at
-            if any(self.buffer[self.at :]):
+            if self.buffer.count(0, self.at) != len(self.buffer) - self.at:
                 raise IntegrityError("tar stream goes on after its end")
-            self.offset += here
-            self.held += here
-            self.at = len(self.buffer)
+            self.at = self._mark = len(self.buffer)
             if not self._pull():
                 return
 

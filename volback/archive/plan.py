@@ -7,7 +7,7 @@ stay under 300 MB. Paths are sorted by their parts: `/` becomes NUL, which sorts
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,18 +73,30 @@ class Plan:
         """Parse one record."""
         return parse_record(self.records[number])
 
-    def names(self) -> Iterator[bytes]:
-        """Yield what tar reads from its list, NUL-terminated, in buffers of about 64 KiB."""
+    def paths(self, unit: PlannedUnit) -> Iterator[bytes]:
+        """Yield the unit's paths, in stream order."""
+        return map(_path, self.records[unit.start : unit.stop])
+
+    def names(self, wanted: Callable[[PlannedUnit], bool] | None = None) -> Iterator[bytes]:
+        """Yield what tar reads from its list, NUL-terminated, in buffers of about 64 KiB.
+
+        With `wanted` only the units for which it holds are named.
+        """
         batch: list[bytes] = []
         size = 0
-        for record in self.records:
-            name = b"./%s\0" % record[: record.index(b"\0\0")].replace(b"\0", b"/")
+        for record in self.records if wanted is None else self._records(wanted):
+            name = b"./%s\0" % _path(record)
             batch.append(name)
             size += len(name)
             if size > 65536:
                 yield b"".join(batch)
                 batch, size = [], 0
         yield b"".join(batch)
+
+    def _records(self, wanted: Callable[[PlannedUnit], bool]) -> Iterator[bytes]:
+        for unit in self.units:
+            if wanted(unit):
+                yield from self.records[unit.start : unit.stop]
 
 
 def make_plan(scan: Iterable[bytes | bytearray], excludes: Iterable[str] = ()) -> Plan:
@@ -125,6 +137,10 @@ def parse_record(record: bytes) -> Entry:
         )
     except (ValueError, LookupError) as exc:
         raise _garbled() from exc
+
+
+def _path(record: bytes) -> bytes:
+    return record[: record.index(b"\0\0")].replace(b"\0", b"/")
 
 
 def _records(scan: Iterable[bytes | bytearray]) -> Iterator[bytes]:
@@ -168,7 +184,7 @@ def _arrange(records: list[bytes], excluded: int) -> Plan:
         if kind == _SOCKET:
             plan.sockets += 1
         elif kind not in b"fdlpbc":
-            plan.odd.append(record[: at - 2].replace(b"\0", b"/"))
+            plan.odd.append(_path(record))
         elif kind not in _NAMED_TWICE:
             group.add([record], 0, record[: at - 2])
         elif record not in placed:

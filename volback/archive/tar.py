@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from volback.errors import IntegrityError
 
 BLOCK = 512
-END_OF_ARCHIVE = bytes(20 * BLOCK)
-"""Two zero blocks, filled up to tar's record of 20 blocks."""
+RECORD = 20 * BLOCK
+"""What tar writes at once, and fills its last one up to (GNU tar's default blocking factor)."""
+END_OF_ARCHIVE = bytes(RECORD)
+"""Ends any stream that is read once and not kept: two zero blocks, and more of them than need be."""
 
 SCAN_FORMAT = r"%P\0%y %m %U %G %s %T@ %C@ %i %D %n %b\0%l\0"
 """find -printf: path, then facts, then symlink target; NUL is the one byte that none of them holds."""
@@ -79,6 +81,15 @@ class Header:
 def padded(size: int) -> int:
     """Return `size` rounded up to tar blocks."""
     return (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def end_of_archive(stream_bytes: int) -> bytes:
+    """Return what GNU tar ends a stream of `stream_bytes` bytes with: two zero blocks, then zeros to a whole record.
+
+    So the stored stream of a full backup is what tar wrote, and that of an increment what tar would have written.
+    """
+    end = 2 * BLOCK
+    return bytes(end + -(stream_bytes + end) % RECORD)
 
 
 def number(digits: bytes | bytearray) -> int:

@@ -23,7 +23,7 @@ def walk(stream: Iterable[Buffer]) -> Iterator[tuple[tar.Header, bytes]]:
         extended = window.peek_extended()
         block = bytes(window.peek(extended + tar.BLOCK))
         if not extended and tar.is_end(block):
-            window.skip_to_end()
+            window.expect_zeros()
             return
         header = tar.read_header(block)
         window.skip(header.header_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,12 +9,13 @@ from datetime import datetime
 
 import volback
 from volback.archive import tar
-from volback.archive.cut import Cutter, UnitEnd
+from volback.archive.codec import DEFAULT_LEVEL, FrameCodec, ZstdCodec
+from volback.archive.cut import Cutter
 from volback.archive.plan import Plan
-from volback.archive.seal import DEFAULT_LEVEL, Compressor, SealedFrame, seal
-from volback.catalog.index import encode_unit
+from volback.archive.record import Recorder
+from volback.archive.seal import seal
 from volback.catalog.keys import BackupKey, new_id
-from volback.catalog.model import FORMAT, Consistency, Frame, Manifest, ObjectDigest, SetOf, Source, Unit
+from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, SetOf, Source
 from volback.context import Session
 from volback.engine.streams import VolumeReader
 from volback.interrupts import deferred_signals
@@ -138,11 +138,8 @@ class _Backup:
         self._observed: list[_Observation] = []
         self._disturbed: list[str] = []
         self._started = session.now()
-        self._frames: list[Frame] = []
-        self._offset = 0
-        self._data = hashlib.sha256()
-        self._stream = hashlib.sha256()
-        self._index = Compressor()
+        self._codec: FrameCodec = ZstdCodec(options.level)
+        self._recorder = Recorder(key.id, session.progress)
 
     def make(self) -> BackupResult:
         self._observe()
@@ -152,19 +149,19 @@ class _Backup:
             plan = scan(reader, self._options.excludes)
             cutter = Cutter(plan)
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
-            sealed = seal(cutter.cut(self._read(reader, plan)), level=self._options.level)
-            stored_bytes = self._session.store.put(self._key.data, self._record(sealed))
+            sealed = seal(cutter.cut(self._read(reader, plan)), self._codec)
+            self._session.store.put(self._key.data, self._recorder.data(sealed))
             warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
         warnings += _vanished(cutter, warnings) + _odd(plan) + self._disturbances()
-        index = self._put_index()
+        recorder, index = self._recorder, self._put_index()
         manifest = Manifest(
             format=FORMAT,
             id=self._key.id,
             host=self._key.host,
             volume=self._key.volume,
-            kind="full",
+            kind="incremental" if recorder.depends_on else "full",
             engine_id=self._session.engine.info.id,
             source=self._source,
             started_at=rfc3339(self._started),
@@ -173,12 +170,14 @@ class _Backup:
             containers=sorted({*self._hold.containers, *(name for seen in self._observed for name in seen.users)}),
             files=cutter.report.members,
             raw_bytes=cutter.report.raw_bytes,
-            stored_bytes=stored_bytes,
+            stored_bytes=recorder.stored_bytes,
+            reused_bytes=recorder.reused_bytes,
             sockets_skipped=plan.sockets,
             excludes=self._options.excludes,
-            data=ObjectDigest(size_bytes=stored_bytes, sha256=self._data.hexdigest()),
+            depends_on=sorted(recorder.depends_on),
+            data=recorder.data_digest(),
             index=index,
-            digest=self._stream.hexdigest(),
+            digest=recorder.stream_digest(),
             warnings=self._notices() + warnings,
             tags=self._options.tags,
             set=self._options.set,
@@ -225,30 +224,10 @@ class _Backup:
             for name in self._disturbed
         ]
 
-    def _record(self, sealed: Iterator[SealedFrame | UnitEnd]) -> Iterator[bytes]:
-        """Pass the stored bytes on, and note where each frame lies and what each unit holds."""
-        progress = self._session.progress
-        for item in sealed:
-            if isinstance(item, UnitEnd):
-                self._index.feed(encode_unit(Unit(item.kind, self._frames, item.members)))
-                progress.advance(files=len(item.members))
-                self._frames = []
-                continue
-            size = len(item.stored)
-            self._frames.append(Frame(self._key.id, self._offset, size, item.raw_bytes, item.sha256))
-            self._offset += size
-            self._data.update(item.stored)
-            self._stream.update(bytes.fromhex(item.sha256))
-            progress.advance(raw_bytes=item.raw_bytes, stored_bytes=size)
-            yield item.stored
-
     def _put_index(self) -> ObjectDigest:
-        buffers = self._index.end()
-        digest = hashlib.sha256()
-        for buffer in buffers:
-            digest.update(buffer)
-        size = self._session.store.put(self._key.index, buffers)
-        return ObjectDigest(size_bytes=size, sha256=digest.hexdigest())
+        buffers, digest = self._recorder.index()
+        self._session.store.put(self._key.index, buffers)
+        return digest
 
 
 def rfc3339(time: datetime) -> str:

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from volback.archive import ranges
-from volback.archive.seal import in_order, open_frame
+from volback.archive.seal import in_order
 from volback.context import Session
 from volback.errors import ConflictError, StoreError
 from volback.operations.open_backup import OpenBackup
@@ -58,7 +58,7 @@ def _stream(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview
 
 def _frames(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview]:
     def prove(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[int, bytes | memoryview]:
-        return len(open_frame(pair[0].frame, pair[1])), pair[1]
+        return len(backup.open_frame(pair[0].frame, pair[1])), pair[1]
 
     slices = ranges.whole(frame for unit in backup.units() for frame in unit.frames)
     with closing(in_order(prove, backup.fetch(slices))) as proven:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator
 from contextlib import closing
 
 from volback.archive import ranges, tar
-from volback.archive.seal import decompress, unseal
-from volback.catalog.index import read_units
+from volback.archive.codec import FrameCodec, ZstdCodec, decompress, open_frame
+from volback.archive.seal import unseal
+from volback.catalog.index import read_units, select_units
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Manifest, Member, Unit
+from volback.catalog.model import Frame, Manifest, Member, Span, Unit
+from volback.catalog.paths import PathRanges
 from volback.context import name_of
 from volback.errors import IntegrityError, NotFoundError
 from volback.store.base import Store
@@ -21,21 +23,52 @@ INDEX_MAX_BYTES = 4 * 1024**3
 class OpenBackup:
     """A backup whose index has been read and proven against its manifest; units are decoded again at each pass."""
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
-        """Read the index (kept compressed: about 40 bytes a file). Raises IntegrityError, NotFoundError."""
+    def __init__(self, store: Store, manifest: Manifest, *, codec: FrameCodec | None = None) -> None:
+        """Read the index (kept compressed: about 40 bytes a file). Raises IntegrityError, NotFoundError.
+
+        `codec` is what the backup's frames were sealed with; None is plain zstd.
+        """
         self.manifest = manifest
         self.name = name_of(manifest)
         self.key = BackupKey(manifest.host, manifest.volume, manifest.id)
         self._store = store
+        self._codec = codec or ZstdCodec()
+        self._paths = PathRanges()
         self._index = self._read_index()
 
     def units(self) -> Iterator[Unit]:
         """Yield the units in stream order, the end-of-archive unit last. Raises IntegrityError."""
-        return read_units(decompress(self._index, what=f"index of {self.name}"))
+        return read_units(self._lines())
+
+    def numbered(self, numbers: Container[int]) -> Iterator[Unit]:
+        """Yield the units of these numbers, which count from 0 in stream order; no other is decoded."""
+        return (unit for _, unit in select_units(self._lines(), numbers.__contains__))
+
+    def around(self, paths: Collection[bytes], *, below: Collection[bytes] = ()) -> Iterator[Unit]:
+        """Yield, in stream order, every unit that holds one of `paths`, or what is at or below one of `below`.
+
+        Others may be among them; of those that earlier lookups have passed, few are.
+        """
+        for number, unit in select_units(self._lines(), self._paths.around(paths, below=below)):
+            self._paths.note(number, unit)
+            yield unit
 
     def members(self) -> Iterator[Member]:
         """Yield every member in stream order."""
         return (member for unit in self.units() for member in unit.members)
+
+    def find(self, path: bytes) -> tuple[Unit, Span]:
+        """Return the member of this path and its unit, which holds all names of its inode. Raises NotFoundError."""
+        for unit in self.around([path]):
+            for span in unit.spans():
+                if span.member.path == path:
+                    return unit, span
+        raise self.lacks(path)
+
+    def lacks(self, path: bytes) -> NotFoundError:
+        """The error for a path that is not in the backup."""
+        text = path.decode(errors="backslashreplace") or "."
+        return NotFoundError(f"path {text!r} is not in backup {self.name}", f"see `volback ls {self.name}`")
 
     def stream(self, count: Callable[[int], None] = lambda _: None) -> Iterator[bytes | memoryview]:
         """Yield the backup's whole tar stream, each frame proven before it leaves.
@@ -50,7 +83,7 @@ class OpenBackup:
         self, slices: Iterable[ranges.Slice], count: Callable[[int], None] = lambda _: None
     ) -> Iterator[bytes | memoryview]:
         """Yield the wanted bytes in order, each frame proven before a byte of it leaves; `count` gets stored sizes."""
-        with closing(unseal(self.fetch(slices))) as unsealed:
+        with closing(unseal(self.fetch(slices), self._codec)) as unsealed:
             for item, raw in unsealed:
                 if item.before:
                     yield item.before
@@ -60,6 +93,10 @@ class OpenBackup:
     def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[tuple[ranges.Slice, bytes | memoryview], None, None]:
         """Yield each slice with its frame's stored bytes, unproven; a distant store is read ahead, in threads."""
         return ranges.fetch(slices, self.open_range, ahead=self._store.parallel_reads)
+
+    def open_frame(self, frame: Frame, stored: bytes | memoryview) -> bytes:
+        """Return the raw bytes of a fetched frame. Raises IntegrityError unless they are what the index says."""
+        return open_frame(self._codec, frame, stored)
 
     def open_range(self, backup: str, offset: int, length: int) -> Iterator[bytes]:
         """Read stored bytes of this backup's data object, or of one that it depends on."""
@@ -74,6 +111,9 @@ class OpenBackup:
     def selection(self, paths: Iterable[bytes]) -> Selection:
         """Return the part of the backup at and below `paths`. Raises NotFoundError for a path that it lacks."""
         return Selection(self, list(paths))
+
+    def _lines(self) -> Iterator[bytes]:
+        return decompress(self._index, what=f"index of {self.name}")
 
     def _read_index(self) -> bytes:
         expected = self.manifest.index
@@ -99,10 +139,9 @@ class Selection:
         self._below = tuple(path + b"/" for path in paths if path)
         self._everything = b"" in self._exact
         self._above = {path[:at] for path in paths for at in _slashes(path)} | {b""}
-        found = {member.path for member in backup.members() if member.path in self._exact}
+        found = {member.path for unit in self._units() for member in unit.members if member.path in self._exact}
         if missing := self._exact - found:
-            path = min(missing).decode(errors="backslashreplace")
-            raise NotFoundError(f"path {path!r} is not in backup {backup.name}", f"see `volback ls {backup.name}`")
+            raise backup.lacks(min(missing))
 
     def holds(self, member: Member) -> bool:
         """Whether the member is selected."""
@@ -116,58 +155,58 @@ class Selection:
 
     def members(self) -> Iterator[Member]:
         """Yield the selected members in stream order."""
-        return filter(self.holds, self._backup.members())
+        return (member for unit in self._units() for member in unit.members if self.holds(member))
 
     def stream(self, count: Callable[[int], None] = lambda _: None) -> Iterator[bytes | memoryview]:
         """Yield a tar stream of the selected members; a hard link whose first name is not selected becomes a file."""
         yield from self._backup.read(self._slices(), count)
         yield tar.END_OF_ARCHIVE
 
-    def _slices(self) -> Iterator[ranges.Slice]:
-        for unit in self._backup.units():
-            stops = [member.offset for member in unit.members[1:]] + [ranges.unit_bytes(unit)]
-            spans = {member.path: (member, stop) for member, stop in zip(unit.members, stops, strict=False)}
-            first_names: dict[bytes, bytes] = {}
-            for member, stop in spans.values():
-                if not self.holds(member):
-                    continue
-                target = spans.get(member.link) if member.type == "h" else None
-                if target is None or self.holds(target[0]):
-                    yield from ranges.part(unit, member.offset, stop)
-                else:
-                    yield from self._instead(unit, member, target, first_names)
+    def _units(self) -> Iterator[Unit]:
+        return self._backup.around(self._above, below=self._exact)
 
-    def _instead(
-        self, unit: Unit, member: Member, target: tuple[Member, int], first_names: dict[bytes, bytes]
-    ) -> Iterator[ranges.Slice]:
+    def _slices(self) -> Iterator[ranges.Slice]:
+        for unit in self._units():
+            spans = {span.member.path: span for span in unit.spans()}
+            first_names: dict[bytes, bytes] = {}
+            for span in spans.values():
+                if not self.holds(span.member):
+                    continue
+                target = spans.get(span.member.link) if span.member.type == "h" else None
+                if target is None or self.holds(target.member):
+                    yield from ranges.part(unit, span.start, span.stop)
+                else:
+                    yield from self._instead(unit, span, target, first_names)
+
+    def _instead(self, unit: Unit, span: Span, target: Span, first_names: dict[bytes, bytes]) -> Iterator[ranges.Slice]:
         """A hard link without its first name: the data under its own name, or a link to the name that has it now."""
-        first, stop = target
-        source = member if first.path in first_names else first
-        source_stop = member.offset + _HEADER_ROOM if source is member else stop
-        header = self.header(unit, source, source_stop)
-        link = first_names.get(first.path)
-        renamed = tar.build_header(header, path=member.path, link=link)
-        first_names.setdefault(first.path, member.path)
-        if link is not None or source.offset + len(header) == stop:
+        path, first = span.member.path, target.member.path
+        header = read_member_header(self._backup, unit, span if first in first_names else target)
+        link = first_names.get(first)
+        renamed = tar.build_header(header, path=path, link=link)
+        first_names.setdefault(first, path)
+        data = target.start + len(header)
+        if link is not None or data == target.stop:
             yield ranges.Slice(unit.frames[0], 0, 0, renamed)
             return
-        yield from ranges.part(unit, source.offset + len(header), stop, before=renamed)
-
-    def header(self, unit: Unit, member: Member, stop: int) -> bytes:
-        """Return a member's header bytes: pax header, its records, ustar header."""
-        return read_member_header(self._backup, unit, member, stop)
+        yield from ranges.part(unit, data, target.stop, before=renamed)
 
 
-def read_member_header(backup: OpenBackup, unit: Unit, member: Member, stop: int) -> bytes:
-    """Return a member's header bytes, where the member ends at `stop` of its unit at the latest."""
-    room = _HEADER_ROOM
+def read_member_header(backup: OpenBackup, unit: Unit, span: Span) -> bytes:
+    """Return a member's header bytes: pax header, its records, ustar header.
+
+    Raises IntegrityError where they do not lie within the span.
+    """
+    size = _HEADER_ROOM
     while True:
-        end = min(member.offset + room, stop, ranges.unit_bytes(unit))
-        data = b"".join(backup.read(ranges.part(unit, member.offset, end)))
-        size = tar.extended_size(data, 0) + tar.BLOCK
+        stop = min(span.start + size, span.stop)
+        data = b"".join(backup.read(ranges.part(unit, span.start, stop)))
+        size = tar.BLOCK + (tar.extended_size(data, 0) if len(data) >= tar.BLOCK else 0)
         if size <= len(data):
             return data[:size]
-        room = size
+        if stop == span.stop:
+            path = span.member.path.decode(errors="backslashreplace")
+            raise IntegrityError(f"index of {backup.name} does not fit its data at {path!r}", _VERIFY_HINT)
 
 
 def _slashes(path: bytes) -> Iterator[int]:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from volback.archive import ranges, tar
-from volback.archive.cut import Buffer, Cut, Cutter, UnitEnd
-from volback.archive.plan import parse_record
+from volback.archive.cut import Buffer, Cut, Cutter, RawFrame, Reused, UnitEnd
 from volback.archive.seal import in_order
 from volback.archive.walk import walk
-from volback.catalog.model import Source, Unit
+from volback.catalog.model import Source
 from volback.context import Session
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.volumes import open_reader, scan, unreadable
@@ -56,21 +55,20 @@ def prove(session: Session, reference: str, volume: str | None = None) -> Compar
 def compare(session: Session, run: Run, backup: OpenBackup, source: Source, *, excludes: list[str]) -> Comparison:
     """Compare a whole backup with a volume or directory, but for what `excludes` leaves out of that."""
     session.progress.start(f"prove {source.name}", total_bytes=backup.manifest.raw_bytes, total_files=None)
+    expected, odd = _expected(backup)
+    changed: set[bytes] = set()
     with open_reader(session, run, source) as reader:
         plan = scan(reader, excludes)
-        found = _unit_paths(_digests(session, Cutter(plan).cut(reader.read(plan.names()))))
+        for digest, paths in _found(_digests(session, Cutter(plan).cut(reader.read(plan.names())))):
+            if expected.pop(digest, None) is None:
+                changed.update(paths)
         _check_read(reader.messages())
-    odd: list[Unit] = []
-    for unit in backup.units():
-        if found.pop(tuple(bytes.fromhex(frame.sha256) for frame in unit.frames), None) is None:
-            odd.append(unit)
-    if not found and not odd:
+    odd.update(expected.values())
+    if not changed and not odd:
         return Comparison([], [], [])
-    members = backup.read(item for unit in odd for item in ranges.whole(unit.frames))
-    expected = signatures(chain(members, [tar.END_OF_ARCHIVE]))
-    return _compared(
-        expected, _read_again(session, run, source, excludes, {path for unit in found.values() for path in unit})
-    )
+    stream = backup.read(item for unit in backup.numbered(odd) for item in ranges.whole(unit.frames))
+    signed = signatures(chain(stream, [tar.END_OF_ARCHIVE]))
+    return _compared(signed, _read_again(session, run, source, excludes, changed))
 
 
 def compare_part(session: Session, run: Run, selection: Selection, source: Source) -> Comparison:
@@ -89,10 +87,10 @@ def _read_again(
     """Signatures of some members of the volume, all names of an inode among them."""
     with open_reader(session, run, source) as reader:
         plan = scan(reader, excludes)
-        plan.records = [record for record in plan.records if parse_record(record).path in paths]
-        found = signatures(reader.read(plan.names()))
+        names = plan.names(lambda unit: not paths.isdisjoint(plan.paths(unit)))
+        found = signatures(reader.read(names))
         _check_read(reader.messages())
-    return found
+    return {path: signature for path, signature in found.items() if path in paths}
 
 
 def signatures(stream: Iterable[Buffer]) -> dict[bytes, bytes]:
@@ -109,32 +107,43 @@ def _compared(expected: dict[bytes, bytes], found: dict[bytes, bytes]) -> Compar
     )
 
 
+def _expected(backup: OpenBackup) -> tuple[dict[bytes, int], set[int]]:
+    """The numbers of the backup's units by their digest; and of those that repeat another's digest."""
+    numbers: dict[bytes, int] = {}
+    repeated: set[int] = set()
+    for number, unit in enumerate(backup.units()):
+        digest = hashlib.sha256(b"".join(bytes.fromhex(frame.sha256) for frame in unit.frames)).digest()
+        if numbers.setdefault(digest, number) != number:
+            repeated.add(number)
+    return numbers, repeated
+
+
 def _digests(session: Session, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
     """SHA-256 of each frame, and each UnitEnd, in order."""
 
     def digest(cut: Cut) -> bytes | UnitEnd:
         if isinstance(cut, UnitEnd):
             return cut
+        if isinstance(cut, Reused):
+            return bytes.fromhex(cut.frame.sha256)
         value = hashlib.sha256()
         for piece in cut.pieces:
             value.update(piece)
             session.progress.advance(raw_bytes=len(piece))
         return value.digest()
 
-    return in_order(digest, cuts, inline=lambda cut: isinstance(cut, UnitEnd))
+    return in_order(digest, cuts, inline=lambda cut: not isinstance(cut, RawFrame))
 
 
-def _unit_paths(items: Iterable[bytes | UnitEnd]) -> dict[tuple[bytes, ...], list[bytes]]:
-    """Paths of each unit, by its frames' digests."""
-    units: dict[tuple[bytes, ...], list[bytes]] = {}
-    frames: list[bytes] = []
+def _found(items: Iterable[bytes | UnitEnd]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Digest and paths of each unit of the volume, as it is read."""
+    digest = hashlib.sha256()
     for item in items:
         if isinstance(item, UnitEnd):
-            units[tuple(frames)] = [member.path for member in item.members]
-            frames = []
+            yield digest.digest(), [member.path for member in item.members]
+            digest = hashlib.sha256()
         else:
-            frames.append(item)
-    return units
+            digest.update(item)
 
 
 def _check_read(messages: bytes) -> None:

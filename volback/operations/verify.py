@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from volback.archive import ranges
-from volback.archive.seal import in_order, open_frame
+from volback.archive.seal import in_order
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, Unit
 from volback.catalog.repository import DamagedManifest
@@ -109,7 +110,7 @@ def _read_all(session: Session, backup: OpenBackup) -> list[Damage]:
     whole, stream = hashlib.sha256(), hashlib.sha256()
     bad: dict[str, list[str]] = {}
     at = 0
-    for unit, item, stored, sound in _checked(backup):
+    for part, item, stored, sound in _checked(backup):
         in_place = True
         if item.frame.backup == manifest.id:
             in_place = item.frame.offset == at
@@ -119,7 +120,7 @@ def _read_all(session: Session, backup: OpenBackup) -> list[Damage]:
         session.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
         if not (sound and in_place):
             key = BackupKey(manifest.host, manifest.volume, item.frame.backup).data
-            bad.setdefault(key, []).extend(_paths_of(unit, item))
+            bad.setdefault(key, []).extend(part.paths())
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
     if backup.key.data not in bad and (whole.hexdigest() != manifest.data.sha256 or at != manifest.data.size_bytes):
         damaged.append(Damage(backup.name, backup.key.data, f"{backup.key.data} is not what was written", []))
@@ -128,43 +129,45 @@ def _read_all(session: Session, backup: OpenBackup) -> list[Damage]:
     return damaged
 
 
-def _checked(
-    backup: OpenBackup,
-) -> Iterator[tuple[Unit, ranges.Slice, bytes | memoryview, bool]]:
-    """Every frame in order, with the unit that it belongs to and whether it is sound."""
-    units: deque[Unit] = deque()
+class _Part(NamedTuple):
+    """One frame's place in its unit."""
+
+    unit: Unit
+    start: int
+    stop: int
+
+    def paths(self) -> list[str]:
+        """Paths of the unit's members that have bytes in the frame."""
+        touched = [span for span in self.unit.spans() if span.start < self.stop and span.stop > self.start]
+        return [span.member.path.decode(errors="backslashreplace") or "." for span in touched]
+
+
+def _parts(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice]]:
+    """Every frame of the backup, whole, in stream order."""
+    for unit in backup.units():
+        for start, item in zip(unit.starts(), ranges.whole(unit.frames), strict=True):
+            yield _Part(unit, start, start + item.frame.raw_bytes), item
+
+
+def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | memoryview, bool]]:
+    """Every frame in order, with its place in its unit and whether it is intact."""
+    parts: deque[_Part] = deque()
 
     def slices() -> Iterator[ranges.Slice]:
-        for unit in backup.units():
-            for item in ranges.whole(unit.frames):
-                units.append(unit)
-                yield item
+        for part, item in _parts(backup):
+            parts.append(part)
+            yield item
 
     def check(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[ranges.Slice, bytes | memoryview, bool]:
         try:
-            open_frame(pair[0].frame, pair[1])
+            backup.open_frame(pair[0].frame, pair[1])
         except IntegrityError:
             return (*pair, False)
         return (*pair, True)
 
     with closing(in_order(check, backup.fetch(slices()))) as checked:
-        for item, stored, sound in checked:
-            yield units.popleft(), item, stored, sound
-
-
-def _paths_of(unit: Unit, item: ranges.Slice) -> list[str]:
-    """Paths of the unit's members that have bytes in the frame."""
-    start = 0
-    for frame in unit.frames:
-        if frame == item.frame:
-            break
-        start += frame.raw_bytes
-    stop = start + item.frame.raw_bytes
-    ends = [member.offset for member in unit.members[1:]] + [ranges.unit_bytes(unit)]
-    touched = [
-        member.path for member, end in zip(unit.members, ends, strict=False) if member.offset < stop and end > start
-    ]
-    return [path.decode(errors="backslashreplace") or "." for path in touched]
+        for item, stored, intact in checked:
+            yield parts.popleft(), item, stored, intact
 
 
 def _with_paths(backup: OpenBackup, damage: Damage, session: Session) -> Damage:
@@ -175,11 +178,10 @@ def _with_paths(backup: OpenBackup, damage: Damage, session: Session) -> Damage:
     except NotFoundError:
         size = 0
     lost: list[str] = []
-    for unit in backup.units():
-        for item in ranges.whole(unit.frames):
-            frame = item.frame
-            if frame.backup == ids.get(damage.object) and frame.offset + frame.stored_bytes > size:
-                lost += _paths_of(unit, item)
+    for part, item in _parts(backup):
+        frame = item.frame
+        if frame.backup == ids.get(damage.object) and frame.offset + frame.stored_bytes > size:
+            lost += part.paths()
     return Damage(damage.backup, damage.object, damage.message, list(dict.fromkeys(lost)))
 
 

@@ -1,0 +1,115 @@
+"""Codec: how one frame, and the index, are kept as stored bytes. Plain zstd today, encrypted later.
+
+A backup and an open backup carry their codec. Whatever a codec gives back, `open_frame` proves it against the index
+before a byte of it leaves. The imports of foreign archives are `decompress`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+import zstandard
+
+from volback.catalog.model import FRAME_MAX_BYTES, Frame
+from volback.errors import IntegrityError
+
+DEFAULT_LEVEL = 3
+_FRAME_BYTES = 1024 * 1024
+
+
+class FrameCodec(Protocol):
+    """Turns the raw bytes of one frame into its stored bytes, and back. Called from several threads at once."""
+
+    def seal(self, raw: bytes | memoryview) -> bytes:
+        """Return the stored bytes of one frame."""
+
+    def unseal(self, stored: bytes | memoryview, raw_bytes: int) -> bytes:
+        """Return the raw bytes, not yet proven; never makes more than `raw_bytes` bytes. Raises IntegrityError."""
+
+
+class ZstdCodec:
+    """Each frame is one zstd frame with its size and checksum: laid end to end they are a standard zstd file."""
+
+    def __init__(self, level: int = DEFAULT_LEVEL) -> None:
+        self._level = level
+        self._local = threading.local()
+
+    def seal(self, raw: bytes | memoryview) -> bytes:
+        """Compress one frame."""
+        compressor: zstandard.ZstdCompressor | None = getattr(self._local, "compressor", None)
+        if compressor is None:
+            compressor = self._local.compressor = _frame_compressor(self._level)
+        return compressor.compress(raw)
+
+    def unseal(self, stored: bytes | memoryview, raw_bytes: int) -> bytes:
+        """Decompress one frame. Raises IntegrityError, also for a frame that says that it holds another size."""
+        try:
+            if zstandard.frame_content_size(stored) != raw_bytes:
+                raise IntegrityError("its size is not the index's")
+            return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_bytes, allow_extra_data=False)
+        except zstandard.ZstdError as exc:
+            raise IntegrityError(str(exc)) from exc
+
+
+def open_frame(codec: FrameCodec, frame: Frame, stored: bytes | memoryview) -> bytes:
+    """Return the raw bytes of one frame. Raises IntegrityError unless size and SHA-256 are the index's.
+
+    The codec is not trusted: what it gives back is proven here, whichever it is.
+    """
+    where = f"frame at {frame.offset} of backup {frame.backup}"
+    if len(stored) != frame.stored_bytes:
+        raise IntegrityError(f"{where} is cut short: {len(stored)} of {frame.stored_bytes} bytes")
+    if frame.raw_bytes > FRAME_MAX_BYTES:
+        raise IntegrityError(f"{where} claims {frame.raw_bytes} bytes, more than any frame holds")
+    try:
+        raw = codec.unseal(stored, frame.raw_bytes)
+    except IntegrityError as exc:
+        raise IntegrityError(f"{where} is damaged: {exc.message}") from exc
+    if len(raw) != frame.raw_bytes or hashlib.sha256(raw).hexdigest() != frame.sha256:
+        raise IntegrityError(f"{where} is damaged: its digest is not the index's")
+    return raw
+
+
+class Compressor:
+    """Compresses what it is fed into one zstd frame, in memory: the index."""
+
+    def __init__(self, level: int = DEFAULT_LEVEL) -> None:
+        self._compress = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+        self._out: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if out := self._compress.compress(data):
+            self._out.append(out)
+
+    def end(self) -> list[bytes]:
+        """Return the frame, in buffers."""
+        self._out.append(self._compress.flush())
+        return self._out
+
+
+def decompress(stored: bytes, *, what: str) -> Iterator[bytes]:
+    """Yield what a Compressor was fed, in buffers of at most 1 MiB. Raises IntegrityError."""
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stored, read_across_frames=False)
+    try:
+        while buffer := reader.read(1 << 20):
+            yield buffer
+    except zstandard.ZstdError as exc:
+        raise IntegrityError(f"{what} is damaged: {exc}") from exc
+
+
+def _frame_compressor(level: int) -> zstandard.ZstdCompressor:
+    """For frames of 1 MiB. The default level's tables are kept small enough for a core's own cache.
+
+    zstd's own for level 3 and 1 MiB (chain 16, hash 17) took 2.41 s of CPU for 300 MB of mixed files and 1.08 s for
+    250 MB of a system's; with these it was 1.78 s and 1.03 s, for 0.7 % and 1.3 % more bytes (medians of 3).
+    """
+    if level != DEFAULT_LEVEL:
+        return zstandard.ZstdCompressor(level=level, write_checksum=True)
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level, source_size=_FRAME_BYTES, chain_log=14, hash_log=15, write_checksum=True
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
