@@ -12,9 +12,7 @@ from tests.support.engine import EngineSession
 from tests.support.fingerprint import Entry, differences, fingerprint
 from tests.support.library import open_session
 from tests.support.tree import make_odd_tree
-from volback.archive import seal
-from volback.archive.seal import open_frame
-from volback.catalog.model import Frame
+from volback.archive.codec import ZstdCodec
 from volback.context import Session, name_of
 from volback.errors import IntegrityError, NotFoundError, UsageError
 from volback.operations.backup import BackupOptions, backup
@@ -176,9 +174,11 @@ def test_directory_of_many_small_files_opens_each_frame_once(
     """A frame holds hundreds of them: it is opened once, not once for each file."""
     opened: list[int] = []
 
-    def counting(frame: Frame, stored: bytes | memoryview) -> bytes:
-        opened.append(frame.raw_bytes)
-        return open_frame(frame, stored)
+    unseal = ZstdCodec.unseal
+
+    def counting(codec: ZstdCodec, stored: bytes | memoryview, raw_bytes: int) -> bytes:
+        opened.append(raw_bytes)
+        return unseal(codec, stored, raw_bytes)
 
     def fill(path: Path) -> None:
         for directory in ("wanted", "other"):
@@ -187,7 +187,7 @@ def test_directory_of_many_small_files_opens_each_frame_once(
                 (path / directory / f"{number}").write_bytes(b"%d" % number * 50)
 
     part = Part(session, volume_factory("small", fill=fill), volume_name, volume_path)
-    monkeypatch.setattr(seal, "open_frame", counting)
+    monkeypatch.setattr(ZstdCodec, "unseal", counting)
     found, result = part.restore("wanted")
     assert differences(part.expected(b"wanted"), found) == []
     assert result.files == 5002

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import open_session
-from volback.archive.seal import Compressor
+from volback.archive.codec import Compressor
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, ObjectDigest, RepositoryInfo, Source
 from volback.catalog.sealed import seal_document

@@ -17,11 +17,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from volback.archive import tar
+from volback.archive.codec import Compressor, ZstdCodec, decompress, open_frame
 from volback.archive.cut import Cutter, RawFrame
 from volback.archive.decompress import ForeignArchive
 from volback.archive.plan import make_plan
 from volback.archive.ranges import fetch, whole
-from volback.archive.seal import Compressor, decompress, open_frame, seal, unseal
+from volback.archive.seal import SealedFrame, seal, unseal
 from volback.archive.walk import walk
 from volback.catalog.model import Frame
 
@@ -111,7 +112,10 @@ STREAM = _stream()
 SCAN = _scan()
 HEADERS = _headers(STREAM)
 TEXT = b"some text, some more text " * 900
-SEALED = [item.stored for item in seal([RawFrame([memoryview(TEXT)])], threads=1) if hasattr(item, "stored")]
+CODEC = ZstdCodec()
+SEALED = [
+    item.stored for item in seal([RawFrame([memoryview(TEXT)])], CODEC, threads=1) if isinstance(item, SealedFrame)
+]
 FRAME = Frame(BACKUP, 0, len(SEALED[0]), len(TEXT), hashlib.sha256(TEXT).hexdigest())
 
 
@@ -123,8 +127,11 @@ def _compressed() -> bytes:
 
 def _cut(stream: bytes) -> object:
     cutter = Cutter(make_plan([SCAN]))
-    size = sum(len(piece) for cut in cutter.cut(_in_parts(stream)) if isinstance(cut, RawFrame) for piece in cut.pieces)
-    assert size == cutter.report.raw_bytes <= len(stream), "what was cut is what came"
+    frames = [cut.pieces for cut in cutter.cut(_in_parts(stream)) if isinstance(cut, RawFrame)]
+    came = b"".join(piece for pieces in frames[:-1] for piece in pieces)
+    assert stream.startswith(came), "what was cut is what came"
+    assert not any(stream[len(came) :]), "and what came is what was cut"
+    assert cutter.report.raw_bytes == len(came) + sum(map(len, frames[-1]))
     return cutter.report
 
 
@@ -138,9 +145,9 @@ def _plan(scan: bytes) -> object:
 
 def _unsealed(stored: bytes) -> object:
     frame = FRAME._replace(stored_bytes=len(stored))
-    assert open_frame(frame, stored) == TEXT, "only what was written comes out"
+    assert open_frame(CODEC, frame, stored) == TEXT, "only what was written comes out"
     fetched = fetch(whole([frame]), lambda _id, offset, length: iter([stored[offset : offset + length]]))
-    return list(unseal(fetched, threads=1))
+    return list(unseal(fetched, CODEC, threads=1))
 
 
 def _decompressed(stored: bytes) -> object:

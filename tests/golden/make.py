@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from volback.archive import tar
-from volback.archive.cut import Cutter, UnitEnd
+from volback.archive.codec import ZstdCodec
+from volback.archive.cut import Cutter
+from volback.archive.parent import KnownFrame, known_frames, no_frame
 from volback.archive.plan import Plan, make_plan
-from volback.archive.seal import Compressor, seal
-from volback.catalog.index import encode_unit
+from volback.archive.record import Recorder
+from volback.archive.seal import seal
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import FORMAT, Frame, Manifest, ObjectDigest, Source, Unit
+from volback.catalog.model import FORMAT, Manifest, Source
 from volback.catalog.repository import Catalog
+from volback.operations.open_backup import OpenBackup
+from volback.progress import Silent
 from volback.store.local import LocalStore
 
 HOST, VOLUME = "golden-host", "golden"
@@ -44,10 +48,10 @@ def make_repository(directory: Path) -> dict[str, Any]:
         root = Path(temporary) / "tree"
         root.mkdir()
         make_tree(root)
-        known: dict[str, Frame] = {}
-        first = _back_up(store, catalog, root, FULL, known)
+        first = _back_up(store, catalog, root, FULL, no_frame)
         change_tree(root)
-        second = _back_up(store, catalog, root, INCREMENT, known)
+        parent = OpenBackup(store, catalog.load(BackupKey(HOST, VOLUME, FULL))[0])
+        second = _back_up(store, catalog, root, INCREMENT, known_frames(parent.units()))
     return {FULL: first, INCREMENT: second, "objects": _objects(directory)}
 
 
@@ -119,55 +123,32 @@ def _paths(top: bytes) -> list[bytes]:
     return sorted(os.path.relpath(path, top) for path in found)
 
 
-def _back_up(
-    store: LocalStore, catalog: Catalog, root: Path, backup_id: str, known: dict[str, Frame]
-) -> dict[str, Any]:
-    """Store one backup of the tree; frames in `known` are referenced, new ones join it."""
+def _back_up(store: LocalStore, catalog: Catalog, root: Path, backup_id: str, known: KnownFrame) -> dict[str, Any]:
+    """Store one backup of the tree; frames that are known are referenced."""
     key = BackupKey(HOST, VOLUME, backup_id)
     plan = make_plan([_scan(root)])
     stream = _read(root, plan)
-    cutter, index, data, digest = Cutter(plan), Compressor(), b"", hashlib.sha256()
-    frames: list[Frame] = []
-    used: set[str] = set()
-    for item in seal(cutter.cut([stream])):
-        if isinstance(item, UnitEnd):
-            index.feed(encode_unit(Unit(item.kind, frames, item.members)))
-            frames = []
-            continue
-        if item.sha256 not in known:
-            known[item.sha256] = Frame(backup_id, len(data), len(item.stored), item.raw_bytes, item.sha256)
-            data += item.stored
-        frames.append(known[item.sha256])
-        used.add(known[item.sha256].backup)
-        digest.update(bytes.fromhex(item.sha256))
-    index_data = b"".join(index.end())
-    store.put(key.data, [data])
-    store.put(key.index, [index_data])
+    cutter, recorder = Cutter(plan), Recorder(backup_id, Silent())
+    store.put(key.data, recorder.data(seal(cutter.cut([stream]), ZstdCodec(), known=known)))
+    index, index_digest = recorder.index()
+    store.put(key.index, index)
     day = backup_id[6:8]
     catalog.commit(
         Manifest(
             format=FORMAT, id=backup_id, host=HOST, volume=VOLUME,
-            kind="full" if used == {backup_id} else "incremental",
+            kind="incremental" if recorder.depends_on else "full",
             engine_id="GOLD:ENGI:NEID",
             source=Source(kind="volume", name=VOLUME, options={"type": "none"}, labels={"com.example.key": "value"}),
             started_at=f"2026-01-{day}T03:04:05Z", ended_at=f"2026-01-{day}T03:04:06Z",
             consistency="paused", containers=["one", "two"],
-            files=cutter.report.members, raw_bytes=len(stream), stored_bytes=len(data),
-            reused_bytes=len(stream) - _new_bytes(known, backup_id),
-            sockets_skipped=1, excludes=["*.tmp"], depends_on=sorted(used - {backup_id}),
-            data=_digest(data), index=_digest(index_data), digest=digest.hexdigest(),
+            files=cutter.report.members, raw_bytes=cutter.report.raw_bytes, stored_bytes=recorder.stored_bytes,
+            reused_bytes=recorder.reused_bytes,
+            sockets_skipped=1, excludes=["*.tmp"], depends_on=sorted(recorder.depends_on),
+            data=recorder.data_digest(), index=index_digest, digest=recorder.stream_digest(),
             warnings=["a warning"], tags=["golden"], volback="0.1.0",
         )
     )  # fmt: skip
     return {"stream_sha256": hashlib.sha256(stream).hexdigest(), "members": list(_members(root, plan))}
-
-
-def _new_bytes(known: dict[str, Frame], backup_id: str) -> int:
-    return sum(frame.raw_bytes for frame in known.values() if frame.backup == backup_id)
-
-
-def _digest(data: bytes) -> ObjectDigest:
-    return ObjectDigest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _scan(root: Path) -> bytes:

@@ -7,7 +7,7 @@ import random
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from volback.archive import tar
-from volback.archive.cut import CutReport, Cutter, RawFrame, UnitEnd
-from volback.archive.plan import Plan, make_plan
+from volback.archive.cut import CutReport, Cutter, RawFrame, Reused, UnitEnd
+from volback.archive.plan import Plan, PlannedUnit, make_plan
 from volback.catalog.model import Unit
 
 MIB = 1024 * 1024
@@ -56,10 +56,10 @@ def scan(root: Path) -> bytes:
     return done.stdout + tar.SCAN_END.encode()
 
 
-def read(root: Path, plan: Plan) -> bytes:
-    """The tar stream of `plan`; files may have vanished meanwhile."""
+def read(root: Path, plan: Plan, wanted: Callable[[PlannedUnit], bool] | None = None) -> bytes:
+    """The tar stream of `plan`, or of its wanted units; files may have vanished meanwhile."""
     command = [*tar.CREATE, "--files-from=-", "--file=-"]
-    names = b"".join(plan.names())
+    names = b"".join(plan.names(wanted))
     done = subprocess.run(command, cwd=root, input=names, capture_output=True, check=False, env={"LC_ALL": "C"})
     assert not tar.read_warnings(done.stderr)[1], done.stderr
     return done.stdout
@@ -75,6 +75,7 @@ def cut(plan: Plan, buffers: Iterable[bytes]) -> tuple[list[CutUnit], CutReport]
     units: list[CutUnit] = []
     frames: list[bytes] = []
     for item in cutter.cut(buffers):
+        assert not isinstance(item, Reused), "nothing is reused where nothing is known"
         if isinstance(item, RawFrame):
             frames.append(b"".join(item.pieces))
         else:

@@ -6,7 +6,9 @@ import io
 import os
 import shutil
 import tarfile
+import tracemalloc
 from collections.abc import Callable
+from itertools import accumulate, chain, repeat
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.archive import MIB, TREES, CutUnit, Made, cut, made, pieces, plan_of, raw_of, read
+from tests.support.stored import FIRST, SECOND, store_backup
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
 from volback.catalog.model import FRAME_MAX_BYTES
 from volback.errors import IntegrityError
+from volback.operations.open_backup import OpenBackup
+from volback.store.memory import MemoryStore
 
 BUFFERS = st.lists(st.sampled_from([1, 7, 511, 512, 513, 4096, 100_000, 4 * MIB]), min_size=1, max_size=5)
 SLOW = settings(
@@ -198,6 +203,90 @@ def test_stream_that_ends_at_any_block_is_refused(tmp_path: Path) -> None:
     for at in (*boundaries, 1, 513, end - 1):
         with pytest.raises(IntegrityError, match="ended"):
             cut(plan, [stream[:at]])
+
+
+@pytest.mark.parametrize("end_bytes", [0, 511, 512, 1023])
+def test_stream_without_both_end_blocks_is_refused(tmp_path: Path, end_bytes: int) -> None:
+    plan = plan_of(tmp_path)
+    members = read(tmp_path, plan)[: 3 * tar.BLOCK]  # the root: pax header, its records, ustar header
+    with pytest.raises(IntegrityError, match="before its end-of-archive blocks"):
+        cut(plan, [members + bytes(end_bytes)])
+
+
+@pytest.mark.parametrize("end_bytes", [1024, 1025, 1536, 10_240, 3 * MIB])
+def test_end_of_the_archive_does_not_depend_on_how_tar_padded_its_own(tmp_path: Path, end_bytes: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 3000)
+    plan = plan_of(tmp_path)
+    stream = read(tmp_path, plan)
+    members = sum(len(raw_of(unit)) for unit in cut(plan, [stream])[0][:-1])
+    units, report = cut(plan, pieces(stream[:members] + bytes(end_bytes), [1000]))
+    assert b"".join(map(raw_of, units)) == stream
+    assert report.raw_bytes == len(stream)
+
+
+def test_zeros_behind_the_end_are_dropped_as_they_come(tmp_path: Path) -> None:
+    """However many there are: a helper that writes zeros without end must not fill the memory."""
+    plan = plan_of(tmp_path)
+    stream = read(tmp_path, plan)
+    buffers = chain([stream], repeat(bytes(4 * MIB), 50))
+    tracemalloc.start()
+    try:
+        units, _ = cut(plan, buffers)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert b"".join(map(raw_of, units)) == stream
+    assert peak < 30 * MIB
+
+
+@SLOW
+@given(TREES, st.data())
+def test_units_that_the_parent_has_are_passed_on_and_the_stream_is_the_same(
+    tree: list[Made], data: st.DataObject
+) -> None:
+    """What is left to tar is any choice of the plan's units; its own end is then padded otherwise."""
+    with made(tree) as root:
+        plan = plan_of(root)
+        stream = read(root, plan)
+    store = MemoryStore("test")
+    full = store_backup(store, FIRST, plan, [stream])
+    parent = dict(zip(plan.units, OpenBackup(store, full).units(), strict=False))
+    again = data.draw(st.sets(st.sampled_from(plan.units)))
+    places = accumulate((unit.raw_bytes for unit in parent.values()), initial=0)
+    parts = [stream[at : at + parent[unit].raw_bytes] for unit, at in zip(plan.units, places, strict=False)]
+    left = b"".join(part for unit, part in zip(plan.units, parts, strict=True) if unit in again)
+    partial = pieces(left + tar.end_of_archive(len(left)), [4096, 511])
+    second = store_backup(store, SECOND, plan, partial, reused=lambda unit: None if unit in again else parent[unit])
+    opened = OpenBackup(store, second)
+    assert b"".join(opened.stream()) == stream
+    assert (second.digest, second.raw_bytes, second.files) == (full.digest, full.raw_bytes, full.files)
+    assert second.reused_bytes == sum(parent[unit].raw_bytes for unit in plan.units if unit not in again)
+    assert second.depends_on == ([] if again == set(plan.units) else [FIRST])
+    assert list(opened.members()) == list(OpenBackup(store, full).members())
+
+
+def test_tar_reads_only_the_units_that_it_is_named(tmp_path: Path) -> None:
+    """Some large files and groups of small ones, of which a few changed; one of them is away."""
+    for directory in range(30):
+        (tmp_path / f"{directory:02}").mkdir()
+        for number in range(20):
+            (tmp_path / f"{directory:02}" / f"{number}").write_bytes(os.urandom(20_000))
+    for number in range(4):
+        (tmp_path / f"large-{number}").write_bytes(os.urandom(2 * MIB))
+    (tmp_path / "large-2-again").hardlink_to(tmp_path / "large-2")
+    store, plan = MemoryStore("test"), plan_of(tmp_path)
+    full = store_backup(store, FIRST, plan, [read(tmp_path, plan)])
+    parent = dict(zip(plan.units, OpenBackup(store, full).units(), strict=False))
+    (tmp_path / "07" / "5").write_bytes(b"y" * 20_000)
+    (tmp_path / "large-1").write_bytes(b"z" * 2 * MIB)
+    (tmp_path / "21" / "5").unlink()
+    changed = {unit for unit in plan.units if {b"07/5", b"large-1", b"21/5"} & set(plan.paths(unit))}
+    assert 3 <= len(changed) < len(plan.units) // 2
+    partial = read(tmp_path, plan, changed.__contains__)
+    second = store_backup(store, SECOND, plan, [partial], reused=lambda unit: None if unit in changed else parent[unit])
+    assert len(partial) < full.raw_bytes // 2
+    assert b"".join(OpenBackup(store, second).stream()) == read(tmp_path, plan)
+    assert second.files == full.files - 1
 
 
 def test_bytes_behind_the_end_are_refused(tmp_path: Path) -> None:

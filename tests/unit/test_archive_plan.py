@@ -143,6 +143,20 @@ def test_groups_stay_within_their_size() -> None:
     assert min(sizes[:-1]) >= MIB // 2
 
 
+def test_names_of_some_units_are_those_units_names() -> None:
+    records = [_record(b"%06d" % number, size=3000, inode=number) for number in range(20_000)]
+    plan = make_plan([ROOT, *records, END])
+    chosen = set(plan.units[3::7])
+    assert 5 < len(chosen) < len(plan.units) // 2
+    buffers = list(plan.names(chosen.__contains__))
+    assert max(map(len, buffers)) < 70_000
+    expected = [path for unit in plan.units if unit in chosen for path in plan.paths(unit)]
+    assert b"".join(buffers).split(b"\0")[:-1] == [b"./" + path for path in expected]
+    assert b"".join(plan.names(lambda _: True)) == b"".join(plan.names())
+    assert b"".join(plan.names(lambda _: False)) == b""
+    assert [path for unit in plan.units for path in plan.paths(unit)] == _paths(plan)
+
+
 @pytest.mark.parametrize("cut_off", [b"", b"\0", END[:-1], END + b"x"])
 def test_scan_that_was_cut_off_is_refused(cut_off: bytes) -> None:
     with pytest.raises(EngineError, match="cut off"):
