@@ -15,7 +15,7 @@ from volback.catalog.repository import Catalog
 from volback.errors import EngineUnreachable, NotFoundError
 from volback.progress import Progress, Silent
 from volback.settings import Settings
-from volback.state.runs import client_id
+from volback.state.client import client_id
 from volback.store.base import Store
 from volback.store.locate import open_store
 

@@ -24,7 +24,7 @@ from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted
 from tests.support.tree import make_odd_tree
 from volback.catalog.model import Manifest
-from volback.state.runs import lock
+from volback.state.locks import lock
 
 MakeVolume = Callable[..., str]
 VolumePath = Callable[[str], Path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,15 @@ from tests.support.remote import wait_for
 from volback.context import Session
 from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
 from volback.operations.doctor import Check, DoctorReport, doctor
+from volback.operations.recover import RESTORE_LABEL
 from volback.settings import Settings
-from volback.state.runs import Run, client_id
+from volback.state.client import client_id
+from volback.state.journal import NewBackup, Replacing
+from volback.state.runs import Run
 
 NAMES = [
     "state", "engine", "image", "transport", "repository", "repository write", "space", "unfinished",
-    "leftovers", "replaced volumes", "empty volumes",
+    "leftovers", "replaced volumes", "elsewhere", "empty volumes",
 ]  # fmt: skip
 
 
@@ -119,10 +123,9 @@ def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
     engine: EngineSession, tmp_path: Path
 ) -> None:
     session = open_session(engine, tmp_path)
-    run = Run(session.settings.state, "restore db").__enter__()
-    run.journal.replacing = {"db": "host/db@20261123T160254Z-3f9c"}
-    run.write_journal()
-    run.__exit__(None, None, None)
+    with Run(session.settings.state, "restore") as run:
+        safety = "host/db@20261123T160254Z-3f9c"
+        run.note(Replacing(engine=session.engine.info.id, volume="db", safety_backup=safety))
     for fix in (False, True, False):
         check = _by_name(doctor(session, fix=fix))["replaced volumes"]
         assert check.status == "warning"
@@ -134,13 +137,49 @@ def test_a_run_that_is_kept_for_another_repository_is_no_litter_of_this_one(
     engine: EngineSession, tmp_path: Path
 ) -> None:
     session = open_session(engine, tmp_path)
-    run = Run(session.settings.state, "backup db").__enter__()
-    run.journal.repository, run.journal.prefixes = str(tmp_path / "elsewhere"), ["host/db/20261123T160254Z-3f9c/"]
-    run.write_journal()
-    run.__exit__(None, None, None)
+    with Run(session.settings.state, "backup") as run:
+        run.note(NewBackup(repository=str(tmp_path / "elsewhere"), prefix="host/db/20261123T160254Z-3f9c/"))
     for fix in (False, True, True):
-        assert _by_name(doctor(session, fix=fix))["leftovers"].text == "crashed runs left nothing"
+        checks = _by_name(doctor(session, fix=fix))
+        assert checks["leftovers"].text == "crashed runs left nothing"
+        assert f"half-made backup host/db/20261123T160254Z-3f9c in {tmp_path}/elsewhere" in checks["elsewhere"].text
     assert run.directory.is_dir(), "a run that uses that repository will need it"
+
+
+def _die(state: Path, journal: bytes) -> str:
+    """A run that died with that journal; returns its id."""
+    with Run(state, "restore") as run:
+        run.note(NewBackup(repository="/", prefix="kept"))
+    (run.directory / "journal.json").write_bytes(journal)
+    return run.id
+
+
+def test_a_journal_of_an_earlier_version_is_carried_out_where_its_volume_is(
+    engine: EngineSession, volume_name: Callable[..., str], tmp_path: Path
+) -> None:
+    """It does not name its engine: the volume's label does, and one that is not here may be on another."""
+    session = open_session(engine, tmp_path)
+    name, elsewhere = volume_name(), volume_name()
+    run_id, _ = (_die(session.settings.state, _old_journal(volume)) for volume in (name, elsewhere))
+    assert _by_name(doctor(session, fix=True))["leftovers"].text == "crashed runs left nothing"
+    engine.client.volumes.create(name, labels=engine.labels | {RESTORE_LABEL: run_id})
+    checks = _by_name(doctor(session, fix=True))
+    assert checks["leftovers"].text == "removed 1 half-restored volume, 1 crashed run"
+    assert f"half-restored volume {elsewhere!r} on an engine that is not known" in checks["elsewhere"].text
+    assert name not in {volume.name for volume in engine.client.volumes.list()}
+
+
+def _old_journal(volume: str) -> bytes:
+    return json.dumps({"pid": 1, "command": "restore db", "engine": None, "volumes": [volume]}).encode()
+
+
+def test_a_run_whose_journal_cannot_be_read_is_kept_and_named(engine: EngineSession, tmp_path: Path) -> None:
+    session = open_session(engine, tmp_path)
+    run_id = _die(session.settings.state, b'{"pid": 1, "kind": "of-tomorrow"}')
+    for _ in range(2):
+        check = _by_name(doctor(session, fix=True))["elsewhere"]
+        assert (check.status, run_id in check.text) == ("warning", True)
+    assert (session.settings.state / "runs" / run_id).is_dir()
 
 
 def test_a_volume_made_by_mounting_is_named(

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.halt import halted
-from volback.state.runs import Held, Run
+from volback.state.journal import HeldContainer
+from volback.state.runs import Run
 
 Containers = Callable[..., Any]
 Volumes = Callable[..., str]
@@ -333,9 +334,8 @@ def test_what_a_crashed_run_had_not_touched_stays_as_somebody_else_left_it(
     stopped.stop(timeout=0)
     writer.pause()
     with Run(run_volback.state, "quiesce") as run:
-        run.journal.engine = engine.client.info()["ID"]
-        run.journal.containers = [Held(id=one.id, name=one.name, how="pause") for one in (writer, stopped)]
-        run.write_journal()
+        engine_id = engine.client.info()["ID"]
+        run.note(*(HeldContainer(engine=engine_id, id=one.id, name=one.name, how="pause") for one in (writer, stopped)))
     assert run_volback("recover").stdout == "no container was left down\n"
     assert (_state(writer), _state(stopped)) == ("paused", "exited")
     assert not run.directory.exists()

@@ -17,7 +17,7 @@ from tests.support.listener import listening
 from tests.support.remote import wait_for
 from tests.support.s3 import S3Server
 from volback.state.history import JobRun, note_run, read_history
-from volback.state.runs import lock
+from volback.state.locks import lock
 
 
 class Desk:

@@ -26,7 +26,9 @@ from volback.operations.prune import PruneResult, prune
 from volback.operations.verify import verify
 from volback.policy.keep import KeepRules
 from volback.settings import Settings
-from volback.state.runs import Run, lock
+from volback.state.journal import NewBackup
+from volback.state.locks import lock
+from volback.state.runs import Run
 from volback.store.faults import FailCall, FaultStore
 from volback.store.local import LocalStore
 
@@ -245,11 +247,9 @@ def test_half_made_backups_older_than_a_day_are_swept(place: Place) -> None:
 def test_a_half_made_backup_of_a_living_run_stays_however_old(place: Place) -> None:
     place.make(IDS[0])
     ours = place.half_make("20261001T000000Z-bbbb", hours=99)
-    with Run(place.state, "backup db") as run:
-        run.journal.repository, run.journal.prefixes = place.store.url, [ours.prefix]
-        run.write_journal()
+    entry = NewBackup(repository=place.store.url, prefix=ours.prefix)
+    with Run(place.state, "backup") as run, run.begun(entry):
         assert place.prune().half_made == []
-        run.journal.prefixes = []
     assert [found.key for found in place.prune().half_made] == [ours]
 
 
@@ -328,15 +328,15 @@ def test_room_is_made_on_a_full_disk_that_the_journal_is_on_too(mount_small: Cal
 
 def test_a_journal_that_is_cut_short_by_a_full_disk_does_not_take_the_place_of_the_one_before(tmp_path: Path) -> None:
     """The kernel writes what still fits, and only the next write fails."""
-    with Run(tmp_path, "test") as run:
+    with Run(tmp_path, "backup") as run:
         before = (run.directory / "journal.json").read_bytes()
-        run.journal.prefixes = [f"{number:0200}" for number in range(50)]
+        entries = [NewBackup(repository="r", prefix=f"{number:0200}") for number in range(50)]
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
         try:
             with pytest.raises(StoreError, match="File too large"):
-                run.write_journal()
+                run.note(*entries)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert (run.directory / "journal.json").read_bytes() == before
-        run.journal.prefixes = []
+        assert run.journal.entries == []

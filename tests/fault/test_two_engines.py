@@ -1,18 +1,17 @@
 """Two engines and one state directory: what a run left on the one is not forgotten by a run on the other."""
-# ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Volback, remove_containers
-from tests.support.halt import struck
+from tests.support.engine import Volback, build_image, remove_containers
+from tests.support.halt import halted, struck
 from tests.support.remote import SecondEngine, second_engine
 
 VOLUME, TARGET = "db", "half"
@@ -51,8 +50,18 @@ def _kill_in_mid_restore(run_volback: Volback, environment: dict[str, str], *arg
     assert exit_code == -signal.SIGKILL
 
 
-def _leftovers(run_volback: Volback, check: str, environment: dict[str, str] | None = None) -> dict[str, str]:
-    checks = run_volback("doctor", "--json", env=environment).json["result"]["checks"]
+def _guard(run_volback: Volback) -> int:
+    needle, state = b"volback.live.guard", os.fsencode(run_volback.state)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if needle in words and state in words:
+                return int(path.parent.name)
+    raise AssertionError("no guard is there")
+
+
+def _leftovers(run_volback: Volback, check: str, *options: str, env: dict[str, str] | None = None) -> dict[str, str]:
+    checks = run_volback("doctor", *options, "--json", env=env).json["result"]["checks"]
     (found,) = (item for item in checks if item["name"] == check)
     return dict(found)
 
@@ -68,3 +77,71 @@ def test_a_half_restored_volume_is_not_forgotten_by_a_run_on_another_engine(
     backups = run_volback("list", "--all-hosts", "--json").json["result"]["backups"]
     assert TARGET not in {backup["volume"] for backup in backups}, "half of a volume was backed up as a whole one"
     assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_what_is_on_another_engine_is_named(
+    second: SecondEngine, there: dict[str, str], run_volback: Volback, volume_factory: Callable[..., str]
+) -> None:
+    _kill_in_mid_restore(run_volback, there, *RESTORE)
+    said = run_volback("backup", volume_factory()).stderr
+    assert f"warning: a crashed run left half-restored volume '{TARGET}' on the engine of host {second.name}" in said
+    for fix in ((), ("--fix",)):
+        check = _leftovers(run_volback, "elsewhere", *fix)
+        assert check["status"] == "warning"
+        assert check["text"].endswith(f"half-restored volume '{TARGET}' on the engine of host {second.name}")
+    assert _leftovers(run_volback, "leftovers", "--fix", env=there)["text"].startswith("removed ")
+    assert _leftovers(run_volback, "elsewhere")["status"] == "ok"
+    assert _volumes(second) == {VOLUME}
+
+
+def test_a_cut_off_replacement_is_only_forgotten_on_its_own_engine(
+    second: SecondEngine, there: dict[str, str], run_volback: Volback, volume_name: Callable[..., str]
+) -> None:
+    """Both engines have a volume of that name; the one here is replaced to its end."""
+    name = volume_name()
+    with closing(second.client()) as client:
+        client.volumes.create(name)
+    run_volback("restore", f"{second.name}/{VOLUME}", "--as", name)
+    _kill_in_mid_restore(run_volback, there, "restore", VOLUME, "--as", name, "--replace")
+    run_volback("restore", f"{second.name}/{VOLUME}", "--as", name, "--replace")
+    assert f"half-replaced volume '{name}'" in _leftovers(run_volback, "elsewhere")["text"]
+    check = _leftovers(run_volback, "replaced volumes", env=there)
+    assert check["status"] == "warning"
+    assert check["hint"].endswith(f"--as {name} --replace")
+    run_volback("restore", VOLUME, "--as", name, "--replace", "--no-safety-backup", env=there)
+    assert _leftovers(run_volback, "replaced volumes", env=there)["status"] == "ok"
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_a_directory_of_another_engines_host_is_named_there(
+    second: SecondEngine,
+    there: dict[str, str],
+    run_volback: Volback,
+    volume_factory: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "target"
+    _kill_in_mid_restore(run_volback, there, "restore", VOLUME, "--to", str(target))
+    run_volback("backup", volume_factory())
+    assert str(target) in _leftovers(run_volback, "elsewhere")["text"]
+    assert f"died while it restored into {target}" in _leftovers(run_volback, "leftovers", env=there)["text"]
+
+
+def test_containers_that_are_down_on_another_engine_are_named_and_run_again_there(
+    second: SecondEngine, there: dict[str, str], run_volback: Volback
+) -> None:
+    with closing(second.client()) as client:
+        build_image(client, "held:1", {})
+        client.containers.run(
+            "held:1", ["/bin/sh", "-c", "exec sleep 600"], name="held", detach=True, network_mode="none",
+            volumes={VOLUME: {"bind": "/data", "mode": "rw"}}, stop_signal="SIGKILL",
+        )  # fmt: skip
+        with halted(run_volback, "buffer 1 of read", "backup", VOLUME, "--stop", env=there) as run:
+            os.kill(_guard(run_volback), signal.SIGKILL)
+            os.kill(run.pid, signal.SIGKILL)
+        assert client.containers.get("held").status == "exited"
+        said = run_volback("recover")
+        assert said.stdout == "no container was left down\n"
+        assert f"stopped container 'held' on the engine of host {second.name}" in said.stderr
+        assert run_volback("recover", env=there).stdout == "container held runs again\n"
+        assert client.containers.get("held").status == "running"

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.engine import EngineSession
 from volback.context import Session
 from volback.settings import Settings
-from volback.state.runs import client_id
+from volback.state.client import client_id
 
 
 def open_session(engine: EngineSession, directory: Path) -> Session:

@@ -30,6 +30,7 @@ FLOORS = {
     "state": 2,
     "catalog": 1,
     "policy": 1,
+    "durable": 0,
     "errors": 0,
     "interrupts": 0,
     "measures": 0,

@@ -32,7 +32,7 @@ from volback.operations.backup import dry_run
 from volback.operations.copy import copy_backup, plan_copies, prepare_target
 from volback.priority import io_class
 from volback.state.history import JobRun, note_dead_runs, note_run, read_history
-from volback.state.runs import lock
+from volback.state.locks import lock
 
 log = logging.getLogger("volback.run")
 

@@ -27,6 +27,7 @@ from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
 from volback.settings import Settings, load_settings
+from volback.state.journal import HeldContainer
 from volback.state.runs import Run, open_run
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def guarded(session: Session, run: Run, *, needed: bool = True) -> Iterator[None
         guard.await_ready()
         yield
     finally:
-        if not (run.journal.containers or run.journal.hooks):
+        if not run.journal.quiescing:
             guard.dismiss()
 
 
@@ -150,19 +151,22 @@ def _take_over(settings: Settings, run_id: str) -> int:
 def _resume(settings: Settings, run_id: str) -> bool:
     """Whether nothing is left to do."""
     run = open_run(settings.state, run_id)
-    if run is None or run.journal is None:
+    if run is None:
         return True
     session = Session(settings)
-    resumer = Resumer(session.engine, settings.state, run_id, run.journal, run.write_journal)
+    resumer = Resumer(session.engine, settings.state, run)
     resumer.resume_all()
     errors = resumer.errors
-    if not run.journal.containers:
-        errors += run_pending(session, run.journal, run.write_journal)[0]
+    if not run.journal.of(HeldContainer):
+        errors += run_pending(session, run)[0]
+    for entry in run.journal.quiescing:
+        if entry.engine != session.engine.info.id:
+            errors.append(EngineError(f"{entry.what} is {entry.where}, and this is another one"))
     for error in errors:
         _say(error)
-    if not run.journal.is_open:
+    if not run.is_open:
         run.forget()
-    return not (run.journal.containers or run.journal.hooks)
+    return not run.journal.quiescing
 
 
 def _say(error: VolbackError) -> None:

@@ -23,7 +23,8 @@ from volback.errors import ConflictError, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.policy.quiesce import How
-from volback.state.runs import Held, Run, live_journals
+from volback.state.journal import HeldContainer
+from volback.state.runs import Run, live_journals
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ def containers_at_hand(session: Session) -> list[Container]:
     own = session.engine.own_container_id
     found = {container.id: container for container in session.engine.containers() if container.id != own}
     for _, journal in live_journals(session.settings.state):
-        for held in journal.containers if journal.engine == session.engine.info.id else ():
-            if held.id not in found:
+        for held in journal.of(HeldContainer):
+            if held.engine == session.engine.info.id and held.id not in found:
                 try:
                     found[held.id] = session.engine.container(held.id)
                 except NotFoundError:
@@ -122,10 +123,9 @@ class Quiesced:
     def __enter__(self) -> Self:
         try:
             if self._wanted:
-                self._begin()
-                for number in range(len(self._wanted)):
+                for wanted, held in zip(self._wanted, self._begin(), strict=True):
                     with deferred_signals():
-                        self._halt(self._wanted[number], self._run.journal.containers[number])
+                        self._halt(wanted, held)
         except BaseException:
             self._end()
             raise
@@ -144,11 +144,12 @@ class Quiesced:
     @property
     def held(self) -> list[str]:
         """Names of those that are still by this."""
-        return sorted(held.name for held in self._run.journal.containers if held.phase != "planned")
+        return sorted(held.name for held in self._run.journal.of(HeldContainer) if held.phase != "planned")
 
     def disturbed(self) -> list[str]:
         """Names of those that were started by somebody since: what was read meanwhile is not what was promised."""
-        return [held.name for held in self._run.journal.containers if held.phase == "held" and self._runs(held)]
+        containers = self._run.journal.of(HeldContainer)
+        return [held.name for held in containers if held.phase == "held" and self._runs(held)]
 
     def release(self) -> None:
         """All has been read: let them run again, in a thread, while the caller goes on with what is left to do."""
@@ -156,15 +157,13 @@ class Quiesced:
             self._releasing = threading.Thread(target=self._resume, name="resume-containers")
             self._releasing.start()
 
-    def _begin(self) -> None:
+    def _begin(self) -> list[HeldContainer]:
         """Note what is to be done before anything is stopped."""
-        journal = self._run.journal
-        ids = {item.container.id for item in self._wanted}
-        with deferred_signals():
-            journal.containers = [_planned(item, self._wanted, ids) for item in self._wanted]
-            self._run.write_journal()
+        planned = [_planned(self._session, item, self._wanted) for item in self._wanted]
+        self._run.note(*planned)
+        return planned
 
-    def _halt(self, wanted: QuiesceTarget, held: Held) -> None:
+    def _halt(self, wanted: QuiesceTarget, held: HeldContainer) -> None:
         """Stop or pause one. It may have ended meanwhile: then it is not ours to start."""
         session = self._session
         with container_lock(session.settings.state, held.id):
@@ -188,7 +187,7 @@ class Quiesced:
             self._started_at[held.id] = session.engine.container(held.id).started_at
         log.info("container %s %s", held.name, "stopped" if wanted.how == "stop" else "paused")
 
-    def _runs(self, held: Held) -> bool:
+    def _runs(self, held: HeldContainer) -> bool:
         try:
             seen = self._session.engine.container(held.id)
         except NotFoundError:
@@ -204,15 +203,14 @@ class Quiesced:
 
     def _resume(self) -> None:
         resumer = Resumer(
-            self._session.engine, self._session.settings.state, self._run.id, self._run.journal,
-            self._run.write_journal, health_limit_s=self._health_limit_s,
-        )  # fmt: skip
+            self._session.engine, self._session.settings.state, self._run, health_limit_s=self._health_limit_s
+        )
         resumer.resume_all(self._note_downtime)
         resumer.await_health()
         self.errors += resumer.errors
         self.warnings += resumer.warnings
 
-    def _note_downtime(self, held: Held) -> None:
+    def _note_downtime(self, held: HeldContainer) -> None:
         if held.name in self._down_since:
             self.downtime_s[held.name] = time.monotonic() - self._down_since[held.name]
 
@@ -222,7 +220,7 @@ def _held_by_others(session: Session, run: Run) -> set[str]:
         held.id
         for other, journal in live_journals(session.settings.state)
         if other != run.id
-        for held in journal.containers
+        for held in journal.of(HeldContainer)
         if held.phase != "planned"
     }
 
@@ -266,12 +264,13 @@ def _in_order(wanted: list[QuiesceTarget]) -> list[QuiesceTarget]:
         return wanted
 
 
-def _planned(item: QuiesceTarget, wanted: list[QuiesceTarget], ids: set[str]) -> Held:
-    needs = [
-        other.container.id for other in wanted
-        if other.container.id in ids and other is not item and item.container.needs(other.container)
-    ]  # fmt: skip
-    return Held(id=item.container.id, name=item.container.name, how=item.how, grace_s=item.grace_s, needs=needs)
+def _planned(session: Session, item: QuiesceTarget, wanted: list[QuiesceTarget]) -> HeldContainer:
+    info, container = session.engine.info, item.container
+    needs = [other.container.id for other in wanted if other is not item and container.needs(other.container)]
+    return HeldContainer(
+        engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,
+        needs=needs,
+    )  # fmt: skip
 
 
 def _writes_to(source: Source, mount: Mount) -> bool:

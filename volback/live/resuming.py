@@ -14,9 +14,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, StoreError, VolbackError
+from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
-from volback.state.runs import Held, Journal, live_journals, lock
+from volback.state.journal import HeldContainer
+from volback.state.locks import lock
+from volback.state.runs import RecordedRun, live_journals
 
 log = logging.getLogger(__name__)
 
@@ -28,48 +30,44 @@ _POLL_S = 0.1
 
 
 class Resumer:
-    """Lets the containers of one journal run again, in the opposite order of their stopping."""
+    """Lets the containers of one run that are on this engine run again, in the opposite order of their stopping."""
 
     def __init__(
         self,
         engine: Engine,
         state: Path,
-        run_id: str,
-        journal: Journal,
-        write: Callable[[], None],
+        run: RecordedRun,
         *,
         health_limit_s: float = HEALTH_LIMIT_S,
     ) -> None:
-        """`write` puts the journal on disk."""
         self.resumed: list[str] = []
         """Names of those that were down and run again."""
         self.errors: list[VolbackError] = []
         self.warnings: list[str] = []
         self._engine = engine
         self._state = state
-        self._run_id = run_id
-        self._journal = journal
-        self._write = write
+        self._run = run
         self._health_limit_s = health_limit_s
         self._started: dict[str, str] = {}
         self._known_health: dict[str, str | None] = {}
 
-    def resume_all(self, on_resumed: Callable[[Held], None] = lambda _: None) -> None:
+    def resume_all(self, on_resumed: Callable[[HeldContainer], None] = lambda _: None) -> None:
         """Let all of them run; one that cannot does not stop the others, and stays in the journal.
 
         Errors are collected, not raised. The caller holds interrupts back, or is not the main thread.
         """
-        for held in reversed(list(self._journal.containers)):
+        here = [held for held in self._run.journal.of(HeldContainer) if held.engine == self._engine.info.id]
+        for held in reversed(here):
             self._await_needed(held)
             try:
                 self._resume(held)
             except NotFoundError:
                 self.errors.append(_gone(held))
-                self._forget(held)
+                self._run.drop(held)
             except VolbackError as exc:
                 self.errors.append(_still_down(held, exc))
             else:
-                self._forget(held)
+                self._run.drop(held)
             on_resumed(held)
 
     def await_health(self) -> None:
@@ -80,9 +78,9 @@ class Resumer:
                     f"container {name!r} runs again, but is not healthy after {self._health_limit_s:.0f} s"
                 )
 
-    def _resume(self, held: Held) -> None:
+    def _resume(self, held: HeldContainer) -> None:
         with container_lock(self._state, held.id):
-            if _held_by_others(self._state, self._run_id, held.id):
+            if _held_by_others(self._state, self._run.id, held.id):
                 return
             if held.phase == "planned":
                 return  # it was not touched: if it is down, somebody else has done that
@@ -92,7 +90,7 @@ class Resumer:
                 self.resumed.append(held.name)
                 self._started[held.id] = held.name
 
-    def _end_stopping(self, held: Held) -> None:
+    def _end_stopping(self, held: HeldContainer) -> None:
         """The engine goes on stopping though nobody waits for its answer: what runs now may be down in a moment.
 
         Only one that has been stopped for certain can be let run again for certain. So a stop that is under way is
@@ -104,10 +102,10 @@ class Resumer:
             deadline = held.since + held.grace_s + _STOP_MARGIN_S
             while self._engine.container(held.id).state == "running" and time.time() < deadline:
                 time.sleep(_POLL_S)
-        elif self._journal.pid != os.getpid():  # else the engine has refused, and said so to this very run
+        elif self._run.journal.pid != os.getpid():  # else the engine has refused, and said so to this very run
             self._stop_now(held)
 
-    def _stop_now(self, held: Held) -> None:
+    def _stop_now(self, held: HeldContainer) -> None:
         try:
             if held.how == "stop":
                 self._engine.stop_container(held.id, grace_s=held.grace_s)
@@ -118,7 +116,7 @@ class Resumer:
         except (ConflictError, EngineError) as exc:  # it was paused this moment, or cannot be: it runs, or is let go on
             log.info("container %s: %s", held.name, exc.message)
 
-    def _await_needed(self, held: Held) -> None:
+    def _await_needed(self, held: HeldContainer) -> None:
         for id_ in held.needs:
             if id_ in self._started:
                 self._health(id_)
@@ -132,13 +130,6 @@ class Resumer:
                 self._known_health[id_] = None
         return self._known_health[id_]
 
-    def _forget(self, held: Held) -> None:
-        self._journal.containers = [other for other in self._journal.containers if other is not held]
-        try:
-            self._write()
-        except StoreError as exc:  # a full disk must not keep the others down
-            log.warning("container %s runs again, which could not be noted: %s", held.name, exc.message)
-
 
 def container_lock(state: Path, id_: str) -> AbstractContextManager[None]:
     """Hold one container's turn: whoever stops it or lets it run again does so alone."""
@@ -150,18 +141,18 @@ def _held_by_others(state: Path, run_id: str, container: str) -> bool:
         held.id == container
         for other, journal in live_journals(state)
         if other != run_id
-        for held in journal.containers
+        for held in journal.of(HeldContainer)
         if held.phase != "planned"
     )
 
 
-def _gone(held: Held) -> EngineError:
+def _gone(held: HeldContainer) -> EngineError:
     return EngineError(
         f"container {held.name!r} was removed while it was to be still: it cannot run again", "make it anew"
     )
 
 
-def _still_down(held: Held, exc: VolbackError) -> VolbackError:
+def _still_down(held: HeldContainer, exc: VolbackError) -> VolbackError:
     word = "stopped" if held.how == "stop" else "paused"
     error = type(exc)(
         f"container {held.name!r} is still {word}: {exc.message}",

@@ -18,11 +18,12 @@ from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, SetOf, Source
 from volback.context import Session
 from volback.engine.streams import VolumeReader
-from volback.interrupts import deferred_signals
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
-from volback.state.runs import Run, lock
+from volback.state.journal import NewBackup
+from volback.state.locks import lock
+from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -90,24 +91,19 @@ def make_backup(
     """Back up a source whose lock the caller holds, and which the caller keeps still if it says so."""
     exclusion(options.excludes)
     session.catalog.ensure_repository(lambda: session.random_hex(16))
-    with Run(session.settings.state, f"backup {source.name}") as run:
-        key = BackupKey(session.host, source.name, new_id(session.now(), session.random_hex(2)))
-        try:
-            with deferred_signals():
-                run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix]
-                run.write_journal()
-            result = _Backup(session, run, source, options, key=key, hold=hold or SourceHold()).make()
-            run.journal.prefixes = []
-        except BaseException:
-            discard(session, run, key)  # if that fails, the journal stays for the next run
-            raise
-        return result
+    key = BackupKey(session.host, source.name, new_id(session.now(), session.random_hex(2)))
+    entry = NewBackup(repository=session.store.url, prefix=key.prefix)
+    with (
+        Run(session.settings.state, "backup", source.name) as run,
+        run.begun(entry, undo=lambda: discard(session, key)),
+    ):
+        return _Backup(session, run, source, options, key=key, hold=hold or SourceHold()).make()
 
 
 def dry_run(session: Session, source: Source, options: BackupOptions) -> DryRun:
     """Scan and plan only."""
     with (
-        Run(session.settings.state, f"backup --dry-run {source.name}") as run,
+        Run(session.settings.state, "backup", f"--dry-run {source.name}") as run,
         open_reader(session, run, source) as reader,
     ):
         plan = scan(reader, options.excludes)

@@ -16,7 +16,6 @@ from volback.catalog.model import Consistency, SetOf, Source
 from volback.context import Session
 from volback.engine.containers import Container
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
-from volback.interrupts import deferred_signals
 from volback.live.guard import guarded
 from volback.live.hooks import run_hook
 from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
@@ -28,7 +27,8 @@ from volback.operations.recover import sweep
 from volback.policy.excludes import exclusion
 from volback.policy.hooks import Hook
 from volback.policy.quiesce import Quiesce
-from volback.state.runs import Run, lock
+from volback.state.locks import lock
+from volback.state.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +150,7 @@ class _Set:
         """Run the hooks around the block; a guard answers for the later ones, and for the containers, meanwhile."""
         with guarded(self._session, run, needed=needed):
             try:
-                with deferred_signals():
-                    run.journal.engine = self._session.engine.info.id
-                    run.journal.hooks = [pending(item.hook) for item in policy.after]
-                    run.write_journal()
+                run.note(*(pending(self._session, item.hook) for item in policy.after))
                 for item in policy.before:
                     self._run_before(item)
                 yield
@@ -174,8 +171,8 @@ class _Set:
 
     def _run_after(self, run: Run, policy: SetPolicy, waiting: set[str]) -> None:
         """Run the later hooks, but for those whose sources are not all read yet."""
-        later = [pending(item.hook) for item in policy.after if item.sources & waiting]
-        errors, warnings = run_pending(self._session, run.journal, run.write_journal, later=later)
+        later = [pending(self._session, item.hook) for item in policy.after if item.sources & waiting]
+        errors, warnings = run_pending(self._session, run, later=later)
         self._result.errors.extend(errors)
         self._result.warnings.extend(warnings)
 

@@ -20,8 +20,8 @@ from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
 from volback.context import Session, name_of
 from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
-from volback.interrupts import deferred_signals
-from volback.operations.recover import COPY, discard, prefix_lock, sweep_repository
+from volback.operations.recover import discard, prefix_lock, sweep_repository
+from volback.state.journal import NewBackup
 from volback.state.runs import Run
 from volback.store.base import Buffer, Store
 
@@ -105,17 +105,12 @@ def copy_backup(session: Session, target: Session, item: Copy) -> Done:
         if _is_there(target, item):
             return "skipped"
         target.catalog.ensure_repository(lambda: target.random_hex(16))
-        with Run(target.settings.state, f"{COPY}{item.name}") as run:
-            try:
-                with deferred_signals():
-                    run.journal.repository, run.journal.prefixes = target.store.url, [item.key.prefix]
-                    run.write_journal()
-                done = _put(session, target, item)
-                run.journal.prefixes = []
-            except BaseException:
-                discard(target, run, item.key)  # if that fails, the journal stays for the next run
-                raise
-        return done
+        entry = NewBackup(repository=target.store.url, prefix=item.key.prefix)
+        with (
+            Run(target.settings.state, "copy", item.name) as run,
+            run.begun(entry, undo=lambda: discard(target, item.key)),
+        ):
+            return _put(session, target, item)
 
 
 def _id(session: Session) -> str | None:

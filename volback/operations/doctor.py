@@ -16,6 +16,7 @@ from typing import Literal
 from volback.context import Session
 from volback.errors import IntegrityError, Interrupted, NotFoundError, VolbackError
 from volback.operations.recover import Leftovers, sweep
+from volback.state.journal import Replacing
 from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class _Doctor:
         self._fix = fix
         self._older_than_s = older_than_s
         self._failed: set[str] = set()
+        self._left = Leftovers()
 
     def examine(self) -> list[Check]:
         return [
@@ -76,7 +78,8 @@ class _Doctor:
             self._check("space", self._space),
             self._check("unfinished", self._unfinished),
             self._check("leftovers", self._leftovers, needs="engine state"),
-            self._check("replaced volumes", self._replaced, needs="engine state"),
+            self._check("replaced volumes", self._replaced, needs="engine state leftovers"),
+            self._check("elsewhere", self._elsewhere, needs="engine state leftovers"),
             self._check("empty volumes", self._empty_volumes, needs="engine"),
         ]
 
@@ -174,7 +177,7 @@ class _Doctor:
         return Check(name, "ok", "no write was begun and not ended", facts=facts)
 
     def _leftovers(self, name: str) -> Check:
-        left = sweep(self._session, remove=self._fix)
+        left = self._left = sweep(self._session, remove=self._fix)
         found = _counted(left)
         if left.directories:
             names, also = ", ".join(left.directories), f"; removed {found}" if found and self._fix else ""
@@ -187,17 +190,35 @@ class _Doctor:
         return Check(name, "warning", f"crashed runs left {found}", "remove them: volback doctor --fix")
 
     def _replaced(self, name: str) -> Check:
-        replaced = sweep(self._session, remove=False).replaced
+        replaced = sorted(self._left.replaced, key=lambda entry: entry.volume)
         if not replaced:
             return Check(name, "ok", "no volume was left half replaced")
-        volume, safety = min(replaced.items())
-        names = ", ".join(repr(volume) for volume in sorted(replaced))
-        backup = safety or volume
+        names = ", ".join(repr(volume) for volume in dict.fromkeys(entry.volume for entry in replaced))
         return Check(
             name,
             "warning",
             f"a run died while it replaced {names}: what it holds may be incomplete",
-            f"get it back: volback restore {backup} --as {volume} --replace",
+            f"get it back: {self._way_back(replaced[0])}",
+        )
+
+    def _way_back(self, entry: Replacing) -> str:
+        there = entry.repository if entry.repository != self._session.store.url else ""
+        repository = f"--repo {there} " if there and entry.safety_backup else ""
+        return f"volback {repository}restore {entry.safety_backup or entry.volume} --as {entry.volume} --replace"
+
+    def _elsewhere(self, name: str) -> Check:
+        """What a run here can neither see nor remove, and therefore keeps in mind."""
+        left = self._left
+        named = [f"{entry.what} {entry.where}" for entry in left.elsewhere]
+        named += [f"{directory}, whose journal this version cannot read" for directory in left.unreadable]
+        if not named:
+            return Check(name, "ok", "crashed runs left nothing on other engines or in other repositories")
+        return Check(
+            name,
+            "warning",
+            f"crashed runs left {', '.join(named)}",
+            "run volback doctor --fix there, with this state directory;"
+            f" if it no longer exists, remove the run from {self._session.settings.state / 'runs'}",
         )
 
     def _empty_volumes(self, name: str) -> Check:

@@ -12,6 +12,7 @@ from pathlib import Path
 from volback.archive import ranges
 from volback.archive.seal import in_order
 from volback.context import Session
+from volback.durable import sync_directory
 from volback.errors import ConflictError, StoreError
 from volback.operations.open_backup import OpenBackup
 
@@ -39,7 +40,7 @@ def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
     try:
         size = _write(part, buffers)
         _name(part, path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except FileExistsError as exc:
         raise _exists(path) from exc
     except OSError as exc:
@@ -85,14 +86,6 @@ def _name(part: Path, path: Path) -> None:
         if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         part.rename(path)  # a filesystem without hard links
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _exists(path: Path) -> ConflictError:

@@ -21,7 +21,8 @@ from volback.context import Session
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
 from volback.operations.recover import sweep
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
-from volback.state.runs import Run, lock
+from volback.state.locks import lock
+from volback.state.runs import Run
 
 WARNINGS_MAX = 50
 
@@ -60,7 +61,7 @@ def import_tar(
         sweep(session)
         with (
             lock(session.settings.state, f"{session.engine.info.id}-{name}", f"volume {name!r}"),
-            Run(session.settings.state, f"import {name}") as run,
+            Run(session.settings.state, "import", name) as run,
             new_volume(session, run, target),
         ):
             return _unpack(session, run, archive, target)

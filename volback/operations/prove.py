@@ -48,7 +48,7 @@ def prove(session: Session, reference: str, volume: str | None = None) -> Compar
         source = Source(kind=kind, name=volume)  # type: ignore[arg-type]
     if source.kind == "volume":
         session.engine.volume(source.name)
-    with Run(session.settings.state, f"prove {backup.name}") as run:
+    with Run(session.settings.state, "prove", backup.name) as run:
         return compare(session, run, backup, source, excludes=manifest.excludes)
 
 

@@ -32,6 +32,7 @@ from volback.operations.list import created_at
 from volback.operations.recover import prefix_lock, sweep_repository
 from volback.operations.remove import Found, key_of, removal, volume_locks
 from volback.policy.keep import Candidate, Decision, KeepRules, choose, removal_order
+from volback.state.journal import NewBackup, Reading
 from volback.state.runs import live_prefixes
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class _Prune:
             for key in held.keys() - known.keys():  # made since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
-            in_use = live_prefixes(self._session.settings.state, self._session.store.url, read=True)
+            in_use = live_prefixes(self._session.settings.state, self._session.store.url, Reading)
             candidates = [
                 replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
                 for candidate in _candidates(there, held)
@@ -213,7 +214,7 @@ class _Prune:
         for left in session.store.unfinished(_store_prefix(scope)):
             if (key := parse_backup_key(left.key)) and scope[1] in {None, key.volume}:
                 uploads.setdefault(key, []).append(left.started_at)
-        alive = live_prefixes(session.settings.state, session.store.url)
+        alive = live_prefixes(session.settings.state, session.store.url, NewBackup)
         for key in sorted(begun.keys() | uploads.keys()):
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:

@@ -9,16 +9,32 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from volback.catalog.keys import BackupKey
 from volback.context import Session
+from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
-from volback.state.runs import DeadRun, Journal, Run, dead_runs, live_journals, live_runs, lock
+from volback.state.journal import (
+    Entry,
+    HeldContainer,
+    InRepository,
+    Kind,
+    NewBackup,
+    NewDirectory,
+    NewVolume,
+    OnEngine,
+    Reading,
+    Replacing,
+)
+from volback.state.locks import lock
+from volback.state.runs import DeadRun, dead_runs, live_journals, live_runs
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +47,8 @@ begins with `com.docker.` (compose/volume.py, check_remote_volume_config).
 
 GUARD_S = 60.0
 _POLL_S = 0.1
-COPY, REMOVE = "copy ", "remove "
-"""How the commands of runs begin that have nothing to do with an engine."""
+_ENGINELESS: tuple[Kind, ...] = ("copy", "remove")
+"""Runs of these kinds have nothing to do with an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +62,16 @@ class Leftovers:
     """Those of which nothing is left to remember."""
     directories: list[str] = field(default_factory=list)
     """Those that a restore made and did not fill to its end; they are named once, and stay."""
-    replaced: dict[str, str] = field(default_factory=dict)
-    """Volumes whose replacement was cut off, and the backup that holds what they were."""
+    replaced: list[Replacing] = field(default_factory=list)
+    """Volumes whose replacement was cut off."""
     containers: list[str] = field(default_factory=list)
     """Those that a crashed run kept still; they run again, unless told not to remove, or there is an error."""
+    elsewhere: list[Entry] = field(default_factory=list)
+    """What is on another engine, or in another repository: only a run there can act on it. It is kept."""
+    unreadable: list[Path] = field(default_factory=list)
+    """Directories of runs whose journals this version cannot read. They are kept."""
     errors: list[VolbackError] = field(default_factory=list)
-    """Why some of them do not."""
+    """Why some of the containers do not run again."""
 
     def __bool__(self) -> bool:
         made = self.helpers or self.volumes or self.directories or self.backups or self.runs
@@ -71,60 +91,80 @@ def sweep(session: Session, *, remove: bool = True) -> Leftovers:
             if remove:
                 session.engine.remove_helper(helper)
         for run in dead:
-            if _sweep_run(session, run, left, remove=remove):
-                left.runs.append(run.id)
-                if remove:
-                    run.forget()
+            _sweep_run(session, run, left, remove=remove)
+    if remove:
+        _warn_of(left)
     return left
+
+
+def half_restored(session: Session) -> set[str]:
+    """Names of the volumes on this engine that crashed runs filled half; a sweep removes them."""
+    with dead_runs(session.settings.state) as dead:
+        return {
+            entry.name
+            for run in dead
+            for entry in run.journal.of(NewVolume)
+            if _half_restored(session, run, entry) is not None
+        }
 
 
 def recover(session: Session) -> Leftovers:
     """Let the containers run again that crashed runs kept still; needs no repository. Raises EngineUnreachable.
 
-    A guard that is at it already is waited for.
+    A guard that is doing it already is waited for.
     """
     left = Leftovers()
     _await_guards(session)
     with dead_runs(session.settings.state) as dead:
         for run in dead:
             resume_containers(session, run, left)
-            if run.journal is not None and not run.journal.is_open:
+            left.elsewhere.extend(entry for entry in run.journal.quiescing if not _is_here(session, entry))
+            if not run.is_open:
                 run.forget()
+    _warn_of(left)
     return left
 
 
 def resume_containers(session: Session, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
-    """Let those of one dead run run again; what cannot stays in its journal, and is an error that is logged too."""
-    journal = run.journal
-    if journal is None or not (journal.containers or journal.hooks):
-        return
-    if journal.engine != session.engine.info.id:
-        log.warning("containers of another engine are still down: %s", ", ".join(_names(journal)))
+    """Let those of one dead run on this engine run again; one that cannot stays in its journal, and is an error."""
+    if not any(_is_here(session, entry) for entry in run.journal.quiescing):
         return
     if not resume:
-        left.containers.extend(_names(journal))
+        left.containers.extend(held.name for held in run.journal.of(HeldContainer) if _is_here(session, held))
         return
-    resumer = Resumer(session.engine, session.settings.state, run.id, journal, run.write_journal)
+    resumer = Resumer(session.engine, session.settings.state, run)
     with deferred_signals():
         resumer.resume_all()
     errors = resumer.errors
-    if not journal.containers:
-        errors += run_pending(session, journal, run.write_journal)[0]
+    if not any(_is_here(session, held) for held in run.journal.of(HeldContainer)):
+        errors += run_pending(session, run)[0]
     left.containers.extend(resumer.resumed)
     left.errors.extend(errors)
     for error in errors:
         log.warning("%s", error.message)
 
 
-def _names(journal: Journal) -> list[str]:
-    return [held.name for held in journal.containers]
+def _is_here(session: Session, entry: Entry) -> bool:
+    """Whether a run on this engine and this repository may act on the entry."""
+    if isinstance(entry, InRepository):
+        return entry.repository == session.store.url
+    return entry.engine == session.engine.info.id
+
+
+def _warn_of(left: Leftovers) -> None:
+    """Say what stays because it belongs to another engine. A repository's litter waits for its next backup."""
+    for entry in left.elsewhere:
+        if isinstance(entry, OnEngine):
+            log.warning("a crashed run left %s %s; it stays until volback runs there", entry.what, entry.where)
+    for directory in left.unreadable:
+        log.warning("a crashed run left %s, whose journal this version cannot read; it stays", directory)
 
 
 def _await_guards(session: Session) -> None:
     """A run that lives though its process is dead is a guard at work; it has a moment to come to its end."""
     deadline = time.monotonic() + GUARD_S
     while time.monotonic() < deadline and any(
-        (journal.containers or journal.hooks) and not _is_alive(journal.pid)
+        not _is_alive(journal.pid) and any(_is_here(session, entry) for entry in journal.quiescing)
         for _, journal in live_journals(session.settings.state)
     ):
         time.sleep(_POLL_S)
@@ -144,29 +184,24 @@ def sweep_repository(session: Session) -> None:
     """Remove what crashed runs left in this repository alone; needs no engine. Raises StoreError."""
     with dead_runs(session.settings.state) as dead:
         for run in dead:
-            journal = run.journal or Journal(pid=0, command=COPY)  # without a journal, nothing had been begun
-            here = journal.repository == session.store.url
-            done = here or not journal.prefixes
-            for prefix in journal.prefixes if here else ():
-                done &= _sweep_prefix(session, journal, prefix, Leftovers(), remove=True)
-            if journal.command.startswith((COPY, REMOVE)) and done:
-                run.forget()  # nothing else can be left of it
+            here = [entry for entry in run.journal.of(NewBackup) if _is_here(session, entry)]
+            done = [entry for entry in here if _sweep_backup(session, run, entry, Leftovers(), remove=True)]
+            _settle(run, done, forget=run.journal.kind in _ENGINELESS)
 
 
-def discard(session: Session, run: Run, key: BackupKey) -> None:
-    """Remove what there is of a backup of this run that failed; one that was committed after all stays.
+def discard(session: Session, key: BackupKey) -> bool:
+    """Remove what there is of a backup that failed; one that was committed after all stays.
 
-    Where that is denied (a key that may only write), the run is remembered; any other error is raised.
+    False where that is denied (a key that may only write), so that the run is remembered; any other error is raised.
     """
     try:
-        with deferred_signals():
-            session.catalog.remove_litter(key.prefix)
+        session.catalog.remove_litter(key.prefix)
     except ConflictError:
         log.debug("backup %s was committed before the interruption", key.prefix)
     except StoreDenied as exc:
         _say_that_it_stays(key.prefix, exc)
-        return
-    run.journal.prefixes = []
+        return False
+    return True
 
 
 def prefix_lock(session: Session, prefix: str) -> AbstractContextManager[None]:
@@ -175,66 +210,98 @@ def prefix_lock(session: Session, prefix: str) -> AbstractContextManager[None]:
     return lock(session.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {session.store.url}")
 
 
-def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool) -> bool:
-    """Whether nothing of the run is left to remember."""
-    journal = run.journal
-    if journal is None:
-        return True
-    done = True
-    for volume in journal.volumes:
-        done &= _sweep_volume(session, run.id, volume, left, remove=remove)
-    if journal.repository == session.store.url:
-        for prefix in journal.prefixes:
-            done &= _sweep_prefix(session, journal, prefix, left, remove=remove)
-    elif journal.prefixes:
-        done = False  # its repository is not the one at hand: a run that uses that one will do it
-    if journal.containers or journal.hooks:
-        done = False  # those that still do not run
-    for directory in journal.directories:
-        left.directories.append(directory)
-        if remove:
-            log.warning("a run died while it restored into %s: what is there is incomplete", directory)
-    if journal.replacing:
-        left.replaced.update(journal.replacing)
-        done = False
-    return done
+def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool) -> None:
+    if not run.is_readable:
+        left.unreadable.append(run.directory)
+        return
+    done = [entry for entry in run.journal.entries if _sweep_entry(session, run, entry, left, remove=remove)]
+    if len(done) == len(run.journal.entries):
+        left.runs.append(run.id)
+    if remove:
+        _settle(run, done)
 
 
-def _sweep_volume(session: Session, run_id: str, name: str, left: Leftovers, *, remove: bool) -> bool:
+def _settle(run: DeadRun, done: Sequence[Entry], *, forget: bool = True) -> None:
+    """Drop what nothing is left of, and the run with its last entry."""
+    if forget and len(done) == len(run.journal.entries) and run.is_readable:
+        run.forget()
+    else:
+        run.drop(*done)
+
+
+def _sweep_entry(session: Session, run: DeadRun, entry: Entry, left: Leftovers, *, remove: bool) -> bool:
+    """Whether nothing of it is left to remember."""
+    if isinstance(entry, Reading):
+        return True  # its process has ended
+    if not _concerns(session, run, entry):
+        left.elsewhere.append(entry)
+        return False
+    match entry:
+        case NewBackup():
+            return _sweep_backup(session, run, entry, left, remove=remove)
+        case NewVolume():
+            return _sweep_volume(session, run, entry, left, remove=remove)
+        case NewDirectory():
+            left.directories.append(entry.path)
+            if remove:
+                log.warning("a run died while it restored into %s: what is there is incomplete", entry.path)
+            return True
+        case Replacing():
+            left.replaced.append(entry)
+    return False  # containers here are those that still do not run, and hooks those that wait for them
+
+
+def _concerns(session: Session, run: DeadRun, entry: Entry) -> bool:
+    """Whether a run on this engine and repository may act on the entry.
+
+    Entries of earlier versions do not name their engine. A volume proves it by its label; what is only ever named is
+    named by any run.
+    """
+    if isinstance(entry, OnEngine) and not entry.engine:
+        return not isinstance(entry, NewVolume) or _half_restored(session, run, entry) is not None
+    return _is_here(session, entry)
+
+
+def _half_restored(session: Session, run: DeadRun, entry: NewVolume) -> Volume | None:
+    """The volume that the run made; None where there is none, or somebody's own by now."""
     try:
-        volume = session.engine.volume(name)
+        volume = session.engine.volume(entry.name)
     except NotFoundError:
+        return None
+    return volume if volume.labels.get(RESTORE_LABEL) == run.id else None
+
+
+def _sweep_volume(session: Session, run: DeadRun, entry: NewVolume, left: Leftovers, *, remove: bool) -> bool:
+    if _half_restored(session, run, entry) is None:
         return True
-    if volume.labels.get(RESTORE_LABEL) != run_id:
-        return True  # somebody's own volume by now
-    left.volumes.append(name)
+    left.volumes.append(entry.name)
     if remove:
         try:
-            session.engine.remove_volume(name)
+            session.engine.remove_volume(entry.name)
         except (ConflictError, EngineError) as exc:
-            log.warning("half-restored volume %s stays: %s", name, exc.message)
+            log.warning("half-restored volume %s stays: %s", entry.name, exc.message)
             return False
     return True
 
 
-def _sweep_prefix(session: Session, journal: Journal, prefix: str, left: Leftovers, *, remove: bool) -> bool:
+def _sweep_backup(session: Session, run: DeadRun, entry: NewBackup, left: Leftovers, *, remove: bool) -> bool:
     """Whether nothing is left to remember; what a key may not delete must not keep its host from new backups."""
     # A dead run's uploads are dead however young they are; but another machine may be copying the same backup there.
-    older_than_s = None if journal.command.startswith((COPY, REMOVE)) else 0.0
+    older_than_s = None if run.journal.kind in _ENGINELESS else 0.0
     try:
-        with prefix_lock(session, prefix):
-            found = any(True for _ in session.store.list(prefix))
-            if found and prefix in session.catalog.litter():
-                left.backups.append(prefix)
+        with prefix_lock(session, entry.prefix):
+            found = any(True for _ in session.store.list(entry.prefix))
+            if found and entry.prefix in session.catalog.litter():
+                left.backups.append(entry.prefix)
             if remove:
-                session.store.sweep(prefix, older_than_s=older_than_s)
-                session.catalog.remove_litter(prefix)
+                session.store.sweep(entry.prefix, older_than_s=older_than_s)
+                session.catalog.remove_litter(entry.prefix)
     except ConflictError:
-        log.debug("%s was committed before its run died", prefix)
+        log.debug("%s was committed before its run died", entry.prefix)
     except LockedError:
-        log.debug("%s is being copied anew: that run answers for it", prefix)
+        log.debug("%s is being copied anew: that run answers for it", entry.prefix)
     except StoreDenied as exc:
-        _say_that_it_stays(prefix, exc)
+        _say_that_it_stays(entry.prefix, exc)
         return False
     return True
 
@@ -244,9 +311,11 @@ def _say_that_it_stays(prefix: str, denied: StoreDenied) -> None:
                 prefix, denied.message)  # fmt: skip
 
 
-def forget_replacement(session: Session, volume: str) -> None:
-    """A replacement of `volume` has come to an end: journals of earlier ones that did not are of no use any more."""
+def forget_replacements(session: Session, volume: str) -> None:
+    """Drop what dead runs noted of replacing `volume` on this engine: a new replacement has come to its end."""
     with dead_runs(session.settings.state) as dead:
         for run in dead:
-            if run.journal is not None and volume in run.journal.replacing:
-                run.forget()
+            of_volume = [entry for entry in run.journal.of(Replacing) if entry.volume == volume]
+            done = [entry for entry in of_volume if not entry.engine or _is_here(session, entry)]
+            if done:
+                _settle(run, done)

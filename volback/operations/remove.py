@@ -17,8 +17,10 @@ from volback.catalog.repository import DamagedManifest
 from volback.context import Session
 from volback.errors import EngineUnreachable, FormatError, StoreError, UsageError
 from volback.interrupts import deferred_signals
-from volback.operations.recover import REMOVE, sweep_repository
-from volback.state.runs import Run, lock
+from volback.operations.recover import sweep_repository
+from volback.state.journal import NewBackup
+from volback.state.locks import lock
+from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -69,28 +71,24 @@ def removal(session: Session, keys: Iterable[BackupKey]) -> Iterator[Callable[[B
     The caller holds the volume's locks, and erases what depends on a backup before it. Where no journal can be
     written it goes without: on a full disk that is the way to make room.
     """
-    begun: list[str] = []
+    entries = {key: NewBackup(repository=session.store.url, prefix=key.prefix) for key in keys}
+    half_erased: list[BackupKey] = []
 
     def erase(key: BackupKey) -> None:
         with deferred_signals():
-            begun.append(key.prefix)
+            half_erased.append(key)
             session.catalog.erase(key)
-            begun.remove(key.prefix)
+            half_erased.remove(key)
 
     with ExitStack() as stack:
         try:
             with deferred_signals():
-                run = stack.enter_context(Run(session.settings.state, REMOVE))
-                stack.callback(_leave_to_next, run, begun)
-                run.journal.repository, run.journal.prefixes = session.store.url, [key.prefix for key in keys]
-                run.write_journal()
+                run = stack.enter_context(Run(session.settings.state, "remove"))
+                stack.callback(lambda: run.journal.drop(*(entries[key] for key in entries if key not in half_erased)))
+                run.note(*entries.values())
         except StoreError as exc:
             log.info("what a kill leaves half removed will be swept when it is old: %s", exc.message)
         yield erase
-
-
-def _leave_to_next(run: Run, prefixes: list[str]) -> None:
-    run.journal.prefixes = prefixes
 
 
 def key_of(backup: Found) -> BackupKey:

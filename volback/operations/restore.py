@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from volback.archive import tar
@@ -21,12 +22,14 @@ from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
-from volback.operations.recover import forget_replacement, sweep
+from volback.operations.recover import forget_replacements, sweep
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
 from volback.policy.keep import SAFETY_TAG
-from volback.state.runs import Run, lock
+from volback.state.journal import NewDirectory, Reading, Replacing
+from volback.state.locks import lock
+from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +76,9 @@ def restore(session: Session, reference: str, options: RestoreOptions) -> Restor
     target = _target(opened, options)
     with (
         lock(session.settings.state, f"{session.engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
-        Run(session.settings.state, f"restore {opened.name}") as run,
+        Run(session.settings.state, "restore", opened.name) as run,
+        run.begun(Reading(repository=session.store.url, prefix=_key(opened).prefix)),
     ):
-        run.journal.repository = session.store.url
-        run.journal.reading = [BackupKey(opened.manifest.host, opened.manifest.volume, opened.manifest.id).prefix]
-        run.write_journal()
         restoring = _Restore(session, run, opened, selection, target)
         if options.directory is not None:
             return restoring.into_directory(options)
@@ -104,25 +105,34 @@ class _Restore:
         return self._result(options)
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
-        is_there = self._is_there()
-        is_made = False
-        try:
-            if not is_there:
-                with deferred_signals():
-                    self._run.journal.directories = [self._target.name]
-                    self._run.write_journal()
-                    make_directory(self._session, self._run, self._target)
-                    is_made = True
+        with self._empty_directory() if self._is_there() else self._new_directory():
             self._write(tar.EXTRACT)
-            self._run.journal.directories = []
-        except BaseException:
-            if is_there:
-                self._wipe()
-            elif is_made:
-                remove_directory(self._session, self._run, self._target)
-            self._run.journal.directories = []
-            raise
         return self._result(options)
+
+    @contextmanager
+    def _empty_directory(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._wipe()
+            raise
+
+    @contextmanager
+    def _new_directory(self) -> Iterator[None]:
+        """Make the directory for the block; if that raises, it is removed."""
+        is_made = False
+
+        def undo() -> bool:
+            if is_made:
+                remove_directory(self._session, self._run, self._target)
+            return True
+
+        info = self._session.engine.info
+        with self._run.begun(NewDirectory(engine=info.id, host=info.name, path=self._target.name), undo=undo):
+            with deferred_signals():
+                make_directory(self._session, self._run, self._target)
+                is_made = True
+            yield
 
     def _is_there(self) -> bool:
         """Whether the directory is; raises ConflictError if it is not empty."""
@@ -136,27 +146,28 @@ class _Restore:
         return True
 
     def in_place(self, options: RestoreOptions) -> RestoreResult:
-        engine, name, journal = self._session.engine, self._target.name, self._run.journal
+        engine, name = self._session.engine, self._target.name
         _refuse_in_use(session=self._session, name=name)
         damage = verify_backup(self._session, self._backup.manifest, data=True)
         if damage:
             raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
         safety = self._safety_backup() if options.safety_backup else None
-        journal.replacing = {name: safety or ""}
-        self._run.write_journal()
-        try:
-            _refuse_in_use(session=self._session, name=name)
-            self._wipe()
-            self._write(tar.EXTRACT)
-        except VolbackError as exc:
-            if safety is not None:
-                exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
-            raise
-        journal.replacing = {}
-        self._run.write_journal()
-        forget_replacement(self._session, name)
+        with self._run.begun(self._replacing(safety)):
+            try:
+                _refuse_in_use(session=self._session, name=name)
+                self._wipe()
+                self._write(tar.EXTRACT)
+            except VolbackError as exc:
+                if safety is not None:
+                    exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
+                raise
+        forget_replacements(self._session, name)
         log.debug("volume %s replaced on engine %s", name, engine.info.name)
         return self._result(options, safety)
+
+    def _replacing(self, safety: str | None) -> Replacing:
+        info, url = self._session.engine.info, self._session.store.url
+        return Replacing(engine=info.id, host=info.name, volume=self._target.name, repository=url, safety_backup=safety)
 
     def _safety_backup(self) -> str:
         source = volume_source(self._session, self._target.name)
@@ -200,6 +211,10 @@ class _Restore:
         if self._selection is not None:
             return compare_part(self._session, self._run, self._selection, self._target)
         return compare(self._session, self._run, self._backup, self._target, excludes=[])
+
+
+def _key(opened: OpenBackup) -> BackupKey:
+    return BackupKey(opened.manifest.host, opened.manifest.volume, opened.manifest.id)
 
 
 def _check(options: RestoreOptions) -> None:

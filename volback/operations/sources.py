@@ -12,7 +12,7 @@ from volback.catalog.model import Source
 from volback.context import Session
 from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
-from volback.operations.recover import RESTORE_LABEL
+from volback.operations.recover import RESTORE_LABEL, half_restored
 from volback.policy.labels import policy_of
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -23,12 +23,13 @@ def resolve_sources(
 ) -> list[Source]:
     """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
 
-    What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`.
+    What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`, and
+    where a crashed run filled half of it.
     Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
     """
     found = [_source(session, name) for name in dict.fromkeys(names)]
     if every or label:
-        known, users = {source.name for source in found}, session.engine.all_users()
+        known, users = {source.name for source in found} | half_restored(session), session.engine.all_users()
         for volume in session.engine.volumes(label):
             if volume.name not in known and _is_enabled(volume, users.get(volume.name, [])):
                 found.append(volume_source(session, volume.name))

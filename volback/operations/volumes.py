@@ -18,6 +18,7 @@ from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError
 from volback.interrupts import deferred_signals
 from volback.operations.recover import RESTORE_LABEL
+from volback.state.journal import NewVolume
 from volback.state.runs import Run
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -67,17 +68,11 @@ def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
             f"volume {target.name!r} exists already",
             "choose another name with --as, or replace what it holds with --replace",
         )
-    try:
+    entry = NewVolume(engine=session.engine.info.id, host=session.engine.info.name, name=target.name)
+    with run.begun(entry, undo=lambda: _remove_half_made(session, run, target.name)):
         with deferred_signals():
-            run.journal.volumes = [target.name]
-            run.write_journal()
             session.engine.create_volume(_labelled(run, target))
         yield
-        run.journal.volumes = []
-        run.write_journal()
-    except BaseException:
-        _remove_half_made(session, run, target.name)
-        raise
 
 
 def write_into(
@@ -94,12 +89,12 @@ def _labelled(run: Run, target: Source) -> Volume:
     return Volume(name=target.name, driver=target.driver, options=target.options, labels=labels)
 
 
-def _remove_half_made(session: Session, run: Run, name: str) -> None:
-    with deferred_signals():
-        try:
-            made = session.engine.volume(name).labels.get(RESTORE_LABEL) == run.id
-        except NotFoundError:
-            made = False
-        if made:
-            session.engine.remove_volume(name)
-        run.journal.volumes = []
+def _remove_half_made(session: Session, run: Run, name: str) -> bool:
+    """True: afterwards nothing of it is left. Raises EngineError, ConflictError."""
+    try:
+        made = session.engine.volume(name).labels.get(RESTORE_LABEL) == run.id
+    except NotFoundError:
+        made = False
+    if made:
+        session.engine.remove_volume(name)
+    return True

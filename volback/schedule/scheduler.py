@@ -20,7 +20,7 @@ from pathlib import Path
 from volback.config.times import missed_runs, next_run, zone_of
 from volback.errors import VolbackError
 from volback.schedule.table import Command, Entry
-from volback.state.runs import lock
+from volback.state.locks import lock
 
 log = logging.getLogger(__name__)
 

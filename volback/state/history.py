@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from volback.errors import StoreError
-from volback.state.runs import write_whole
+from volback.durable import write_whole
+from volback.state.files import usable
 
 Status = Literal["running", "success", "warning", "failure", "skipped", "died"]
 
@@ -49,12 +49,12 @@ class History(msgspec.Struct):
 
 def read_history(state: Path, job: str) -> list[JobRun]:
     """The job's last runs, the oldest first; none where it never ran. A file that is damaged counts as none."""
-    try:
-        return msgspec.json.decode(_path(state, job).read_bytes(), type=History).runs
-    except (FileNotFoundError, msgspec.DecodeError):
-        return []
-    except OSError as exc:
-        raise _unusable(_path(state, job), exc) from exc
+    path = _path(state, job)
+    with usable(path):
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=History).runs
+        except (FileNotFoundError, msgspec.DecodeError):
+            return []
 
 
 def note_run(state: Path, job: str, run: JobRun) -> None:
@@ -88,7 +88,7 @@ def _path(state: Path, job: str) -> Path:
 def _alone(state: Path, job: str) -> Iterator[None]:
     """One writer at a time; each takes a moment only."""
     path = _path(state, job).with_suffix(".lock")
-    try:
+    with usable(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -96,9 +96,3 @@ def _alone(state: Path, job: str) -> Iterator[None]:
             yield
         finally:
             os.close(fd)
-    except OSError as exc:
-        raise _unusable(path, exc) from exc
-
-
-def _unusable(path: Path, exc: OSError) -> StoreError:
-    return StoreError(f"state directory cannot be used: {path}: {exc.strerror}", "name another with VOLBACK_STATE_DIR")

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from volback.durable import sync_directory
 from volback.errors import ConflictError, NotFoundError, StoreError, VolbackError
 from volback.store.base import (
     KEY_MAX_CHARS,
@@ -28,7 +29,7 @@ from volback.store.base import (
     check_range,
     is_part,
 )
-from volback.store.local_draft import TEMP, Draft, advise, is_abandoned, remove_abandoned, sync_directory, temp_files
+from volback.store.local_draft import TEMP, Draft, advise, is_abandoned, remove_abandoned, temp_files
 
 _log = logging.getLogger(__name__)
 

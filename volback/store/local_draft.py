@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 
+from volback.durable import sync_directory
 from volback.store.base import Buffer, is_part
 
 _WRITEBACK_BYTES = 16 * 1024 * 1024
@@ -139,16 +140,3 @@ def advise(fd: int, offset: int, length: int, advice: str) -> None:
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(fd, offset, length, getattr(os, advice))
-
-
-def sync_directory(path: str) -> None:
-    """fsync a directory; one that a concurrent delete took needs none, and SMB mounts cannot (EINVAL)."""
-    with suppress(FileNotFoundError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        except OSError as exc:
-            if exc.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(fd)

@@ -1,0 +1,130 @@
+"""Runs: what is begun is on disk before it is made, and dropped only when nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from volback.errors import FormatError, StoreError
+from volback.state.journal import Journal, NewBackup, NewVolume, Reading, Replacing, decode_journal
+from volback.state.runs import Run, dead_runs, live_journals, live_prefixes, open_run
+
+VOLUME = NewVolume(engine="A", name="v")
+BACKUP = NewBackup(repository="/r", prefix="h/v/1/")
+
+
+def on_disk(run: Run) -> Journal:
+    return decode_journal((run.directory / "journal.json").read_bytes())
+
+
+def kill(state: Path, *entries: NewVolume | NewBackup | Reading | Replacing) -> Run:
+    """A run that was killed with these entries in its journal."""
+    run = Run(state, "restore").__enter__()
+    run.note(*entries)
+    os.close(run.lock_fd)
+    return run
+
+
+def test_an_entry_is_on_disk_for_its_block_alone(tmp_path: Path) -> None:
+    with Run(tmp_path, "restore", "v") as run:
+        with run.begun(VOLUME):
+            assert on_disk(run) == Journal(pid=os.getpid(), kind="restore", subject="v", entries=[VOLUME])
+        assert on_disk(run).entries == []
+    assert not run.directory.exists()
+
+
+def test_an_entry_stays_where_nothing_undoes_it(tmp_path: Path) -> None:
+    with Run(tmp_path, "restore") as run, pytest.raises(ValueError, match="cut"), run.begun(VOLUME):
+        raise ValueError("cut off")
+    assert on_disk(run).entries == [VOLUME]
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_an_entry_is_dropped_when_undo_says_that_nothing_is_left(tmp_path: Path, is_gone: bool) -> None:
+    with (
+        Run(tmp_path, "restore") as run,
+        pytest.raises(ValueError, match="cut"),
+        run.begun(VOLUME, undo=lambda: is_gone),
+    ):
+        raise ValueError("cut off")
+    assert run.directory.exists() == (not is_gone)
+
+
+def test_an_entry_stays_where_undo_fails(tmp_path: Path) -> None:
+    def undo() -> bool:
+        raise StoreError("away")
+
+    with Run(tmp_path, "restore") as run, pytest.raises(StoreError, match="away"), run.begun(VOLUME, undo=undo):
+        raise ValueError("cut off")
+    assert on_disk(run).entries == [VOLUME]
+
+
+def test_nothing_is_begun_where_it_cannot_be_noted(tmp_path: Path) -> None:
+    begun = False
+    with Run(tmp_path, "restore") as run:
+        (run.directory / "journal.part").mkdir()
+        with pytest.raises(StoreError), run.begun(VOLUME):
+            begun = True
+    assert not begun
+    assert not run.directory.exists()
+
+
+def test_what_is_finished_is_no_error_where_that_cannot_be_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Run(tmp_path, "restore") as run, run.begun(VOLUME):
+        (run.directory / "journal.part").mkdir()
+    assert "half-restored volume 'v'" in caplog.text
+    assert not run.directory.exists()
+
+
+def test_a_dead_run_is_found_and_a_living_one_is_not(tmp_path: Path) -> None:
+    dead = kill(tmp_path, VOLUME)
+    with Run(tmp_path, "backup") as alive, dead_runs(tmp_path) as found:
+        assert [(run.id, run.journal.entries, run.is_open) for run in found] == [(dead.id, [VOLUME], True)]
+        assert [run_id for run_id, _ in live_journals(tmp_path) if run_id != dead.id] == [alive.id]
+    with dead_runs(tmp_path) as found:
+        found[0].drop(*found[0].journal.entries)
+        assert not found[0].is_open
+        found[0].forget()
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"", b'{"pid": 1, "kind": "of-tomorrow"}', b"garbage"])
+def test_a_run_whose_journal_cannot_be_read_is_not_taken_for_finished(tmp_path: Path, data: bytes) -> None:
+    run = kill(tmp_path, VOLUME)
+    (run.directory / "journal.json").write_bytes(data)
+    with dead_runs(tmp_path) as found:
+        assert [(dead.is_readable, dead.is_open) for dead in found] == [(False, True)]
+
+
+def test_a_run_without_a_journal_has_begun_nothing(tmp_path: Path) -> None:
+    run = kill(tmp_path, VOLUME)
+    (run.directory / "journal.json").unlink()
+    reopened = open_run(tmp_path, run.id)
+    assert reopened is not None
+    assert not reopened.is_open
+    assert open_run(tmp_path, "0123456789abcdef") is None
+
+
+def test_prefixes_of_living_runs_by_repository_and_type(tmp_path: Path) -> None:
+    reading = Reading(repository="/r", prefix="h/v/0/")
+    with Run(tmp_path, "restore") as run:
+        run.note(BACKUP, reading, NewBackup(repository="/other", prefix="h/v/2/"))
+        assert live_prefixes(tmp_path, "/r", NewBackup) == {"h/v/1/"}
+        assert live_prefixes(tmp_path, "/r", Reading) == {"h/v/0/"}
+        (run.directory / "journal.json").write_bytes(b"of tomorrow")
+        assert live_prefixes(tmp_path, "/r", NewBackup) == set()
+        with pytest.raises(FormatError):
+            on_disk(run)
+
+
+def test_nobody_else_may_read_a_journal(tmp_path: Path) -> None:
+    """Commands of hooks may hold passwords. The directory itself may be entered: helpers find their pipes below it."""
+    with Run(tmp_path, "quiesce") as run, run.begun(VOLUME):
+        assert stat.S_IMODE((run.directory / "journal.json").stat().st_mode) == 0o600
+        assert stat.S_IMODE(run.directory.stat().st_mode) == 0o711
+        assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o700

@@ -1,0 +1,220 @@
+"""Journal: what a run has begun and not ended, as typed entries, each bound to its engine or its repository.
+
+An entry is on disk before the thing that it names is made. After a crash it says what was left, and where: only a run
+on that engine, or on that repository, may act on it and drop it. To any other run it is something to be named.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from volback.errors import FormatError
+from volback.policy.hooks import Hook
+
+Kind = Literal["backup", "quiesce", "restore", "import", "copy", "remove", "prove", "doctor"]
+"""What a run does; `remove` is `prune` too, `quiesce` is what stops containers for a set of backups."""
+
+
+class OnEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry about something on one engine."""
+
+    engine: str
+    """The engine's id. Empty where it is not known: in what earlier versions wrote."""
+    host: str = ""
+    """The name of the engine's host, for people."""
+
+    @property
+    def where(self) -> str:
+        """The engine, in words."""
+        if not self.engine:
+            return "on an engine that is not known"
+        return f"on the engine of host {self.host}" if self.host else f"on engine {self.engine}"
+
+
+class InRepository(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry about a backup in one repository."""
+
+    repository: str
+    """Its URL."""
+    prefix: str
+    """Where the backup's objects lie: `HOST/VOLUME/ID/`."""
+
+    @property
+    def where(self) -> str:
+        """The repository, in words."""
+        return f"in {self.repository}"
+
+
+class NewBackup(InRepository, frozen=True, tag="new-backup", kw_only=True):
+    """A backup that is not committed yet, or that is being removed."""
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"half-made backup {self.prefix.rstrip('/')}"
+
+
+class Reading(InRepository, frozen=True, tag="reading", kw_only=True):
+    """A backup that is being restored: `prune` leaves it alone. Means nothing once the process has ended."""
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"backup {self.prefix.rstrip('/')}"
+
+
+class NewVolume(OnEngine, frozen=True, tag="new-volume", kw_only=True):
+    """A volume that a restore or an import fills; it carries the run's id in a label."""
+
+    name: str
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"half-restored volume {self.name!r}"
+
+
+class NewDirectory(OnEngine, frozen=True, tag="new-directory", kw_only=True):
+    """A directory of the engine's host that a restore made. No label marks it: what is left is named, and stays."""
+
+    path: str
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"half-restored directory {self.path}"
+
+
+class Replacing(OnEngine, frozen=True, tag="replacing", kw_only=True):
+    """A volume that is being replaced in place."""
+
+    volume: str
+    repository: str = ""
+    """The URL of the repository that holds the safety backup."""
+    safety_backup: str | None = None
+    """The reference of the backup that holds what the volume was."""
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"half-replaced volume {self.volume!r}"
+
+
+class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, eq=False):  # type: ignore[misc]  # msgspec allows it
+    """A container that a run stops or pauses. On disk before that is done, so that it runs again whatever happens."""
+
+    id: str
+    name: str
+    how: Literal["stop", "pause"]
+    phase: Literal["planned", "stopping", "held"] = "planned"
+    """`stopping`: the engine may be doing it even when the run is dead: what runs now may be down in a moment."""
+    grace_s: int = 10
+    since: float = 0.0
+    """When the stopping began, in seconds since 1970."""
+    needs: list[str] = []
+    """Ids of others of the journal that have to run, and to be healthy, before it."""
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"{'stopped' if self.how == 'stop' else 'paused'} container {self.name!r}"
+
+
+class PendingHook(OnEngine, frozen=True, tag="pending-hook", kw_only=True):
+    """A command that has to be run in a container once that runs again."""
+
+    hook: Hook
+
+    @property
+    def what(self) -> str:
+        """It, in words; not the command itself, which may hold a password."""
+        return f"command to be run in container {self.hook.container!r}"
+
+
+Entry = NewBackup | Reading | NewVolume | NewDirectory | Replacing | HeldContainer | PendingHook
+
+_E = TypeVar("_E", NewBackup, Reading, NewVolume, NewDirectory, Replacing, HeldContainer, PendingHook)
+
+
+class Journal(msgspec.Struct, kw_only=True):
+    """What one run has begun and not ended."""
+
+    pid: int
+    kind: Kind
+    subject: str = ""
+    """What the run works on, for people who read the file."""
+    entries: list[Entry] = []
+    """Containers in the order in which they are stopped; they run again in the opposite one."""
+
+    def of(self, kind: type[_E]) -> list[_E]:
+        """The entries of that type, in their order."""
+        return [entry for entry in self.entries if isinstance(entry, kind)]
+
+    def drop(self, *entries: Entry) -> None:
+        """Take these very entries out."""
+        dropped = {id(entry) for entry in entries}
+        self.entries = [entry for entry in self.entries if id(entry) not in dropped]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to be done, or to be remembered."""
+        return any(not isinstance(entry, Reading) for entry in self.entries)
+
+    @property
+    def quiescing(self) -> list[HeldContainer | PendingHook]:
+        """Containers that are to run again, and commands to be run in them then."""
+        return [entry for entry in self.entries if isinstance(entry, HeldContainer | PendingHook)]
+
+
+def encode_journal(journal: Journal) -> bytes:
+    """The journal as its file holds it."""
+    return msgspec.json.encode(journal)
+
+
+def decode_journal(data: bytes) -> Journal:
+    """Read a journal's file, also one of a version before entries had types. Raises FormatError."""
+    try:
+        return msgspec.json.decode(data, type=Journal)
+    except msgspec.DecodeError as exc:
+        try:
+            return _typed(msgspec.json.decode(data, type=_Untyped))
+        except msgspec.DecodeError:
+            raise FormatError(f"a journal that this version cannot read: {exc}") from exc
+
+
+class _Untyped(msgspec.Struct, kw_only=True):
+    """A journal as versions before entries had types wrote it. A run that they left may be the one to recover from."""
+
+    pid: int
+    command: str
+    repository: str | None = None
+    prefixes: list[str] = []
+    reading: list[str] = []
+    engine: str | None = None
+    """Only written where containers or hooks are."""
+    containers: list[dict[str, Any]] = []
+    hooks: list[Hook] = []
+    volumes: list[str] = []
+    directories: list[str] = []
+    replacing: dict[str, str] = {}
+
+
+def _typed(old: _Untyped) -> Journal:
+    """Raises msgspec.ValidationError."""
+    kind = msgspec.convert(old.command.partition(" ")[0], Kind)
+    repository, engine = old.repository or "", old.engine or ""
+    entries: list[Entry] = [
+        *(NewBackup(repository=repository, prefix=prefix) for prefix in old.prefixes),
+        *(Reading(repository=repository, prefix=prefix) for prefix in old.reading),
+        *(NewVolume(engine=engine, name=name) for name in old.volumes),
+        *(NewDirectory(engine=engine, path=path) for path in old.directories),
+        *(
+            Replacing(engine=engine, volume=volume, repository=repository, safety_backup=safety or None)
+            for volume, safety in old.replacing.items()
+        ),
+        *(msgspec.convert({**fields, "engine": engine}, HeldContainer) for fields in old.containers),
+        *(PendingHook(engine=engine, hook=hook) for hook in old.hooks),
+    ]
+    return Journal(pid=old.pid, kind=kind, subject=old.command.partition(" ")[2], entries=entries)

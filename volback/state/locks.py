@@ -1,0 +1,54 @@
+"""Locks: files that one process holds at a time; the kernel frees a lock when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from volback.errors import LockedError
+from volback.state.files import private_directory, usable
+
+_POLL_S = 0.1
+
+
+@contextmanager
+def lock(state: Path, name: str, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of that name.
+
+    Raises LockedError, which says `what` is locked, if another process still has it after `wait_s`; StoreError.
+    """
+    path = private_directory(state / "locks") / name.replace("/", "%2F")[:200]
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fd = lock_file(path, what)
+            break
+        except LockedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(min(_POLL_S, wait_s))
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def lock_file(path: Path, what: str | None = None) -> int:
+    """Lock the file, made where it is not there, and return its descriptor. Raises LockedError, StoreError."""
+    with usable(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 20, 0).decode(errors="replace")
+        os.close(fd)
+        by = f" by process {holder}" if holder else ""
+        raise LockedError(f"{what or path} is locked{by}", "wait until that run has ended") from None
+    with suppress(OSError):  # who holds it is only for people to read, and a full disk must keep nobody from his lock
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+    return fd
