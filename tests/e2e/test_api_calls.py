@@ -1,4 +1,4 @@
-"""volback makes the engine's API calls that the README lists, and works behind a proxy that allows no others."""
+"""volback makes the engine's API calls that the documentation lists, and works behind a proxy that allows no others."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from volback.engine import image
 from volback.engine.engine import Engine
 from volback.errors import EngineError
 
-README = (PROJECT / "README.md").read_text()
+CALLS = (PROJECT / "docs/reference/engine-api.md").read_text()
+EXAMPLE = (PROJECT / "docs/how-to/run-in-a-container.md").read_text()
 
 
 def _listed() -> set[str]:
-    """The README's calls, as `POST /containers/ID/start`."""
-    table = README.partition("| call of the engine's API |")[2].partition("\n\n")[0]
+    """The documented calls, as `POST /containers/ID/start`."""
+    table = CALLS.partition("| call of the engine's API |")[2].partition("\n\n")[0]
     return {call for line in table.splitlines() for call in re.findall(r"`((?:GET|POST|DELETE) [^`]+)`", line)}
 
 
 def _allowed() -> list[Rule]:
-    """The expressions of the README's compose example."""
-    return re.findall(r"^ +- -allow([A-Z]+)=(\S+)", README, re.MULTILINE)
+    """The expressions of the documented compose example."""
+    return re.findall(r"^ +- -allow([A-Z]+)=(\S+)", EXAMPLE, re.MULTILINE)
 
 
 def _general(call: str) -> str:
@@ -43,7 +44,7 @@ def proxy(tmp_path: Path) -> Iterator[ApiProxy]:
         yield running
 
 
-def test_what_the_readme_lists_is_what_is_called(
+def test_what_the_documentation_lists_is_what_is_called(
     proxy: ApiProxy, engine: EngineSession, run_volback: Volback, volume_factory: Callable[..., str],
     *, container_factory: Callable[..., Any], volume_name: Callable[..., str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

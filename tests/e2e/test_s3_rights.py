@@ -1,10 +1,9 @@
-"""What an S3 server refuses, as users see it: keys with fewer rights (the README's policies), no bucket, clocks."""
+"""What an S3 server refuses, as users see it: keys with fewer rights (the documented policies), no bucket, clocks."""
 # ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.engine import PROJECT, Result, Volback
 from tests.support.halt import halted
+from tests.support.pages import blocks
 from tests.support.s3 import S3Server
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -59,9 +59,9 @@ def _with_rights(radosgw: S3Server, bucket: str, policy: dict[str, Any]) -> dict
     return _environment(user, bucket)
 
 
-def _readmes_policies() -> list[dict[str, Any]]:
-    blocks = re.findall(r"^```json\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    return [policy for policy in map(json.loads, blocks) if "Statement" in policy]
+def _documented_policies() -> list[dict[str, Any]]:
+    policies = blocks((PROJECT / "docs/reference/s3.md").read_text(), "json")
+    return [policy for policy in map(json.loads, policies) if "Statement" in policy]
 
 
 def _ids(radosgw: S3Server, bucket: str) -> set[str]:
@@ -80,10 +80,10 @@ def _assert_denied(result: Result, right: str) -> None:
     assert right in hint
 
 
-def test_the_readmes_rights_are_enough_for_all(
+def test_the_documented_rights_are_enough_for_all(
     radosgw: S3Server, bucket: str, run_volback: Volback, name: str, volume_name: Callable[..., str]
 ) -> None:
-    env = _with_rights(radosgw, bucket, _readmes_policies()[0])
+    env = _with_rights(radosgw, bucket, _documented_policies()[0])
     made = run_volback("backup", name, "--json", env=env).json["result"]["backups"][0]["id"]
     run_volback("restore", name, "--as", volume_name("restored"), "--prove", env=env)
     checks = run_volback("doctor", "--fix", "--json", env=env).json["result"]["checks"]
@@ -91,12 +91,12 @@ def test_the_readmes_rights_are_enough_for_all(
     run_volback("remove", f"{name}@{made}", env=env)
 
 
-def test_the_readmes_rights_for_hosts_that_only_back_up(
+def test_the_documented_rights_for_hosts_that_only_back_up(
     radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
 ) -> None:
     """It reads none of what others put; what it puts belongs to it, with this server, so that it could read that."""
     others = run_volback("backup", name, "--json", env=owner).json["result"]["backups"][0]["id"]
-    env = _with_rights(radosgw, bucket, _readmes_policies()[1])
+    env = _with_rights(radosgw, bucket, _documented_policies()[1])
     made = run_volback("backup", name, "--json", env=env).json["result"]["backups"][0]["id"]
     assert _ids(radosgw, bucket) == {others, made}
     reference = f"{name}@{others}"
@@ -110,11 +110,11 @@ def test_what_a_host_that_only_backs_up_leaves_does_not_keep_it_from_its_next_ba
     radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
 ) -> None:
     run_volback("backup", name, env=owner)
-    env = _with_rights(radosgw, bucket, _readmes_policies()[1])
+    env = _with_rights(radosgw, bucket, _documented_policies()[1])
     with halted(run_volback, "before Catalog.commit", "backup", name, env=env) as run:
         radosgw.client().delete_bucket_policy(Bucket=bucket)
     _assert_denied(run.ended, "s3:")
-    env = _with_rights(radosgw, bucket, _readmes_policies()[1])
+    env = _with_rights(radosgw, bucket, _documented_policies()[1])
     again = run_volback("backup", name, env=env)
     assert "what a failed run left in" in again.stderr
     assert len(_ids(radosgw, bucket)) == 2
