@@ -15,6 +15,7 @@ from tests.support.engine import PROJECT
 from tests.support.pages import INDEX, PAGES, anchors, blocks, command_lines, links, page_id, prose
 from volback.cli.app import build
 from volback.cli.call import global_options_first
+from volback.store.locate import keys_of
 
 README = PROJECT / "README.md"
 README_MAX_LINES = 120
@@ -106,6 +107,7 @@ def test_a_command_that_there_is_not_is_found() -> None:
 def test_the_settings_page_names_every_setting_of_the_environment() -> None:
     sources = [path.read_text() for path in (PROJECT / "volback").rglob("*.py")]
     settings = {name for source in sources for name in re.findall(r'"(VOLBACK_[A-Z0-9_]+)"', source)}
+    settings |= set(keys_of("s3://bucket/prefix").variables)
     assert len(settings) >= 20
     page = (REFERENCE / "settings.md").read_text()
     assert settings == set(re.findall(r"^\| `(VOLBACK_[A-Z0-9_]+)`", page, re.MULTILINE))

@@ -1,0 +1,66 @@
+"""Files for those who carry the project on: what they name is there, and what they call is what CI runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import PROJECT
+from tests.support.pages import page_id, prose
+
+_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
+_KINDS = (".py", ".md", ".toml", ".yaml", "/")
+PLACEHOLDER = "NAME"
+
+
+def paths_in(text: str) -> set[str]:
+    """What stands in backticks, or in a shell block, and is a path of the project."""
+    quoted = re.findall(r"`([^`\n]+)`", prose(text))
+    called = re.findall(r"^(?:bash )?((?:scripts|\.ci)/\w+)", text, re.MULTILINE)
+    return {
+        word
+        for word in (*(word.split(" ")[0] for word in quoted), *called)
+        if _PATH.fullmatch(word) and PLACEHOLDER not in word and ("/" in word or word.endswith(_KINDS))
+    }
+
+
+@pytest.mark.parametrize(
+    "page", [PROJECT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "docs/design.md")], ids=page_id
+)
+def test_every_path_that_a_page_names_is_there(page: Path) -> None:
+    paths = paths_in(page.read_text()) - {"volback.toml", "HOST/VOLUME/ID"}
+    assert [path for path in sorted(paths) if not (PROJECT / path).exists()] == []
+
+
+def test_contributing_names_what_each_how_to_touches() -> None:
+    assert {
+        "volback/store/base.py",
+        "volback/cli/app.py",
+        "volback/policy/labels.py",
+        "volback/notify/targets.py",
+        "scripts/check",
+        "scripts/test",
+        ".ci/run",
+    } <= paths_in((PROJECT / "CONTRIBUTING.md").read_text())
+
+
+def test_types_are_part_of_the_package() -> None:
+    data = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert data == {"volback": ["py.typed"]}
+    assert (PROJECT / "volback/py.typed").is_file()
+
+
+def test_the_hosted_workflow_runs_all_that_ci_runs() -> None:
+    workflow = (PROJECT / ".github/workflows/ci.yaml").read_text()
+    assert re.search(r"^ +- run: .*\bbash \.ci/run$", workflow, re.MULTILINE)
+    uses = re.findall(r"uses: (\S+)", workflow)
+    assert uses
+    assert [name for name in uses if not re.fullmatch(r"[\w-]+/[\w-]+@v\d+", name)] == []
+
+
+def test_each_hook_before_a_commit_is_a_step_of_the_check() -> None:
+    hooks = re.findall(r"^ +entry: scripts/check (\w+)$", (PROJECT / ".pre-commit-config.yaml").read_text(), re.M)
+    assert hooks == re.findall(r"^step (\w+) ", (PROJECT / "scripts/check").read_text(), re.M)
