@@ -1,4 +1,7 @@
-"""Session: what one command works with - settings, store, catalog, engine - each opened when first needed."""
+"""Context: what operations work with. A context, an engine and a repository are passed to those that need them.
+
+So one operation can use two repositories (copy) or two engines (migrate).
+"""
 
 from __future__ import annotations
 
@@ -38,58 +41,34 @@ class Access:
     bandwidth_bytes_s: float | None = None
 
 
-@dataclass
-class Session:
+@dataclass(frozen=True, slots=True)
+class Context:
     """One command's surroundings. `now` and `random_hex` are passed in so that tests can fix them."""
 
     settings: Settings
     progress: Progress = field(default_factory=Silent)
     now: Callable[[], datetime] = _now
     random_hex: Callable[[int], str] = secrets.token_hex
-    access: Access = Access()
-    """Of the repository's store."""
 
-    @cached_property
-    def store(self) -> Store:
-        """The repository's store."""
-        return open_store(
-            self.settings.repository,
-            self.access.environment,
-            credentials=self.access.credentials,
-            bandwidth_bytes_s=self.access.bandwidth_bytes_s,
-        )
 
-    @cached_property
-    def catalog(self) -> Catalog:
-        """The repository's catalog."""
-        return Catalog(self.store)
+class Repository:
+    """One repository: its store, its catalog, and which backup a reference names. Opened when it is first used."""
 
-    @cached_property
-    def engine(self) -> Engine:
-        """The connected engine. Raises EngineUnreachable."""
-        from volback.engine.engine import Engine
-        from volback.engine.helper import Limits
-
-        return Engine(
-            self.settings.engine,
-            client_id=client_id(self.settings.state),
-            image=self.settings.helper_image,
-            limits=Limits(self.settings.helper_cpus, self.settings.helper_memory_bytes, self.settings.helper_io_weight),
-            timeout_s=self.settings.engine_timeout_s,
-            transport=self.settings.transport,
-        )
+    def __init__(self, store: Store, own_host: Callable[[], str]) -> None:
+        """`own_host` gives the name under which backups of the engine at hand are filed. Raises EngineUnreachable."""
+        self.store = store
+        self.catalog = Catalog(store)
+        self._own_host = own_host
 
     @cached_property
     def host(self) -> str:
-        """The name that this engine's backups are filed under.
+        """The host whose backups are meant where a reference names none.
 
         Without an engine (the worst day) it is the repository's only host. Raises EngineUnreachable where there
         are several.
         """
-        if self.settings.host:
-            return self.settings.host
         try:
-            return self.engine.info.name
+            return self._own_host()
         except EngineUnreachable as exc:
             hosts = {key.host for key in self.catalog.backups()}
             if len(hosts) == 1:
@@ -104,6 +83,41 @@ class Session:
         """Return the backup that `VOLUME`, `VOLUME@ID-PREFIX` or `HOST/VOLUME@ID-PREFIX` names."""
         parsed = parse_reference(reference)
         return self.catalog.find(parsed, parsed.host or self.host)
+
+
+def open_engine(ctx: Context) -> Engine:
+    """The engine that the settings name; it is connected when it is first used."""
+    # Only here: docker takes 0.2 s to import, which a command that needs no engine would pay.
+    from volback.engine.engine import Engine
+    from volback.engine.helper import Limits
+
+    settings = ctx.settings
+    return Engine(
+        settings.engine,
+        client_id=lambda: client_id(settings.state),
+        image=settings.helper_image,
+        limits=Limits(settings.helper_cpus, settings.helper_memory_bytes, settings.helper_io_weight),
+        timeout_s=settings.engine_timeout_s,
+        transport=settings.transport,
+    )
+
+
+def open_repository(
+    ctx: Context, engine: Engine | None = None, *, url: str | None = None, access: Access = Access()
+) -> Repository:
+    """The repository at `url`, or the one that the settings name.
+
+    `engine` names the host whose backups are meant; None opens one if that name is asked for.
+
+    Raises UsageError for an address that no store has.
+    """
+    store = open_store(
+        url or ctx.settings.repository,
+        access.environment,
+        credentials=access.credentials,
+        bandwidth_bytes_s=access.bandwidth_bytes_s,
+    )
+    return Repository(store, lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name)
 
 
 def name_of(manifest: Manifest) -> str:

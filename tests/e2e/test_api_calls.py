@@ -78,7 +78,7 @@ def _rare_calls(
     """What is only called where there is no helper image yet, and where something fails."""
     client_id = f"test-{engine.id}-{secrets.token_hex(4)}"
     engine.client_ids.add(client_id)
-    ours, volume = Engine(proxy.url, client_id=client_id), volume_factory()
+    ours, volume = Engine(proxy.url, client_id=lambda: client_id), volume_factory()
     with (
         pytest.raises(EngineError, match="killed"),
         ours.writer(

@@ -10,12 +10,11 @@ import pytest
 
 from tests.support.counting import CountingStore, Read
 from tests.support.engine import EngineSession
-from tests.support.library import open_session
+from tests.support.library import Library, open_library
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest
-from volback.catalog.repository import Catalog
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES
-from volback.context import Session, name_of
+from volback.context import name_of
 from volback.operations import contents
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup
@@ -26,19 +25,23 @@ MIB = 1024 * 1024
 
 
 class Counted:
-    """A session on a backup of 40 MiB, its reads counted from now on."""
+    """The library on a backup of 40 MiB, its reads counted from now on."""
 
-    def __init__(self, session: Session, manifest: Manifest) -> None:
-        self.session = session
+    def __init__(self, library: Library, manifest: Manifest) -> None:
         self.name = name_of(manifest)
         self.key = BackupKey(manifest.host, manifest.volume, manifest.id)
-        self.units = list(OpenBackup(session.store, manifest).units())
+        self.units = list(OpenBackup(library.repository.store, manifest).units())
         self.documents = [
-            Read(self.key.manifest, 0, DOCUMENT_MAX_BYTES + 1, session.store.stat(self.key.manifest).size_bytes),
+            Read(
+                self.key.manifest,
+                0,
+                DOCUMENT_MAX_BYTES + 1,
+                library.repository.store.stat(self.key.manifest).size_bytes,
+            ),
             Read(self.key.index, 0, manifest.index.size_bytes + 1, manifest.index.size_bytes),
         ]
-        self.store = CountingStore(session.store)
-        session.store, session.catalog = self.store, Catalog(self.store)
+        self.store = CountingStore(library.repository.store)
+        self.library = library.on(self.store)
 
     def frames(self, path: bytes) -> list[Frame]:
         """Frames of the unit that holds the file."""
@@ -58,19 +61,19 @@ def counted(engine: EngineSession, tmp_path: Path, volume_factory: Callable[...,
         for number in range(9):
             (path / f"large-{number}").write_bytes(os.urandom(4 * MIB))
 
-    session = open_session(engine, tmp_path)
-    source = volume_source(session, volume_factory("counted", fill=fill))
-    return Counted(session, backup(session, source, BackupOptions()).manifest)
+    library = open_library(engine, tmp_path)
+    source = volume_source(library.engine, volume_factory("counted", fill=fill))
+    return Counted(library, backup(*library, source, BackupOptions()).manifest)
 
 
 def test_ls_reads_the_manifest_and_the_index(counted: Counted) -> None:
-    opened = contents.open_backup(counted.session, counted.name)
+    opened = contents.open_backup(counted.library.repository, counted.name)
     assert len(list(contents.members(opened))) == 310
     assert counted.store.reads == counted.documents
 
 
 def test_cat_of_a_small_file_reads_its_one_frame(counted: Counted) -> None:
-    opened = contents.open_backup(counted.session, counted.name)
+    opened = contents.open_backup(counted.library.repository, counted.name)
     assert len(b"".join(contents.read_file(opened, b"small-150"))) == 10 * 1024
     (frame,) = counted.frames(b"small-150")
     assert counted.store.reads[:2] == counted.documents
@@ -79,7 +82,7 @@ def test_cat_of_a_small_file_reads_its_one_frame(counted: Counted) -> None:
 
 
 def test_the_first_bytes_of_a_large_file_come_with_its_header_and_one_range(counted: Counted) -> None:
-    opened = contents.open_backup(counted.session, counted.name)
+    opened = contents.open_backup(counted.library.repository, counted.name)
     assert len(b"".join(contents.read_file(opened, b"large-5"))) == 4 * MIB
     header, *data = counted.frames(b"large-5")
     assert len(data) >= 4
@@ -93,7 +96,7 @@ def test_restore_of_one_file_reads_its_frame_and_that_of_the_root(
     counted: Counted, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> None:
     target = volume_name("part")
-    restore(counted.session, counted.name, RestoreOptions(name=target, paths=["small-150"]))
+    restore(*counted.library, counted.name, RestoreOptions(name=target, paths=["small-150"]))
     assert [path.name for path in volume_path(target).iterdir()] == ["small-150"]
     (frame,) = counted.frames(b"small-150")
     root = counted.frames(b"")[0]

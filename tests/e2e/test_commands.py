@@ -324,13 +324,13 @@ def test_cat_gives_every_file_of_an_odd_tree(
     run_volback: Volback, volume_factory: MakeVolume, volume_path: VolumePath
 ) -> None:
     """By the library, so that each file is not a process of its own."""
-    from volback.context import Session
+    from tests.support.library import open_from
     from volback.operations.contents import open_backup, read_file
     from volback.settings import Settings
 
     name = volume_factory("odd", fill=lambda path: make_odd_tree(path, deep=False))
     made = reference(run_volback, name)
-    backup = open_backup(Session(Settings(str(run_volback.repository), run_volback.state)), made)
+    backup = open_backup(open_from(Settings(str(run_volback.repository), run_volback.state)).repository, made)
     root = os.fsencode(volume_path(name))
     paths = [
         (member.type, member.path)

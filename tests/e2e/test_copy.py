@@ -1,5 +1,4 @@
 """`copy`: backups into another repository, byte for byte; what they need comes along, what is there is skipped."""
-# ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback
-from tests.support.library import open_session
+from tests.support.library import open_from, open_library
 from tests.support.remote import wait_for
-from volback.context import Session
 from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
 from volback.operations.doctor import Check, DoctorReport, doctor
 from volback.operations.recover import RESTORE_LABEL
@@ -42,27 +41,27 @@ def _everything(directory: Path) -> set[Path]:
 
 
 def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
-    session = open_session(engine, tmp_path)
-    report = doctor(session, fix=False)
+    library = open_library(engine, tmp_path)
+    report = doctor(*library, fix=False)
     checks = _by_name(report)
     assert _statuses(report, "ok") == set(NAMES)
     assert report.exit_code == 0
-    assert checks["engine"].facts["host"] == session.engine.info.name
+    assert checks["engine"].facts["host"] == library.engine.info.name
     assert checks["transport"].facts["transport"] == "pipe"
     assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
-    assert session.engine.leftover_helpers() == []
+    assert library.engine.leftover_helpers() == []
     assert _everything(tmp_path) == {tmp_path / "repository", tmp_path / "state", tmp_path / "state" / "runs"}
 
 
 def test_a_forced_transport_is_measured(engine: EngineSession, tmp_path: Path) -> None:
     settings = Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state", transport="attach")
     engine.client_ids.add(client_id(settings.state))
-    assert _by_name(doctor(Session(settings), fix=False))["transport"].facts["transport"] == "attach"
+    assert _by_name(doctor(*open_from(settings), fix=False))["transport"].facts["transport"] == "attach"
 
 
 def test_without_an_engine_the_repository_is_checked(tmp_path: Path) -> None:
     settings = Settings(str(tmp_path / "repository"), tmp_path / "state", engine=f"unix://{tmp_path}/none.sock")
-    report = doctor(Session(settings), fix=False)
+    report = doctor(*open_from(settings), fix=False)
     assert _statuses(report, "failed") == {"engine"}
     assert _statuses(report, "ok") == {"state", "repository", "repository write", "space", "unfinished"}
     assert report.exit_code == 8
@@ -70,7 +69,7 @@ def test_without_an_engine_the_repository_is_checked(tmp_path: Path) -> None:
 
 def test_a_state_directory_that_cannot_be_used_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
-    report = doctor(Session(Settings(str(tmp_path / "repository"), tmp_path / "state")), fix=False)
+    report = doctor(*open_from(Settings(str(tmp_path / "repository"), tmp_path / "state")), fix=False)
     assert "state" in _statuses(report, "failed")
     assert {"repository", "repository write", "space"} <= _statuses(report, "ok")
     assert report.exit_code == 1
@@ -78,7 +77,7 @@ def test_a_state_directory_that_cannot_be_used_does_not_stop_the_others(tmp_path
 
 def test_a_repository_that_cannot_be_written_is_a_failure(engine: EngineSession, tmp_path: Path) -> None:
     (tmp_path / "repository").write_text("a file")
-    report = doctor(open_session(engine, tmp_path), fix=False)
+    report = doctor(*open_library(engine, tmp_path), fix=False)
     assert "repository write" in _statuses(report, "failed")
     assert {"engine", "transport", "leftovers"} <= _statuses(report, "ok")
     assert report.exit_code == 1
@@ -90,7 +89,7 @@ def test_a_repository_of_another_format_is_a_failure(
 ) -> None:
     (tmp_path / "repository").mkdir()
     (tmp_path / "repository" / "volback.json").write_bytes(document)
-    report = doctor(open_session(engine, tmp_path), fix=False)
+    report = doctor(*open_library(engine, tmp_path), fix=False)
     assert _statuses(report, "failed") == {"repository"}
     assert report.exit_code == exit_code
 
@@ -122,12 +121,12 @@ def test_a_killed_run_is_found_and_only_fix_removes_what_it_left(
 def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
     engine: EngineSession, tmp_path: Path
 ) -> None:
-    session = open_session(engine, tmp_path)
-    with Run(session.settings.state, "restore") as run:
+    library = open_library(engine, tmp_path)
+    with Run(library.ctx.settings.state, "restore") as run:
         safety = "host/db@20261123T160254Z-3f9c"
-        run.note(Replacing(engine=session.engine.info.id, volume="db", safety_backup=safety))
+        run.note(Replacing(engine=library.engine.info.id, volume="db", safety_backup=safety))
     for fix in (False, True, False):
-        check = _by_name(doctor(session, fix=fix))["replaced volumes"]
+        check = _by_name(doctor(*library, fix=fix))["replaced volumes"]
         assert check.status == "warning"
         assert "'db'" in check.text
         assert "volback restore host/db@20261123T160254Z-3f9c --as db --replace" in (check.hint or "")
@@ -136,11 +135,11 @@ def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
 def test_a_run_that_is_kept_for_another_repository_is_no_litter_of_this_one(
     engine: EngineSession, tmp_path: Path
 ) -> None:
-    session = open_session(engine, tmp_path)
-    with Run(session.settings.state, "backup") as run:
+    library = open_library(engine, tmp_path)
+    with Run(library.ctx.settings.state, "backup") as run:
         run.note(NewBackup(repository=str(tmp_path / "elsewhere"), prefix="host/db/20261123T160254Z-3f9c/"))
     for fix in (False, True, True):
-        checks = _by_name(doctor(session, fix=fix))
+        checks = _by_name(doctor(*library, fix=fix))
         assert checks["leftovers"].text == "crashed runs left nothing"
         assert f"half-made backup host/db/20261123T160254Z-3f9c in {tmp_path}/elsewhere" in checks["elsewhere"].text
     assert run.directory.is_dir(), "a run that uses that repository will need it"
@@ -158,12 +157,12 @@ def test_a_journal_of_an_earlier_version_is_carried_out_where_its_volume_is(
     engine: EngineSession, volume_name: Callable[..., str], tmp_path: Path
 ) -> None:
     """It does not name its engine: the volume's label does, and one that is not here may be on another."""
-    session = open_session(engine, tmp_path)
+    library = open_library(engine, tmp_path)
     name, elsewhere = volume_name(), volume_name()
-    run_id, _ = (_die(session.settings.state, _old_journal(volume)) for volume in (name, elsewhere))
-    assert _by_name(doctor(session, fix=True))["leftovers"].text == "crashed runs left nothing"
+    run_id, _ = (_die(library.ctx.settings.state, _old_journal(volume)) for volume in (name, elsewhere))
+    assert _by_name(doctor(*library, fix=True))["leftovers"].text == "crashed runs left nothing"
     engine.client.volumes.create(name, labels=engine.labels | {RESTORE_LABEL: run_id})
-    checks = _by_name(doctor(session, fix=True))
+    checks = _by_name(doctor(*library, fix=True))
     assert checks["leftovers"].text == "removed 1 half-restored volume, 1 crashed run"
     assert f"half-restored volume {elsewhere!r} on an engine that is not known" in checks["elsewhere"].text
     assert name not in {volume.name for volume in engine.client.volumes.list()}
@@ -174,22 +173,22 @@ def _old_journal(volume: str) -> bytes:
 
 
 def test_a_run_whose_journal_cannot_be_read_is_kept_and_named(engine: EngineSession, tmp_path: Path) -> None:
-    session = open_session(engine, tmp_path)
-    run_id = _die(session.settings.state, b'{"pid": 1, "kind": "of-tomorrow"}')
+    library = open_library(engine, tmp_path)
+    run_id = _die(library.ctx.settings.state, b'{"pid": 1, "kind": "of-tomorrow"}')
     for _ in range(2):
-        check = _by_name(doctor(session, fix=True))["elsewhere"]
+        check = _by_name(doctor(*library, fix=True))["elsewhere"]
         assert (check.status, run_id in check.text) == ("warning", True)
-    assert (session.settings.state / "runs" / run_id).is_dir()
+    assert (library.ctx.settings.state / "runs" / run_id).is_dir()
 
 
 def test_a_volume_made_by_mounting_is_named(
     engine: EngineSession, volume_factory: Callable[..., str], tmp_path: Path
 ) -> None:
-    session = open_session(engine, tmp_path)
+    library = open_library(engine, tmp_path)
     labels = {MADE_LABEL: "0123456789abcdef"}
-    name = volume_factory(labels=labels | {CLIENT_LABEL: client_id(session.settings.state)})
+    name = volume_factory(labels=labels | {CLIENT_LABEL: client_id(library.ctx.settings.state)})
     volume_factory(labels=labels)  # another client's
-    check = _by_name(doctor(session, fix=True))["empty volumes"]
+    check = _by_name(doctor(*library, fix=True))["empty volumes"]
     assert check.status == "warning"
     assert check.text.endswith(f"made anew: {name}")
     assert engine.client.volumes.get(name)

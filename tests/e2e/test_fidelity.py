@@ -12,11 +12,11 @@ import pytest
 
 from tests.support.engine import EngineSession
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.library import open_session
+from tests.support.library import Library, open_library
 from tests.support.tree import make_deep_path, make_odd_tree
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, Source
-from volback.context import Session, name_of
+from volback.context import name_of
 from volback.errors import EngineError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.prove import Comparison, prove
@@ -29,64 +29,64 @@ IDENTICAL = Comparison([], [], [])
 
 
 @pytest.fixture
-def session(engine: EngineSession, tmp_path: Path) -> Session:
-    return open_session(engine, tmp_path)
+def library(engine: EngineSession, tmp_path: Path) -> Library:
+    return open_library(engine, tmp_path)
 
 
 def _fill(path: Path) -> None:
     make_odd_tree(path, deep=False)
 
 
-def _back_up(session: Session, name: str) -> Manifest:
-    source = Source(kind="directory", name=name) if name.startswith("/") else volume_source(session, name)
-    result = backup(session, source, BackupOptions())
+def _back_up(library: Library, name: str) -> Manifest:
+    source = Source(kind="directory", name=name) if name.startswith("/") else volume_source(library.engine, name)
+    result = backup(*library, source, BackupOptions())
     assert result.manifest.warnings == []
     assert not result.incomplete
     return result.manifest
 
 
-def _data_path(session: Session, manifest: Manifest) -> Path:
+def _data_path(library: Library, manifest: Manifest) -> Path:
     key = BackupKey(manifest.host, manifest.volume, manifest.id)
-    return Path(session.settings.repository) / key.data
+    return Path(library.ctx.settings.repository) / key.data
 
 
 def test_restored_volume_has_no_difference(
-    session: Session,
+    library: Library,
     volume_factory: Callable[..., str],
     volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
 ) -> None:
     original, copy = volume_factory("odd", fill=_fill), volume_name("copy")
     before = fingerprint(volume_path(original))
-    manifest = _back_up(session, original)
+    manifest = _back_up(library, original)
     assert differences(before, fingerprint(volume_path(original))) == [], "reading must not change the source"
     assert manifest.sockets_skipped == 3
     assert manifest.files == len(before)
 
-    result = restore(session, name_of(manifest), RestoreOptions(name=copy, prove=True))
+    result = restore(*library, name_of(manifest), RestoreOptions(name=copy, prove=True))
 
     assert result.proven
     assert result.files == len(before)
     assert differences(before, fingerprint(volume_path(copy))) == []
-    assert prove(session, name_of(manifest), original) == IDENTICAL
-    assert prove(session, name_of(manifest), copy) == IDENTICAL
-    assert _back_up(session, copy).digest == manifest.digest
+    assert prove(*library, name_of(manifest), original) == IDENTICAL
+    assert prove(*library, name_of(manifest), copy) == IDENTICAL
+    assert _back_up(library, copy).digest == manifest.digest
 
 
-def test_two_backups_of_one_volume_are_the_same_stream(session: Session, volume_factory: Callable[..., str]) -> None:
+def test_two_backups_of_one_volume_are_the_same_stream(library: Library, volume_factory: Callable[..., str]) -> None:
     name = volume_factory("odd", fill=_fill)
-    first, second = _back_up(session, name), _back_up(session, name)
+    first, second = _back_up(library, name), _back_up(library, name)
     assert first.id != second.id
     assert first.digest == second.digest
-    assert _data_path(session, first).read_bytes() == _data_path(session, second).read_bytes()
-    assert verify(session, [], data=True).damaged == []
+    assert _data_path(library, first).read_bytes() == _data_path(library, second).read_bytes()
+    assert verify(library.ctx, library.repository, [], data=True).damaged == []
 
 
 def test_data_object_opens_with_zstd_and_tar_alone(
-    session: Session, volume_factory: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
+    library: Library, volume_factory: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
 ) -> None:
     name = volume_factory("odd", fill=_fill)
-    data = _data_path(session, _back_up(session, name))
+    data = _data_path(library, _back_up(library, name))
     target = tmp_path / "by-hand"
     target.mkdir()
     script = (
@@ -99,30 +99,30 @@ def test_data_object_opens_with_zstd_and_tar_alone(
 
 
 def test_host_directory_goes_to_a_directory_and_to_a_volume(
-    session: Session, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
+    library: Library, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
 ) -> None:
     original, target, copy = tmp_path / "source", tmp_path / "target", volume_name("copy")
     original.mkdir()
     target.mkdir()
     _fill(original)
     before = fingerprint(original)
-    manifest = _back_up(session, str(original))
+    manifest = _back_up(library, str(original))
     assert manifest.source.kind == "directory"
 
-    into_directory = restore(session, name_of(manifest), RestoreOptions(directory=str(target), prove=True))
-    into_volume = restore(session, name_of(manifest), RestoreOptions(name=copy, prove=True))
+    into_directory = restore(*library, name_of(manifest), RestoreOptions(directory=str(target), prove=True))
+    into_volume = restore(*library, name_of(manifest), RestoreOptions(name=copy, prove=True))
 
     assert into_directory.proven
     assert into_volume.proven
     assert differences(before, fingerprint(original)) == []
     assert differences(before, fingerprint(target)) == []
     assert differences(before, fingerprint(volume_path(copy))) == []
-    assert prove(session, name_of(manifest)) == IDENTICAL
-    assert _back_up(session, str(target)).digest == manifest.digest
+    assert prove(*library, name_of(manifest)) == IDENTICAL
+    assert _back_up(library, str(target)).digest == manifest.digest
 
 
 def test_sparse_file_of_10_gib_costs_what_it_holds(
-    session: Session,
+    library: Library,
     volume_factory: Callable[..., str],
     volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
@@ -135,8 +135,8 @@ def test_sparse_file_of_10_gib_costs_what_it_holds(
 
     original, copy = volume_factory("sparse", fill=fill), volume_name("copy")
     started = time.monotonic()
-    manifest = _back_up(session, original)
-    restore(session, name_of(manifest), RestoreOptions(name=copy))
+    manifest = _back_up(library, original)
+    restore(*library, name_of(manifest), RestoreOptions(name=copy))
     assert time.monotonic() - started < 30
     assert manifest.raw_bytes < 400_000
     assert manifest.stored_bytes < 300_000
@@ -147,14 +147,14 @@ def test_sparse_file_of_10_gib_costs_what_it_holds(
 
 
 def test_path_beyond_4096_bytes_is_refused_by_name(
-    session: Session, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
+    library: Library, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> None:
     """GNU tar names members by their whole path, which the kernel refuses: so the backup fails and says which."""
     name = volume_factory("deep", fill=lambda path: make_deep_path(path / "deep"))
     with pytest.raises(EngineError, match="File name too long") as caught:
-        _back_up(session, name)
+        _back_up(library, name)
     assert "--exclude" in (caught.value.hint or "")
-    assert session.catalog.backups() == []
+    assert library.repository.catalog.backups() == []
 
-    excluded = backup(session, volume_source(session, name), BackupOptions(excludes=["deep"]))
+    excluded = backup(*library, volume_source(library.engine, name), BackupOptions(excludes=["deep"]))
     assert excluded.manifest.files == 1

@@ -18,9 +18,8 @@ import zstandard
 
 from tests.support.engine import EngineSession
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.library import open_session
+from tests.support.library import Library, open_library
 from tests.support.tree import make_odd_tree
-from volback.context import Session
 from volback.errors import ConflictError, EngineError, FormatError, IntegrityError, NotFoundError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.import_ import import_tar
@@ -38,19 +37,19 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.fixture
-def session(engine: EngineSession, tmp_path: Path) -> Session:
-    return open_session(engine, tmp_path)
+def library(engine: EngineSession, tmp_path: Path) -> Library:
+    return open_library(engine, tmp_path)
 
 
 @pytest.fixture
 def read_back(
-    session: Session, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+    library: Library, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> Callable[..., tuple[dict[str, bytes | None], list[str]]]:
     """Imports archive bytes; returns what the volume holds then (None where it is no file), and the warnings."""
 
     def read(archive: bytes) -> tuple[dict[str, bytes | None], list[str]]:
         name = volume_name("imported")
-        result = import_tar(session, io.BytesIO(archive), name)
+        result = import_tar(*library, io.BytesIO(archive), name)
         root = volume_path(name)
         found = {
             str(path.relative_to(root)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
@@ -85,7 +84,7 @@ PLAIN_TREE = {"one": b"1", "sub": None, "sub/two": b"22" * 5000}
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_every_compression_is_told_by_its_first_bytes(
-    session: Session,
+    library: Library,
     volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
     tmp_path: Path,
@@ -93,10 +92,10 @@ def test_every_compression_is_told_by_its_first_bytes(
 ) -> None:
     path, name = tmp_path / "archive", volume_name("imported")
     path.write_bytes(COMPRESSIONS[compression](PLAIN))
-    result = import_tar(session, path, name, labels={"for": "test"})
+    result = import_tar(*library, path, name, labels={"for": "test"})
     assert (result.compression, result.files, result.raw_bytes, result.warnings) == (compression, 4, len(PLAIN), [])
     assert (volume_path(name) / "sub" / "two").read_bytes() == PLAIN_TREE["sub/two"]
-    assert session.engine.volume(name).labels["for"] == "test"
+    assert library.engine.volume(name).labels["for"] == "test"
 
 
 @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
@@ -120,7 +119,7 @@ def test_every_form_of_pythons_tarfile_comes_in(read_back: Any, form: int) -> No
 
 
 def test_odd_tree_comes_in_with_all_its_metadata(
-    session: Session, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
+    library: Library, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source, name = tmp_path / "source", volume_name("imported")
     source.mkdir()
@@ -128,7 +127,7 @@ def test_odd_tree_comes_in_with_all_its_metadata(
     archive = tmp_path / "archive.tar.zst"
     script = f"tar -C {source} -c --format=posix --numeric-owner --xattrs --xattrs-include='*' --acls --sparse ."
     subprocess.run(["bash", "-c", f"{script} 2>/dev/null | zstd -q >{archive}"], check=True)
-    result = import_tar(session, archive, name)
+    result = import_tar(*library, archive, name)
     assert differences(fingerprint(source), fingerprint(volume_path(name))) == []
     *others, last = result.warnings
     assert last == "the volume holds 3 device nodes now, which came with the archive"
@@ -137,14 +136,14 @@ def test_odd_tree_comes_in_with_all_its_metadata(
 
 
 def test_what_docker_cp_and_docker_export_give_comes_in(
-    session: Session, container_factory: Callable[..., Any], volume_name: Callable[..., str], read_back: Any
+    library: Library, container_factory: Callable[..., Any], volume_name: Callable[..., str], read_back: Any
 ) -> None:
     container = container_factory("mkdir -p /tmp/a/b; echo text >/tmp/a/b/file; ln -s b/file /tmp/a/link")
     assert container.wait(timeout=60)["StatusCode"] == 0
     copied = b"".join(container.get_archive("/tmp/a")[0])
     assert read_back(copied) == ({"a": None, "a/b": None, "a/b/file": b"text\n", "a/link": None}, [])
     exported = io.BytesIO(b"".join(container.export()))
-    result = import_tar(session, exported, volume_name("exported"))
+    result = import_tar(*library, exported, volume_name("exported"))
     assert result.files > 20
     assert result.warnings == []
 
@@ -181,7 +180,7 @@ HOSTILE: dict[str, tuple[bytes, set[str] | None, str]] = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_members_stay_inside_the_volume(
-    session: Session, engine: EngineSession, read_back: Any, case: str
+    library: Library, engine: EngineSession, read_back: Any, case: str
 ) -> None:
     archive, expected, words = HOSTILE[case]
     if expected is None:
@@ -211,20 +210,20 @@ def _volumes(engine: EngineSession) -> list[str]:
     ],
 )
 def test_what_is_no_archive_is_refused_before_a_volume_is_made(
-    session: Session, engine: EngineSession, volume_name: Callable[..., str], content: bytes, words: str
+    library: Library, engine: EngineSession, volume_name: Callable[..., str], content: bytes, words: str
 ) -> None:
     with pytest.raises(FormatError, match=words):
-        import_tar(session, io.BytesIO(content), volume_name())
+        import_tar(*library, io.BytesIO(content), volume_name())
     assert _volumes(engine) == []
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "xz", "bzip2"])
 def test_compressed_archive_that_is_cut_short_leaves_no_volume(
-    session: Session, engine: EngineSession, volume_name: Callable[..., str], compression: str
+    library: Library, engine: EngineSession, volume_name: Callable[..., str], compression: str
 ) -> None:
     archive = COMPRESSIONS[compression](PLAIN)
     with pytest.raises(IntegrityError, match="damaged or cut short"):
-        import_tar(session, io.BytesIO(archive[:-9]), volume_name())
+        import_tar(*library, io.BytesIO(archive[:-9]), volume_name())
     assert _volumes(engine) == []
 
 
@@ -242,21 +241,21 @@ def test_plain_archive_that_is_cut_short_is_never_taken_for_whole(read_back: Any
 
 
 def test_existing_volume_is_left_alone(
-    session: Session, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
+    library: Library, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> None:
     name = volume_factory("mine", fill=lambda path: (path / "mine").touch())
     with pytest.raises(ConflictError, match="exists already"):
-        import_tar(session, io.BytesIO(PLAIN), name)
+        import_tar(*library, io.BytesIO(PLAIN), name)
     assert [path.name for path in volume_path(name).iterdir()] == ["mine"]
 
 
-def test_archive_that_does_not_exist_is_told_by_its_path(session: Session, tmp_path: Path) -> None:
+def test_archive_that_does_not_exist_is_told_by_its_path(library: Library, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"nothing\.tar"):
-        import_tar(session, tmp_path / "nothing.tar", "volume")
+        import_tar(*library, tmp_path / "nothing.tar", "volume")
 
 
 def test_interruption_removes_the_volume(
-    session: Session, engine: EngineSession, volume_name: Callable[..., str]
+    library: Library, engine: EngineSession, volume_name: Callable[..., str]
 ) -> None:
     class Interrupting(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -266,13 +265,13 @@ def test_interruption_removes_the_volume(
             return super().read(size)
 
     with pytest.raises(KeyboardInterrupt):
-        import_tar(session, Interrupting(_tar(_file("big", bytes(8 * 1024 * 1024)))), volume_name())
+        import_tar(*library, Interrupting(_tar(_file("big", bytes(8 * 1024 * 1024)))), volume_name())
     assert _volumes(engine) == []
 
 
-def test_imported_volume_backs_up_and_proves_like_any_other(session: Session, volume_name: Callable[..., str]) -> None:
+def test_imported_volume_backs_up_and_proves_like_any_other(library: Library, volume_name: Callable[..., str]) -> None:
     name = volume_name("imported")
-    import_tar(session, io.BytesIO(PLAIN), name, labels={"kept": "yes"})
-    manifest = backup(session, volume_source(session, name), BackupOptions()).manifest
+    import_tar(*library, io.BytesIO(PLAIN), name, labels={"kept": "yes"})
+    manifest = backup(*library, volume_source(library.engine, name), BackupOptions()).manifest
     assert manifest.source.labels == {"kept": "yes"}
-    assert prove(session, f"{name}@{manifest.id}").identical
+    assert prove(*library, f"{name}@{manifest.id}").identical

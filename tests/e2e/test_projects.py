@@ -14,14 +14,15 @@ import pytest
 
 from tests.support.engine import EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.library import Library, open_from
 from volback.catalog.keys import new_id
 from volback.catalog.model import Manifest, SetOf, Source
-from volback.context import Session
 from volback.errors import NotFoundError
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.recover import RESTORE_LABEL
 from volback.operations.sources import sources_of_container, sources_of_project, volume_source
 from volback.settings import Settings
+from volback.state.client import client_id
 
 VolumePath = Callable[[str], Path]
 COMPOSE_V2 = {"version": "2.29.1", "config-hash": "0b6ee0f8"}
@@ -76,21 +77,22 @@ def compose(engine: EngineSession, tmp_path: Path, test_image: str) -> Iterator[
 
 
 @pytest.fixture
-def session(run_volback: Volback, engine: EngineSession) -> Session:
+def library(run_volback: Volback, engine: EngineSession) -> Library:
     """The same repository and state as `run_volback` has."""
-    session = Session(Settings(repository=str(run_volback.repository), state=run_volback.state))
-    _ = session.engine
+    library = open_from(Settings(repository=str(run_volback.repository), state=run_volback.state))
+    _ = library.engine.info
+    client_id(run_volback.state)
     run_volback.note_client_id()
-    return session
+    return library
 
 
 def back_up_set(
-    session: Session, project: str, sources: list[Source], *, of: list[str] | None = None
+    library: Library, project: str, sources: list[Source], *, of: list[str] | None = None
 ) -> list[Manifest]:
     """Back up each source as a part of one set; the set's volumes are `of`, where it is not the sources'."""
     volumes = of or [source.name for source in sources]
-    made = SetOf(id=new_id(session.now(), session.random_hex(2)), project=project, volumes=volumes)
-    return [make_backup(session, source, BackupOptions(set=made)).manifest for source in sources]
+    made = SetOf(id=new_id(library.ctx.now(), library.ctx.random_hex(2)), project=project, volumes=volumes)
+    return [make_backup(*library, source, BackupOptions(set=made)).manifest for source in sources]
 
 
 def errors(said: Result) -> list[str]:
@@ -104,7 +106,7 @@ def labels_of(engine: EngineSession, volume: str) -> dict[str, str]:
 
 
 def test_a_project_goes_and_comes_back_and_compose_says_nothing(
-    run_volback: Volback, session: Session, compose: Compose, engine: EngineSession, volume_path: VolumePath
+    run_volback: Volback, library: Library, compose: Compose, engine: EngineSession, volume_path: VolumePath
 ) -> None:
     assert "Creating volume" in compose("up", "-d")
     quiet = compose("up", "-d")
@@ -116,7 +118,7 @@ def test_a_project_goes_and_comes_back_and_compose_says_nothing(
         f"com.docker.compose.{key}" for key in ("project", "version", "volume")
     }
 
-    sources = sources_of_project(session, compose.project)
+    sources = sources_of_project(library.engine, compose.project)
     assert [source.name for source in sources] == everything, "anonymous volumes are not among them"
     backed_up = run_volback("backup", "--project", compose.project, "--stop", "--json").json["result"]
     assert len(backed_up["downtime_s"]) == 2, "both services, once"
@@ -138,7 +140,7 @@ def test_a_project_goes_and_comes_back_and_compose_says_nothing(
 
 
 def test_volumes_are_found_by_composes_labels_and_by_what_containers_mount(
-    session: Session, volume_factory: Callable[..., str], container_factory: Callable[..., Any], engine: EngineSession
+    library: Library, volume_factory: Callable[..., str], container_factory: Callable[..., Any], engine: EngineSession
 ) -> None:
     project = engine.new_name("project")
     label = {"com.docker.compose.project": project}
@@ -149,26 +151,26 @@ def test_volumes_are_found_by_composes_labels_and_by_what_containers_mount(
         volumes={external: "/data", own: "/own"}, labels=engine.labels | label | {"com.docker.compose.service": "web"}
     )
     container_factory(volumes={own: "/own", other: "/other"})
-    assert [source.name for source in sources_of_project(session, project)] == sorted([own, external])
-    assert [source.name for source in sources_of_container(session, container.name)] == sorted([own, external])
+    assert [source.name for source in sources_of_project(library.engine, project)] == sorted([own, external])
+    assert [source.name for source in sources_of_container(library.engine, container.name)] == sorted([own, external])
     with pytest.raises(NotFoundError, match="no compose project 'no-such-project' has volumes") as caught:
-        sources_of_project(session, "no-such-project")
+        sources_of_project(library.engine, "no-such-project")
     assert project in str(caught.value.hint)
 
 
 def test_a_containers_anonymous_volumes_are_among_its_volumes(
-    session: Session, engine: EngineSession, test_image: str
+    library: Library, engine: EngineSession, test_image: str
 ) -> None:
     create = engine.client.api.create_container
     facts = create(test_image, ["true"], volumes=["/anonymous"], labels=engine.labels)
     plain = create(test_image, ["true"], labels=engine.labels)
     try:
-        found = sources_of_container(session, facts["Id"])
+        found = sources_of_container(library.engine, facts["Id"])
         assert [len(source.name) for source in found] == [64]
         with pytest.raises(NotFoundError, match="mounts no volume"):
-            sources_of_container(session, plain["Id"])
+            sources_of_container(library.engine, plain["Id"])
         with pytest.raises(NotFoundError, match="container 'no-such-container' does not exist"):
-            sources_of_container(session, "no-such-container")
+            sources_of_container(library.engine, "no-such-container")
     finally:
         for container in (facts, plain):
             engine.client.api.remove_container(container["Id"], v=True)
@@ -181,18 +183,18 @@ def two(volume_factory: Callable[..., str]) -> list[str]:
 
 
 def test_a_project_is_refused_as_a_whole(
-    session: Session,
+    library: Library,
     two: list[str],
     container_factory: Callable[..., Any],
     engine: EngineSession,
     volume_path: VolumePath,
 ) -> None:
-    run_volback = Volback(Path(session.settings.repository).parent, engine.client_ids)
+    run_volback = Volback(Path(library.ctx.settings.repository).parent, engine.client_ids)
     first, second = two
     project = engine.new_name("project")
     for volume in two:
         (volume_path(volume) / "file").write_text("as backed up")
-    made = back_up_set(session, project, [volume_source(session, volume) for volume in two])[0].set
+    made = back_up_set(library, project, [volume_source(library.engine, volume) for volume in two])[0].set
     assert f"set:          {made.id} of project {project}: {first}, {second}\n" in run_volback("show", first).stdout
     listed = run_volback("list", first, "--json").json["result"]["backups"][0]
     assert listed["set"] == {"id": made.id, "project": project, "volumes": two}
@@ -217,13 +219,13 @@ def test_a_project_is_refused_as_a_whole(
 
 
 def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
-    run_volback: Volback, session: Session, volume_factory: Callable[..., str], engine: EngineSession
+    run_volback: Volback, library: Library, volume_factory: Callable[..., str], engine: EngineSession
 ) -> None:
     project = engine.new_name("project")
     names = sorted([volume_factory("a"), volume_factory("b"), volume_factory("c")])
     missing = engine.new_name("missing")
     made = back_up_set(
-        session, project, [volume_source(session, name) for name in names], of=[*names, missing]
+        library, project, [volume_source(library.engine, name) for name in names], of=[*names, missing]
     )  # fmt: skip
     for name in names:
         engine.client.volumes.get(name).remove()

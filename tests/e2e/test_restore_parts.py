@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.engine import EngineSession
 from tests.support.fingerprint import Entry, differences, fingerprint
-from tests.support.library import open_session
+from tests.support.library import Library, open_library
 from tests.support.tree import make_odd_tree
 from volback.archive.codec import ZstdCodec
-from volback.context import Session, name_of
+from volback.context import name_of
 from volback.errors import IntegrityError, NotFoundError, UsageError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
@@ -27,19 +27,19 @@ class Part:
     """A backed-up volume, and the restores of parts of it into volumes that do not exist yet."""
 
     def __init__(
-        self, session: Session, original: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+        self, library: Library, original: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
     ) -> None:
-        self.session = session
+        self.library = library
         self.original = original
         self.before = fingerprint(volume_path(original))
-        self.backup = name_of(backup(session, volume_source(session, original), BackupOptions()).manifest)
+        self.backup = name_of(backup(*library, volume_source(library.engine, original), BackupOptions()).manifest)
         self._volume_name = volume_name
         self._volume_path = volume_path
 
     def restore(self, *paths: str) -> tuple[dict[bytes, Entry], RestoreResult]:
         """What the kernel says of the volume that holds just these paths; the restore has been proven."""
         name = self._volume_name("part")
-        result = restore(self.session, self.backup, RestoreOptions(name=name, paths=list(paths), prove=True))
+        result = restore(*self.library, self.backup, RestoreOptions(name=name, paths=list(paths), prove=True))
         assert result.proven
         return fingerprint(self._volume_path(name)), result
 
@@ -67,19 +67,19 @@ def _with_names_of(kept: dict[bytes, Entry]) -> dict[bytes, Entry]:
 
 
 @pytest.fixture
-def session(engine: EngineSession, tmp_path: Path) -> Session:
-    return open_session(engine, tmp_path)
+def library(engine: EngineSession, tmp_path: Path) -> Library:
+    return open_library(engine, tmp_path)
 
 
 @pytest.fixture
 def odd(
-    session: Session,
+    library: Library,
     volume_factory: Callable[..., str],
     volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
 ) -> Part:
     original = volume_factory("odd", fill=lambda path: make_odd_tree(path, deep=False))
-    return Part(session, original, volume_name, volume_path)
+    return Part(library, original, volume_name, volume_path)
 
 
 def test_parts_of_the_odd_tree_come_back_as_they_were(odd: Part) -> None:
@@ -141,7 +141,7 @@ def test_part_into_a_directory(odd: Part, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     options = RestoreOptions(directory=str(target), paths=["acls", "sparse/small"], prove=True)
-    assert restore(odd.session, odd.backup, options).proven
+    assert restore(*odd.library, odd.backup, options).proven
     assert differences(odd.expected(b"acls", b"sparse/small"), fingerprint(target)) == []
 
 
@@ -165,7 +165,7 @@ def test_part_fetches_only_its_frames(odd: Part, monkeypatch: pytest.MonkeyPatch
 
 
 def test_directory_of_many_small_files_opens_each_frame_once(
-    session: Session,
+    library: Library,
     volume_factory: Callable[..., str],
     volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
@@ -186,7 +186,7 @@ def test_directory_of_many_small_files_opens_each_frame_once(
             for number in range(5000):
                 (path / directory / f"{number}").write_bytes(b"%d" % number * 50)
 
-    part = Part(session, volume_factory("small", fill=fill), volume_name, volume_path)
+    part = Part(library, volume_factory("small", fill=fill), volume_name, volume_path)
     monkeypatch.setattr(ZstdCodec, "unseal", counting)
     found, result = part.restore("wanted")
     assert differences(part.expected(b"wanted"), found) == []
@@ -209,5 +209,5 @@ def test_proof_of_a_part_names_what_differs(
 
     monkeypatch.setattr(module, "compare_part", change_then_compare)
     with pytest.raises(IntegrityError, match="acls/file differs"):
-        restore(odd.session, odd.backup, RestoreOptions(name=name, paths=["acls"], prove=True))
+        restore(*odd.library, odd.backup, RestoreOptions(name=name, paths=["acls"], prove=True))
     assert volume_path(name).is_dir(), "kept, to be looked at"

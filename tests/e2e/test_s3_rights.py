@@ -1,5 +1,4 @@
 """What an S3 server refuses, as users see it: keys with fewer rights (the documented policies), no bucket, clocks."""
-# ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def open_engine(engine: EngineSession) -> Callable[..., Engine]:
     ) -> Engine:
         client_id = f"test-{engine.id}-{secrets.token_hex(4)}"
         engine.client_ids.add(client_id)
-        return Engine(url, client_id=client_id, transport=transport, limits=limits, timeout_s=timeout_s)
+        return Engine(url, client_id=lambda: client_id, transport=transport, limits=limits, timeout_s=timeout_s)
 
     return connect
 

@@ -12,10 +12,9 @@ import pytest
 
 from tests.engine.conftest import Directory, Opener, Target
 from tests.support.engine import EngineSession, Volback
-from tests.support.library import open_session
+from tests.support.library import Library, open_library
 from tests.support.remote import SecondEngine
 from volback.archive import tar
-from volback.context import Session
 from volback.engine import helper
 from volback.engine.engine import Engine
 from volback.engine.helper import Limits
@@ -121,14 +120,14 @@ def test_a_volume_that_is_gone_is_not_made_anew(
 def test_a_backup_of_a_volume_that_vanishes_meanwhile_fails_and_leaves_nothing(
     engine: EngineSession, volume_factory: Callable[..., str], tmp_path: Path
 ) -> None:
-    session, name = open_session(engine, tmp_path), volume_factory()
-    source = volume_source(session, name)
+    library, name = open_library(engine, tmp_path), volume_factory()
+    source = volume_source(library.engine, name)
     engine.client.volumes.get(name).remove()
     with pytest.raises(NotFoundError, match=name):
-        backup(session, source, BackupOptions())
-    assert not session.engine.has_volume(name)
-    assert session.catalog.backups() == []
-    assert session.catalog.litter() == []
+        backup(*library, source, BackupOptions())
+    assert not library.engine.has_volume(name)
+    assert library.repository.catalog.backups() == []
+    assert library.repository.catalog.litter() == []
 
 
 def test_a_volume_that_exists_keeps_its_labels(
@@ -145,8 +144,8 @@ def test_helpers_are_gone_after_success_and_after_failure(
     engine: EngineSession, volume_factory: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
 ) -> None:
     name = volume_factory(fill=lambda path: (path / "file").write_bytes(b"x" * 100_000))
-    good: Session = open_session(engine, tmp_path)
-    backup(good, volume_source(good, name), BackupOptions())
+    good: Library = open_library(engine, tmp_path)
+    backup(*good, volume_source(good.engine, name), BackupOptions())
     assert good.engine.leftover_helpers() == []
     with pytest.raises(EngineError):
         _break_in_the_middle(good.engine, Target("volume", name), tmp_path / "io")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession
-from volback.context import Session
+from tests.support.library import Library, open_from
 from volback.errors import EngineError, NotRunningError
 from volback.live.hooks import Hook, hooks_of, run_hook
 from volback.policy.labels import LabelPolicy
@@ -20,8 +20,8 @@ Factory = Callable[..., Any]
 
 
 @pytest.fixture
-def session(engine: EngineSession, tmp_path: Path) -> Session:
-    return Session(Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state"))
+def library(engine: EngineSession, tmp_path: Path) -> Library:
+    return open_from(Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state"))
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -29,12 +29,12 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_output_goes_to_the_log_with_the_containers_name(
-    session: Session, container_factory: Factory, caplog: pytest.LogCaptureFixture
+    library: Library, container_factory: Factory, caplog: pytest.LogCaptureFixture
 ) -> None:
     container = container_factory(environment={"PASSWORD": "hunter2"})
     caplog.set_level(logging.DEBUG, "volback")
     command = "echo dump of $((40 + 2)) tables; printf '\\033[31mred\\n'; truncate -s 5000 /tmp/f; cat /tmp/f; : secret"
-    run_hook(session, Hook(container.id, command), what="pre-hook")
+    run_hook(library.engine, Hook(container.id, command), what="pre-hook")
     first, second, third = logged(caplog)
     assert first == f"{container.name}: dump of 42 tables"
     assert second == f"{container.name}: \\x1b[31mred"
@@ -56,29 +56,29 @@ def test_output_goes_to_the_log_with_the_containers_name(
     ],
 )
 def test_a_hook_that_fails_says_where_and_why(
-    session: Session, container_factory: Factory, command: str, reason: str
+    library: Library, container_factory: Factory, command: str, reason: str
 ) -> None:
     container = container_factory()
     with pytest.raises(EngineError) as caught:
-        run_hook(session, Hook(container.name, command), what="pre-hook")
+        run_hook(library.engine, Hook(container.name, command), what="pre-hook")
     assert f"pre-hook in container '{container.name}' failed with {reason}" in caught.value.message
     assert "--verbose" in str(caught.value.hint)
 
 
-def test_a_hook_that_takes_too_long_is_a_failure(session: Session, container_factory: Factory) -> None:
+def test_a_hook_that_takes_too_long_is_a_failure(library: Library, container_factory: Factory) -> None:
     container = container_factory()
     with pytest.raises(
         EngineError, match=f"post-hook in container '{container.name}' did not end within 1 s"
     ) as caught:
-        run_hook(session, Hook(container.name, "sleep 500", timeout_s=1), what="post-hook")
+        run_hook(library.engine, Hook(container.name, "sleep 500", timeout_s=1), what="post-hook")
     assert caught.value.hint is not None
 
 
-def test_a_container_that_does_not_run_can_be_told_from_a_failure(session: Session, container_factory: Factory) -> None:
+def test_a_container_that_does_not_run_can_be_told_from_a_failure(library: Library, container_factory: Factory) -> None:
     container = container_factory("exit 0")
     container.wait()
     with pytest.raises(NotRunningError, match="is exited"):
-        run_hook(session, Hook(container.name, "true"), what="pre-hook")
+        run_hook(library.engine, Hook(container.name, "true"), what="pre-hook")
 
 
 def test_hooks_of_labels_keep_their_containers_order_and_user() -> None:

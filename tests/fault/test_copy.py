@@ -12,10 +12,10 @@ import pytest
 from tests.fault.conftest import StepsOf
 from tests.support.engine import Volback
 from tests.support.halt import struck
+from tests.support.library import open_from
 from tests.support.repository import IDS, make_backup, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
-from volback.context import Session
 from volback.errors import IntegrityError, LockedError, StoreError
 from volback.operations import copy as operation
 from volback.settings import Settings
@@ -50,17 +50,16 @@ class Pair:
     ) -> list[str]:
         """Copy in this process, all faults hit; returns what was done with each backup."""
         settings = Settings(self.source.url, self.state(machine), engine="unix:///nonexistent", host="web1")
-        session = Session(settings)
+        library = open_from(settings)
         source = FaultStore(self.source, faults, sleep=sleep)
-        session.store = source
+        here = library.on(source).repository
         try:
-            target = operation.session_on(session, self.target.url)
-            operation.prepare_target(session, target)
-            items = operation.plan_copies(session, [volume])
+            operation.prepare_target(library.ctx, here, library.on(self.target).repository)
+            items = operation.plan_copies(here, [volume])
             failing = FaultStore(self.target, target_faults, sleep=target_sleep)
-            target.store, target.catalog = failing, Catalog(failing)
+            target = library.on(failing).repository
             try:
-                return [str(operation.copy_backup(session, target, item)) for item in items]
+                return [str(operation.copy_backup(library.ctx, here, target, item)) for item in items]
             finally:
                 failing.assert_all_hit()
         finally:

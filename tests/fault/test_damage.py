@@ -20,12 +20,12 @@ import msgspec
 import pytest
 
 from tests.support.engine import EngineSession, Volback
-from tests.support.library import open_session
+from tests.support.library import Library, open_from, open_library
 from volback.archive.codec import Compressor
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, ObjectDigest, RepositoryInfo, Source
 from volback.catalog.sealed import seal_document
-from volback.context import Session, name_of
+from volback.context import name_of
 from volback.errors import IntegrityError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup
@@ -72,9 +72,9 @@ def sound(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> So
     directory = tmp_path_factory.mktemp("sound")
     source = directory / "source"
     _fill(source)
-    session = open_session(engine, directory)
-    manifest = backup(session, Source(kind="directory", name=str(source)), BackupOptions()).manifest
-    opened = OpenBackup(session.store, manifest)
+    library = open_library(engine, directory)
+    manifest = backup(*library, Source(kind="directory", name=str(source)), BackupOptions()).manifest
+    opened = OpenBackup(library.repository.store, manifest)
     units = list(opened.units())
     assert {unit.kind for unit in units} == {"group", "file", "end"}
     frames = [frame for unit in units for frame in unit.frames]
@@ -90,10 +90,10 @@ def copy(sound: Sound, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def session(sound: Sound, copy: Path, tmp_path: Path) -> Session:
+def library(sound: Sound, copy: Path, tmp_path: Path) -> Library:
     """A session that must do without an engine, as on the worst day."""
     settings = Settings(str(copy), tmp_path / "state", engine="unix:///nonexistent", host=sound.manifest.host)
-    return Session(settings)
+    return open_from(settings)
 
 
 def _fill(root: Path) -> None:
@@ -146,11 +146,11 @@ def _flips(content: bytes, name: str) -> Iterator[tuple[int, bytes]]:
         yield at, bytes(flipped)
 
 
-def _read_as_far_as_it_goes(session: Session, sound: Sound) -> bool:
+def _read_as_far_as_it_goes(library: Library, sound: Sound) -> bool:
     """Read the stream, each byte held against the sound one; return whether it came to its end."""
     at = 0
     try:
-        for buffer in OpenBackup(session.store, session.find(name_of(sound.manifest))).stream():
+        for buffer in OpenBackup(library.repository.store, library.repository.find(name_of(sound.manifest))).stream():
             assert buffer == sound.stream[at : at + len(buffer)], f"a byte that was never written, in the {at}s"
             at += len(buffer)
     except IntegrityError:
@@ -159,24 +159,24 @@ def _read_as_far_as_it_goes(session: Session, sound: Sound) -> bool:
     return True
 
 
-def _verified(session: Session) -> list[Damage]:
-    return verify(session, [], data=True).damaged
+def _verified(library: Library) -> list[Damage]:
+    return verify(library.ctx, library.repository, [], data=True).damaged
 
 
-def test_a_sound_repository_is_sound(session: Session, sound: Sound) -> None:
-    assert _verified(session) == []
-    assert _read_as_far_as_it_goes(session, sound)
+def test_a_sound_repository_is_sound(library: Library, sound: Sound) -> None:
+    assert _verified(library) == []
+    assert _read_as_far_as_it_goes(library, sound)
 
 
 def test_each_flipped_byte_of_the_data_is_found_and_its_files_are_named(
-    session: Session, sound: Sound, copy: Path
+    library: Library, sound: Sound, copy: Path
 ) -> None:
     path = copy / sound.keys["data"]
     harmless = 0
     for at, content in _flips(path.read_bytes(), "data"):
         with _damaged(path, content):
-            damaged = _verified(session)
-            whole = _read_as_far_as_it_goes(session, sound)
+            damaged = _verified(library)
+            whole = _read_as_far_as_it_goes(library, sound)
         assert [damage.object for damage in damaged] == [sound.keys["data"]], at
         # zstd's header has a bit without meaning (RFC 8878, 3.1.1.1.1.3): the object is not the same, its files are.
         expected = [] if whole else sound.lost(at, at + 1)
@@ -185,24 +185,24 @@ def test_each_flipped_byte_of_the_data_is_found_and_its_files_are_named(
     assert harmless <= 2
 
 
-def test_a_flip_that_zstd_does_not_see_is_found(session: Session, sound: Sound, copy: Path) -> None:
+def test_a_flip_that_zstd_does_not_see_is_found(library: Library, sound: Sound, copy: Path) -> None:
     path = copy / sound.keys["data"]
     content = bytearray(path.read_bytes())
     content[4] ^= 0x10
     with _damaged(path, bytes(content)):
-        damaged = _verified(session)
-        assert _read_as_far_as_it_goes(session, sound), "every file can still be had"
+        damaged = _verified(library)
+        assert _read_as_far_as_it_goes(library, sound), "every file can still be had"
     assert [(damage.object, damage.paths) for damage in damaged] == [(sound.keys["data"], [])]
 
 
-def test_each_cut_of_the_data_is_found_and_its_files_are_named(session: Session, sound: Sound, copy: Path) -> None:
+def test_each_cut_of_the_data_is_found_and_its_files_are_named(library: Library, sound: Sound, copy: Path) -> None:
     path = copy / sound.keys["data"]
     content = path.read_bytes()
     for size in _spread(len(content), CUTS["data"], "cut"):
         with _damaged(path, content[:size]):
-            damaged = _verified(session)
-            at_a_glance = verify(session, []).damaged
-            assert not _read_as_far_as_it_goes(session, sound), size
+            damaged = _verified(library)
+            at_a_glance = verify(library.ctx, library.repository, []).damaged
+            assert not _read_as_far_as_it_goes(library, sound), size
         expected = sound.lost(size)
         assert {damage.object for damage in damaged} == {sound.keys["data"]}, size
         assert [path for damage in damaged for path in damage.paths] == expected, size
@@ -210,28 +210,28 @@ def test_each_cut_of_the_data_is_found_and_its_files_are_named(session: Session,
 
 
 @pytest.mark.parametrize("name", ["index", "manifest", "repository"])
-def test_each_flipped_byte_of_a_document_is_found(session: Session, sound: Sound, copy: Path, name: str) -> None:
+def test_each_flipped_byte_of_a_document_is_found(library: Library, sound: Sound, copy: Path, name: str) -> None:
     path = copy / sound.keys[name]
     for at, content in _flips(path.read_bytes(), name):
         with _damaged(path, content):
-            assert [damage.object for damage in _verified(session)] == [sound.keys[name]], at
-            assert _read_or_refused(session, sound, name), at
+            assert [damage.object for damage in _verified(library)] == [sound.keys[name]], at
+            assert _read_or_refused(library, sound, name), at
 
 
 @pytest.mark.parametrize("name", ["index", "manifest", "repository"])
-def test_each_cut_of_a_document_is_found(session: Session, sound: Sound, copy: Path, name: str) -> None:
+def test_each_cut_of_a_document_is_found(library: Library, sound: Sound, copy: Path, name: str) -> None:
     path = copy / sound.keys[name]
     content = path.read_bytes()
     for size in _spread(len(content), CUTS[name], "cut"):
         with _damaged(path, content[:size]):
-            assert [damage.object for damage in _verified(session)] == [sound.keys[name]], size
-            assert _read_or_refused(session, sound, name), size
+            assert [damage.object for damage in _verified(library)] == [sound.keys[name]], size
+            assert _read_or_refused(library, sound, name), size
 
 
 @pytest.mark.parametrize("name", ["data", "index", "repository"])
-def test_a_missing_object_is_found(session: Session, sound: Sound, copy: Path, name: str) -> None:
+def test_a_missing_object_is_found(library: Library, sound: Sound, copy: Path, name: str) -> None:
     (copy / sound.keys[name]).unlink()
-    damaged = verify(session, []).damaged
+    damaged = verify(library.ctx, library.repository, []).damaged
     assert [damage.object for damage in damaged] == [sound.keys[name]]
     assert "is missing" in damaged[0].message
     assert damaged[0].paths == (sound.lost(0) if name == "data" else [])
@@ -241,9 +241,9 @@ def test_there_are_at_least_500_samples() -> None:
     assert sum(FLIPS.values()) + sum(CUTS.values()) >= 500
 
 
-def _read_or_refused(session: Session, sound: Sound, name: str) -> bool:
+def _read_or_refused(library: Library, sound: Sound, name: str) -> bool:
     """A bad index or manifest leads to no byte at all; the repository's own document is not needed to read."""
-    return _read_as_far_as_it_goes(session, sound) == (name == "repository")
+    return _read_as_far_as_it_goes(library, sound) == (name == "repository")
 
 
 def _resealed(sound: Sound, **changed: object) -> bytes:

@@ -1,5 +1,4 @@
 """The engine ends, or hangs, in the middle of a backup or a restore, and comes back: a second, real dockerd."""
-# ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 

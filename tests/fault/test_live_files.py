@@ -18,8 +18,8 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import Entry, fingerprint
-from tests.support.library import open_session
-from volback.context import Session, name_of
+from tests.support.library import Library, open_library
+from volback.context import name_of
 from volback.errors import EngineError
 from volback.operations.backup import BackupOptions, BackupResult, backup
 from volback.operations.restore import RestoreOptions, restore
@@ -63,9 +63,9 @@ class Live:
     """A volume that is changed while it is backed up, and the copy that its backup gives."""
 
     def __init__(
-        self, session: Session, volume_factory: Callable[..., str], copy: str, volume_path: Callable[[str], Path]
+        self, library: Library, volume_factory: Callable[..., str], copy: str, volume_path: Callable[[str], Path]
     ) -> None:
-        self.session = session
+        self.library = library
         self._make = volume_factory
         self._copy = copy
         self._path = volume_path
@@ -80,16 +80,16 @@ class Live:
 
     def back_up(self, *, before: Change | None = None, during: Change | None = None) -> BackupResult:
         meddler = Meddler(self._path(self._name), before=before, during=during)
-        session = dataclasses.replace(self.session, progress=meddler)
-        result = backup(session, volume_source(session, self._name), BackupOptions())
+        library = self.library._replace(ctx=dataclasses.replace(self.library.ctx, progress=meddler))
+        result = backup(*library, volume_source(library.engine, self._name), BackupOptions())
         assert meddler.is_done
         return result
 
     def restored(self, result: BackupResult) -> dict[bytes, Entry]:
         """Restore it, proven, and verify every byte."""
         options = RestoreOptions(name=self._copy, prove=True)
-        assert restore(self.session, name_of(result.manifest), options).proven
-        assert verify(self.session, [], data=True).damaged == []
+        assert restore(*self.library, name_of(result.manifest), options).proven
+        assert verify(self.library.ctx, self.library.repository, [], data=True).damaged == []
         return fingerprint(self._path(self._copy))
 
 
@@ -98,7 +98,7 @@ def live(
     engine: EngineSession, tmp_path: Path, volume_factory: Callable[..., str], volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
 ) -> Live:  # fmt: skip
-    return Live(open_session(engine, tmp_path), volume_factory, volume_name("copy"), volume_path)
+    return Live(open_library(engine, tmp_path), volume_factory, volume_name("copy"), volume_path)
 
 
 def _fill(path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_directory_that_becomes_a_link_to_another_fails_the_backup(live: Live)
     live.fill(_fill_little)
     with pytest.raises(EngineError, match="'d/below' became a symbolic link"):
         live.back_up(before=lambda path: _become_link(path, "../b"))
-    assert live.session.catalog.backups() == []
+    assert live.library.repository.catalog.backups() == []
 
 
 def test_a_directory_that_becomes_a_link_to_nothing_is_kept_as_that(live: Live) -> None:

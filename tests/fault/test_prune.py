@@ -15,11 +15,11 @@ import pytest
 
 from tests.support.engine import Volback
 from tests.support.halt import struck
+from tests.support.library import Library, open_from
 from tests.support.repository import make_backup, manifest_of, objects_of
 from tests.support.s3 import S3Server, open_uploads
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
-from volback.context import Session
 from volback.errors import ConflictError, IntegrityError, LockedError, NotFoundError, StoreError, UsageError
 from volback.operations import remove
 from volback.operations.prune import PruneResult, prune
@@ -48,12 +48,12 @@ class Place:
     def make(self, *ids: str, volume: str = "db", host: str = "web1", **more: list[str]) -> list[BackupKey]:
         return [make_backup(self.store, id_, volume=volume, host=host, data_bytes=5000, **more) for id_ in ids]
 
-    def session(self, host: str = "web1") -> Session:
+    def library(self, host: str = "web1") -> Library:
         settings = Settings(self.store.url, self.state, engine="unix:///nonexistent", host=host)
-        return Session(settings, now=lambda: NOW)
+        return open_from(settings, now=lambda: NOW)
 
     def prune(self, rules: KeepRules = LAST_2, **options: object) -> PruneResult:
-        return prune(self.session(), rules, **options)  # type: ignore[arg-type]
+        return prune(*self.library(), rules, **options)  # type: ignore[arg-type]
 
     def ids(self, volume: str = "db", host: str = "web1") -> list[str]:
         return [key.id for key in Catalog(self.store).backups(host, volume)]
@@ -96,7 +96,7 @@ def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Sig
         place.make(*IDS[:3])
         assert _struck(place, number, step) == EXIT[number], name
         assert place.ids() in (IDS[:3], [IDS[0], IDS[2]], [IDS[2]]), name
-        assert verify(place.session(), []).damaged == [], name
+        assert verify(place.library().ctx, place.library().repository, []).damaged == [], name
         if number != signal.SIGKILL:
             place.assert_nothing_is_left()
         place.prune(KeepRules(last=1), older_than_s=1e9)
@@ -111,10 +111,8 @@ def _struck(place: Place, number: int, step: int, log: Path | None = None) -> in
 
 def test_an_interrupted_prune_says_what_it_has_removed(place: Place) -> None:
     place.make(*IDS[:4])
-    session = place.session()
-    session.store = FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=5)])
-    session.catalog = Catalog(session.store)
-    result = prune(session, LAST_2)
+    library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=5)]))
+    result = prune(*library, LAST_2)
     assert [(judged.key.id, judged.is_kept) for judged in result.judged] == [
         (IDS[3], True), (IDS[2], True), (IDS[1], False), (IDS[0], True)
     ]  # fmt: skip
@@ -207,7 +205,7 @@ def test_an_unreadable_manifest_keeps_all_that_it_may_need(place: Place) -> None
     result = place.prune()
     assert place.ids() == [*IDS[:3], *IDS[4:6]]
     assert len(result.warnings) == 1
-    remove.remove(place.session(), remove.find_all(place.session(), [f"db@{IDS[2]}"])[0])
+    remove.remove(*place.library(), remove.find_all(place.library().repository, [f"db@{IDS[2]}"])[0])
     assert place.prune().warnings == []
     assert place.ids() == IDS[4:6]
 
@@ -219,10 +217,8 @@ def test_what_others_depend_on_goes_after_them(place: Place) -> None:
     place.prune(KeepRules(last=1))
     assert place.ids() == [IDS[0], IDS[2], IDS[3]]
     place.make(IDS[4])
-    session = place.session()
-    session.store = FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=8)])
-    session.catalog = Catalog(session.store)
-    prune(session, KeepRules(last=1))
+    library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=8)]))
+    prune(*library, KeepRules(last=1))
     assert place.ids() == [IDS[4]]  # the oldest, which went last, has lost its manifest; the next run ends it
     place.prune(KeepRules(last=1))
     place.assert_nothing_is_left()
@@ -296,16 +292,16 @@ def test_an_upload_to_s3_that_never_ended_is_swept_by_its_age(
     with radosgw.bucket() as bucket:
         place = Place(tmp_path)
         store = radosgw.store(bucket)
-        session = Session(replace(place.session().settings, repository=store.url))
-        session.store = store
+        library = open_from(replace(place.library().ctx.settings, repository=store.url)).on(store)
         make_backup(store, IDS[0], data_bytes=5000)
         ours, theirs = (BackupKey(host, "db", IDS[1]) for host in ("web1", "web2"))
         for key in (ours, theirs):
             radosgw.client().create_multipart_upload(Bucket=bucket, Key=key.data)
-        assert prune(session, LAST_2).half_made == []
-        assert [(found.key, found.uploads) for found in prune(session, LAST_2, older_than_s=0).half_made] == [(ours, 1)]
+        assert prune(*library, LAST_2).half_made == []
+        swept = prune(*library, LAST_2, older_than_s=0).half_made
+        assert [(found.key, found.uploads) for found in swept] == [(ours, 1)]
         assert [key for key, _ in open_uploads(radosgw.client(), bucket)] == [theirs.data]
-        assert [found.key for found in prune(session, LAST_2, older_than_s=0, all_hosts=True).half_made] == [theirs]
+        assert [found.key for found in prune(*library, LAST_2, older_than_s=0, all_hosts=True).half_made] == [theirs]
         assert open_uploads(radosgw.client(), bucket) == []
 
 
@@ -319,7 +315,7 @@ def test_room_is_made_on_a_full_disk_that_the_journal_is_on_too(mount_small: Cal
     place = Place(mount_small(200_000))
     place.make(*IDS[:3])
     fill_up(place.state.parent)
-    remove.remove(place.session(), remove.find_all(place.session(), [f"db@{IDS[0]}"])[0])
+    remove.remove(*place.library(), remove.find_all(place.library().repository, [f"db@{IDS[0]}"])[0])
     assert place.ids() == IDS[1:3]
     fill_up(place.state.parent)
     assert place.prune(KeepRules(last=1)).errors == []

@@ -1,5 +1,4 @@
 """Bad days of a repository in a bucket: signals at steps of a run, and a server that ends in mid-run and comes back."""
-# ruff: noqa: PLR0917 - fixtures
 
 from __future__ import annotations
 

@@ -1,17 +1,41 @@
-"""Sessions of the library for tests that call operations rather than the program."""
+"""The library as tests call it: operations rather than the program."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.support.engine import EngineSession
-from volback.context import Session
+from volback.context import Context, Repository, open_engine, open_repository
+from volback.engine.engine import Engine
 from volback.settings import Settings
 from volback.state.client import client_id
+from volback.store.base import Store
 
 
-def open_session(engine: EngineSession, directory: Path) -> Session:
-    """A session with a repository and state of its own in `directory`; the engine knows its helpers."""
-    session = Session(Settings(repository=str(directory / "repository"), state=directory / "state"))
-    engine.client_ids.add(client_id(session.settings.state))
-    return session
+class Library(NamedTuple):
+    """What operations work with, in the order in which they take it."""
+
+    ctx: Context
+    engine: Engine
+    repository: Repository
+
+    def on(self, store: Store) -> Library:
+        """The same, on another store."""
+        return self._replace(repository=Repository(store, lambda: self.repository.host))
+
+
+def open_from(settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Library:
+    """What the settings name."""
+    ctx = Context(settings, now=now)
+    engine = open_engine(ctx)
+    return Library(ctx, engine, open_repository(ctx, engine))
+
+
+def open_library(engine: EngineSession, directory: Path) -> Library:
+    """With a repository and state of its own in `directory`; the engine knows its helpers."""
+    settings = Settings(repository=str(directory / "repository"), state=directory / "state")
+    engine.client_ids.add(client_id(settings.state))
+    return open_from(settings)

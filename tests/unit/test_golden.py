@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.library import Library, open_from
 from volback.archive.walk import walk
-from volback.context import Session
 from volback.operations.list import list_backups
 from volback.operations.open_backup import OpenBackup
 from volback.operations.verify import Verification, verify
@@ -27,12 +27,12 @@ SHA256_OF_EXPECTED = "f5b8676fbf46ccf27a113903b693c11982de5c467d4f51152cc70964e0
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
-    return Session(Settings(repository=str(FORMAT_1), state=tmp_path / "state", host="golden-host"))
+def library(tmp_path: Path) -> Library:
+    return open_from(Settings(repository=str(FORMAT_1), state=tmp_path / "state", host="golden-host"))
 
 
-def _open(session: Session, backup_id: str) -> OpenBackup:
-    return OpenBackup(session.store, session.find(f"golden@{backup_id}"))
+def _open(library: Library, backup_id: str) -> OpenBackup:
+    return OpenBackup(library.repository.store, library.repository.find(f"golden@{backup_id}"))
 
 
 def test_nobody_has_touched_it() -> None:
@@ -45,16 +45,16 @@ def test_nobody_has_touched_it() -> None:
     assert found == EXPECTED["objects"]
 
 
-def test_both_backups_are_listed(session: Session) -> None:
-    rows = list_backups(session)
+def test_both_backups_are_listed(library: Library) -> None:
+    rows = list_backups(library.ctx, library.repository)
     assert [(row.name, row.error) for row in rows] == [
         (f"golden-host/golden@{FULL}", None),
         (f"golden-host/golden@{INCREMENT}", None),
     ]
 
 
-def test_manifest_says_what_was_committed(session: Session) -> None:
-    full, increment = session.find(f"golden@{FULL}"), session.find("golden-host/golden")
+def test_manifest_says_what_was_committed(library: Library) -> None:
+    full, increment = library.repository.find(f"golden@{FULL}"), library.repository.find("golden-host/golden")
     assert (full.kind, increment.kind, increment.depends_on) == ("full", "incremental", [FULL])
     assert full.source.options == {"type": "none"}
     assert full.source.labels == {"com.example.key": "value"}
@@ -64,21 +64,21 @@ def test_manifest_says_what_was_committed(session: Session) -> None:
     assert (full.files, full.raw_bytes, full.engine_id) == (21, 2_672_640, "GOLD:ENGI:NEID")
 
 
-def test_every_frame_is_whole(session: Session) -> None:
-    assert verify(session, [], data=True) == Verification(2, [])
+def test_every_frame_is_whole(library: Library) -> None:
+    assert verify(library.ctx, library.repository, [], data=True) == Verification(2, [])
 
 
 @pytest.mark.parametrize("backup_id", [FULL, INCREMENT])
-def test_stream_is_the_one_that_was_backed_up(session: Session, backup_id: str) -> None:
+def test_stream_is_the_one_that_was_backed_up(library: Library, backup_id: str) -> None:
     digest = hashlib.sha256()
-    for buffer in _open(session, backup_id).stream():
+    for buffer in _open(library, backup_id).stream():
         digest.update(buffer)
     assert digest.hexdigest() == EXPECTED[backup_id]["stream_sha256"]
 
 
 @pytest.mark.parametrize("backup_id", [FULL, INCREMENT])
-def test_index_has_each_member_as_the_kernel_had_it(session: Session, backup_id: str) -> None:
-    members = list(_open(session, backup_id).members())
+def test_index_has_each_member_as_the_kernel_had_it(library: Library, backup_id: str) -> None:
+    members = list(_open(library, backup_id).members())
     expected = EXPECTED[backup_id]["members"]
     facts = [
         [member.path.decode("latin-1"), member.mtime_ns, member.mode, member.uid, member.gid] for member in members
@@ -96,8 +96,8 @@ def test_index_has_each_member_as_the_kernel_had_it(session: Session, backup_id:
 
 
 @pytest.mark.parametrize("backup_id", [FULL, INCREMENT])
-def test_content_of_each_file_comes_out(session: Session, backup_id: str) -> None:
-    stream = io.BytesIO(b"".join(_open(session, backup_id).stream()))
+def test_content_of_each_file_comes_out(library: Library, backup_id: str) -> None:
+    stream = io.BytesIO(b"".join(_open(library, backup_id).stream()))
     expected = {path: holds for path, kind, *_, holds in EXPECTED[backup_id]["members"] if kind == "f"}
     found = {}
     with tarfile.open(fileobj=stream, encoding="utf-8", errors="surrogateescape") as archive:
@@ -129,7 +129,7 @@ def test_full_backup_opens_with_zstd_and_tar_alone(tmp_path: Path) -> None:
     ],
 )
 def test_part_of_the_increment_is_a_stream_of_its_own(
-    session: Session, paths: list[bytes], expected: dict[bytes, str]
+    library: Library, paths: list[bytes], expected: dict[bytes, str]
 ) -> None:
-    selection = _open(session, INCREMENT).selection(paths)
+    selection = _open(library, INCREMENT).selection(paths)
     assert {header.path: header.type for header, _ in walk(selection.stream())} == expected

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.library import Library, open_from
 from tests.support.repository import make_backup, manifest_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import SetOf
-from volback.context import Session
 from volback.errors import NotFoundError, UsageError
 from volback.operations.restore_set import find_set
 from volback.settings import Settings
@@ -18,8 +18,8 @@ VOLUMES = ["shop_db", "shop_uploads"]
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
-    return Session(Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state", host="web1"))
+def library(tmp_path: Path) -> Library:
+    return open_from(Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state", host="web1"))
 
 
 def set_id(day: int) -> str:
@@ -27,76 +27,77 @@ def set_id(day: int) -> str:
 
 
 def back_up(
-    session: Session, day: int, volumes: list[str] = VOLUMES, *, project: str | None = "shop", host: str = "web1"
+    library: Library, day: int, volumes: list[str] = VOLUMES, *, project: str | None = "shop", host: str = "web1"
 ) -> list[BackupKey]:
     """Backups of `volumes`, of a set whose volumes are `VOLUMES`."""
     made = SetOf(id=set_id(day), project=project, volumes=VOLUMES)
+    store = library.repository.store
     return [
         make_backup(
-            session.store, f"202611{day:02}T00000{at}Z-aaaa", volume=volume, host=host, data_bytes=10, set=made
+            store, f"202611{day:02}T00000{at}Z-aaaa", volume=volume, host=host, data_bytes=10, set=made
         )
         for at, volume in enumerate(volumes, 1)
     ]  # fmt: skip
 
 
-def test_the_latest_whole_set_is_taken(session: Session) -> None:
-    back_up(session, 1)
-    keys = back_up(session, 2)
-    back_up(session, 3, project="other")
-    make_backup(session.store, "20261104T000000Z-aaaa", volume="shop_db", data_bytes=10)
-    found, warnings = find_set(session, "shop")
+def test_the_latest_whole_set_is_taken(library: Library) -> None:
+    back_up(library, 1)
+    keys = back_up(library, 2)
+    back_up(library, 3, project="other")
+    make_backup(library.repository.store, "20261104T000000Z-aaaa", volume="shop_db", data_bytes=10)
+    found, warnings = find_set(library.repository, "shop")
     assert (found.made.id, found.missing, warnings) == (set_id(2), [], [])
-    assert found.backups == {key.volume: manifest_of(session.store, key) for key in keys}
+    assert found.backups == {key.volume: manifest_of(library.repository.store, key) for key in keys}
 
 
-def test_a_newer_set_that_is_not_whole_is_passed_over_with_a_warning(session: Session) -> None:
-    back_up(session, 1)
-    back_up(session, 2, ["shop_db"])
-    found, warnings = find_set(session, "shop")
+def test_a_newer_set_that_is_not_whole_is_passed_over_with_a_warning(library: Library) -> None:
+    back_up(library, 1)
+    back_up(library, 2, ["shop_db"])
+    found, warnings = find_set(library.repository, "shop")
     assert found.made.id == set_id(1)
     assert warnings == [f"set {set_id(2)} is newer, but lacks shop_uploads: {set_id(1)} is restored instead"]
 
 
-def test_a_damaged_manifest_that_could_be_of_a_newer_set_is_told(session: Session) -> None:
-    back_up(session, 1)
-    key = back_up(session, 2)[1]
-    session.store.put(key.manifest, [b"{}"])
-    found, warnings = find_set(session, "shop")
+def test_a_damaged_manifest_that_could_be_of_a_newer_set_is_told(library: Library) -> None:
+    back_up(library, 1)
+    key = back_up(library, 2)[1]
+    library.repository.store.put(key.manifest, [b"{}"])
+    found, warnings = find_set(library.repository, "shop")
     assert found.made.id == set_id(1)
     assert f"backup web1/shop_uploads@{key.id} cannot be read" in warnings[0]
     assert f"set {set_id(2)} is newer, but lacks shop_uploads" in warnings[1]
 
 
-def test_a_set_is_named_by_the_beginning_of_its_id(session: Session) -> None:
+def test_a_set_is_named_by_the_beginning_of_its_id(library: Library) -> None:
     for day in (1, 2, 11):
-        back_up(session, day)
+        back_up(library, day)
     for prefix in (set_id(1), "20261101"):
-        found, warnings = find_set(session, "shop", prefix)
+        found, warnings = find_set(library.repository, "shop", prefix)
         assert (found.made.id, warnings) == (set_id(1), [])
     with pytest.raises(UsageError, match=f"--set 202611 fits 3 sets: {set_id(1)}, {set_id(2)}, {set_id(11)}"):
-        find_set(session, "shop", "202611")
+        find_set(library.repository, "shop", "202611")
     with pytest.raises(NotFoundError, match="no set 2025 of project 'shop'") as caught:
-        find_set(session, "shop", "2025")
+        find_set(library.repository, "shop", "2025")
     assert set_id(2) in str(caught.value.hint)
     with pytest.raises(UsageError, match="does not begin a set's id"):
-        find_set(session, "shop", "latest")
+        find_set(library.repository, "shop", "latest")
 
 
-def test_a_set_that_is_not_whole_is_only_taken_if_it_is_named(session: Session) -> None:
-    back_up(session, 1, ["shop_db"])
+def test_a_set_that_is_not_whole_is_only_taken_if_it_is_named(library: Library) -> None:
+    back_up(library, 1, ["shop_db"])
     with pytest.raises(NotFoundError, match="no set of project 'shop' is whole") as caught:
-        find_set(session, "shop")
+        find_set(library.repository, "shop")
     assert f"--set: {set_id(1)}" in str(caught.value.hint)
-    found, warnings = find_set(session, "shop", "2026")
+    found, warnings = find_set(library.repository, "shop", "2026")
     assert (list(found.backups), found.missing) == (["shop_db"], ["shop_uploads"])
     assert warnings == [f"set {set_id(1)} is not whole: it lacks shop_uploads"]
 
 
-def test_sets_of_other_projects_and_hosts_are_pointed_to(session: Session) -> None:
-    back_up(session, 1, project="other")
-    back_up(session, 2, host="web2")
-    back_up(session, 3, project=None)
+def test_sets_of_other_projects_and_hosts_are_pointed_to(library: Library) -> None:
+    back_up(library, 1, project="other")
+    back_up(library, 2, host="web2")
+    back_up(library, 3, project=None)
     with pytest.raises(NotFoundError, match="no set of project 'shop' on host web1") as caught:
-        find_set(session, "shop")
+        find_set(library.repository, "shop")
     assert caught.value.hint == "there are sets of web1/other, web2/shop"
-    assert find_set(session, "web2/shop")[0].made.id == set_id(2)
+    assert find_set(library.repository, "web2/shop")[0].made.id == set_id(2)

@@ -11,10 +11,9 @@ import pytest
 from tests.support.repository import make_backup
 from volback.config.loading import load_config
 from volback.config.model import Config
-from volback.context import Access, Session
+from volback.context import Access, Context, Repository, open_repository
 from volback.errors import StoreDenied, UsageError
-from volback.jobs.open_config import check_config
-from volback.jobs.steps import session_of
+from volback.jobs.open_config import access_of, check_config, open_configured
 from volback.operations.copy import copy_backup, plan_copies, prepare_target
 from volback.operations.list import list_backups
 from volback.settings import Settings
@@ -75,9 +74,12 @@ environment = { VOLBACK_SHELF_FLOOR = "2" }
 """
 
 
-def session_on(url: str, directory: Path, credentials: Mapping[str, str] | None = None) -> Session:
-    settings = Settings(repository=url, state=directory / "state", host="web1")
-    return Session(settings, access=Access(credentials=credentials or {}))
+def context_in(directory: Path) -> Context:
+    return Context(Settings(repository="unused", state=directory / "state", host="web1"))
+
+
+def repository_at(url: str, directory: Path, credentials: Mapping[str, str] | None = None) -> Repository:
+    return open_repository(context_in(directory), url=url, access=Access(credentials=credentials or {}))
 
 
 def loaded(directory: Path, text: str) -> Config:
@@ -88,22 +90,22 @@ def loaded(directory: Path, text: str) -> Config:
 
 
 def test_operations_use_it_by_its_url(tmp_path: Path) -> None:
-    source = session_on(str(tmp_path / "repository"), tmp_path)
-    target = session_on("shelf://right", tmp_path, BADGE)
+    ctx = context_in(tmp_path)
+    source = repository_at(str(tmp_path / "repository"), tmp_path)
+    target = repository_at("shelf://right", tmp_path, BADGE)
     key = make_backup(source.store)
-    prepare_target(source, target)
-    assert [copy_backup(source, target, item) for item in plan_copies(source, ["db"])] == ["copied"]
-    assert [row.name for row in list_backups(target)] == [f"web1/db@{key.id}"]
+    prepare_target(ctx, source, target)
+    assert [copy_backup(ctx, source, target, item) for item in plan_copies(source, ["db"])] == ["copied"]
+    assert [row.name for row in list_backups(ctx, target)] == [f"web1/db@{key.id}"]
     assert list(SHELVES) == ["right/0"]
 
 
 def test_volback_toml_has_its_keys(tmp_path: Path) -> None:
     config = loaded(tmp_path, TOML)
     assert check_config(config) == []
-    session = session_of(session_on("unused", tmp_path), config.repositories["shelf"])
-    make_backup(session.store)
+    make_backup(open_configured(context_in(tmp_path), config.repositories["shelf"]).store)
     assert list(SHELVES) == ["left/2"]
-    assert "sesame" not in f"{config} {session.access} {config.shown}"
+    assert "sesame" not in f"{config} {access_of(config.repositories['shelf'])} {config.shown}"
 
 
 @pytest.mark.parametrize(

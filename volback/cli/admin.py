@@ -52,8 +52,8 @@ def volumes(
     """List the engine's volumes, who uses them, and their last backups."""
     from volback.operations.overview import overview
 
-    with call_of(context).session() as session:
-        found = overview(session, sizes=not no_sizes)
+    with call_of(context).opened() as (ctx, engine, repository):
+        found = overview(ctx, engine, repository, sizes=not no_sizes)
     text = _volume_table(found) if found else ["no volumes"]
     return Outcome({"volumes": [volume_facts(volume) for volume in found]}, text)
 
@@ -73,13 +73,13 @@ def remove(
     call = call_of(context)
     removed: list[str] = []
     errors: list[VolbackError] = []
-    with call.session() as session:
-        found = operation.find_all(session, backups)
+    with call.opened() as (ctx, engine, repository):
+        found = operation.find_all(repository, backups)
         if not yes:
             _confirm(call, [operation.name_of_found(backup) for backup in found])
         for backup in found:
             try:
-                removed.append(operation.remove(session, backup))
+                removed.append(operation.remove(ctx, engine, repository, backup))
             except VolbackError as exc:
                 errors.append(exc)
                 break

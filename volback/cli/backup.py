@@ -18,12 +18,13 @@ from volback.policy.durations import read_seconds
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
-    from volback.context import Session
+    from volback.context import Context, Repository
+    from volback.engine.engine import Engine
     from volback.operations.backup import BackupResult, DryRun
     from volback.operations.backup_set import SetOptions
     from volback.policy.quiesce import How
 
-    Finder = Callable[[Session], list[Source]]
+    Finder = Callable[[Context, Engine], list[Source]]
 
 _EPILOG = """\b
 Examples:
@@ -96,11 +97,11 @@ def backup(
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
         wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
     )
-    with call.session() as session:
+    with call.opened() as (ctx, engine, repository):
         found, errors = _sources(
-            session, sources or [], _finders(every=every, label=label, project=project, container=container)
+            ctx, engine, sources or [], _finders(every=every, label=label, project=project, container=container)
         )
-        made = _Made(session, options, errors)
+        made = _Made(ctx, engine, repository, options, errors)
         alone = not (sources or every or label or container)
         made.work_off(found, project=project if alone else None, dry_run=dry_run)
     return made.outcome(dry_run=dry_run)
@@ -116,8 +117,8 @@ def _finders(*, every: bool, label: str | None, project: str | None, container: 
     """What finds the sources that are not named themselves."""
     from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project
 
-    def labelled(session: Session) -> list[Source]:
-        matching = resolve_sources(session, [], label=label)
+    def labelled(ctx: Context, engine: Engine) -> list[Source]:
+        matching = resolve_sources(ctx, engine, [], label=label)
         if not matching:
             raise NotFoundError(f"no volume has the label {label}", "see `volback volumes`")
         return matching
@@ -125,16 +126,18 @@ def _finders(*, every: bool, label: str | None, project: str | None, container: 
     return [
         finder
         for wanted, finder in (
-            (project, lambda session: sources_of_project(session, project or "")),
-            (container, lambda session: sources_of_container(session, container or "")),
+            (project, lambda _, engine: sources_of_project(engine, project or "")),
+            (container, lambda _, engine: sources_of_container(engine, container or "")),
             (label, labelled),
-            (every, lambda session: resolve_sources(session, [], every=True)),
+            (every, lambda ctx, engine: resolve_sources(ctx, engine, [], every=True)),
         )
         if wanted
     ]
 
 
-def _sources(session: Session, names: list[str], finders: list[Finder]) -> tuple[list[Source], list[VolbackError]]:
+def _sources(
+    ctx: Context, engine: Engine, names: list[str], finders: list[Finder]
+) -> tuple[list[Source], list[VolbackError]]:
     """What is to be backed up, and what of it does not exist: that does not stop the others."""
     from volback.operations.sources import resolve_sources
 
@@ -143,7 +146,7 @@ def _sources(session: Session, names: list[str], finders: list[Finder]) -> tuple
     named: list[Finder] = [partial(resolve_sources, names=[_absolute(name)]) for name in names]
     for find in named + finders:
         try:
-            found.update(((source.kind, source.name), source) for source in find(session))
+            found.update(((source.kind, source.name), source) for source in find(ctx, engine))
         except NotFoundError as exc:
             errors.append(exc)
     return list(found.values()), errors
@@ -157,8 +160,12 @@ def _absolute(name: str) -> str:
 class _Made:
     """The backups (or dry runs) of one call, and what failed."""
 
-    def __init__(self, session: Session, options: SetOptions, errors: list[VolbackError]) -> None:
-        self._session = session
+    def __init__(
+        self, ctx: Context, engine: Engine, repository: Repository, options: SetOptions, errors: list[VolbackError]
+    ) -> None:
+        self._ctx = ctx
+        self._engine = engine
+        self._repository = repository
         self._options = options
         self._errors = errors
         self._backups: list[BackupResult] = []
@@ -176,7 +183,7 @@ class _Made:
     def _back_up(self, sources: list[Source], project: str | None) -> None:
         from volback.operations.backup_set import backup_set
 
-        done = backup_set(self._session, sources, self._options, project=project)
+        done = backup_set(self._ctx, self._engine, self._repository, sources, self._options, project=project)
         self._backups = done.backups
         interrupted = bool(done.errors) and isinstance(done.errors[0], Interrupted)
         self._errors[:] = done.errors + self._errors if interrupted else self._errors + done.errors
@@ -188,7 +195,7 @@ class _Made:
 
         for source in sources:
             try:
-                self._dry_runs.append(dry_run(self._session, source, self._options.backup))
+                self._dry_runs.append(dry_run(self._ctx, self._engine, source, self._options.backup))
             except Interrupted as exc:
                 self._errors.insert(0, exc)
                 return

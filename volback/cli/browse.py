@@ -65,9 +65,9 @@ def list_(
     from volback.operations.list import list_backups
 
     call = call_of(context)
-    with call.session() as session:
-        found = list_backups(session, volume, all_hosts=all_hosts)
-        where = session.store.url
+    with call.opened_repository() as (ctx, repository):
+        found = list_backups(ctx, repository, volume, all_hosts=all_hosts)
+        where = repository.store.url
     damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
         "backups": [listed_facts(row.manifest) for row in found if row.manifest],
@@ -83,8 +83,8 @@ def list_(
 
 def show(context: typer.Context, backup: _Backup) -> Outcome:
     """Show what is known of a backup."""
-    with call_of(context).session() as session:
-        manifest = session.find(backup)
+    with call_of(context).opened_repository() as (_, repository):
+        manifest = repository.find(backup)
     return Outcome(shown_facts(manifest), manifest_lines(manifest))
 
 
@@ -100,8 +100,8 @@ def ls(
     from volback.operations import contents
 
     call = call_of(context)
-    with call.session() as session:
-        opened = contents.open_backup(session, backup)
+    with call.opened_repository() as (_, repository):
+        opened = contents.open_backup(repository, backup)
         found = contents.members(opened, contents.member_path(path))
     if call.json:
         return Outcome({"backup": opened.name, "entries": [entry_facts(member) for member in found]})
@@ -119,8 +119,8 @@ def cat(
     call = call_of(context)
     if call.json:
         raise UsageError("--json does not go with cat: it writes the file itself")
-    with call.session() as session:
-        opened = contents.open_backup(session, backup)
+    with call.opened_repository() as (_, repository):
+        opened = contents.open_backup(repository, backup)
         write_data(contents.read_file(opened, contents.member_path(path)))
 
 

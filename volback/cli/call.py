@@ -1,4 +1,4 @@
-"""Call: one command line - its global options, the session that it opens, and what comes out of it."""
+"""Call: one command line - its global options, what it opens, and what comes out of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import typer
 from volback.errors import StoreError, VolbackError
 
 if TYPE_CHECKING:
-    from volback.context import Session
+    from volback.context import Context, Repository
+    from volback.engine.engine import Engine
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
 _WITH_VALUE = frozenset({"--repo", "--host", "--config", "--log-format"})
@@ -45,16 +46,42 @@ class Call:
     """Warnings that came through the log."""
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Open a session whose progress is drawn if somebody can see it."""
+    def context(self) -> Iterator[Context]:
+        """The command's surroundings; progress is drawn if somebody can see it."""
         from volback.cli.progress import make_progress
-        from volback.context import Session
+        from volback.context import Context
         from volback.settings import load_settings
 
         settings = load_settings(repository=self.repository, engine=self.engine)
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
-            session = Session(settings, progress)
-            yield self.named_in_the_configuration(session) if self.repository else session
+            yield Context(settings, progress)
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Context, Engine, Repository]]:
+        """The command's surroundings, its engine and its repository; each is reached when it is first used."""
+        from volback.context import open_engine
+
+        with self.context() as ctx:
+            engine = open_engine(ctx)
+            yield ctx, engine, self.repository_at(ctx, self.repository, engine)
+
+    @contextmanager
+    def opened_repository(self) -> Iterator[tuple[Context, Repository]]:
+        """For a command that asks an engine for its name at most."""
+        with self.context() as ctx:
+            yield ctx, self.repository_at(ctx, self.repository)
+
+    def repository_at(self, ctx: Context, name: str | None, engine: Engine | None = None) -> Repository:
+        """Open what `--repo` or `--to` names: an address, or a repository of the configuration, as it says there."""
+        from volback.context import open_repository
+
+        if name and "/" not in name:
+            from volback.jobs.open_config import find_repository, open_configured
+
+            found = find_repository(name, self.config)
+            if found is not None:
+                return open_configured(ctx, found, engine)
+        return open_repository(ctx, engine, url=name)
 
     def elsewhere(self) -> list[str]:
         """What to say where the repository that nobody chose is empty, and the configuration has others."""
@@ -63,16 +90,6 @@ class Call:
         chosen = self.repository or os.environ.get("VOLBACK_REPO")
         names = [] if chosen else repository_names(self.config)
         return [f"the configuration has others: {', '.join(f'--repo {name}' for name in names)}"] if names else []
-
-    def named_in_the_configuration(self, session: Session) -> Session:
-        """For `--repo NAME` and `--to NAME`: a session on that repository of the configuration, as it says there."""
-        if "/" in session.settings.repository:
-            return session
-        from volback.jobs.open_config import find_repository
-        from volback.jobs.steps import session_of
-
-        repository = find_repository(session.settings.repository, self.config)
-        return session if repository is None else session_of(session, repository)
 
 
 @dataclass(frozen=True, slots=True)

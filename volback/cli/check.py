@@ -47,8 +47,8 @@ def verify(
     """
     from volback.operations import verify as operation
 
-    with call_of(context).session() as session:
-        found = operation.verify(session, backups or [], data=data)
+    with call_of(context).opened_repository() as (ctx, repository):
+        found = operation.verify(ctx, repository, backups or [], data=data)
     damaged = [{"backup": item.backup, "object": item.object, "paths": item.paths} for item in found.damaged]
     errors = []
     if found.damaged:
@@ -72,8 +72,8 @@ def prove(
     """
     from volback.operations import prove as operation
 
-    with call_of(context).session() as session:
-        found = operation.prove(session, backup, volume)
+    with call_of(context).opened() as (ctx, engine, repository):
+        found = operation.prove(ctx, engine, repository, backup, volume)
     result = {
         "identical": found.identical,
         "different": found.different,

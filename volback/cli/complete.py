@@ -8,10 +8,11 @@ from volback.errors import VolbackError
 def complete_volume(incomplete: str) -> list[str]:
     """Volumes of the engine."""
     from volback.cli.call import Call
+    from volback.context import open_engine
 
     try:
-        with Call(quiet=True).session() as session:
-            names = [volume.name for volume in session.engine.volumes()]
+        with Call(quiet=True).context() as ctx:
+            names = [volume.name for volume in open_engine(ctx).volumes()]
     except VolbackError:
         return []
     return [name for name in names if name.startswith(incomplete)]
@@ -23,8 +24,8 @@ def complete_backup(incomplete: str) -> list[str]:
     from volback.cli.call import Call
 
     try:
-        with Call(quiet=True).session() as session:
-            keys = session.catalog.backups()
+        with Call(quiet=True).opened_repository() as (_, repository):
+            keys = repository.catalog.backups()
             several = len({key.host for key in keys}) > 1
     except VolbackError:
         return []

@@ -55,8 +55,8 @@ def doctor(
     from volback.operations import doctor as operation
 
     older_than_s = read_option("--older-than", older_than, read_age)
-    with call_of(context).session() as session:
-        report = operation.doctor(session, fix=fix, older_than_s=older_than_s)
+    with call_of(context).opened() as (ctx, engine, repository):
+        report = operation.doctor(ctx, engine, repository, fix=fix, older_than_s=older_than_s)
     checks = [
         {"name": check.name, "status": check.status, "text": check.text, "hint": check.hint, "facts": check.facts}
         for check in report.checks

@@ -83,9 +83,11 @@ def prune(
         keep_tag or [],
     )  # fmt: skip
     older_than_s = read_option("--older-than", older_than, read_age)
-    with call_of(context).session() as session:
+    with call_of(context).opened() as (ctx, engine, repository):
         result = operation.prune(
-            session,
+            ctx,
+            engine,
+            repository,
             rules,
             volumes=volumes or [],
             all_hosts=all_hosts,

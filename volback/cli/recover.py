@@ -25,10 +25,11 @@ def recover(context: typer.Context) -> Outcome:
 
     One that cannot run is an error, and is tried again by the next run.
     """
+    from volback.context import open_engine
     from volback.operations import recover as operation
 
-    with call_of(context).session() as session:
-        left = operation.recover(session)
+    with call_of(context).context() as ctx:
+        left = operation.recover(ctx, open_engine(ctx))
     text = [f"container {name} runs again" for name in left.containers]
     if not (text or left.errors):
         text = ["no container was left down"]

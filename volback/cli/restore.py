@@ -87,8 +87,8 @@ def restore(
         return _project(context, project or "", set_prefix, options)
     if backup is None:
         raise UsageError("no backup is named", "name one, like db or db@20261123, or give --project NAME")
-    with call_of(context).session() as session:
-        done = operation.restore(session, backup, options)
+    with call_of(context).opened() as (ctx, engine, repository):
+        done = operation.restore(ctx, engine, repository, backup, options)
     return Outcome(_facts(done), list(_lines(done)))
 
 
@@ -110,8 +110,8 @@ def _project(context: typer.Context, project: str, set_prefix: str | None, optio
     from volback.operations.restore_set import SetRestoreOptions, restore_project
 
     wanted = SetRestoreOptions(set_prefix, options.replace, options.safety_backup, options.prove)
-    with call_of(context).session() as session:
-        done = restore_project(session, project, wanted)
+    with call_of(context).opened() as (ctx, engine, repository):
+        done = restore_project(ctx, engine, repository, project, wanted)
     made = done.set.made
     text = [f"set {made.id} of project {made.project}", *(line for each in done.restored for line in _lines(each))]
     if done.not_restored:

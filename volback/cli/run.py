@@ -64,8 +64,8 @@ def run(
         )
     options = RunOptions(None if wait is None else read_option("--wait", wait, read_seconds), dry_run)
     config = open_config(call.config)
-    with call.session() as session:
-        results = list(run_jobs(session, config, names or [], options, every=every))
+    with call.context() as ctx:
+        results = list(run_jobs(ctx, config, names or [], options, every=every))
     text = [line for result in results for line in _lines(result, summary_line(result), dry_run=dry_run)]
     return Outcome(
         {"jobs": [_facts(result) for result in results]},
@@ -119,9 +119,9 @@ def jobs(context: typer.Context) -> Outcome:
 
     call = call_of(context)
     config = open_config(call.config)
-    with call.session() as session:
-        now = session.now()
-        listed = list_jobs(config, session.settings.state, now=now)
+    with call.context() as ctx:
+        now = ctx.now()
+        listed = list_jobs(config, ctx.settings.state, now=now)
     rows = [_job_row(job, now) for job in listed]
     headings = ("JOB", "LAST RUN", "OUTCOME", "VOLUMES", "STORED", "NEXT RUN", "MISSED")
     text = list(columns(headings, rows, right="VOLUMES STORED MISSED", width=terminal_width()))

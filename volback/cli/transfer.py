@@ -14,7 +14,7 @@ from volback.cli.words import count, human_size, pairs
 from volback.errors import Interrupted, UsageError, VolbackError
 
 if TYPE_CHECKING:
-    from volback.context import Session
+    from volback.context import Context, Repository
 
 _EXPORT_EPILOG = """\b
 Examples:
@@ -60,9 +60,9 @@ def export(
         raise UsageError("--json needs a FILE: standard output would be the tar", "volback export BACKUP FILE --json")
     if file == "-" and sys.stdout.isatty():
         raise UsageError("a tar is not for a terminal", "name a file, or send it into one or into a pipe")
-    with call.session() as session:
-        opened = open_backup(session, backup)
-        buffers = operation.export(session, opened, zstd=zstd)
+    with call.opened_repository() as (ctx, repository):
+        opened = open_backup(repository, backup)
+        buffers = operation.export(ctx, opened, zstd=zstd)
         if file == "-":
             write_data(buffers)
             return None
@@ -94,8 +94,8 @@ def import_(
     if file == "-" and sys.stdin.isatty():
         raise UsageError("a tar does not come from a terminal", "name a file, or send one in")
     source = sys.stdin.buffer if file == "-" else Path(file)
-    with call_of(context).session() as session:
-        done = import_tar(session, source, name, labels=labels, driver=driver, driver_options=options)
+    with call_of(context).opened() as (ctx, engine, repository):
+        done = import_tar(ctx, engine, repository, source, name, labels=labels, driver=driver, driver_options=options)
     result = {
         "volume": done.target.name,
         "files": done.files,
@@ -119,10 +119,10 @@ def copy(
     from volback.operations import copy as operation
 
     call = call_of(context)
-    with call.session() as session:
-        target = call.named_in_the_configuration(operation.session_on(session, to))
-        operation.prepare_target(session, target)
-        made = _Copied(session, target)
+    with call.opened_repository() as (ctx, source):
+        target = call.repository_at(ctx, to)
+        operation.prepare_target(ctx, source, target)
+        made = _Copied(ctx, source, target)
         made.work_off(backups)
         where = target.store.url
     text = [f"{name} -> {where}: {human_size(size)}" for name, size in made.copied.items()]
@@ -133,11 +133,12 @@ def copy(
 class _Copied:
     """The copies of one call, and what failed: that stops only what depends on it."""
 
-    def __init__(self, session: Session, target: Session) -> None:
+    def __init__(self, ctx: Context, source: Repository, target: Repository) -> None:
         self.copied: dict[str, int] = {}
         self.skipped: list[str] = []
         self.errors: list[VolbackError] = []
-        self._session = session
+        self._ctx = ctx
+        self._source = source
         self._target = target
 
     def work_off(self, references: list[str]) -> None:
@@ -145,12 +146,12 @@ class _Copied:
         from volback.operations import copy as operation
 
         failed: set[str] = set()
-        for item in operation.plan_copies(self._session, references):
+        for item in operation.plan_copies(self._source, references):
             if failed.intersection(item.needs):
                 failed.add(item.name)
                 continue
             try:
-                done = operation.copy_backup(self._session, self._target, item)
+                done = operation.copy_backup(self._ctx, self._source, self._target, item)
             except Interrupted as exc:
                 self.errors.insert(0, exc)
                 return

@@ -1,4 +1,4 @@
-"""Engine: one connected engine, as the operations see it. The library's client does not leave this room."""
+"""Engine: one engine, as the operations see it. The library's client does not leave this room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from volback.engine import containers, helper, image, probe, volumes
-from volback.engine.connect import DEFAULT_TIMEOUT_S, connect, translated
+from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, translated
 from volback.engine.containers import Container
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
@@ -32,24 +32,56 @@ class Target(Protocol):
 
 
 class Engine:
-    """Volumes, their users and helpers of one engine."""
+    """Volumes, their users and helpers of one engine. It is connected when it is first used.
+
+    So every method and property but `is_connected` can raise EngineUnreachable, and UsageError for a bad address.
+    """
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        client_id: str,
+        client_id: Callable[[], str],
         image: str | None = None,
         limits: Limits | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         transport: Transport | None = None,
     ) -> None:
-        """Connect; `transport` None is the one that is seen to work. Raises EngineUnreachable, UsageError."""
-        self._client, self.info = connect(url, timeout_s=timeout_s)
-        self._client_id = client_id
+        """`client_id` is called when the first helper needs it; without `transport`, one that works is found."""
+        self._connection: tuple[Any, EngineInfo] | None = None
+        self._url = url
+        self._timeout_s = timeout_s
+        self._ask_client_id = client_id
         self._image = image
         self._limits = limits or Limits()
-        self._transports = Transports(engine_kernel=self.info.kernel, forced=transport)
+        self._forced_transport = transport
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the engine was used and has answered."""
+        return self._connection is not None
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine says of itself."""
+        return self._connected()[1]
+
+    @property
+    def _client(self) -> Any:
+        return self._connected()[0]
+
+    def _connected(self) -> tuple[Any, EngineInfo]:
+        if self._connection is None:
+            self._connection = connect(self._url, timeout_s=self._timeout_s)
+        return self._connection
+
+    @cached_property
+    def _client_id(self) -> str:
+        return self._ask_client_id()
+
+    @cached_property
+    def _transports(self) -> Transports:
+        return Transports(engine_kernel=self.info.kernel, forced=self._forced_transport)
 
     @property
     def transport(self) -> Transport | None:

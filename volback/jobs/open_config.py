@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from volback.config.loading import find_files, load_config, standard_files
 from volback.config.model import Config, Notification, Repository
 from volback.config.places import Problem
 from volback.config.secrets import Secret, UnreadableSecret
-from volback.context import Access
+from volback.context import Access, Context, open_repository
+from volback.context import Repository as OpenRepository
 from volback.errors import UsageError
 from volback.settings import config_paths
 from volback.store.locate import check_address, keys_of
+
+if TYPE_CHECKING:
+    from volback.engine.engine import Engine
 
 
 def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
@@ -73,6 +79,14 @@ def access_of(repository: Repository, environment: Mapping[str, str] | None = No
     """How its store is reached. Raises UnreadableSecret."""
     credentials = {key: secret.reveal() for key, secret in repository.credentials.items()}
     return Access(environment_of(repository, environment), credentials)
+
+
+def open_configured(
+    ctx: Context, repository: Repository, engine: Engine | None = None, *, bandwidth_bytes_s: float | None = None
+) -> OpenRepository:
+    """Open a repository of the configuration. Raises UnreadableSecret."""
+    access = replace(access_of(repository), bandwidth_bytes_s=bandwidth_bytes_s)
+    return open_repository(ctx, engine, url=repository.url, access=access)
 
 
 def _secrets(config: Config) -> Iterator[Secret]:

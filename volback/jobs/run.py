@@ -12,19 +12,22 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
 from volback.config.model import Config, Job
-from volback.context import Session, name_of
+from volback.context import Context, Repository, name_of, open_engine
+from volback.engine.engine import Engine
 from volback.errors import Interrupted, LockedError, NotFoundError, StoreError, UsageError, VolbackError, worst_first
 from volback.interrupts import deferred_signals
 from volback.jobs.log_tail import LogTail, log_tail
 from volback.jobs.notify_targets import targets_of
+from volback.jobs.open_config import open_configured
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
 from volback.jobs.select import Chosen, choose_sources
-from volback.jobs.steps import RunTotals, back_up, backup_options, prune, session_of, volume_report
+from volback.jobs.steps import RunTotals, back_up, backup_options, job_context, prune, volume_report
 from volback.notify.announce import announce, announce_start
 from volback.notify.report import VolumeReport
 from volback.notify.targets import Targets
@@ -50,7 +53,7 @@ class RunOptions:
 
 
 def run_jobs(
-    base: Session, config: Config, names: Sequence[str], options: RunOptions, *, every: bool = False
+    ctx: Context, config: Config, names: Sequence[str], options: RunOptions, *, every: bool = False
 ) -> Iterator[JobResult]:
     """Run the named jobs, or all, one after the other; yield each result when its job has ended.
 
@@ -63,17 +66,17 @@ def run_jobs(
         wanted.append(CONFIGURATION)
     interrupted: Interrupted | None = None
     for name in wanted:
-        result = run_job(base, config, name, options, not_begun=interrupted)
+        result = run_job(ctx, config, name, options, not_begun=interrupted)
         interrupted = interrupted or next((error for error in result.errors if isinstance(error, Interrupted)), None)
         yield result
 
 
 def run_job(
-    base: Session, config: Config, name: str, options: RunOptions, *, not_begun: Interrupted | None = None
+    ctx: Context, config: Config, name: str, options: RunOptions, *, not_begun: Interrupted | None = None
 ) -> JobResult:
-    """Run one job. `base` gives settings, progress and clock; the job's own repositories are opened from it."""
+    """Run one job. The job's engine and repositories are opened for it, within its limits."""
     with log_tail() as tail, ExitStack() as stack:
-        run = _Run(base, config, name, options, tail)
+        run = _Run(ctx, config, name, options, tail)
         try:
             with deferred_signals():
                 run.find_targets()
@@ -109,17 +112,17 @@ class _NotBegun(Interrupted):
 class _Run:
     """One run of one job."""
 
-    def __init__(self, base: Session, config: Config, name: str, options: RunOptions, tail: LogTail) -> None:
-        self._base = base
+    def __init__(self, ctx: Context, config: Config, name: str, options: RunOptions, tail: LogTail) -> None:
+        self._ctx = ctx
         self._config = config
         self._name = name
-        self.backup_options = options
+        self._options = options
         self._tail = tail
         self._id = str(uuid.uuid4())
-        self._started = base.now()
+        self._started = ctx.now()
         self._chosen = Chosen()
         self._made = RunTotals()
-        self._sessions: dict[str, Session] = {}
+        self._repositories: dict[str, Repository] = {}
         self._is_skipped = False
         self._targets = Targets()
         self._untold: list[str] = []
@@ -136,10 +139,11 @@ class _Run:
         if self._name == CONFIGURATION and self._name not in self._config.jobs:
             raise _first_of([str(problem) for problem in _unattributed(self._config)])
         job = self._job()
-        if self.backup_options.dry_run:
+        self._ctx = job_context(self._ctx, job)
+        if self._options.dry_run:
             self._plan(job)
             return
-        state = self._base.settings.state
+        state = self._ctx.settings.state
         stack.enter_context(job_lock(state, job.name))
         for dead in note_dead_runs(state, job.name):
             self._made.warnings.append(
@@ -164,7 +168,7 @@ class _Run:
         """Note the run and tell it. Raises nothing: what fails here is a warning."""
         result = self._result()
         result.warnings.extend(self._untold)
-        if self.backup_options.dry_run:
+        if self._options.dry_run:
             return result
         log.info("%s", summary_line(result), extra={"facts": facts_of(result)})
         for error in result.errors:
@@ -172,7 +176,7 @@ class _Run:
         host = self._host()
         warnings = announce(self._targets, report_of(self._counted(result), host, self._tail.text))
         try:
-            note_run(self._base.settings.state, self._name, noted(result, host))
+            note_run(self._ctx.settings.state, self._name, noted(result, host))
         except StoreError as exc:
             warnings.append(exc.message)
         return replace(result, warnings=result.warnings + warnings)
@@ -192,29 +196,28 @@ class _Run:
         raise NotFoundError(f"there is no job {self._name!r} in the configuration", f"there are: {known}")
 
     def _plan(self, job: Job) -> None:
-        session = self._session(job, job.repositories[0])
-        self._choose(session, job)
+        self._choose(job)
         for source in self._chosen.sources:
             try:
-                self._made.planned.append(dry_run(session, source, backup_options(job)))
+                self._made.planned.append(dry_run(self._ctx, self._engine, source, backup_options(job)))
             except Interrupted:
                 raise
             except VolbackError as exc:
                 self._made.errors.append(exc)
 
     def _back_up(self, job: Job) -> None:
-        session = self._session(job, job.repositories[0])
-        self._choose(session, job)
+        repository = self._repository(job, job.repositories[0])
+        self._choose(job)
         if self._chosen.sources:
-            wait_s = job.wait_s if self.backup_options.wait_s is None else self.backup_options.wait_s
-            back_up(session, job, self._chosen.sources, self._made, wait_s=wait_s)
+            wait_s = job.wait_s if self._options.wait_s is None else self._options.wait_s
+            back_up(self._ctx, self._engine, repository, job, self._chosen.sources, self._made, wait_s=wait_s)
         for made in self._made.backups:
             log.info(
                 "backup %s: %s files, %s bytes", name_of(made.manifest), made.manifest.files, made.manifest.raw_bytes
             )
 
-    def _choose(self, session: Session, job: Job) -> None:
-        self._chosen = choose_sources(session, job)
+    def _choose(self, job: Job) -> None:
+        self._chosen = choose_sources(self._ctx, self._engine, job)
         self._made.errors += self._chosen.errors
         if not self._chosen.sources and not self._chosen.errors:
             raise NotFoundError(
@@ -226,18 +229,18 @@ class _Run:
         """Into each further repository what this run made, and what earlier runs could not bring there."""
         for name in job.repositories[1:]:
             with self._kept_going():
-                source, target = self._session(job, job.repositories[0]), self._session(job, name)
-                prepare_target(source, target)
+                source, target = self._repository(job, job.repositories[0]), self._repository(job, name)
+                prepare_target(self._ctx, source, target)
                 wanted = [
                     reference for item in self._chosen.sources for reference in self._to_copy(source, target, item)
                 ]
                 for copy in plan_copies(source, wanted):
                     with self._kept_going():
-                        if copy_backup(source, target, copy) == "copied":
+                        if copy_backup(self._ctx, source, target, copy) == "copied":
                             self._made.copied.append(f"{copy.name} -> {target.store.url}")
                             log.info("copied %s to %s", copy.name, target.store.url)
 
-    def _to_copy(self, source: Session, target: Session, item: Source) -> list[str]:
+    def _to_copy(self, source: Repository, target: Repository, item: Source) -> list[str]:
         """All that is newer than the newest there; into an empty repository only what is new."""
         there = [key.id for key in target.catalog.backups(source.host, item.name)]
         made = {done.manifest.id for done in self._made.backups if done.manifest.volume == item.name}
@@ -253,7 +256,7 @@ class _Run:
             return
         for name in job.repositories:
             with self._kept_going():
-                prune(self._session(job, name), job, sources, self._made)
+                prune(self._ctx, self._engine, self._repository(job, name), job, sources, self._made)
 
     @contextmanager
     def _kept_going(self) -> Iterator[None]:
@@ -266,23 +269,28 @@ class _Run:
 
     # what it needs
 
-    def _session(self, job: Job, name: str) -> Session:
-        if name not in self._sessions:
-            self._sessions[name] = session_of(self._base, self._config.repositories[name], job)
-            first = next(iter(self._sessions.values()))
-            if first is not self._sessions[name] and "engine" in first.__dict__:
-                self._sessions[name].engine = first.engine
-        return self._sessions[name]
+    @cached_property
+    def _engine(self) -> Engine:
+        return open_engine(self._ctx)
+
+    def _repository(self, job: Job, name: str) -> Repository:
+        if name not in self._repositories:
+            limit = job.limits.bandwidth_bytes_s
+            configured = self._config.repositories[name]
+            self._repositories[name] = open_configured(self._ctx, configured, self._engine, bandwidth_bytes_s=limit)
+        return self._repositories[name]
 
     def _host(self) -> str:
-        for session in self._sessions.values():
-            if "engine" in session.__dict__ or session.settings.host:
-                return session.host
+        """The name that the run's report goes under: it must not wait for an engine that the run did not reach."""
+        if self._ctx.settings.host:
+            return self._ctx.settings.host
+        if self._engine.is_connected:
+            return self._engine.info.name
         try:
-            known = [run.host for run in read_history(self._base.settings.state, self._name) if run.host]
+            known = [run.host for run in read_history(self._ctx.settings.state, self._name) if run.host]
         except StoreError:
             known = []
-        return self._base.settings.host or (known or [os.uname().nodename])[-1]
+        return (known or [os.uname().nodename])[-1]
 
     # what came of it
 
@@ -296,7 +304,7 @@ class _Run:
             run_id=self._id,
             status=self._status(errors, warnings),
             started_at=self._started,
-            ended_at=self._base.now(),
+            ended_at=self._ctx.now(),
             set_id=made.set_id,
             backups=made.backups,
             planned=made.planned,
@@ -319,7 +327,7 @@ class _Run:
         made = {done.manifest.volume: done for done in self._made.backups}
         for name, error in self._chosen.missing.items():
             yield VolumeReport(name, False, error.message)
-        for source in self._chosen.sources if not self.backup_options.dry_run else ():
+        for source in self._chosen.sources if not self._options.dry_run else ():
             if source.name in made:
                 yield volume_report(made[source.name], self._made.downtime_s)
             else:
@@ -335,9 +343,9 @@ class _Run:
         """With the number of backups that there are of each volume, where somebody plots it."""
         if self._targets.metrics is None or not result.backups:
             return result
-        session = next(iter(self._sessions.values()))
+        repository = next(iter(self._repositories.values()))
         try:
-            counts = {name: len(session.catalog.backups(session.host, name)) for name in
+            counts = {name: len(repository.catalog.backups(repository.host, name)) for name in
                       (volume.name for volume in result.volumes if volume.ok)}  # fmt: skip
         except VolbackError:
             return result

@@ -8,7 +8,8 @@ from functools import cached_property, partial
 
 from volback.catalog.model import Source
 from volback.config.model import Job
-from volback.context import Session
+from volback.context import Context
+from volback.engine.engine import Engine
 from volback.engine.volumes import VolumeUser
 from volback.errors import EngineUnreachable, Interrupted, NotFoundError, VolbackError
 from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project, volume_source
@@ -27,42 +28,43 @@ class Chosen:
     """By the name that the job has for it."""
 
 
-def choose_sources(session: Session, job: Job) -> Chosen:
+def choose_sources(ctx: Context, engine: Engine, job: Job) -> Chosen:
     """Find what the job backs up. Raises EngineUnreachable.
 
     What is named counts whatever its labels say; what is found by a label, a project or a container is left out where
     it has `volback.enable=false`.
     """
-    choice = _Choice(session, job)
+    choice = _Choice(ctx, engine, job)
     for name in (*job.sources.volumes, *job.sources.directories):
         choice.named(name)
     for project in job.sources.projects:
-        choice.found(f"project {project!r}", partial(sources_of_project, session, project))
+        choice.found(f"project {project!r}", partial(sources_of_project, engine, project))
     for container in job.sources.containers:
-        choice.found(f"container {container!r}", partial(sources_of_container, session, container))
+        choice.found(f"container {container!r}", partial(sources_of_container, engine, container))
     for label in job.sources.labels:
-        choice.found(f"label {label!r}", partial(_of_label, session, label))
+        choice.found(f"label {label!r}", partial(_of_label, ctx, engine, label))
     if job.sources.all:
-        choice.found("", partial(resolve_sources, session, [], every=True))
+        choice.found("", partial(resolve_sources, ctx, engine, [], every=True))
     choice.labelled()
     return choice.chosen
 
 
 class _Choice:
-    def __init__(self, session: Session, job: Job) -> None:
+    def __init__(self, ctx: Context, engine: Engine, job: Job) -> None:
         self.chosen = Chosen()
-        self._session = session
+        self._ctx = ctx
+        self._engine = engine
         self._job = job
         self._known: set[str] = set()
 
     @cached_property
     def _users(self) -> dict[str, list[VolumeUser]]:
-        return self._session.engine.all_users()
+        return self._engine.all_users()
 
     def named(self, name: str) -> None:
         """A volume or directory by its name."""
         try:
-            self._add(resolve_sources(self._session, [name])[0])
+            self._add(resolve_sources(self._ctx, self._engine, [name])[0])
         except (Interrupted, EngineUnreachable):
             raise
         except VolbackError as exc:
@@ -86,13 +88,13 @@ class _Choice:
 
     def labelled(self) -> None:
         """Volumes with `volback.job=NAME`, and those of containers that have it."""
-        for source in _of_label(self._session, f"{JOB_LABEL}={self._job.name}"):
+        for source in _of_label(self._ctx, self._engine, f"{JOB_LABEL}={self._job.name}"):
             self._add_unless_disabled(source)
         for volume, users in sorted(self._users.items()):
             policies = [read_labels(user.labels, user.name)[0] for user in users]
             if any(policy.job == self._job.name and policy.enable is not False for policy in policies):
                 try:
-                    self._add_unless_disabled(volume_source(self._session, volume))
+                    self._add_unless_disabled(volume_source(self._engine, volume))
                 except NotFoundError:
                     continue  # removed this moment
 
@@ -108,5 +110,5 @@ class _Choice:
             self.chosen.sources.append(source)
 
 
-def _of_label(session: Session, label: str) -> list[Source]:
-    return resolve_sources(session, [], label=label)
+def _of_label(ctx: Context, engine: Engine, label: str) -> list[Source]:
+    return resolve_sources(ctx, engine, [], label=label)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
-from volback.config.model import Job, Repository, Sources
+from volback.config.model import Job, Sources
 from volback.config.times import zone_of
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.errors import Interrupted, VolbackError
-from volback.jobs.open_config import access_of
 from volback.notify.report import VolumeReport
 from volback.operations import prune as operation
 from volback.operations.backup import BackupOptions, BackupResult, DryRun
@@ -39,20 +39,16 @@ class RunTotals:
     downtime_s: dict[str, float] = field(default_factory=dict)
 
 
-def session_of(base: Session, repository: Repository, job: Job | None = None) -> Session:
-    """A session on a repository of the configuration, within a job's limits. Raises UnreadableSecret."""
-    settings = replace(base.settings, repository=repository.url)
-    access = access_of(repository)
-    if job is not None:
-        limits = job.limits
-        settings = replace(
-            settings,
-            helper_cpus=limits.cpus or settings.helper_cpus,
-            helper_memory_bytes=limits.memory_bytes or settings.helper_memory_bytes,
-            helper_io_weight=_IDLE_WEIGHT if limits.io_class == "idle" else settings.helper_io_weight,
-        )
-        access = replace(access, bandwidth_bytes_s=limits.bandwidth_bytes_s)
-    return Session(settings, base.progress, base.now, base.random_hex, access)
+def job_context(base: Context, job: Job) -> Context:
+    """The surroundings of a job's run: within the job's limits for helpers."""
+    limits, settings = job.limits, base.settings
+    settings = replace(
+        settings,
+        helper_cpus=limits.cpus or settings.helper_cpus,
+        helper_memory_bytes=limits.memory_bytes or settings.helper_memory_bytes,
+        helper_io_weight=_IDLE_WEIGHT if limits.io_class == "idle" else settings.helper_io_weight,
+    )
+    return replace(base, settings=settings)
 
 
 def backup_options(job: Job) -> BackupOptions:
@@ -60,7 +56,16 @@ def backup_options(job: Job) -> BackupOptions:
     return BackupOptions(excludes=list(job.excludes), level=job.level, tags=list(job.tags))
 
 
-def back_up(session: Session, job: Job, sources: list[Source], made: RunTotals, *, wait_s: float) -> None:
+def back_up(
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    job: Job,
+    sources: list[Source],
+    made: RunTotals,
+    *,
+    wait_s: float,
+) -> None:
     """Back up what the job has chosen, as one set. Raises Interrupted, and what concerns all of it."""
     options = SetOptions(
         backup=backup_options(job),
@@ -70,7 +75,7 @@ def back_up(session: Session, job: Job, sources: list[Source], made: RunTotals, 
         hooks_post=job.hooks_post,
         wait_s=wait_s,
     )
-    done = backup_set(session, sources, options, project=_project(job))
+    done = backup_set(ctx, engine, repository, sources, options, project=_project(job))
     made.failed.update(done.failed)
     made.set_id = done.id
     made.backups += done.backups
@@ -82,22 +87,33 @@ def back_up(session: Session, job: Job, sources: list[Source], made: RunTotals, 
         raise interruption
 
 
-def prune(session: Session, job: Job, sources: list[Source], made: RunTotals) -> None:
+def prune(
+    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source], made: RunTotals
+) -> None:
     """Remove of these sources what the job's rules, or else the labels', do not keep. Raises Interrupted."""
     if job.keep is not None:
-        _prune(session, job, job.keep, sources, made)
+        _prune(ctx, engine, repository, job.keep, sources, job=job, made=made)
         return
     for source in sources:
-        rules = _rules_of_labels(session, source)
+        rules = _rules_of_labels(engine, source)
         if rules is not None:
-            _prune(session, job, rules, [source], made)
+            _prune(ctx, engine, repository, rules, [source], job=job, made=made)
 
 
-def _prune(session: Session, job: Job, rules: KeepRules, sources: list[Source], made: RunTotals) -> None:
-    names = [str(Reference(session.host, source.name)) for source in sources]
+def _prune(
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    rules: KeepRules,
+    sources: list[Source],
+    *,
+    job: Job,
+    made: RunTotals,
+) -> None:
+    names = [str(Reference(repository.host, source.name)) for source in sources]
     zone = None if job.timezone is None else zone_of(job.timezone)
-    done = operation.prune(session, rules, volumes=names, zone=zone)
-    where = session.store.url
+    done = operation.prune(ctx, engine, repository, rules, volumes=names, zone=zone)
+    where = repository.store.url
     made.removed += [
         f"{Reference(judged.key.host, judged.key.volume, judged.key.id)} in {where}"
         for judged in done.judged
@@ -110,8 +126,8 @@ def _prune(session: Session, job: Job, rules: KeepRules, sources: list[Source], 
         raise interruption
 
 
-def _rules_of_labels(session: Session, source: Source) -> KeepRules | None:
-    users = session.engine.users(source.name) if source.kind == "volume" else []
+def _rules_of_labels(engine: Engine, source: Source) -> KeepRules | None:
+    users = engine.users(source.name) if source.kind == "volume" else []
     policy, _ = policy_of(source.name, source.labels, [(user.name, user.labels) for user in users])
     return policy.keep
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from volback.context import Session
+from volback.context import Context, open_engine
 from volback.errors import EngineError, StoreError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
@@ -91,7 +91,7 @@ class Guard:
 
 
 @contextmanager
-def guarded(session: Session, run: Run, *, needed: bool = True) -> Iterator[None]:
+def guarded(ctx: Context, run: Run, *, needed: bool = True) -> Iterator[None]:
     """Have a guard for the block; it is dismissed if nothing is left in the journal, else it goes on after the run.
 
     Raises EngineError, StoreError if there can be none: nothing may be stopped then.
@@ -100,7 +100,7 @@ def guarded(session: Session, run: Run, *, needed: bool = True) -> Iterator[None
         yield
         return
     with deferred_signals():
-        guard = Guard(session.settings, run)
+        guard = Guard(ctx.settings, run)
     try:
         guard.await_ready()
         yield
@@ -131,7 +131,7 @@ def main(arguments: list[str]) -> int:
 
 def _load(settings: Settings) -> None:
     """Import and connect now: when the run dies, each tenth of a second counts. Raises EngineUnreachable."""
-    _ = Session(settings).engine
+    _ = open_engine(Context(settings)).info
 
 
 def _take_over(settings: Settings, run_id: str) -> int:
@@ -153,14 +153,14 @@ def _resume(settings: Settings, run_id: str) -> bool:
     run = open_run(settings.state, run_id)
     if run is None:
         return True
-    session = Session(settings)
-    resumer = Resumer(session.engine, settings.state, run)
+    engine = open_engine(Context(settings))
+    resumer = Resumer(engine, settings.state, run)
     resumer.resume_all()
     errors = resumer.errors
     if not run.journal.of(HeldContainer):
-        errors += run_pending(session, run)[0]
+        errors += run_pending(engine, run)[0]
     for entry in run.journal.quiescing:
-        if entry.engine != session.engine.info.id:
+        if entry.engine != engine.info.id:
             errors.append(EngineError(f"{entry.what} is {entry.where}, and this is another one"))
     for error in errors:
         _say(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 
-from volback.context import Session
+from volback.engine.engine import Engine
 from volback.errors import EngineError
 from volback.policy.hooks import Hook
 
@@ -20,15 +20,13 @@ _QUOTED_CHARS = 200
 _CONTROL = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def run_hook(session: Session, hook: Hook, *, what: str) -> None:
+def run_hook(engine: Engine, hook: Hook, *, what: str) -> None:
     """Run a hook to its end; `what` it is (`pre-hook`) begins each error.
 
     Raises NotRunningError where the container does not run, NotFoundError where there is none, EngineError if the
     command cannot be run, fails, or does not end in time: then it is ended, with what it started.
     """
-    with session.engine.execute(
-        hook.container, hook.command, user=hook.user, limit_s=hook.timeout_s, what=what
-    ) as execution:
+    with engine.execute(hook.container, hook.command, user=hook.user, limit_s=hook.timeout_s, what=what) as execution:
         for line in execution.lines():
             log.info("%s: %s", execution.container, _printable(line, _LOGGED_CHARS))
     if execution.status:

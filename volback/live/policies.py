@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from volback.catalog.model import Source
-from volback.context import Session
+from volback.engine.engine import Engine
 from volback.engine.volumes import VolumeUser
 from volback.live.quiesce import QuiesceRequest
 from volback.policy.hooks import Hook
@@ -46,7 +46,7 @@ class SetPolicy:
 
 
 def read_policies(
-    session: Session,
+    engine: Engine,
     sources: list[Source],
     *,
     quiesce: Quiesce | None,
@@ -55,7 +55,7 @@ def read_policies(
     after: Iterable[Hook] = (),
 ) -> SetPolicy:
     """Read the labels of the sources and of the containers that mount them; what is given here counts before them."""
-    users = {source.name: _users(session, source) for source in sources}
+    users = {source.name: _users(engine, source) for source in sources}
     complaints: list[str] = []
     policies = []
     for source in sources:
@@ -71,8 +71,8 @@ def read_policies(
     )
 
 
-def _users(session: Session, source: Source) -> list[VolumeUser]:
-    return session.engine.users(source.name) if source.kind == "volume" else []
+def _users(engine: Engine, source: Source) -> list[VolumeUser]:
+    return engine.users(source.name) if source.kind == "volume" else []
 
 
 def _policy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from volback.context import Session
+from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, Interrupted, NotFoundError, NotRunningError, VolbackError
 from volback.live.hooks import run_hook
 from volback.policy.hooks import Hook
@@ -12,13 +12,13 @@ from volback.state.journal import PendingHook
 from volback.state.runs import RecordedRun
 
 
-def pending(session: Session, hook: Hook) -> PendingHook:
+def pending(engine: Engine, hook: Hook) -> PendingHook:
     """The hook as a journal holds it."""
-    return PendingHook(engine=session.engine.info.id, host=session.engine.info.name, hook=hook)
+    return PendingHook(engine=engine.info.id, host=engine.info.name, hook=hook)
 
 
 def run_pending(
-    session: Session, run: RecordedRun, *, later: Iterable[PendingHook] = ()
+    engine: Engine, run: RecordedRun, *, later: Iterable[PendingHook] = ()
 ) -> tuple[list[VolbackError], list[str]]:
     """Run the run's hooks on this engine, but for those that are to come `later`; return errors and warnings.
 
@@ -27,10 +27,10 @@ def run_pending(
     errors: list[VolbackError] = []
     warnings: list[str] = []
     waiting = list(later)
-    here = [entry for entry in run.journal.of(PendingHook) if entry.engine == session.engine.info.id]
+    here = [entry for entry in run.journal.of(PendingHook) if entry.engine == engine.info.id]
     for entry in [entry for entry in here if entry not in waiting]:
         try:
-            run_hook(session, entry.hook, what="exec-post")
+            run_hook(engine, entry.hook, what="exec-post")
         except Interrupted:
             raise
         except EngineUnreachable as exc:

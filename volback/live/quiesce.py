@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from volback.catalog.model import Source
-from volback.context import Session
+from volback.context import Context
 from volback.engine.containers import Container, Mount
+from volback.engine.engine import Engine
 from volback.errors import ConflictError, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
@@ -47,18 +48,18 @@ class QuiesceRequest:
     grace_s: int | None = None
 
 
-def containers_at_hand(session: Session) -> list[Container]:
+def containers_at_hand(ctx: Context, engine: Engine) -> list[Container]:
     """Containers that run, and those that another run keeps still: that one must not let them run under our feet.
 
     Not among them is the container that this process runs in.
     """
-    own = session.engine.own_container_id
-    found = {container.id: container for container in session.engine.containers() if container.id != own}
-    for _, journal in live_journals(session.settings.state):
+    own = engine.own_container_id
+    found = {container.id: container for container in engine.containers() if container.id != own}
+    for _, journal in live_journals(ctx.settings.state):
         for held in journal.of(HeldContainer):
-            if held.engine == session.engine.info.id and held.id not in found:
+            if held.engine == engine.info.id and held.id not in found:
                 try:
-                    found[held.id] = session.engine.container(held.id)
+                    found[held.id] = engine.container(held.id)
                 except NotFoundError:
                     continue
     return list(found.values())
@@ -107,12 +108,19 @@ class Quiesced:
     """
 
     def __init__(
-        self, session: Session, run: Run, wanted: list[QuiesceTarget], *, health_limit_s: float = HEALTH_LIMIT_S
+        self,
+        ctx: Context,
+        engine: Engine,
+        run: Run,
+        wanted: list[QuiesceTarget],
+        *,
+        health_limit_s: float = HEALTH_LIMIT_S,
     ) -> None:
         self.errors: list[VolbackError] = []
         self.warnings: list[str] = []
         self.downtime_s: dict[str, float] = {}
-        self._session = session
+        self._ctx = ctx
+        self._engine = engine
         self._run = run
         self._wanted = wanted
         self._health_limit_s = health_limit_s
@@ -159,19 +167,19 @@ class Quiesced:
 
     def _begin(self) -> list[HeldContainer]:
         """Note what is to be done before anything is stopped."""
-        planned = [_planned(self._session, item, self._wanted) for item in self._wanted]
+        planned = [_planned(self._engine, item, self._wanted) for item in self._wanted]
         self._run.note(*planned)
         return planned
 
     def _halt(self, wanted: QuiesceTarget, held: HeldContainer) -> None:
         """Stop or pause one. It may have ended meanwhile: then it is not ours to start."""
-        session = self._session
-        with container_lock(session.settings.state, held.id):
+        engine = self._engine
+        with container_lock(self._ctx.settings.state, held.id):
             try:
-                state = session.engine.container(held.id).state
+                state = engine.container(held.id).state
             except NotFoundError:
                 return
-            others = _held_by_others(session, self._run)
+            others = _held_by_others(self._ctx, self._run)
             if state not in ("running", "restarting") and held.id not in others:
                 return
             held.phase, held.since = "stopping", time.time()
@@ -179,17 +187,17 @@ class Quiesced:
             self._down_since[held.name] = time.monotonic()
             if state in ("running", "restarting"):
                 if wanted.how == "stop":
-                    session.engine.stop_container(held.id, grace_s=wanted.grace_s)
+                    engine.stop_container(held.id, grace_s=wanted.grace_s)
                 else:
-                    session.engine.pause_container(held.id)
+                    engine.pause_container(held.id)
             held.phase = "held"
             self._run.write_journal()
-            self._started_at[held.id] = session.engine.container(held.id).started_at
+            self._started_at[held.id] = engine.container(held.id).started_at
         log.info("container %s %s", held.name, "stopped" if wanted.how == "stop" else "paused")
 
     def _runs(self, held: HeldContainer) -> bool:
         try:
-            seen = self._session.engine.container(held.id)
+            seen = self._engine.container(held.id)
         except NotFoundError:
             return False
         return seen.state == "running" or seen.started_at != self._started_at.get(held.id, seen.started_at)
@@ -202,9 +210,7 @@ class Quiesced:
                 self._releasing.join()
 
     def _resume(self) -> None:
-        resumer = Resumer(
-            self._session.engine, self._session.settings.state, self._run, health_limit_s=self._health_limit_s
-        )
+        resumer = Resumer(self._engine, self._ctx.settings.state, self._run, health_limit_s=self._health_limit_s)
         resumer.resume_all(self._note_downtime)
         resumer.await_health()
         self.errors += resumer.errors
@@ -215,10 +221,10 @@ class Quiesced:
             self.downtime_s[held.name] = time.monotonic() - self._down_since[held.name]
 
 
-def _held_by_others(session: Session, run: Run) -> set[str]:
+def _held_by_others(ctx: Context, run: Run) -> set[str]:
     return {
         held.id
-        for other, journal in live_journals(session.settings.state)
+        for other, journal in live_journals(ctx.settings.state)
         if other != run.id
         for held in journal.of(HeldContainer)
         if held.phase != "planned"
@@ -264,8 +270,8 @@ def _in_order(wanted: list[QuiesceTarget]) -> list[QuiesceTarget]:
         return wanted
 
 
-def _planned(session: Session, item: QuiesceTarget, wanted: list[QuiesceTarget]) -> HeldContainer:
-    info, container = session.engine.info, item.container
+def _planned(engine: Engine, item: QuiesceTarget, wanted: list[QuiesceTarget]) -> HeldContainer:
+    info, container = engine.info, item.container
     needs = [other.container.id for other in wanted if other is not item and container.needs(other.container)]
     return HeldContainer(
         engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,

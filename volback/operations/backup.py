@@ -16,7 +16,8 @@ from volback.archive.record import Recorder
 from volback.archive.seal import seal
 from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, SetOf, Source
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
@@ -74,37 +75,44 @@ class DryRun:
     sockets: int
 
 
-def backup(session: Session, source: Source, options: BackupOptions) -> BackupResult:
+def backup(
+    ctx: Context, engine: Engine, repository: Repository, source: Source, options: BackupOptions
+) -> BackupResult:
     """Back up one source. Raises LockedError if another run is at it, EngineError, StoreError, Interrupted.
 
     On any error nothing of the backup is left; after SIGKILL the next run removes it.
     """
-    sweep(session)
-    name = f"{session.engine.info.id}-{source.name}"
-    with lock(session.settings.state, name, f"{source.kind} {source.name!r}"):
-        return make_backup(session, source, options)
+    sweep(ctx, engine, repository)
+    name = f"{engine.info.id}-{source.name}"
+    with lock(ctx.settings.state, name, f"{source.kind} {source.name!r}"):
+        return make_backup(ctx, engine, repository, source, options)
 
 
 def make_backup(
-    session: Session, source: Source, options: BackupOptions, hold: SourceHold | None = None
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    source: Source,
+    options: BackupOptions,
+    hold: SourceHold | None = None,
 ) -> BackupResult:
     """Back up a source whose lock the caller holds, and which the caller keeps still if it says so."""
     exclusion(options.excludes)
-    session.catalog.ensure_repository(lambda: session.random_hex(16))
-    key = BackupKey(session.host, source.name, new_id(session.now(), session.random_hex(2)))
-    entry = NewBackup(repository=session.store.url, prefix=key.prefix)
+    repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
+    key = BackupKey(repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2)))
+    entry = NewBackup(repository=repository.store.url, prefix=key.prefix)
     with (
-        Run(session.settings.state, "backup", source.name) as run,
-        run.begun(entry, undo=lambda: discard(session, key)),
+        Run(ctx.settings.state, "backup", source.name) as run,
+        run.begun(entry, undo=lambda: discard(repository, key)),
     ):
-        return _Backup(session, run, source, options, key=key, hold=hold or SourceHold()).make()
+        return _Backup(ctx, engine, repository, run, source, options, key=key, hold=hold or SourceHold()).make()
 
 
-def dry_run(session: Session, source: Source, options: BackupOptions) -> DryRun:
+def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions) -> DryRun:
     """Scan and plan only."""
     with (
-        Run(session.settings.state, "backup", f"--dry-run {source.name}") as run,
-        open_reader(session, run, source) as reader,
+        Run(ctx.settings.state, "backup", f"--dry-run {source.name}") as run,
+        open_reader(engine, run, source) as reader,
     ):
         plan = scan(reader, options.excludes)
         reader_bytes = plan.total_bytes
@@ -123,9 +131,20 @@ class _Backup:
     """One backup on its way: the stages' totals, read after the stream has ended."""
 
     def __init__(
-        self, session: Session, run: Run, source: Source, options: BackupOptions, *, key: BackupKey, hold: SourceHold
+        self,
+        ctx: Context,
+        engine: Engine,
+        repository: Repository,
+        run: Run,
+        source: Source,
+        options: BackupOptions,
+        *,
+        key: BackupKey,
+        hold: SourceHold,
     ) -> None:
-        self._session = session
+        self._ctx = ctx
+        self._engine = engine
+        self._repository = repository
         self._run = run
         self._source = source
         self._options = options
@@ -133,20 +152,20 @@ class _Backup:
         self._hold = hold
         self._observed: list[_Observation] = []
         self._disturbed: list[str] = []
-        self._started = session.now()
+        self._started = ctx.now()
         self._codec: FrameCodec = ZstdCodec(options.level)
-        self._recorder = Recorder(key.id, session.progress)
+        self._recorder = Recorder(key.id, ctx.progress)
 
     def make(self) -> BackupResult:
         self._observe()
-        progress = self._session.progress
+        progress = self._ctx.progress
         progress.start(f"scan {self._source.name}", total_bytes=None, total_files=None)
-        with open_reader(self._session, self._run, self._source) as reader:
+        with open_reader(self._engine, self._run, self._source) as reader:
             plan = scan(reader, self._options.excludes)
             cutter = Cutter(plan)
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
             sealed = seal(cutter.cut(self._read(reader, plan)), self._codec)
-            self._session.store.put(self._key.data, self._recorder.data(sealed))
+            self._repository.store.put(self._key.data, self._recorder.data(sealed))
             warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
@@ -158,10 +177,10 @@ class _Backup:
             host=self._key.host,
             volume=self._key.volume,
             kind="incremental" if recorder.depends_on else "full",
-            engine_id=self._session.engine.info.id,
+            engine_id=self._engine.info.id,
             source=self._source,
             started_at=rfc3339(self._started),
-            ended_at=rfc3339(self._session.now()),
+            ended_at=rfc3339(self._ctx.now()),
             consistency=self._consistency(),
             containers=sorted({*self._hold.containers, *(name for seen in self._observed for name in seen.users)}),
             files=cutter.report.members,
@@ -179,8 +198,8 @@ class _Backup:
             set=self._options.set,
             volback=volback.__version__,
         )
-        self._session.catalog.commit(manifest)
-        duration_s = (self._session.now() - self._started).total_seconds()
+        self._repository.catalog.commit(manifest)
+        duration_s = (self._ctx.now() - self._started).total_seconds()
         return BackupResult(manifest, duration_s, incomplete=bool(warnings))
 
     def _read(self, reader: VolumeReader, plan: Plan) -> Iterator[bytes | bytearray]:
@@ -194,7 +213,7 @@ class _Backup:
         """See who has the volume mounted: before it is read, and after."""
         users = []
         if self._source.kind == "volume":
-            users = [user for user in self._session.engine.users(self._source.name) if user.is_active]
+            users = [user for user in self._engine.users(self._source.name) if user.is_active]
         writers = [user.name for user in users if user.writable and user.state != "paused"]
         self._observed.append(_Observation(sorted(user.name for user in users), sorted(writers)))
 
@@ -222,7 +241,7 @@ class _Backup:
 
     def _put_index(self) -> ObjectDigest:
         buffers, digest = self._recorder.index()
-        self._session.store.put(self._key.index, buffers)
+        self._repository.store.put(self._key.index, buffers)
         return digest
 
 

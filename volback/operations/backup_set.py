@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from volback.catalog.keys import new_id
 from volback.catalog.model import Consistency, SetOf, Source
-from volback.context import Session
+from volback.context import Context, Repository
 from volback.engine.containers import Container
+from volback.engine.engine import Engine
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
 from volback.live.guard import guarded
 from volback.live.hooks import run_hook
@@ -64,25 +65,41 @@ class SetResult:
 
 
 def backup_set(
-    session: Session, sources: list[Source], options: SetOptions, *, project: str | None = None
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    sources: list[Source],
+    options: SetOptions,
+    *,
+    project: str | None = None,
 ) -> SetResult:
     """Back up the sources. Errors of one source, and of containers that do not run again, are in the result.
 
     Raises what concerns all of them: EngineUnreachable, StoreError, UsageError for a pattern that is none.
     """
     exclusion(options.backup.excludes)
-    left = sweep(session)
-    session.catalog.ensure_repository(lambda: session.random_hex(16))
-    result = _Set(session, options, sources, project).make(sources)
+    left = sweep(ctx, engine, repository)
+    repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
+    result = _Set(ctx, engine, repository, options, sources, project).make(sources)
     result.errors.extend(left.errors)  # a container that an earlier run left down is shouted until it runs
     return result
 
 
 class _Set:
-    def __init__(self, session: Session, options: SetOptions, sources: list[Source], project: str | None) -> None:
-        self._session = session
+    def __init__(
+        self,
+        ctx: Context,
+        engine: Engine,
+        repository: Repository,
+        options: SetOptions,
+        sources: list[Source],
+        project: str | None,
+    ) -> None:
+        self._ctx = ctx
+        self._engine = engine
+        self._repository = repository
         self._options = options
-        self._result = SetResult(new_id(session.now(), session.random_hex(2)))
+        self._result = SetResult(new_id(ctx.now(), ctx.random_hex(2)))
         self._set = None
         if project is not None or len(sources) > 1:
             self._set = SetOf(id=self._result.id, project=project, volumes=[source.name for source in sources])
@@ -96,10 +113,10 @@ class _Set:
         return self._result
 
     def _locked(self, locks: ExitStack, source: Source) -> bool:
-        name = f"{self._session.engine.info.id}-{source.name}"
+        name = f"{self._engine.info.id}-{source.name}"
         what = f"{source.kind} {source.name!r}"
         try:
-            locks.enter_context(lock(self._session.settings.state, name, what, wait_s=self._options.wait_s))
+            locks.enter_context(lock(self._ctx.settings.state, name, what, wait_s=self._options.wait_s))
         except Interrupted:
             raise
         except VolbackError as exc:
@@ -116,19 +133,19 @@ class _Set:
     def _make(self, sources: list[Source]) -> None:
         options = self._options
         policy = read_policies(
-            self._session, sources, quiesce=options.quiesce, stop_timeout_s=options.stop_timeout_s,
+            self._engine, sources, quiesce=options.quiesce, stop_timeout_s=options.stop_timeout_s,
             before=options.hooks_pre, after=options.hooks_post,
         )  # fmt: skip
         self._result.warnings.extend(policy.complaints)
-        candidates = containers_at_hand(self._session) if any(item.request for item in policy.sources) else []
+        candidates = containers_at_hand(self._ctx, self._engine) if any(item.request for item in policy.sources) else []
         still = [item for item in policy.sources if item.request and self._can_be_still(item.request, candidates)]
         live = [item for item in policy.sources if item.request is None]
         if not (still or policy.before or policy.after):
             self._back_up_live(live)
             return
-        self._session.engine.ensure_image()  # nothing that can be done before waits until the containers are down
+        self._engine.ensure_image()  # nothing that can be done before waits until the containers are down
         with (
-            Run(self._session.settings.state, "quiesce") as run,
+            Run(self._ctx.settings.state, "quiesce") as run,
             self._hooked(run, policy, needed=bool(still or policy.after)),
         ):
             if still:
@@ -148,9 +165,9 @@ class _Set:
     @contextmanager
     def _hooked(self, run: Run, policy: SetPolicy, *, needed: bool) -> Iterator[None]:
         """Run the hooks around the block; a guard answers for the later ones, and for the containers, meanwhile."""
-        with guarded(self._session, run, needed=needed):
+        with guarded(self._ctx, run, needed=needed):
             try:
-                run.note(*(pending(self._session, item.hook) for item in policy.after))
+                run.note(*(pending(self._engine, item.hook) for item in policy.after))
                 for item in policy.before:
                     self._run_before(item)
                 yield
@@ -160,7 +177,7 @@ class _Set:
     def _run_before(self, item: SetHook) -> None:
         """A command that fails takes its sources with it; one whose container does not run has nothing to dump."""
         try:
-            run_hook(self._session, item.hook, what="exec-pre")
+            run_hook(self._engine, item.hook, what="exec-pre")
         except Interrupted:
             raise
         except NotRunningError as exc:
@@ -171,8 +188,8 @@ class _Set:
 
     def _run_after(self, run: Run, policy: SetPolicy, waiting: set[str]) -> None:
         """Run the later hooks, but for those whose sources are not all read yet."""
-        later = [pending(self._session, item.hook) for item in policy.after if item.sources & waiting]
-        errors, warnings = run_pending(self._session, run, later=later)
+        later = [pending(self._engine, item.hook) for item in policy.after if item.sources & waiting]
+        errors, warnings = run_pending(self._engine, run, later=later)
         self._result.errors.extend(errors)
         self._result.warnings.extend(warnings)
 
@@ -194,7 +211,7 @@ class _Set:
     @contextmanager
     def _quiesced(self, run: Run, wanted: list[QuiesceTarget]) -> Iterator[Quiesced]:
         """Keep them still for the block; what came of it is in the result, also after an error."""
-        quiesced = Quiesced(self._session, run, wanted, health_limit_s=self._options.health_timeout_s)
+        quiesced = Quiesced(self._ctx, self._engine, run, wanted, health_limit_s=self._options.health_timeout_s)
         try:
             with quiesced:
                 yield quiesced
@@ -213,7 +230,9 @@ class _Set:
         excludes = list(dict.fromkeys([*options.excludes, *item.excludes]))
         options = replace(options, excludes=excludes, set=self._set)
         try:
-            self._result.backups.append(make_backup(self._session, item.source, options, hold))
+            self._result.backups.append(
+                make_backup(self._ctx, self._engine, self._repository, item.source, options, hold)
+            )
         except Interrupted:
             raise
         except VolbackError as exc:

@@ -7,16 +7,16 @@ from itertools import chain
 
 from volback.archive import ranges, sparse, tar
 from volback.catalog.model import Member
-from volback.context import Session
+from volback.context import Repository
 from volback.errors import IntegrityError, UsageError
 from volback.operations.open_backup import OpenBackup, read_member_header
 
 _KINDS = {"d": "a directory", "l": "a symbolic link", "p": "a FIFO", "b": "a block device", "c": "a character device"}
 
 
-def open_backup(session: Session, reference: str) -> OpenBackup:
+def open_backup(repository: Repository, reference: str) -> OpenBackup:
     """Open the backup that `reference` names. Raises NotFoundError, IntegrityError."""
-    return OpenBackup(session.store, session.find(reference))
+    return OpenBackup(repository.store, repository.find(reference))
 
 
 def members(backup: OpenBackup, path: bytes = b"") -> Iterator[Member]:

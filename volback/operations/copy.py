@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
@@ -18,7 +18,7 @@ from volback.archive.ranges import read_pieces
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
-from volback.context import Session, name_of
+from volback.context import Context, Repository, name_of
 from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from volback.operations.recover import discard, prefix_lock, sweep_repository
 from volback.state.journal import NewBackup
@@ -54,37 +54,32 @@ class Copy:
         return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on]
 
 
-def session_on(session: Session, repository: str) -> Session:
-    """Return a like session on another repository."""
-    return Session(replace(session.settings, repository=repository), session.progress, session.now, session.random_hex)
-
-
-def prepare_target(session: Session, target: Session) -> None:
+def prepare_target(ctx: Context, source: Repository, target: Repository) -> None:
     """See that the target is another repository, and sweep it of what crashed copies left.
 
     Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
     """
-    source = session.catalog.info()
-    if target.store.url == session.store.url or _id(target) == source.id:
+    info = source.catalog.info()
+    if target.store.url == source.store.url or _id(target) == info.id:
         raise UsageError(
             f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
         )
-    sweep_repository(target)
+    sweep_repository(ctx, target)
 
 
-def plan_copies(session: Session, references: list[str]) -> list[Copy]:
+def plan_copies(source: Repository, references: list[str]) -> list[Copy]:
     """Return the named backups and all that they depend on, each once, each after what it depends on.
 
     Raises NotFoundError for a reference that fits none, IntegrityError where what a backup needs is not there.
     """
     found: dict[BackupKey, Copy] = {}
     graph: dict[BackupKey, list[BackupKey]] = {}
-    wanted = [(_key(session.find(reference)), "") for reference in references]
+    wanted = [(_key(source.find(reference)), "") for reference in references]
     while wanted:
         key, needed_by = wanted.pop()
         if key in found:
             continue
-        found[key] = _load(session, key, needed_by)
+        found[key] = _load(source, key, needed_by)
         graph[key] = [BackupKey(key.host, key.volume, id_) for id_ in found[key].manifest.depends_on]
         wanted += [(needed, found[key].name) for needed in graph[key]]
     try:
@@ -94,28 +89,28 @@ def plan_copies(session: Session, references: list[str]) -> list[Copy]:
         raise IntegrityError(f"backups that depend on one another: {names}", "see `volback verify`") from exc
 
 
-def copy_backup(session: Session, target: Session, item: Copy) -> Done:
+def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy) -> Done:
     """Copy one backup whose dependencies are there already; "skipped" if it is there, byte for byte.
 
     Raises IntegrityError if an object is not what the manifest says (nothing of it is at the target then),
     ConflictError if another backup has its name there, LockedError if another run copies it. On any error nothing of
     it is left; after SIGKILL the next run removes it.
     """
-    with prefix_lock(target, item.key.prefix):
+    with prefix_lock(ctx, target, item.key.prefix):
         if _is_there(target, item):
             return "skipped"
-        target.catalog.ensure_repository(lambda: target.random_hex(16))
+        target.catalog.ensure_repository(lambda: ctx.random_hex(16))
         entry = NewBackup(repository=target.store.url, prefix=item.key.prefix)
         with (
-            Run(target.settings.state, "copy", item.name) as run,
+            Run(ctx.settings.state, "copy", item.name) as run,
             run.begun(entry, undo=lambda: discard(target, item.key)),
         ):
-            return _put(session, target, item)
+            return _put(ctx, source, target, item)
 
 
-def _id(session: Session) -> str | None:
+def _id(repository: Repository) -> str | None:
     try:
-        return session.catalog.info().id
+        return repository.catalog.info().id
     except NotFoundError:
         return None
 
@@ -124,9 +119,9 @@ def _key(manifest: Manifest) -> BackupKey:
     return BackupKey(manifest.host, manifest.volume, manifest.id)
 
 
-def _load(session: Session, key: BackupKey, needed_by: str) -> Copy:
+def _load(source: Repository, key: BackupKey, needed_by: str) -> Copy:
     try:
-        return Copy(*session.catalog.load(key))
+        return Copy(*source.catalog.load(key))
     except NotFoundError as exc:
         if not needed_by:
             raise
@@ -134,7 +129,7 @@ def _load(session: Session, key: BackupKey, needed_by: str) -> Copy:
         raise IntegrityError(message, "copy an older backup, or one that is whole: see `volback verify`") from exc
 
 
-def _is_there(target: Session, item: Copy) -> bool:
+def _is_there(target: Repository, item: Copy) -> bool:
     """Whether the target has this backup. Raises ConflictError if it has another one of its name."""
     try:
         held = b"".join(target.store.open(item.key.manifest, length=len(item.document) + 1))
@@ -150,7 +145,7 @@ def _is_there(target: Session, item: Copy) -> bool:
     return True
 
 
-def _check_there(target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
+def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
     """What is skipped must be whole at a glance: its copy may be all that is left one day."""
     size = _size(target, key)
     if size != expected.size_bytes:
@@ -161,16 +156,16 @@ def _check_there(target: Session, item: Copy, key: str, expected: ObjectDigest) 
         )
 
 
-def _put(session: Session, target: Session, item: Copy) -> Done:
+def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Done:
     """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are ours,
     so it does not matter whose objects stay, and the first manifest counts. If that other copy is cut off, it takes
     away what it put before it saw our manifest: so what is gone after it is put once more."""
     manifest, key = item.manifest, item.key
     total = manifest.data.size_bytes + manifest.index.size_bytes
-    session.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
+    ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
     objects = ((key.data, manifest.data), (key.index, manifest.index))
     for object_key, expected in objects:
-        _put_object(session, target, item, object_key, expected)
+        _put_object(ctx, source, target, item, object_key, expected)
     try:
         target.catalog.commit(manifest, document=item.document)
     except ConflictError:
@@ -180,16 +175,18 @@ def _put(session: Session, target: Session, item: Copy) -> Done:
         return "skipped"
     for object_key, expected in objects:
         if _size(target, object_key) != expected.size_bytes:
-            _put_object(session, target, item, object_key, expected)
+            _put_object(ctx, source, target, item, object_key, expected)
     return "copied"
 
 
-def _put_object(session: Session, target: Session, item: Copy, key: str, expected: ObjectDigest) -> None:
-    with closing(_proven(session, item, key, expected)) as proven:
+def _put_object(
+    ctx: Context, source: Repository, target: Repository, item: Copy, key: str, expected: ObjectDigest
+) -> None:
+    with closing(_proven(ctx, source, item, key, expected)) as proven:
         target.store.put(key, proven)
 
 
-def _size(target: Session, key: str) -> int:
+def _size(target: Repository, key: str) -> int:
     """-1 where there is no such object."""
     try:
         return target.store.stat(key).size_bytes
@@ -197,16 +194,18 @@ def _size(target: Session, key: str) -> int:
         return -1
 
 
-def _proven(session: Session, item: Copy, key: str, expected: ObjectDigest) -> Generator[Buffer, None, None]:
+def _proven(
+    ctx: Context, source: Repository, item: Copy, key: str, expected: ObjectDigest
+) -> Generator[Buffer, None, None]:
     """The object's bytes, read ahead. Raises IntegrityError at their end, before the put ends, unless they are what
     was written."""
     digest, size = hashlib.sha256(), 0
     try:
-        with closing(_read(session.store, key, expected.size_bytes + 1)) as buffers:
+        with closing(_read(source.store, key, expected.size_bytes + 1)) as buffers:
             for buffer in buffers:
                 digest.update(buffer)
                 size += len(buffer)
-                session.progress.advance(raw_bytes=len(buffer))
+                ctx.progress.advance(raw_bytes=len(buffer))
                 yield buffer
     except NotFoundError as exc:
         raise _damaged(item, f"{key} is missing") from exc

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.errors import IntegrityError, Interrupted, NotFoundError, VolbackError
 from volback.operations.recover import Leftovers, sweep
 from volback.state.journal import Replacing
@@ -54,14 +55,18 @@ class DoctorReport:
         return next((check.exit_code for check in self.checks if check.status == "failed"), 0)
 
 
-def doctor(session: Session, *, fix: bool, older_than_s: float = STALE_S) -> DoctorReport:
+def doctor(
+    ctx: Context, engine: Engine, repository: Repository, *, fix: bool, older_than_s: float = STALE_S
+) -> DoctorReport:
     """Make every check; with `fix`, remove what crashed runs left, and unfinished uploads that old."""
-    return DoctorReport(_Doctor(session, fix=fix, older_than_s=older_than_s).examine())
+    return DoctorReport(_Doctor(ctx, engine, repository, fix=fix, older_than_s=older_than_s).examine())
 
 
 class _Doctor:
-    def __init__(self, session: Session, *, fix: bool, older_than_s: float) -> None:
-        self._session = session
+    def __init__(self, ctx: Context, engine: Engine, repository: Repository, *, fix: bool, older_than_s: float) -> None:
+        self._ctx = ctx
+        self._engine = engine
+        self._repository = repository
         self._fix = fix
         self._older_than_s = older_than_s
         self._failed: set[str] = set()
@@ -69,18 +74,18 @@ class _Doctor:
 
     def examine(self) -> list[Check]:
         return [
-            self._check("state", self._state),
-            self._check("engine", self._engine),
-            self._check("image", self._image, needs="engine"),
-            self._check("transport", self._transport, needs="engine state image"),
-            self._check("repository", self._repository),
-            self._check("repository write", self._write),
-            self._check("space", self._space),
-            self._check("unfinished", self._unfinished),
-            self._check("leftovers", self._leftovers, needs="engine state"),
-            self._check("replaced volumes", self._replaced, needs="engine state leftovers"),
-            self._check("elsewhere", self._elsewhere, needs="engine state leftovers"),
-            self._check("empty volumes", self._empty_volumes, needs="engine"),
+            self._check("state", self._check_state),
+            self._check("engine", self._check_engine),
+            self._check("image", self._check_image, needs="engine"),
+            self._check("transport", self._check_transport, needs="engine state image"),
+            self._check("repository", self._check_repository),
+            self._check("repository write", self._check_write),
+            self._check("space", self._check_space),
+            self._check("unfinished", self._check_unfinished),
+            self._check("leftovers", self._check_leftovers, needs="engine state"),
+            self._check("replaced volumes", self._check_replaced, needs="engine state leftovers"),
+            self._check("elsewhere", self._check_elsewhere, needs="engine state leftovers"),
+            self._check("empty volumes", self._check_empty_volumes, needs="engine"),
         ]
 
     def _check(self, name: str, check: Callable[[str], Check], *, needs: str = "") -> Check:
@@ -97,36 +102,36 @@ class _Doctor:
             self._failed.add(name)
             return Check(name, "failed", exc.message, exc.hint, exit_code=exc.exit_code)
 
-    def _state(self, name: str) -> Check:
+    def _check_state(self, name: str) -> Check:
         with self._run():
-            return Check(name, "ok", f"{self._session.settings.state} is writable")
+            return Check(name, "ok", f"{self._ctx.settings.state} is writable")
 
-    def _engine(self, name: str) -> Check:
-        info = self._session.engine.info
+    def _check_engine(self, name: str) -> Check:
+        info = self._engine.info
         text = f"{info.version}, API {info.api_version}, on host {info.name} ({info.architecture})"
         facts: dict[str, str | int | float] = {"version": info.version, "api_version": info.api_version}
         return Check(name, "ok", text, facts=facts | {"host": info.name, "id": info.id})
 
-    def _image(self, name: str) -> Check:
-        present = self._session.engine.has_image()
-        image = self._session.engine.ensure_image()
+    def _check_image(self, name: str) -> Check:
+        present = self._engine.has_image()
+        image = self._engine.ensure_image()
         how = "present" if present else "made"
         return Check(name, "ok", f"helper image {image} is {how}", facts={"image": image, "how": how})
 
-    def _transport(self, name: str) -> Check:
+    def _check_transport(self, name: str) -> Check:
         with self._run() as run:
-            speed = self._session.engine.probe(run=run.id, directory=run.scratch("probe"))
+            speed = self._engine.probe(run=run.id, directory=run.scratch("probe"))
         what = "named pipes" if speed.transport == "pipe" else "attach connection"
         text = f"{speed.transport} ({what}), {speed.bytes_per_s / 1e6:.0f} MB/s"
         facts: dict[str, str | int | float] = {"transport": speed.transport, "bytes_per_s": round(speed.bytes_per_s)}
-        state, own = self._session.settings.state, self._session.engine.own_container
+        state, own = self._ctx.settings.state, self._engine.own_container
         if own is not None and own.mount_of(state) is None:
             text += f"; {state} is in no volume, and is gone with container {own.name!r}"
             return Check(name, "warning", text, f"mount a volume on {state}", facts)
         return Check(name, "ok", text, facts=facts)
 
-    def _repository(self, name: str) -> Check:
-        url, catalog = self._session.store.url, self._session.catalog
+    def _check_repository(self, name: str) -> Check:
+        url, catalog = self._repository.store.url, self._repository.catalog
         try:
             info = catalog.info()
         except NotFoundError:
@@ -135,9 +140,9 @@ class _Doctor:
         facts: dict[str, str | int | float] = {"url": url, "format": info.format, "id": info.id, "backups": count}
         return Check(name, "ok", f"{url}: format {info.format}, {count} backups", facts=facts)
 
-    def _write(self, name: str) -> Check:
+    def _check_write(self, name: str) -> Check:
         """Write, read back and delete one object, named so that it is part of no backup."""
-        store, key, data = self._session.store, f"volback-probe-{self._session.random_hex(8)}", os.urandom(PROBE_BYTES)
+        store, key, data = self._repository.store, f"volback-probe-{self._ctx.random_hex(8)}", os.urandom(PROBE_BYTES)
         try:
             store.put(key, [data], if_absent=True)
             if b"".join(store.open(key)) != data:
@@ -146,8 +151,8 @@ class _Doctor:
             store.delete(key)
         return Check(name, "ok", "an object was written, read back and deleted")
 
-    def _space(self, name: str) -> Check:
-        free = self._session.store.free_bytes()
+    def _check_space(self, name: str) -> Check:
+        free = self._repository.store.free_bytes()
         if free is None:
             return Check(name, "ok", "the repository has no limit that could be seen")
         text, facts = f"{free / 1e9:.1f} GB free in the repository", {"free_bytes": free}
@@ -155,9 +160,9 @@ class _Doctor:
             return Check(name, "warning", text, "make room, or remove old backups: volback remove", {**facts})
         return Check(name, "ok", text, facts={**facts})
 
-    def _unfinished(self, name: str) -> Check:
+    def _check_unfinished(self, name: str) -> Check:
         """Uploads that were begun and not ended: a bucket's owner pays for them, and no listing of objects has them."""
-        store, now = self._session.store, datetime.now(UTC)
+        store, now = self._repository.store, datetime.now(UTC)
         left = store.unfinished()
         stale = [upload for upload in left if (now - upload.started_at).total_seconds() >= self._older_than_s]
         facts: dict[str, str | int | float] = {"unfinished": len(left), "stale": len(stale)}
@@ -176,8 +181,8 @@ class _Doctor:
             )
         return Check(name, "ok", "no write was begun and not ended", facts=facts)
 
-    def _leftovers(self, name: str) -> Check:
-        left = self._left = sweep(self._session, remove=self._fix)
+    def _check_leftovers(self, name: str) -> Check:
+        left = self._left = sweep(self._ctx, self._engine, self._repository, remove=self._fix)
         found = _counted(left)
         if left.directories:
             names, also = ", ".join(left.directories), f"; removed {found}" if found and self._fix else ""
@@ -189,7 +194,7 @@ class _Doctor:
             return Check(name, "ok", f"removed {found}")
         return Check(name, "warning", f"crashed runs left {found}", "remove them: volback doctor --fix")
 
-    def _replaced(self, name: str) -> Check:
+    def _check_replaced(self, name: str) -> Check:
         replaced = sorted(self._left.replaced, key=lambda entry: entry.volume)
         if not replaced:
             return Check(name, "ok", "no volume was left half replaced")
@@ -202,11 +207,11 @@ class _Doctor:
         )
 
     def _way_back(self, entry: Replacing) -> str:
-        there = entry.repository if entry.repository != self._session.store.url else ""
+        there = entry.repository if entry.repository != self._repository.store.url else ""
         repository = f"--repo {there} " if there and entry.safety_backup else ""
         return f"volback {repository}restore {entry.safety_backup or entry.volume} --as {entry.volume} --replace"
 
-    def _elsewhere(self, name: str) -> Check:
+    def _check_elsewhere(self, name: str) -> Check:
         """What a run here can neither see nor remove, and therefore keeps in mind."""
         left = self._left
         named = [f"{entry.what} {entry.where}" for entry in left.elsewhere]
@@ -218,11 +223,11 @@ class _Doctor:
             "warning",
             f"crashed runs left {', '.join(named)}",
             "run volback doctor --fix there, with this state directory;"
-            f" if it no longer exists, remove the run from {self._session.settings.state / 'runs'}",
+            f" if it no longer exists, remove the run from {self._ctx.settings.state / 'runs'}",
         )
 
-    def _empty_volumes(self, name: str) -> Check:
-        made = [volume.name for volume in self._session.engine.volumes_made_by_mounting()]
+    def _check_empty_volumes(self, name: str) -> Check:
+        made = [volume.name for volume in self._engine.volumes_made_by_mounting()]
         if not made:
             return Check(name, "ok", "no volume came to be by mistake")
         return Check(
@@ -234,7 +239,7 @@ class _Doctor:
 
     @contextmanager
     def _run(self) -> Iterator[Run]:
-        with Run(self._session.settings.state, "doctor") as run:
+        with Run(self._ctx.settings.state, "doctor") as run:
             yield run
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from volback.archive import ranges
 from volback.archive.seal import in_order
-from volback.context import Session
+from volback.context import Context
 from volback.durable import sync_directory
 from volback.errors import ConflictError, StoreError
 from volback.operations.open_backup import OpenBackup
@@ -19,14 +19,14 @@ from volback.operations.open_backup import OpenBackup
 _WRITE_BYTES = 8 * 1024 * 1024
 
 
-def export(session: Session, backup: OpenBackup, *, zstd: bool = False) -> Iterator[bytes | memoryview]:
+def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False) -> Iterator[bytes | memoryview]:
     """Yield the backup as a tar, or with `zstd` as a tar.zst; each frame is proven before a byte of it leaves.
 
     The tar.zst of a full backup is its data object, byte for byte. Raises IntegrityError.
     """
     total = backup.manifest.raw_bytes
-    session.progress.start(f"export {backup.manifest.volume}", total_bytes=total, total_files=None)
-    return _frames(session, backup) if zstd else _stream(session, backup)
+    ctx.progress.start(f"export {backup.manifest.volume}", total_bytes=total, total_files=None)
+    return _frames(ctx, backup) if zstd else _stream(ctx, backup)
 
 
 def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
@@ -51,20 +51,20 @@ def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
     return size
 
 
-def _stream(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview]:
-    for buffer in backup.stream(lambda size: session.progress.advance(stored_bytes=size)):
-        session.progress.advance(raw_bytes=len(buffer))
+def _stream(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
+    for buffer in backup.stream(lambda size: ctx.progress.advance(stored_bytes=size)):
+        ctx.progress.advance(raw_bytes=len(buffer))
         yield buffer
 
 
-def _frames(session: Session, backup: OpenBackup) -> Iterator[bytes | memoryview]:
+def _frames(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
     def prove(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[int, bytes | memoryview]:
         return len(backup.open_frame(pair[0].frame, pair[1])), pair[1]
 
     slices = ranges.whole(frame for unit in backup.units() for frame in unit.frames)
     with closing(in_order(prove, backup.fetch(slices))) as proven:
         for raw_bytes, stored in proven:
-            session.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
+            ctx.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
             yield stored
 
 

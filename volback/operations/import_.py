@@ -17,7 +17,8 @@ from volback.archive import tar
 from volback.archive.decompress import ForeignArchive
 from volback.archive.plan import Plan
 from volback.catalog.model import Source
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
 from volback.operations.recover import sweep
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
@@ -42,7 +43,9 @@ class ImportResult:
 
 
 def import_tar(
-    session: Session,
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
     source: BinaryIO | Path,
     name: str,
     *,
@@ -58,25 +61,25 @@ def import_tar(
     target = Source(kind="volume", name=name, driver=driver, options=driver_options or {}, labels=labels or {})
     with _opened(source) as file:
         archive = ForeignArchive(file, _name_of(source))
-        sweep(session)
+        sweep(ctx, engine, repository)
         with (
-            lock(session.settings.state, f"{session.engine.info.id}-{name}", f"volume {name!r}"),
-            Run(session.settings.state, "import", name) as run,
-            new_volume(session, run, target),
+            lock(ctx.settings.state, f"{engine.info.id}-{name}", f"volume {name!r}"),
+            Run(ctx.settings.state, "import", name) as run,
+            new_volume(engine, run, target),
         ):
-            return _unpack(session, run, archive, target)
+            return _unpack(ctx, engine, run, archive, target)
 
 
-def _unpack(session: Session, run: Run, archive: ForeignArchive, target: Source) -> ImportResult:
-    session.progress.start(f"import {target.name}", total_bytes=None, total_files=None)
-    counted = _Counted(session, archive)
-    status, messages = write_into(session, run, target, [*tar.IMPORT, "--file=-"], counted.stream())
+def _unpack(ctx: Context, engine: Engine, run: Run, archive: ForeignArchive, target: Source) -> ImportResult:
+    ctx.progress.start(f"import {target.name}", total_bytes=None, total_files=None)
+    counted = _Counted(ctx, archive)
+    status, messages = write_into(engine, run, target, [*tar.IMPORT, "--file=-"], counted.stream())
     warnings, failures = tar.read_import_messages(messages, status)
     if failures or (status and not warnings):
         raise _failed(archive, target, failures, status)
     if not archive.has_end:
         warnings.append(f"{archive.name} does not end as tar archives do: it may be cut short")
-    with open_reader(session, run, target) as reader:
+    with open_reader(engine, run, target) as reader:
         plan = scan(reader, [])
     warnings += _devices(plan)
     return ImportResult(target, archive.compression, len(plan.records), counted.size_bytes, _shortened(warnings))
@@ -85,15 +88,15 @@ def _unpack(session: Session, run: Run, archive: ForeignArchive, target: Source)
 class _Counted:
     """A stream that tells the progress, and its size at the end."""
 
-    def __init__(self, session: Session, archive: ForeignArchive) -> None:
-        self._session = session
+    def __init__(self, ctx: Context, archive: ForeignArchive) -> None:
+        self._ctx = ctx
         self._archive = archive
         self.size_bytes = 0
 
     def stream(self) -> Iterator[bytes]:
         for buffer in self._archive.stream():
             self.size_bytes += len(buffer)
-            self._session.progress.advance(raw_bytes=len(buffer))
+            self._ctx.progress.advance(raw_bytes=len(buffer))
             yield buffer
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.context import Session
+from volback.context import Context, Repository
 from volback.errors import NotFoundError, VolbackError
 
 
@@ -23,21 +23,23 @@ class Row:
     error: VolbackError | None
 
 
-def list_backups(session: Session, reference: str | None = None, *, all_hosts: bool = False) -> list[Row]:
+def list_backups(
+    ctx: Context, repository: Repository, reference: str | None = None, *, all_hosts: bool = False
+) -> list[Row]:
     """Return the backups of this engine's host (or of every host), by volume, oldest first.
 
     Raises NotFoundError where a volume is named that has none.
     """
     named = parse_reference(reference) if reference is not None else None
-    host = named.host if named and named.host else None if all_hosts else session.host
+    host = named.host if named and named.host else None if all_hosts else repository.host
     volume, id_prefix = (named.volume, named.id_prefix or "") if named else (None, "")
     rows = [
-        _row(session, found)
-        for found in session.catalog.manifests(host, volume)
+        _row(ctx, found)
+        for found in repository.catalog.manifests(host, volume)
         if found.id.startswith(id_prefix)
     ]  # fmt: skip
     if not rows and named is not None:
-        raise NotFoundError(f"no backup of {reference} in {session.store.url}", "see `volback list --all-hosts`")
+        raise NotFoundError(f"no backup of {reference} in {repository.store.url}", "see `volback list --all-hosts`")
     return rows
 
 
@@ -49,17 +51,17 @@ def created_at(id: str) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def age_s(session: Session, id: str) -> float:
+def age_s(ctx: Context, id: str) -> float:
     """How long ago that was."""
-    return (session.now() - created_at(id)).total_seconds()
+    return (ctx.now() - created_at(id)).total_seconds()
 
 
-def _row(session: Session, found: object) -> Row:
+def _row(ctx: Context, found: object) -> Row:
     from volback.catalog.repository import DamagedManifest
 
     assert isinstance(found, Manifest | DamagedManifest)
     key = BackupKey(found.host, found.volume, found.id)
     name = str(Reference(found.host, found.volume, found.id))
     if isinstance(found, DamagedManifest):
-        return Row(key, name, age_s(session, found.id), None, found.error)
-    return Row(key, name, age_s(session, found.id), found, None)
+        return Row(key, name, age_s(ctx, found.id), None, found.error)
+    return Row(key, name, age_s(ctx, found.id), found, None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
 from volback.operations.list import age_s
 
@@ -24,13 +25,13 @@ class VolumeOverview:
     age_s: float | None
 
 
-def overview(session: Session, *, sizes: bool = True) -> list[VolumeOverview]:
+def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: bool = True) -> list[VolumeOverview]:
     """Return every volume, by name. With `sizes` the engine walks through all of them, which can take a while."""
-    users = session.engine.all_users()
-    host = session.host
-    latest = {key.volume: key for key in session.catalog.backups(host)}  # oldest first, so the last one stays
+    users = engine.all_users()
+    host = repository.host
+    latest = {key.volume: key for key in repository.catalog.backups(host)}  # oldest first, so the last one stays
     rows = []
-    for volume in session.engine.volumes(sizes=sizes):
+    for volume in engine.volumes(sizes=sizes):
         last = latest.get(volume.name)
         rows.append(
             VolumeOverview(
@@ -40,7 +41,7 @@ def overview(session: Session, *, sizes: bool = True) -> list[VolumeOverview]:
                 project=volume.labels.get(PROJECT_LABEL),
                 users=sorted(users.get(volume.name, []), key=lambda user: user.name),
                 last_backup=last,
-                age_s=age_s(session, last.id) if last else None,
+                age_s=age_s(ctx, last.id) if last else None,
             )
         )
     return rows

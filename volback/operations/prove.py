@@ -16,7 +16,8 @@ from volback.archive.cut import Buffer, Cut, Cutter, RawFrame, Reused, UnitEnd
 from volback.archive.seal import in_order
 from volback.archive.walk import walk
 from volback.catalog.model import Source
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
@@ -38,28 +39,32 @@ class Comparison:
         return not (self.different or self.missing or self.extra)
 
 
-def prove(session: Session, reference: str, volume: str | None = None) -> Comparison:
+def prove(
+    ctx: Context, engine: Engine, repository: Repository, reference: str, volume: str | None = None
+) -> Comparison:
     """Compare a backup with a volume (by default the one that it is of). Raises NotFoundError, IntegrityError."""
-    manifest = session.find(reference)
-    backup = OpenBackup(session.store, manifest)
+    manifest = repository.find(reference)
+    backup = OpenBackup(repository.store, manifest)
     source = manifest.source
     if volume is not None:
         kind = "directory" if volume.startswith("/") else "volume"
         source = Source(kind=kind, name=volume)  # type: ignore[arg-type]
     if source.kind == "volume":
-        session.engine.volume(source.name)
-    with Run(session.settings.state, "prove", backup.name) as run:
-        return compare(session, run, backup, source, excludes=manifest.excludes)
+        engine.volume(source.name)
+    with Run(ctx.settings.state, "prove", backup.name) as run:
+        return compare(ctx, engine, run, backup, source, excludes=manifest.excludes)
 
 
-def compare(session: Session, run: Run, backup: OpenBackup, source: Source, *, excludes: list[str]) -> Comparison:
+def compare(
+    ctx: Context, engine: Engine, run: Run, backup: OpenBackup, source: Source, *, excludes: list[str]
+) -> Comparison:
     """Compare a whole backup with a volume or directory, but for what `excludes` leaves out of that."""
-    session.progress.start(f"prove {source.name}", total_bytes=backup.manifest.raw_bytes, total_files=None)
+    ctx.progress.start(f"prove {source.name}", total_bytes=backup.manifest.raw_bytes, total_files=None)
     expected, odd = _expected(backup)
     changed: set[bytes] = set()
-    with open_reader(session, run, source) as reader:
+    with open_reader(engine, run, source) as reader:
         plan = scan(reader, excludes)
-        for digest, paths in _found(_digests(session, Cutter(plan).cut(reader.read(plan.names())))):
+        for digest, paths in _found(_digests(ctx, Cutter(plan).cut(reader.read(plan.names())))):
             if expected.pop(digest, None) is None:
                 changed.update(paths)
         _check_read(reader.messages())
@@ -68,24 +73,22 @@ def compare(session: Session, run: Run, backup: OpenBackup, source: Source, *, e
         return Comparison([], [], [])
     stream = backup.read(item for unit in backup.numbered(odd) for item in ranges.whole(unit.frames))
     signed = signatures(chain(stream, [tar.END_OF_ARCHIVE]))
-    return _compared(signed, _read_again(session, run, source, excludes, changed))
+    return _compared(signed, _read_again(engine, run, source, excludes, changed))
 
 
-def compare_part(session: Session, run: Run, selection: Selection, source: Source) -> Comparison:
+def compare_part(engine: Engine, run: Run, selection: Selection, source: Source) -> Comparison:
     """Compare a part of a backup with a volume that holds just this part."""
     expected = signatures(selection.stream())
-    with open_reader(session, run, source) as reader:
+    with open_reader(engine, run, source) as reader:
         plan = scan(reader, [])
         found = signatures(reader.read(plan.names()))
         _check_read(reader.messages())
     return _compared(expected, found)
 
 
-def _read_again(
-    session: Session, run: Run, source: Source, excludes: list[str], paths: set[bytes]
-) -> dict[bytes, bytes]:
+def _read_again(engine: Engine, run: Run, source: Source, excludes: list[str], paths: set[bytes]) -> dict[bytes, bytes]:
     """Signatures of some members of the volume, all names of an inode among them."""
-    with open_reader(session, run, source) as reader:
+    with open_reader(engine, run, source) as reader:
         plan = scan(reader, excludes)
         names = plan.names(lambda unit: not paths.isdisjoint(plan.paths(unit)))
         found = signatures(reader.read(names))
@@ -118,7 +121,7 @@ def _expected(backup: OpenBackup) -> tuple[dict[bytes, int], set[int]]:
     return numbers, repeated
 
 
-def _digests(session: Session, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
+def _digests(ctx: Context, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
     """SHA-256 of each frame, and each UnitEnd, in order."""
 
     def digest(cut: Cut) -> bytes | UnitEnd:
@@ -129,7 +132,7 @@ def _digests(session: Session, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]
         value = hashlib.sha256()
         for piece in cut.pieces:
             value.update(piece)
-            session.progress.advance(raw_bytes=len(piece))
+            ctx.progress.advance(raw_bytes=len(piece))
         return value.digest()
 
     return in_order(digest, cuts, inline=lambda cut: not isinstance(cut, RawFrame))

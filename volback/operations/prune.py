@@ -17,7 +17,8 @@ from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import DamagedManifest
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,
     Interrupted,
@@ -92,7 +93,9 @@ class PruneResult:
 
 
 def prune(
-    session: Session,
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
     rules: KeepRules,
     *,
     volumes: Sequence[str] = (),
@@ -109,31 +112,41 @@ def prune(
     """
     rules.check()
     if not dry_run:
-        sweep_repository(session)
-    return _Prune(session, rules, dry_run=dry_run, older_than_s=older_than_s, zone=zone).work_off(
-        _scopes(session, volumes, all_hosts=all_hosts)
+        sweep_repository(ctx, repository)
+    return _Prune(ctx, engine, repository, rules, dry_run=dry_run, older_than_s=older_than_s, zone=zone).work_off(
+        _scopes(repository, volumes, all_hosts=all_hosts)
     )
 
 
 Scope = tuple[str | None, str | None]
 
 
-def _scopes(session: Session, volumes: Sequence[str], *, all_hosts: bool) -> list[Scope]:
+def _scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[Scope]:
     """Hosts and volumes to look at; None is all of them."""
     scopes: list[Scope] = []
     for text in volumes:
         named = parse_reference(text)
         if named.id_prefix is not None:
             raise UsageError(f"{text!r} names one backup", "name a volume; to remove one backup: volback remove")
-        scopes.append((named.host or (None if all_hosts else session.host), named.volume))
-    return list(dict.fromkeys(scopes)) or [(None if all_hosts else session.host, None)]
+        scopes.append((named.host or (None if all_hosts else repository.host), named.volume))
+    return list(dict.fromkeys(scopes)) or [(None if all_hosts else repository.host, None)]
 
 
 class _Prune:
     def __init__(
-        self, session: Session, rules: KeepRules, *, dry_run: bool, older_than_s: float, zone: tzinfo | None
+        self,
+        ctx: Context,
+        engine: Engine,
+        repository: Repository,
+        rules: KeepRules,
+        *,
+        dry_run: bool,
+        older_than_s: float,
+        zone: tzinfo | None,
     ) -> None:
-        self._session = session
+        self._ctx = ctx
+        self._engine = engine
+        self._repository = repository
         self._rules = rules
         self._dry_run = dry_run
         self._older_than_s = older_than_s
@@ -149,10 +162,10 @@ class _Prune:
         return self._result
 
     def _scope(self, scope: Scope) -> None:
-        held = self._session.catalog.holdings(*scope)
+        held = self._repository.catalog.holdings(*scope)
         groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if _is_whole(key, stored))
         if not groups and scope[1] is not None:
-            error = NotFoundError(f"no backup of {scope[1]} in {self._session.store.url}", "see `volback list`")
+            error = NotFoundError(f"no backup of {scope[1]} in {self._repository.store.url}", "see `volback list`")
             self._result.errors.append(error)
         for host, volume in groups:
             try:
@@ -165,22 +178,24 @@ class _Prune:
         self._half_made(scope, {key: stored for key, stored in held.items() if not _is_whole(key, stored)})
 
     def _group(self, host: str, volume: str) -> None:
-        catalog = self._session.catalog
+        catalog = self._repository.catalog
         known: dict[BackupKey, Found] = {key_of(found): found for found in catalog.manifests(host, volume)}
         of_engines = [found for found in known.values() if isinstance(found, Manifest)]
-        with nullcontext() if self._dry_run else volume_locks(self._session, of_engines or known.values()):
+        with (
+            nullcontext()
+            if self._dry_run
+            else volume_locks(self._ctx, self._engine, self._repository, of_engines or known.values())
+        ):
             held = {key: stored for key, stored in catalog.holdings(host, volume).items() if _is_whole(key, stored)}
             for key in held.keys() - known.keys():  # made since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
-            in_use = live_prefixes(self._session.settings.state, self._session.store.url, Reading)
+            in_use = live_prefixes(self._ctx.settings.state, self._repository.store.url, Reading)
             candidates = [
                 replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
                 for candidate in _candidates(there, held)
             ]
-            decisions = choose(
-                self._rules, candidates, now=self._session.now(), zone=self._zone, what=f"{host}/{volume}"
-            )
+            decisions = choose(self._rules, candidates, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
             self._carry_out(decisions, candidates, {found.id: found for found in there}, held)
 
     def _carry_out(
@@ -193,7 +208,7 @@ class _Prune:
             if self._dry_run or not order:
                 gone.update(key.id for key in order)
                 return
-            with removal(self._session, order) as erase:
+            with removal(self._ctx, self._repository, order) as erase:
                 for key in order:
                     with deferred_signals():
                         erase(key)
@@ -209,12 +224,12 @@ class _Prune:
 
     def _half_made(self, scope: Scope, begun: Holdings) -> None:
         """Remove half-made backups. They were listed before the live runs are asked, which write to no older ones."""
-        session, now = self._session, self._session.now()
+        store, now = self._repository.store, self._ctx.now()
         uploads: dict[BackupKey, list[datetime]] = {}
-        for left in session.store.unfinished(_store_prefix(scope)):
+        for left in store.unfinished(_store_prefix(scope)):
             if (key := parse_backup_key(left.key)) and scope[1] in {None, key.volume}:
                 uploads.setdefault(key, []).append(left.started_at)
-        alive = live_prefixes(session.settings.state, session.store.url, NewBackup)
+        alive = live_prefixes(self._ctx.settings.state, store.url, NewBackup)
         for key in sorted(begun.keys() | uploads.keys()):
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
@@ -226,9 +241,9 @@ class _Prune:
     def _sweep(self, key: BackupKey) -> bool:
         """Whether all that was half made there is gone."""
         try:
-            with prefix_lock(self._session, key.prefix):
-                self._session.store.sweep(key.prefix, older_than_s=self._older_than_s)
-                self._session.catalog.remove_litter(key.prefix)
+            with prefix_lock(self._ctx, self._repository, key.prefix):
+                self._repository.store.sweep(key.prefix, older_than_s=self._older_than_s)
+                self._repository.catalog.remove_litter(key.prefix)
         except (ConflictError, LockedError) as exc:
             log.debug("%s is no half-made backup any more: %s", key.prefix, exc.message)
             return False

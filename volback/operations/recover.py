@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from volback.catalog.keys import BackupKey
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied, VolbackError
 from volback.interrupts import deferred_signals
@@ -78,77 +79,80 @@ class Leftovers:
         return bool(made or self.replaced or self.containers)
 
 
-def sweep(session: Session, *, remove: bool = True) -> Leftovers:
+def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True) -> Leftovers:
     """Find, and unless told not to remove, what crashed runs left. Raises EngineUnreachable, StoreError."""
     left = Leftovers()
-    state = session.settings.state
+    state = ctx.settings.state
     alive = live_runs(state)
     with dead_runs(state) as dead:
         for run in dead:
-            resume_containers(session, run, left, resume=remove)
-        for helper in session.engine.leftover_helpers(running=alive):
+            resume_containers(ctx, engine, run, left, resume=remove)
+        for helper in engine.leftover_helpers(running=alive):
             left.helpers.append(helper[:12])
             if remove:
-                session.engine.remove_helper(helper)
+                engine.remove_helper(helper)
         for run in dead:
-            _sweep_run(session, run, left, remove=remove)
+            _sweep_run(ctx, engine, repository, run, left, remove=remove)
     if remove:
         _warn_of(left)
     return left
 
 
-def half_restored(session: Session) -> set[str]:
+def half_restored(ctx: Context, engine: Engine) -> set[str]:
     """Names of the volumes on this engine that crashed runs filled half; a sweep removes them."""
-    with dead_runs(session.settings.state) as dead:
+    with dead_runs(ctx.settings.state) as dead:
         return {
             entry.name
             for run in dead
             for entry in run.journal.of(NewVolume)
-            if _half_restored(session, run, entry) is not None
+            if _half_restored(engine, run, entry) is not None
         }
 
 
-def recover(session: Session) -> Leftovers:
+def recover(ctx: Context, engine: Engine) -> Leftovers:
     """Let the containers run again that crashed runs kept still; needs no repository. Raises EngineUnreachable.
 
     A guard that is doing it already is waited for.
     """
     left = Leftovers()
-    _await_guards(session)
-    with dead_runs(session.settings.state) as dead:
+    _await_guards(ctx, engine)
+    with dead_runs(ctx.settings.state) as dead:
         for run in dead:
-            resume_containers(session, run, left)
-            left.elsewhere.extend(entry for entry in run.journal.quiescing if not _is_here(session, entry))
+            resume_containers(ctx, engine, run, left)
+            left.elsewhere.extend(entry for entry in run.journal.quiescing if not _is_on(engine, entry))
             if not run.is_open:
                 run.forget()
     _warn_of(left)
     return left
 
 
-def resume_containers(session: Session, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
+def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
     """Let those of one dead run on this engine run again; one that cannot stays in its journal, and is an error."""
-    if not any(_is_here(session, entry) for entry in run.journal.quiescing):
+    if not any(_is_on(engine, entry) for entry in run.journal.quiescing):
         return
     if not resume:
-        left.containers.extend(held.name for held in run.journal.of(HeldContainer) if _is_here(session, held))
+        left.containers.extend(held.name for held in run.journal.of(HeldContainer) if _is_on(engine, held))
         return
-    resumer = Resumer(session.engine, session.settings.state, run)
+    resumer = Resumer(engine, ctx.settings.state, run)
     with deferred_signals():
         resumer.resume_all()
     errors = resumer.errors
-    if not any(_is_here(session, held) for held in run.journal.of(HeldContainer)):
-        errors += run_pending(session, run)[0]
+    if not any(_is_on(engine, held) for held in run.journal.of(HeldContainer)):
+        errors += run_pending(engine, run)[0]
     left.containers.extend(resumer.resumed)
     left.errors.extend(errors)
     for error in errors:
         log.warning("%s", error.message)
 
 
-def _is_here(session: Session, entry: Entry) -> bool:
-    """Whether a run on this engine and this repository may act on the entry."""
-    if isinstance(entry, InRepository):
-        return entry.repository == session.store.url
-    return entry.engine == session.engine.info.id
+def _is_on(engine: Engine, entry: OnEngine) -> bool:
+    """Whether a run on this engine may act on the entry."""
+    return entry.engine == engine.info.id
+
+
+def _is_in(repository: Repository, entry: InRepository) -> bool:
+    """Whether a run on this repository may act on the entry."""
+    return entry.repository == repository.store.url
 
 
 def _warn_of(left: Leftovers) -> None:
@@ -160,12 +164,12 @@ def _warn_of(left: Leftovers) -> None:
         log.warning("a crashed run left %s, whose journal this version cannot read; it stays", directory)
 
 
-def _await_guards(session: Session) -> None:
+def _await_guards(ctx: Context, engine: Engine) -> None:
     """A run that lives though its process is dead is a guard at work; it has a moment to come to its end."""
     deadline = time.monotonic() + GUARD_S
     while time.monotonic() < deadline and any(
-        not _is_alive(journal.pid) and any(_is_here(session, entry) for entry in journal.quiescing)
-        for _, journal in live_journals(session.settings.state)
+        not _is_alive(journal.pid) and any(_is_on(engine, entry) for entry in journal.quiescing)
+        for _, journal in live_journals(ctx.settings.state)
     ):
         time.sleep(_POLL_S)
 
@@ -180,22 +184,22 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def sweep_repository(session: Session) -> None:
+def sweep_repository(ctx: Context, repository: Repository) -> None:
     """Remove what crashed runs left in this repository alone; needs no engine. Raises StoreError."""
-    with dead_runs(session.settings.state) as dead:
+    with dead_runs(ctx.settings.state) as dead:
         for run in dead:
-            here = [entry for entry in run.journal.of(NewBackup) if _is_here(session, entry)]
-            done = [entry for entry in here if _sweep_backup(session, run, entry, Leftovers(), remove=True)]
+            here = [entry for entry in run.journal.of(NewBackup) if _is_in(repository, entry)]
+            done = [entry for entry in here if _sweep_backup(ctx, repository, run, entry, Leftovers(), remove=True)]
             _settle(run, done, forget=run.journal.kind in _ENGINELESS)
 
 
-def discard(session: Session, key: BackupKey) -> bool:
+def discard(repository: Repository, key: BackupKey) -> bool:
     """Remove what there is of a backup that failed; one that was committed after all stays.
 
     False where that is denied (a key that may only write), so that the run is remembered; any other error is raised.
     """
     try:
-        session.catalog.remove_litter(key.prefix)
+        repository.catalog.remove_litter(key.prefix)
     except ConflictError:
         log.debug("backup %s was committed before the interruption", key.prefix)
     except StoreDenied as exc:
@@ -204,17 +208,21 @@ def discard(session: Session, key: BackupKey) -> bool:
     return True
 
 
-def prefix_lock(session: Session, prefix: str) -> AbstractContextManager[None]:
+def prefix_lock(ctx: Context, repository: Repository, prefix: str) -> AbstractContextManager[None]:
     """Hold one backup's place in a repository. A new backup has a new place; a copy and its sweep can meet in one."""
-    name = hashlib.sha256(f"{session.store.url}\n{prefix}".encode()).hexdigest()
-    return lock(session.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {session.store.url}")
+    name = hashlib.sha256(f"{repository.store.url}\n{prefix}".encode()).hexdigest()
+    return lock(ctx.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {repository.store.url}")
 
 
-def _sweep_run(session: Session, run: DeadRun, left: Leftovers, *, remove: bool) -> None:
+def _sweep_run(
+    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: Leftovers, *, remove: bool
+) -> None:
     if not run.is_readable:
         left.unreadable.append(run.directory)
         return
-    done = [entry for entry in run.journal.entries if _sweep_entry(session, run, entry, left, remove=remove)]
+    done = [
+        entry for entry in run.journal.entries if _sweep_entry(ctx, engine, repository, run, entry, left, remove=remove)
+    ]
     if len(done) == len(run.journal.entries):
         left.runs.append(run.id)
     if remove:
@@ -229,18 +237,20 @@ def _settle(run: DeadRun, done: Sequence[Entry], *, forget: bool = True) -> None
         run.drop(*done)
 
 
-def _sweep_entry(session: Session, run: DeadRun, entry: Entry, left: Leftovers, *, remove: bool) -> bool:
+def _sweep_entry(
+    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, entry: Entry, left: Leftovers, *, remove: bool
+) -> bool:
     """Whether nothing of it is left to remember."""
     if isinstance(entry, Reading):
         return True  # its process has ended
-    if not _concerns(session, run, entry):
+    if not _concerns(engine, repository, run, entry):
         left.elsewhere.append(entry)
         return False
     match entry:
         case NewBackup():
-            return _sweep_backup(session, run, entry, left, remove=remove)
+            return _sweep_backup(ctx, repository, run, entry, left, remove=remove)
         case NewVolume():
-            return _sweep_volume(session, run, entry, left, remove=remove)
+            return _sweep_volume(engine, run, entry, left, remove=remove)
         case NewDirectory():
             left.directories.append(entry.path)
             if remove:
@@ -251,51 +261,55 @@ def _sweep_entry(session: Session, run: DeadRun, entry: Entry, left: Leftovers, 
     return False  # containers here are those that still do not run, and hooks those that wait for them
 
 
-def _concerns(session: Session, run: DeadRun, entry: Entry) -> bool:
+def _concerns(engine: Engine, repository: Repository, run: DeadRun, entry: Entry) -> bool:
     """Whether a run on this engine and repository may act on the entry.
 
     Entries of earlier versions do not name their engine. A volume proves it by its label; what is only ever named is
     named by any run.
     """
     if isinstance(entry, OnEngine) and not entry.engine:
-        return not isinstance(entry, NewVolume) or _half_restored(session, run, entry) is not None
-    return _is_here(session, entry)
+        return not isinstance(entry, NewVolume) or _half_restored(engine, run, entry) is not None
+    if isinstance(entry, InRepository):
+        return _is_in(repository, entry)
+    return _is_on(engine, entry)
 
 
-def _half_restored(session: Session, run: DeadRun, entry: NewVolume) -> Volume | None:
+def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | None:
     """The volume that the run made; None where there is none, or somebody's own by now."""
     try:
-        volume = session.engine.volume(entry.name)
+        volume = engine.volume(entry.name)
     except NotFoundError:
         return None
     return volume if volume.labels.get(RESTORE_LABEL) == run.id else None
 
 
-def _sweep_volume(session: Session, run: DeadRun, entry: NewVolume, left: Leftovers, *, remove: bool) -> bool:
-    if _half_restored(session, run, entry) is None:
+def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: Leftovers, *, remove: bool) -> bool:
+    if _half_restored(engine, run, entry) is None:
         return True
     left.volumes.append(entry.name)
     if remove:
         try:
-            session.engine.remove_volume(entry.name)
+            engine.remove_volume(entry.name)
         except (ConflictError, EngineError) as exc:
             log.warning("half-restored volume %s stays: %s", entry.name, exc.message)
             return False
     return True
 
 
-def _sweep_backup(session: Session, run: DeadRun, entry: NewBackup, left: Leftovers, *, remove: bool) -> bool:
+def _sweep_backup(
+    ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: Leftovers, *, remove: bool
+) -> bool:
     """Whether nothing is left to remember; what a key may not delete must not keep its host from new backups."""
     # A dead run's uploads are dead however young they are; but another machine may be copying the same backup there.
     older_than_s = None if run.journal.kind in _ENGINELESS else 0.0
     try:
-        with prefix_lock(session, entry.prefix):
-            found = any(True for _ in session.store.list(entry.prefix))
-            if found and entry.prefix in session.catalog.litter():
+        with prefix_lock(ctx, repository, entry.prefix):
+            found = any(True for _ in repository.store.list(entry.prefix))
+            if found and entry.prefix in repository.catalog.litter():
                 left.backups.append(entry.prefix)
             if remove:
-                session.store.sweep(entry.prefix, older_than_s=older_than_s)
-                session.catalog.remove_litter(entry.prefix)
+                repository.store.sweep(entry.prefix, older_than_s=older_than_s)
+                repository.catalog.remove_litter(entry.prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", entry.prefix)
     except LockedError:
@@ -311,11 +325,11 @@ def _say_that_it_stays(prefix: str, denied: StoreDenied) -> None:
                 prefix, denied.message)  # fmt: skip
 
 
-def forget_replacements(session: Session, volume: str) -> None:
+def forget_replacements(ctx: Context, engine: Engine, volume: str) -> None:
     """Drop what dead runs noted of replacing `volume` on this engine: a new replacement has come to its end."""
-    with dead_runs(session.settings.state) as dead:
+    with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             of_volume = [entry for entry in run.journal.of(Replacing) if entry.volume == volume]
-            done = [entry for entry in of_volume if not entry.engine or _is_here(session, entry)]
+            done = [entry for entry in of_volume if not entry.engine or _is_on(engine, entry)]
             if done:
                 _settle(run, done)

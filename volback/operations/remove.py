@@ -14,7 +14,8 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import DamagedManifest
-from volback.context import Session
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, StoreError, UsageError
 from volback.interrupts import deferred_signals
 from volback.operations.recover import sweep_repository
@@ -27,63 +28,63 @@ log = logging.getLogger(__name__)
 Found = Manifest | DamagedManifest
 
 
-def find_all(session: Session, references: list[str]) -> list[Found]:
+def find_all(repository: Repository, references: list[str]) -> list[Found]:
     """Return the backups to remove, each once, the newest first, so that one goes before what it depends on.
 
     Raises NotFoundError, UsageError for a reference without an id: a volume's name alone is too broad.
     A damaged backup is found by its whole id.
     """
-    found = [_find(session, reference) for reference in references]
+    found = [_find(repository, reference) for reference in references]
     unique = {(backup.id, backup.host, backup.volume): backup for backup in found}
     return [unique[key] for key in sorted(unique, reverse=True)]
 
 
-def remove(session: Session, backup: Found) -> str:
+def remove(ctx: Context, engine: Engine, repository: Repository, backup: Found) -> str:
     """Remove one backup and return its name.
 
     Raises ConflictError if others depend on it, LockedError while another run backs up or restores its volume.
     """
-    sweep_repository(session)
-    with volume_locks(session, [backup]):
-        session.catalog.check_unneeded(backup)
-        with removal(session, [key_of(backup)]) as erase:
+    sweep_repository(ctx, repository)
+    with volume_locks(ctx, engine, repository, [backup]):
+        repository.catalog.check_unneeded(backup)
+        with removal(ctx, repository, [key_of(backup)]) as erase:
             erase(key_of(backup))
     return name_of_found(backup)
 
 
 @contextmanager
-def volume_locks(session: Session, backups: Iterable[Found]) -> Iterator[None]:
+def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: Iterable[Found]) -> Iterator[None]:
     """Hold the locks of the volume that the backups are of: one for each engine that they were made on.
 
     Raises LockedError while another run backs up or restores it.
     """
-    names = {(_engine_id(session, backup), backup.volume) for backup in backups}
+    names = {(_engine_id(engine, repository, backup), backup.volume) for backup in backups}
     with ExitStack() as held:
         for engine_id, volume in sorted(names):
-            held.enter_context(lock(session.settings.state, f"{engine_id}-{volume}", f"volume {volume!r}"))
+            held.enter_context(lock(ctx.settings.state, f"{engine_id}-{volume}", f"volume {volume!r}"))
         yield
 
 
 @contextmanager
-def removal(session: Session, keys: Iterable[BackupKey]) -> Iterator[Callable[[BackupKey], None]]:
+def removal(ctx: Context, repository: Repository, keys: Iterable[BackupKey]) -> Iterator[Callable[[BackupKey], None]]:
     """Give a function that erases one of these backups, whole or, after SIGKILL, to be ended by the next run.
 
     The caller holds the volume's locks, and erases what depends on a backup before it. Where no journal can be
     written it goes without: on a full disk that is the way to make room.
     """
-    entries = {key: NewBackup(repository=session.store.url, prefix=key.prefix) for key in keys}
+    entries = {key: NewBackup(repository=repository.store.url, prefix=key.prefix) for key in keys}
     half_erased: list[BackupKey] = []
 
     def erase(key: BackupKey) -> None:
         with deferred_signals():
             half_erased.append(key)
-            session.catalog.erase(key)
+            repository.catalog.erase(key)
             half_erased.remove(key)
 
     with ExitStack() as stack:
         try:
             with deferred_signals():
-                run = stack.enter_context(Run(session.settings.state, "remove"))
+                run = stack.enter_context(Run(ctx.settings.state, "remove"))
                 stack.callback(lambda: run.journal.drop(*(entries[key] for key in entries if key not in half_erased)))
                 run.note(*entries.values())
         except StoreError as exc:
@@ -101,28 +102,28 @@ def name_of_found(backup: Found) -> str:
     return str(Reference(backup.host, backup.volume, backup.id))
 
 
-def _engine_id(session: Session, backup: Found) -> str:
+def _engine_id(engine: Engine, repository: Repository, backup: Found) -> str:
     """The engine that the backup is of, whose id is in the lock's name; it need not answer now."""
     if isinstance(backup, Manifest):
         return backup.engine_id
-    others = session.catalog.manifests(backup.host, backup.volume)
+    others = repository.catalog.manifests(backup.host, backup.volume)
     known = [other.engine_id for other in others if isinstance(other, Manifest)]
     if known:
         return known[-1]
     try:
-        return session.engine.info.id
+        return engine.info.id
     except EngineUnreachable:
         return ""  # nobody backs up an engine that is not there
 
 
-def _find(session: Session, text: str) -> Found:
+def _find(repository: Repository, text: str) -> Found:
     parsed = parse_reference(text)
     if parsed.id_prefix is None:
         raise UsageError(f"{text!r} names all backups of a volume", f"say which: {text}@ID; see `volback list {text}`")
     try:
-        return session.find(text)
+        return repository.find(text)
     except FormatError:
-        for backup in session.catalog.manifests(parsed.host or session.host, parsed.volume):
+        for backup in repository.catalog.manifests(parsed.host or repository.host, parsed.volume):
             if backup.id == parsed.id_prefix and isinstance(backup, DamagedManifest):
                 return backup
         raise

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from volback.archive import tar
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
-from volback.context import Session, name_of
+from volback.context import Context, Repository, name_of
+from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.operations.backup import BackupOptions, make_backup
@@ -64,25 +65,27 @@ class RestoreResult:
     """Backup of what a replaced volume held before."""
 
 
-def restore(session: Session, reference: str, options: RestoreOptions) -> RestoreResult:
+def restore(
+    ctx: Context, engine: Engine, repository: Repository, reference: str, options: RestoreOptions
+) -> RestoreResult:
     """Restore. Raises NotFoundError, ConflictError (exists, in use, not empty), IntegrityError, EngineError.
 
     Raises IntegrityError too if `prove` finds a difference; the volume is kept then, to be looked at.
     """
     _check(options)
-    sweep(session)
-    opened = OpenBackup(session.store, session.find(reference))
+    sweep(ctx, engine, repository)
+    opened = OpenBackup(repository.store, repository.find(reference))
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
     target = _target(opened, options)
     with (
-        lock(session.settings.state, f"{session.engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
-        Run(session.settings.state, "restore", opened.name) as run,
-        run.begun(Reading(repository=session.store.url, prefix=_key(opened).prefix)),
+        lock(ctx.settings.state, f"{engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
+        Run(ctx.settings.state, "restore", opened.name) as run,
+        run.begun(Reading(repository=repository.store.url, prefix=_key(opened).prefix)),
     ):
-        restoring = _Restore(session, run, opened, selection, target)
+        restoring = _Restore(ctx, engine, repository, run, opened=opened, selection=selection, target=target)
         if options.directory is not None:
             return restoring.into_directory(options)
-        if options.replace and session.engine.has_volume(target.name):
+        if options.replace and engine.has_volume(target.name):
             return restoring.in_place(options)
         return restoring.into_new_volume(options)
 
@@ -91,16 +94,26 @@ class _Restore:
     """One restore: the stream is the same, the targets differ in what is made before and removed after a failure."""
 
     def __init__(
-        self, session: Session, run: Run, opened: OpenBackup, selection: Selection | None, target: Source
+        self,
+        ctx: Context,
+        engine: Engine,
+        repository: Repository,
+        run: Run,
+        *,
+        opened: OpenBackup,
+        selection: Selection | None,
+        target: Source,
     ) -> None:
-        self._session = session
+        self._ctx = ctx
+        self._engine = engine
+        self._repository = repository
         self._run = run
         self._backup = opened
         self._selection = selection
         self._target = target
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
-        with new_volume(self._session, self._run, self._target):
+        with new_volume(self._engine, self._run, self._target):
             self._write(tar.EXTRACT)
         return self._result(options)
 
@@ -124,20 +137,20 @@ class _Restore:
 
         def undo() -> bool:
             if is_made:
-                remove_directory(self._session, self._run, self._target)
+                remove_directory(self._engine, self._run, self._target)
             return True
 
-        info = self._session.engine.info
+        info = self._engine.info
         with self._run.begun(NewDirectory(engine=info.id, host=info.name, path=self._target.name), undo=undo):
             with deferred_signals():
-                make_directory(self._session, self._run, self._target)
+                make_directory(self._ctx, self._engine, self._run, self._target)
                 is_made = True
             yield
 
     def _is_there(self) -> bool:
         """Whether the directory is; raises ConflictError if it is not empty."""
         try:
-            with open_reader(self._session, self._run, self._target) as reader:
+            with open_reader(self._engine, self._run, self._target) as reader:
                 records = scan(reader, []).records
         except NotFoundError:
             return False
@@ -146,44 +159,46 @@ class _Restore:
         return True
 
     def in_place(self, options: RestoreOptions) -> RestoreResult:
-        engine, name = self._session.engine, self._target.name
-        _refuse_in_use(session=self._session, name=name)
-        damage = verify_backup(self._session, self._backup.manifest, data=True)
+        engine, name = self._engine, self._target.name
+        _refuse_in_use(engine=self._engine, name=name)
+        damage = verify_backup(self._ctx, self._repository, self._backup.manifest, data=True)
         if damage:
             raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
         safety = self._safety_backup() if options.safety_backup else None
         with self._run.begun(self._replacing(safety)):
             try:
-                _refuse_in_use(session=self._session, name=name)
+                _refuse_in_use(engine=self._engine, name=name)
                 self._wipe()
                 self._write(tar.EXTRACT)
             except VolbackError as exc:
                 if safety is not None:
                     exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
                 raise
-        forget_replacements(self._session, name)
+        forget_replacements(self._ctx, self._engine, name)
         log.debug("volume %s replaced on engine %s", name, engine.info.name)
         return self._result(options, safety)
 
     def _replacing(self, safety: str | None) -> Replacing:
-        info, url = self._session.engine.info, self._session.store.url
+        info, url = self._engine.info, self._repository.store.url
         return Replacing(engine=info.id, host=info.name, volume=self._target.name, repository=url, safety_backup=safety)
 
     def _safety_backup(self) -> str:
-        source = volume_source(self._session, self._target.name)
-        return name_of(make_backup(self._session, source, BackupOptions(tags=[SAFETY_TAG])).manifest)
+        source = volume_source(self._engine, self._target.name)
+        return name_of(
+            make_backup(self._ctx, self._engine, self._repository, source, BackupOptions(tags=[SAFETY_TAG])).manifest
+        )
 
     def _wipe(self) -> None:
         self._command(["find", ".", "-mindepth", "1", "-delete"], ())
 
     def _write(self, command: list[str]) -> None:
-        manifest, progress = self._backup.manifest, self._session.progress
+        manifest, progress = self._backup.manifest, self._ctx.progress
         progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
         origin = self._selection or self._backup
-        self._command([*command, "--file=-"], _counted(self._session, origin.stream))
+        self._command([*command, "--file=-"], _counted(self._ctx, origin.stream))
 
     def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
-        status, said_bytes = write_into(self._session, self._run, self._target, command, stream)
+        status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
         messages = said_bytes.decode(errors="backslashreplace").splitlines()
         if status or messages:
             said = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
@@ -209,8 +224,8 @@ class _Restore:
 
     def _prove(self) -> Comparison:
         if self._selection is not None:
-            return compare_part(self._session, self._run, self._selection, self._target)
-        return compare(self._session, self._run, self._backup, self._target, excludes=[])
+            return compare_part(self._engine, self._run, self._selection, self._target)
+        return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[])
 
 
 def _key(opened: OpenBackup) -> BackupKey:
@@ -242,8 +257,8 @@ def _target(opened: OpenBackup, options: RestoreOptions) -> Source:
     )
 
 
-def _refuse_in_use(*, session: Session, name: str) -> None:
-    active = [user.name for user in session.engine.users(name) if user.is_active]
+def _refuse_in_use(*, engine: Engine, name: str) -> None:
+    active = [user.name for user in engine.users(name) if user.is_active]
     if active:
         raise ConflictError(
             f"volume {name!r} is in use by container {active[0]!r}", f"stop it first: docker stop {active[0]}"
@@ -251,10 +266,10 @@ def _refuse_in_use(*, session: Session, name: str) -> None:
 
 
 def _counted(
-    session: Session, stream: Callable[[Callable[[int], None]], Iterator[bytes | memoryview]]
+    ctx: Context, stream: Callable[[Callable[[int], None]], Iterator[bytes | memoryview]]
 ) -> Iterator[bytes | memoryview]:
-    for buffer in stream(lambda size: session.progress.advance(stored_bytes=size)):
-        session.progress.advance(raw_bytes=len(buffer))
+    for buffer in stream(lambda size: ctx.progress.advance(stored_bytes=size)):
+        ctx.progress.advance(raw_bytes=len(buffer))
         yield buffer
 
 

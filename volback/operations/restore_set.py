@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
 from volback.catalog.model import Manifest, SetOf
 from volback.catalog.reference import Reference
-from volback.context import Session, name_of
+from volback.context import Context, Repository, name_of
+from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,
     EngineUnreachable,
@@ -63,21 +64,23 @@ class SetRestoreResult:
     warnings: list[str] = field(default_factory=list)
 
 
-def restore_project(session: Session, project: str, options: SetRestoreOptions) -> SetRestoreResult:
+def restore_project(
+    ctx: Context, engine: Engine, repository: Repository, project: str, options: SetRestoreOptions
+) -> SetRestoreResult:
     """Restore each volume of a project (NAME or HOST/NAME) from one set; one that fails does not stop the next.
 
     Raises NotFoundError, UsageError; ConflictError before anything is made if a volume exists or is in use.
     """
-    sweep(session)
-    chosen, warnings = find_set(session, project, options.set_prefix)
-    _refuse(session, chosen, options)
+    sweep(ctx, engine, repository)
+    chosen, warnings = find_set(repository, project, options.set_prefix)
+    _refuse(engine, chosen, options)
     restored, errors, left = list[RestoreResult](), list[VolbackError](), dict(sorted(chosen.backups.items()))
     failed: list[str] = []
     each = RestoreOptions(replace=options.replace, safety_backup=options.safety_backup, prove=options.prove)
     for volume, manifest in sorted(chosen.backups.items()):
         del left[volume]
         try:
-            restored.append(restore(session, name_of(manifest), each))
+            restored.append(restore(ctx, engine, repository, name_of(manifest), each))
         except VolbackError as exc:
             failed.append(volume)
             errors.append(exc)
@@ -91,7 +94,7 @@ def restore_project(session: Session, project: str, options: SetRestoreOptions) 
     return SetRestoreResult(chosen, restored, failed + list(left), errors, warnings)
 
 
-def find_set(session: Session, project: str, set_prefix: str | None = None) -> tuple[StoredSet, list[str]]:
+def find_set(repository: Repository, project: str, set_prefix: str | None = None) -> tuple[StoredSet, list[str]]:
     """Return the set of a project (NAME or HOST/NAME) that `set_prefix` names, or the latest whole one, and warnings.
 
     Reads manifests from the newest back, as few as it takes. Raises NotFoundError, UsageError.
@@ -99,7 +102,7 @@ def find_set(session: Session, project: str, set_prefix: str | None = None) -> t
     if set_prefix is not None and not is_id_prefix(set_prefix):
         raise UsageError(f"--set {set_prefix!r} does not begin a set's id", "an id looks like 20261123T160254Z-3f9c")
     host, slash, name = project.rpartition("/")
-    search = _Search(session, host if slash else session.host, name)
+    search = _Search(repository, host if slash else repository.host, name)
     if set_prefix is None:
         return search.latest()
     return search.named(set_prefix)
@@ -108,8 +111,8 @@ def find_set(session: Session, project: str, set_prefix: str | None = None) -> t
 class _Search:
     """The sets of one project, as far as they have been read."""
 
-    def __init__(self, session: Session, host: str, project: str) -> None:
-        self._session = session
+    def __init__(self, repository: Repository, host: str, project: str) -> None:
+        self._repository = repository
         self._host = host
         self._project = project
         self._found: dict[str, StoredSet] = {}
@@ -144,7 +147,7 @@ class _Search:
 
     def _read_back(self, prefix: str | None = None) -> StoredSet | None:
         """Read until a set is whole that is wanted: any without `prefix`; with one, that whose whole id it is."""
-        keys = self._session.catalog.backups(self._host)
+        keys = self._repository.catalog.backups(self._host)
         for key in sorted(keys, key=lambda key: key.id, reverse=True):
             found = self._add(key)
             wanted = prefix is None or (found is not None and is_id(prefix) and found.made.id == prefix)
@@ -155,7 +158,7 @@ class _Search:
     def _add(self, key: BackupKey) -> StoredSet | None:
         """The set that a backup belongs to, with the backup in it; None where it is of no set of the project."""
         try:
-            manifest = self._session.catalog.read(key)
+            manifest = self._repository.catalog.read(key)
         except NotFoundError:
             return None  # removed while the sets were looked for
         except FormatError as exc:
@@ -172,7 +175,7 @@ class _Search:
         projects = sorted(
             {
                 f"{manifest.host}/{manifest.set.project}"
-                for manifest in self._session.catalog.manifests()
+                for manifest in self._repository.catalog.manifests()
                 if isinstance(manifest, Manifest) and manifest.set is not None and manifest.set.project
             }
         )
@@ -184,9 +187,9 @@ class _Search:
         return ", ".join(latest) if len(latest) == len(found) else f"(latest {_NAMED_AT_MOST}) {', '.join(latest)}"
 
 
-def _refuse(session: Session, chosen: StoredSet, options: SetRestoreOptions) -> None:
+def _refuse(engine: Engine, chosen: StoredSet, options: SetRestoreOptions) -> None:
     """Raises ConflictError if one of the volumes is in the way: then none is made."""
-    there = [volume for volume in chosen.backups if session.engine.has_volume(volume)]
+    there = [volume for volume in chosen.backups if engine.has_volume(volume)]
     if not there:
         return
     if not options.replace:
@@ -194,7 +197,7 @@ def _refuse(session: Session, chosen: StoredSet, options: SetRestoreOptions) -> 
             f"volumes of project {chosen.made.project!r} exist already, so none was restored: {', '.join(there)}",
             "replace what they hold with --replace, or remove them first: docker compose down --volumes",
         )
-    users = {volume: [user.name for user in session.engine.users(volume) if user.is_active] for volume in there}
+    users = {volume: [user.name for user in engine.users(volume) if user.is_active] for volume in there}
     used = [f"{volume} by container {names[0]!r}" for volume, names in users.items() if names]
     if used:
         raise ConflictError(

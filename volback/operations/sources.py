@@ -9,7 +9,8 @@ import re
 from collections import defaultdict
 
 from volback.catalog.model import Source
-from volback.context import Session
+from volback.context import Context
+from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
 from volback.operations.recover import RESTORE_LABEL, half_restored
@@ -19,7 +20,7 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
 
 def resolve_sources(
-    session: Session, names: list[str], *, every: bool = False, label: str | None = None
+    ctx: Context, engine: Engine, names: list[str], *, every: bool = False, label: str | None = None
 ) -> list[Source]:
     """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
 
@@ -27,12 +28,12 @@ def resolve_sources(
     where a crashed run filled half of it.
     Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
     """
-    found = [_source(session, name) for name in dict.fromkeys(names)]
+    found = [_source(engine, name) for name in dict.fromkeys(names)]
     if every or label:
-        known, users = {source.name for source in found} | half_restored(session), session.engine.all_users()
-        for volume in session.engine.volumes(label):
+        known, users = {source.name for source in found} | half_restored(ctx, engine), engine.all_users()
+        for volume in engine.volumes(label):
             if volume.name not in known and _is_enabled(volume, users.get(volume.name, [])):
-                found.append(volume_source(session, volume.name))
+                found.append(volume_source(engine, volume.name))
     return found
 
 
@@ -41,34 +42,34 @@ def _is_enabled(volume: Volume, users: list[VolumeUser]) -> bool:
     return policy.enable is not False
 
 
-def sources_of_project(session: Session, name: str) -> list[Source]:
+def sources_of_project(engine: Engine, name: str) -> list[Source]:
     """Return the volumes of a compose project, by name: those with its label, and named ones that its containers mount.
 
     Compose v1 and v2 put the same label on volumes and containers. An external volume has none, so it is known by the
     containers; anonymous volumes are left out, as compose does not find them again. Raises NotFoundError.
     """
-    projects = volumes_by_project(session)
+    projects = volumes_by_project(engine)
     if name not in projects:
         there = ", ".join(sorted(projects)) or "none"
         raise NotFoundError(f"no compose project {name!r} has volumes on this engine", f"there are: {there}")
-    return [volume_source(session, volume) for volume in sorted(projects[name])]
+    return [volume_source(engine, volume) for volume in sorted(projects[name])]
 
 
-def sources_of_container(session: Session, name: str) -> list[Source]:
+def sources_of_container(engine: Engine, name: str) -> list[Source]:
     """Return the volumes that a container mounts, by name, anonymous ones too. Raises NotFoundError."""
-    mounts = session.engine.container(name).mounts
+    mounts = engine.container(name).mounts
     found = sorted({mount.source for mount in mounts if mount.kind == "volume" and mount.source})
     if not found:
         raise NotFoundError(f"container {name!r} mounts no volume", "see which containers do: volback volumes")
-    return [volume_source(session, volume) for volume in found]
+    return [volume_source(engine, volume) for volume in found]
 
 
-def volumes_by_project(session: Session) -> dict[str, set[str]]:
+def volumes_by_project(engine: Engine) -> dict[str, set[str]]:
     """Return the names of each compose project's volumes."""
     projects: defaultdict[str, set[str]] = defaultdict(set)
-    for volume in session.engine.volumes(PROJECT_LABEL):
+    for volume in engine.volumes(PROJECT_LABEL):
         projects[volume.labels[PROJECT_LABEL]].add(volume.name)
-    for name, users in session.engine.all_users().items():
+    for name, users in engine.all_users().items():
         if not _ANONYMOUS.fullmatch(name):
             for user in users:
                 if project := user.labels.get(PROJECT_LABEL):
@@ -76,15 +77,15 @@ def volumes_by_project(session: Session) -> dict[str, set[str]]:
     return dict(projects)
 
 
-def _source(session: Session, name: str) -> Source:
+def _source(engine: Engine, name: str) -> Source:
     if name.startswith("/"):
         path = name.rstrip("/") or "/"
         return Source(kind="directory", name=path)
-    return volume_source(session, name)
+    return volume_source(engine, name)
 
 
-def volume_source(session: Session, name: str) -> Source:
+def volume_source(engine: Engine, name: str) -> Source:
     """Describe a volume that exists. Raises NotFoundError."""
-    volume = session.engine.volume(name)
+    volume = engine.volume(name)
     labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
     return Source(kind="volume", name=volume.name, driver=volume.driver, options=volume.options, labels=labels)

@@ -14,7 +14,7 @@ from volback.archive.seal import in_order
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, Unit
 from volback.catalog.repository import DamagedManifest
-from volback.context import Session, name_of
+from volback.context import Context, Repository, name_of
 from volback.errors import IntegrityError, NotFoundError
 from volback.operations.open_backup import OpenBackup
 
@@ -45,51 +45,51 @@ class Verification:
         return self.checked - len({damage.backup for damage in self.damaged} - {REPOSITORY})
 
 
-def verify(session: Session, references: list[str], *, data: bool = False) -> Verification:
+def verify(ctx: Context, repository: Repository, references: list[str], *, data: bool = False) -> Verification:
     """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that fits none."""
     found: list[Manifest | DamagedManifest]
-    found = [session.find(reference) for reference in references] or list(session.catalog.manifests())
-    damaged = list(_repository(session)) if found else []
+    found = [repository.find(reference) for reference in references] or list(repository.catalog.manifests())
+    damaged = list(_repository(repository)) if found else []
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
             name = f"{manifest.host}/{manifest.volume}@{manifest.id}"
             damaged.append(Damage(name, manifest.key, manifest.error.message, []))
         else:
-            damaged += verify_backup(session, manifest, data=data)
+            damaged += verify_backup(ctx, repository, manifest, data=data)
     return Verification(len(found), damaged)
 
 
-def verify_backup(session: Session, manifest: Manifest, *, data: bool) -> list[Damage]:
+def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, data: bool) -> list[Damage]:
     """Verify one backup; every damage found, objects first."""
     key, name = BackupKey(manifest.host, manifest.volume, manifest.id), name_of(manifest)
-    damaged = list(_objects(session, manifest, key, name))
+    damaged = list(_objects(repository, manifest, key, name))
     if any(damage.object == key.index for damage in damaged):
         return damaged
     try:
-        backup = OpenBackup(session.store, manifest)
+        backup = OpenBackup(repository.store, manifest)
         if data:
-            damaged += _read_all(session, backup)
+            damaged += _read_all(ctx, backup)
         elif damaged:
-            damaged = [_with_paths(backup, damage, session) for damage in damaged]
+            damaged = [_with_paths(backup, damage, repository) for damage in damaged]
     except IntegrityError as exc:
         damaged.append(Damage(name, key.index, exc.message, []))
     return damaged
 
 
-def _repository(session: Session) -> Iterator[Damage]:
+def _repository(repository: Repository) -> Iterator[Damage]:
     """The repository's own document: no restore needs it, but every backup does."""
     try:
-        session.catalog.info()
+        repository.catalog.info()
     except NotFoundError:
         yield Damage(REPOSITORY, REPOSITORY_KEY, f"{REPOSITORY_KEY} is missing", [])
     except IntegrityError as exc:
         yield Damage(REPOSITORY, REPOSITORY_KEY, exc.message, [])
 
 
-def _objects(session: Session, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
+def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
     for object_key, expected in ((key.index, manifest.index), (key.data, manifest.data)):
         try:
-            size = session.store.stat(object_key).size_bytes
+            size = repository.store.stat(object_key).size_bytes
         except NotFoundError:
             yield Damage(name, object_key, f"{object_key} is missing", [])
             continue
@@ -98,15 +98,15 @@ def _objects(session: Session, manifest: Manifest, key: BackupKey, name: str) ->
     for backup_id in manifest.depends_on:
         needed = BackupKey(manifest.host, manifest.volume, backup_id).data
         try:
-            session.store.stat(needed)
+            repository.store.stat(needed)
         except NotFoundError:
             yield Damage(name, needed, f"{needed} is missing", [])
 
 
-def _read_all(session: Session, backup: OpenBackup) -> list[Damage]:
+def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
     """Read every frame once; the data object's own digest tells damage that no frame shows."""
     manifest = backup.manifest
-    session.progress.start(f"verify {backup.name}", total_bytes=manifest.raw_bytes, total_files=None)
+    ctx.progress.start(f"verify {backup.name}", total_bytes=manifest.raw_bytes, total_files=None)
     whole, stream = hashlib.sha256(), hashlib.sha256()
     bad: dict[str, list[str]] = {}
     at = 0
@@ -117,7 +117,7 @@ def _read_all(session: Session, backup: OpenBackup) -> list[Damage]:
             at = item.frame.offset + len(stored)
             whole.update(stored)
         stream.update(bytes.fromhex(item.frame.sha256))
-        session.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
+        ctx.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
         if not (sound and in_place):
             key = BackupKey(manifest.host, manifest.volume, item.frame.backup).data
             bad.setdefault(key, []).extend(part.paths())
@@ -170,11 +170,11 @@ def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | 
             yield parts.popleft(), item, stored, intact
 
 
-def _with_paths(backup: OpenBackup, damage: Damage, session: Session) -> Damage:
+def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:
     """What is lost with a data object that is missing or cut short, told from the index alone."""
     ids = {BackupKey(backup.key.host, backup.key.volume, id_).data: id_ for id_ in _data_ids(backup.manifest)}
     try:
-        size = session.store.stat(damage.object).size_bytes
+        size = repository.store.stat(damage.object).size_bytes
     except NotFoundError:
         size = 0
     lost: list[str] = []

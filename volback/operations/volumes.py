@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
 from volback.catalog.model import Source
-from volback.context import Session
+from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError
@@ -25,9 +25,9 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 """As engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
 
 
-def open_reader(session: Session, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
+def open_reader(engine: Engine, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
     """Start a helper that scans and reads `source` with the arguments that make the stream deterministic."""
-    return session.engine.reader(
+    return engine.reader(
         source,
         run=run.id,
         directory=run.scratch("read"),
@@ -53,7 +53,7 @@ def unreadable(failures: list[str]) -> EngineError:
 
 
 @contextmanager
-def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
+def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
     """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
 
     Raises UsageError for a name that no engine takes, ConflictError if there is a volume of that name. After SIGKILL
@@ -63,23 +63,23 @@ def new_volume(session: Session, run: Run, target: Source) -> Iterator[None]:
         raise UsageError(
             f"{target.name!r} cannot be a volume's name", "two letters, digits or _ . - at least; give one with --as"
         )
-    if session.engine.has_volume(target.name):
+    if engine.has_volume(target.name):
         raise ConflictError(
             f"volume {target.name!r} exists already",
             "choose another name with --as, or replace what it holds with --replace",
         )
-    entry = NewVolume(engine=session.engine.info.id, host=session.engine.info.name, name=target.name)
-    with run.begun(entry, undo=lambda: _remove_half_made(session, run, target.name)):
+    entry = NewVolume(engine=engine.info.id, host=engine.info.name, name=target.name)
+    with run.begun(entry, undo=lambda: _remove_half_made(engine, run, target.name)):
         with deferred_signals():
-            session.engine.create_volume(_labelled(run, target))
+            engine.create_volume(_labelled(run, target))
         yield
 
 
 def write_into(
-    session: Session, run: Run, target: Source, command: list[str], stream: Iterable[bytes | memoryview]
+    engine: Engine, run: Run, target: Source, command: list[str], stream: Iterable[bytes | memoryview]
 ) -> tuple[int, bytes]:
     """Run `command` in a helper that has `target` mounted writable; return its exit status and its messages."""
-    with session.engine.writer(target, run=run.id, directory=run.scratch("write"), write=command) as writer:
+    with engine.writer(target, run=run.id, directory=run.scratch("write"), write=command) as writer:
         status = writer.write(stream)
         return status, writer.messages()
 
@@ -89,12 +89,12 @@ def _labelled(run: Run, target: Source) -> Volume:
     return Volume(name=target.name, driver=target.driver, options=target.options, labels=labels)
 
 
-def _remove_half_made(session: Session, run: Run, name: str) -> bool:
+def _remove_half_made(engine: Engine, run: Run, name: str) -> bool:
     """True: afterwards nothing of it is left. Raises EngineError, ConflictError."""
     try:
-        made = session.engine.volume(name).labels.get(RESTORE_LABEL) == run.id
+        made = engine.volume(name).labels.get(RESTORE_LABEL) == run.id
     except NotFoundError:
         made = False
     if made:
-        session.engine.remove_volume(name)
+        engine.remove_volume(name)
     return True
