@@ -63,7 +63,7 @@ class ConflictError(VolbackError):
 
 
 class NotRunningError(ConflictError):
-    """A command is to run in a container that is stopped, paused or restarting; nothing was run."""
+    """A container has to run for what is asked, and is stopped, paused or restarting; nothing was done."""
 
 
 class LockedError(VolbackError):

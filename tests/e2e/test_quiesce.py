@@ -112,15 +112,33 @@ def test_a_container_that_crashes_again_and_again_cannot_be_paused_but_stopped(
     run_volback: Volback, volume: str, container_factory: Containers
 ) -> None:
     container = container_factory("exit 1", volumes={volume: "/data"}, restart_policy={"Name": "always"})
-    deadline = time.monotonic() + 60
-    while _state(container) != "restarting" or container.attrs["RestartCount"] < 5:  # then it waits for seconds
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    _wait_until_it_crashes_all_the_time(container)
     said = run_volback("backup", volume, "--pause", check_exit=5)
     assert f"container {container.name!r} ends and is restarted again and again" in said.stderr
     assert "hint: stop it instead with --stop" in said.stderr
     run_volback("backup", volume, "--stop")
     assert _state(container) in ("running", "restarting")
+
+
+def test_a_container_that_begins_to_crash_before_it_is_paused_gets_the_same_message(
+    run_volback: Volback, volume: str, container_factory: Containers, volume_path: Callable[[str], Path]
+) -> None:
+    script = "until [ -e /data/crash ]; do sleep 0.01; done; exit 1"
+    container = container_factory(script, volumes={volume: "/data"}, restart_policy={"Name": "always"})
+    with halted(run_volback, "before Engine.pause_container", "backup", volume, "--pause") as run:
+        (volume_path(volume) / "crash").touch()
+        _wait_until_it_crashes_all_the_time(container)
+    assert run.ended.exit_code == 5
+    assert f"error: container {container.name!r} ends and is restarted again and again" in run.ended.stderr
+    assert "hint: stop it instead with --stop" in run.ended.stderr
+
+
+def _wait_until_it_crashes_all_the_time(container: Any) -> None:
+    """Before each further restart the engine now waits for seconds."""
+    deadline = time.monotonic() + 60
+    while _state(container) != "restarting" or container.attrs["RestartCount"] < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_dependants_stop_first_and_start_last(

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from volback.engine.connect import translated
-from volback.errors import EngineError, NotFoundError
+from volback.errors import ConflictError, EngineError, NotFoundError, NotRunningError
 
 DEFAULT_GRACE_S = 10
 """What the engine grants a container that does not say."""
+_RESTARTING = "is restarting, wait until the container is running"
+"""https://github.com/moby/moby/blob/master/daemon/errors.go, errContainerIsRestarting."""
 _POLL_S = 0.2
 _DEPENDS_ON = "com.docker.compose.depends_on"
 _SERVICE = "com.docker.compose.service"
@@ -121,9 +123,14 @@ def was_signalled(client: Any, container: str, *, since: float) -> bool:
 
 
 def pause(client: Any, container: str) -> None:
-    """Freeze its processes."""
-    with translated(f"container {container!r}"):
-        client.pause(container)
+    """Freeze its processes. Raises NotRunningError while the engine waits to restart it."""
+    try:
+        with translated(f"container {container!r}"):
+            client.pause(container)
+    except ConflictError as exc:
+        if _RESTARTING in exc.message:
+            raise NotRunningError(exc.message) from exc
+        raise
 
 
 def resume(client: Any, container: str) -> bool:

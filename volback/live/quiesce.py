@@ -20,7 +20,7 @@ from volback.catalog.model import Source
 from volback.context import Context
 from volback.engine.containers import Container, Mount
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, NotFoundError, VolbackError
+from volback.errors import ConflictError, NotFoundError, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.policy.quiesce import How
@@ -89,10 +89,14 @@ def _refuse(item: QuiesceTarget) -> None:
             "pause it instead with --pause, or start it without --rm",
         )
     if item.how == "pause" and item.container.state == "restarting":
-        raise ConflictError(
-            f"container {name!r} ends and is restarted again and again, so it cannot be paused",
-            f"stop it instead with --stop; see docker logs {name}",
-        )
+        raise _never_pausable(name)
+
+
+def _never_pausable(name: str) -> ConflictError:
+    return ConflictError(
+        f"container {name!r} ends and is restarted again and again, so it cannot be paused",
+        f"stop it instead with --stop; see docker logs {name}",
+    )
 
 
 def writers(source: Source, containers: Iterable[Container]) -> list[Container]:
@@ -189,11 +193,17 @@ class Quiesced:
                 if wanted.how == "stop":
                     engine.stop_container(held.id, grace_s=wanted.grace_s)
                 else:
-                    engine.pause_container(held.id)
+                    self._pause(held)
             held.phase = "held"
             self._run.write_journal()
             self._started_at[held.id] = engine.container(held.id).started_at
         log.info("container %s %s", held.name, "stopped" if wanted.how == "stop" else "paused")
+
+    def _pause(self, held: HeldContainer) -> None:
+        try:
+            self._engine.pause_container(held.id)
+        except NotRunningError as exc:  # it ended after it was seen to run
+            raise _never_pausable(held.name) from exc
 
     def _runs(self, held: HeldContainer) -> bool:
         try:

@@ -12,7 +12,6 @@ import msgspec
 
 from volback.errors import FormatError
 from volback.policy.hooks import Hook
-from volback.policy.quiesce import How
 
 Kind = Literal["backup", "quiesce", "restore", "import", "copy", "remove", "prove", "doctor"]
 """What a run does; `remove` is `prune` too, `quiesce` is what stops containers for a set of backups."""
@@ -108,7 +107,7 @@ class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, 
 
     id: str
     name: str
-    how: How
+    how: Literal["stop", "pause"]
     phase: Literal["planned", "stopping", "held"] = "planned"
     """`stopping`: the engine may be doing it even when the run is dead: what runs now may be down in a moment."""
     grace_s: int = 10
