@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.container import HOME, SOCKET, USER, Contained, built_image
-from tests.support.engine import EngineSession, Volback
+from tests.support.engine import EngineSession, Volback, engine_socket
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import wait_for
 from tests.support.tree import make_odd_tree
@@ -78,7 +78,7 @@ def test_host_paths_are_the_hosts(contained: Contained, tmp_path: Path) -> None:
 
 def test_a_bound_host_directory_carries_pipes_too(contained: Contained, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    (report,) = contained.json("doctor", volumes={str(SOCKET): str(SOCKET), str(tmp_path): HOME})
+    (report,) = contained.json("doctor", volumes={str(engine_socket()): SOCKET, str(tmp_path): HOME})
     contained.engine.client_ids.add((tmp_path / "state/client-id").read_text())
     assert _checks(report)["transport"]["transport"] == "pipe"
 
@@ -91,7 +91,7 @@ def test_without_a_volume_helpers_are_attached_to(
         "doctor",  # which warns, as what a killed run leaves would be forgotten
         f"backup {volume}",
         f"restore {volume} --as {copy} --prove",
-        volumes={str(SOCKET): str(SOCKET)},
+        volumes={str(engine_socket()): SOCKET},
     )
     assert _checks(report, "transport")["transport"]["transport"] == "attach"
     assert restored["proven"] is True
@@ -118,7 +118,7 @@ def test_it_leaves_its_own_volumes_out_and_never_stops_itself(
     label = {"of-this-test": secrets.token_hex(4)}
     shared, other = volume_factory(labels=label), volume_factory(labels=label)
     writer = container_factory(volumes={shared: "/shared", other: "/other"})
-    mounts = {str(SOCKET): str(SOCKET), contained.volume: HOME, shared: "/shared"}
+    mounts = {str(engine_socket()): SOCKET, contained.volume: HOME, shared: "/shared"}
     labelled, named = contained.json(
         f"backup --label of-this-test={label['of-this-test']}", f"backup {shared} --stop", volumes=mounts
     )
@@ -143,7 +143,7 @@ def test_the_scheduler_runs_a_job_and_ends_when_it_is_told_to(
     note_run(contained.home / "state", "nightly", earlier)
     for path in (contained.home, *contained.home.rglob("*")):
         os.chown(path, USER, USER)
-    mounts = {str(SOCKET): str(SOCKET), contained.volume: HOME, str(config): "/etc/volback/volback.toml"}
+    mounts = {str(engine_socket()): SOCKET, contained.volume: HOME, str(config): "/etc/volback/volback.toml"}
     container = contained.start(volumes=mounts)
     try:
         wait_for(lambda: any(contained.home.glob("repository/*/*/*/manifest.json")), "the job's backup", limit_s=120)

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.documents import reseal
 from tests.support.engine import Result, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.repository import IDS, make_backup, manifest_of, objects_of
-from tests.unit.test_catalog_sealed import reseal
 from volback.catalog.keys import BackupKey
 from volback.catalog.reference import Reference
 from volback.store.local import LocalStore

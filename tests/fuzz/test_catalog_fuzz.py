@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from tests.support.documents import MANIFEST, SET
 from tests.unit.test_catalog_index import UNIT
-from tests.unit.test_catalog_sealed import MANIFEST, SET
 from volback.catalog.check import check_manifest
 from volback.catalog.index import decode_unit, encode_unit, read_units
 from volback.catalog.keys import BackupKey, decode_part, parse_backup_key, parse_manifest_key

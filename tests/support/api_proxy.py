@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
+from tests.support.engine import engine_socket
 from tests.support.proxy import closing, read_head
 from tests.support.remote import pump
 
@@ -30,15 +31,15 @@ Rule = tuple[str, str]
 class ApiProxy:
     """Listens on `path` and forwards to the engine's socket; a context manager."""
 
-    def __init__(self, path: Path, rules: Iterable[Rule] | None = None, engine: str = "/var/run/docker.sock") -> None:
-        """Without `rules` all is allowed."""
+    def __init__(self, path: Path, rules: Iterable[Rule] | None = None, engine: Path | None = None) -> None:
+        """Without `rules` all is allowed. `engine` is a socket; None: that of the tests' engine."""
         self.path = path
         self.used: set[Rule] = set()
         """Rules that let something through."""
         self.refused: list[str] = []
         self.calls: set[str] = set()
         self._rules = None if rules is None else list(rules)
-        self._engine = engine
+        self._engine = str(engine or engine_socket())
         self._listener = socket.socket(socket.AF_UNIX)
 
     @property

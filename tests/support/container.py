@@ -22,10 +22,11 @@ from typing import Any
 
 import docker.errors
 
-from tests.support.engine import PROJECT, EngineSession, Result, remove_containers
+from tests.support.engine import PROJECT, EngineSession, Result, engine_socket, remove_containers
 
 BASE = "volback-test-base:1"
-SOCKET = Path("/var/run/docker.sock")
+SOCKET = "/var/run/docker.sock"
+"""Of the engine, in a container."""
 HOME = "/var/lib/volback"
 USER = 10001
 """The image's own."""
@@ -84,10 +85,10 @@ class Contained:
 
     def start(self, *arguments: str, root: bool = False, volumes: dict[str, str] | None = None, **options: Any) -> Any:
         """Start a container; without an entrypoint in `options` it is the image's. `end` it."""
-        mounts = {str(SOCKET): SOCKET, self.volume: HOME} if volumes is None else volumes
-        who = {"user": "0"} if root else {"group_add": [str(SOCKET.stat().st_gid)]}
+        mounts = {str(engine_socket()): SOCKET, self.volume: HOME} if volumes is None else volumes
+        who = {"user": "0"} if root else {"group_add": [str(engine_socket().stat().st_gid)]}
         options = {"labels": self.engine.labels, "network_mode": "none", **who, **options}
-        binds = {name: {"bind": str(path), "mode": "rw"} for name, path in mounts.items()}
+        binds = {name: {"bind": path, "mode": "rw"} for name, path in mounts.items()}
         return self.engine.client.containers.run(self.image, list(arguments), detach=True, volumes=binds, **options)
 
     def end(self, container: Any) -> None:

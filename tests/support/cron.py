@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.engine import engine_socket
+
 _SCRIPT = """
 set -e
 mkdir -p {root}/etc/cron.d {root}/spool/crontabs {root}/machine-run
@@ -17,9 +19,10 @@ chmod 1730 /var/spool/cron/crontabs
 mount --bind /dev/null /etc/crontab
 mount --bind /run {root}/machine-run
 mount -t tmpfs tmpfs /run
-if [ -S {root}/machine-run/docker.sock ]; then
-  touch /run/docker.sock
-  mount --bind {root}/machine-run/docker.sock /run/docker.sock
+if [ -S {root}/machine-run/{socket} ]; then
+  mkdir -p "$(dirname /run/{socket})"
+  touch /run/{socket}
+  mount --bind {root}/machine-run/{socket} /run/{socket}
 fi
 exec {words}
 """
@@ -27,7 +30,9 @@ exec {words}
 
 def words_apart(root: Path, *words: str) -> list[str]:
     """The command line that runs these words where `root` has the cron tables; all ends with its first process."""
-    script = _SCRIPT.format(root=shlex.quote(str(root)), words=shlex.join(words))
+    socket = engine_socket().resolve()
+    kept = socket.relative_to("/run") if socket.is_relative_to("/run") else "none"
+    script = _SCRIPT.format(root=shlex.quote(str(root)), words=shlex.join(words), socket=shlex.quote(str(kept)))
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
 
 

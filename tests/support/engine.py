@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
@@ -84,6 +86,13 @@ def connect() -> docker.DockerClient:
     except (docker.errors.DockerException, OSError) as exc:
         raise RuntimeError(f"no engine answers ({exc}): run scripts/ensure-docker") from exc
     return client
+
+
+def engine_socket() -> Path:
+    """The socket of the engine that `connect` reaches, which must be on this machine."""
+    url = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
+    assert url.scheme == "unix", f"the tests need an engine's socket on this machine, not {url.geturl()}"
+    return Path(url.path)
 
 
 def build_image(client: docker.DockerClient, tag: str, labels: dict[str, str]) -> str:

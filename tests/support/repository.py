@@ -8,7 +8,7 @@ import random
 
 import msgspec
 
-from tests.unit.test_catalog_sealed import MANIFEST
+from tests.support.documents import MANIFEST
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, SetOf
 from volback.catalog.repository import Catalog

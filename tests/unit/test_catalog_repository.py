@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from tests.unit.test_catalog_sealed import DIGEST, MANIFEST, reseal
+from tests.support.documents import DIGEST, MANIFEST, reseal
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import parse_reference
