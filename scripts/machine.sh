@@ -50,7 +50,8 @@ find_python() {
 # make_venv DIRECTORY REQUIREMENT: a virtual environment with REQUIREMENT (editable) installed; nothing is done twice.
 make_venv() {
   local directory=$1 requirement=$2 python stamp
-  stamp=$(sha256sum pyproject.toml | cut -d ' ' -f 1)
+  # Settings of tools need no new environment.
+  stamp=$(awk '/^\[/ {kept = /^\[(build-system|project|tool\.setuptools)/} kept' pyproject.toml | sha256sum | cut -d ' ' -f 1)
   if [ "$(cat "$directory/installed" 2>/dev/null)" = "$stamp" ] && "$directory/bin/python" -c '' 2>/dev/null; then
     return 0
   fi

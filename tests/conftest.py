@@ -19,8 +19,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
 _SERVERS = {"radosgw", "rclone", "moto"}
-_NEEDS = {"engine": "engine", "radosgw": "ceph", "rclone": "servers", "moto": "servers"}
+_NEEDS = {
+    "engine": "engine", "radosgw": "ceph", "rclone": "servers", "moto": "servers", "mount_small": "root",
+}  # fmt: skip
 """Fixtures, and the marker of what a test needs for them."""
+_NEEDED = {*_NEEDS.values(), "programs"}
+_UNIT = {"fuzz", "notify", "schedule", "store", "unit"}
+"""Directories whose tests are unit tests, as far as they need nothing of a machine."""
 _EACH_ALONE = ("fault/test_kill.py",)
 
 
@@ -39,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in _NEEDS.keys() & item.fixturenames:
             item.add_marker(_NEEDS[fixture])
+        if item.path.relative_to(tests).parts[0] in _UNIT and not any(map(item.get_closest_marker, _NEEDED)):
+            item.add_marker("unit")
         if item.get_closest_marker("xdist_group") is None:
             file = item.path.relative_to(tests).as_posix()
             group = item.nodeid if file in _EACH_ALONE else file

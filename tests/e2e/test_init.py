@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.engine import PROJECT, Volback
 from tests.support.remote import wait_for
 
@@ -29,6 +31,7 @@ def test_a_command_runs_and_gives_its_exit_code(run_volback: Volback) -> None:
         assert done.returncode == code, done.stderr
 
 
+@pytest.mark.root
 def test_what_outlives_a_killed_command_comes_to_its_end(tmp_path: Path) -> None:
     """As a guard does, which is an orphan then and ends a moment later."""
     process = _start(
@@ -41,6 +44,7 @@ def test_what_outlives_a_killed_command_comes_to_its_end(tmp_path: Path) -> None
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.root
 def test_orphans_are_reaped() -> None:
     process = _start(
         "import os, time\n"
@@ -57,6 +61,7 @@ def test_orphans_are_reaped() -> None:
     assert process.wait(60) == 0
 
 
+@pytest.mark.root
 def test_signals_reach_the_command(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     process = _start(

@@ -116,6 +116,7 @@ def test_ssh_to_a_host_that_never_answers_is_given_up_in_time(run_volback: Volba
         assert time.monotonic() - started < 8
 
 
+@pytest.mark.root
 def test_no_permission_on_the_socket_says_what_to_do() -> None:
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
         path = Path(directory) / "engine.sock"

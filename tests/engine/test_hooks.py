@@ -12,8 +12,8 @@ import pytest
 from tests.support.engine import EngineSession
 from tests.support.library import Library, open_from
 from volback.errors import EngineError, NotRunningError
-from volback.live.hooks import Hook, hooks_of, run_hook
-from volback.policy.labels import LabelPolicy
+from volback.live.hooks import Hook, run_hook
+from volback.policy.labels import LabelPolicy, hooks_of
 from volback.settings import Settings
 
 Factory = Callable[..., Any]

@@ -86,6 +86,7 @@ def test_installed_shown_and_removed(cli: Cli) -> None:
     assert job["missed"][0] == "2026-01-02T02:30:00+00:00"
 
 
+@pytest.mark.programs
 def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
     (cli.root / "run/systemd/system").mkdir(parents=True)
     result = json.loads(cli.schedule("install", "--json").stdout)["result"]
@@ -94,6 +95,7 @@ def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
     assert len(json.loads(cli.schedule("remove", "--json").stdout)["result"]["removed"]) == 3
 
 
+@pytest.mark.programs
 def test_a_job_is_run_by_one_scheduler_alone(cli: Cli) -> None:
     (cli.root / "etc/systemd/system").mkdir(parents=True)
     table = cli.root / "etc/cron.d/volback"

@@ -105,6 +105,7 @@ def test_a_place_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path) 
         CronFile(table).install([NIGHTLY], COMMAND)
 
 
+@pytest.mark.root
 def test_a_user_table_keeps_what_the_user_wrote(tmp_path: Path) -> None:
     """Through the real `crontab`, on a spool of the test's own."""
     script = """if True:

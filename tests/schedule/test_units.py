@@ -40,6 +40,7 @@ def elapses(times: list[str], number: int) -> list[datetime]:
     return sorted(found)[:number]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_systemd_reaches_the_times_that_cron_means(expression: str) -> None:
     expected, moment = [], BASE
@@ -49,6 +50,7 @@ def test_systemd_reaches_the_times_that_cron_means(expression: str) -> None:
     assert elapses(on_calendar(Entry("job", expression, "UTC")), 6) == expected
 
 
+@pytest.mark.programs
 def test_a_time_zone_counts_on_both_sides_of_a_change() -> None:
     times = elapses(on_calendar(NIGHTLY), 300)
     assert times[:2] == [datetime(2026, 1, day, 1, 30, tzinfo=UTC) for day in (1, 2)]
@@ -74,6 +76,7 @@ def directory(root: Path) -> Path:
     return root / "etc/systemd/system"
 
 
+@pytest.mark.programs
 def test_systemd_finds_nothing_wrong_with_the_units(units: SystemdUnits, tmp_path: Path) -> None:
     program = tmp_path / "volback"
     program.symlink_to("/bin/true")
@@ -87,6 +90,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(units: SystemdUnits, tmp_pat
     assert (said.returncode, ours) == (0, [])
 
 
+@pytest.mark.programs
 def test_a_job_has_a_timer_that_catches_up_and_a_service_whose_guard_is_left_alone(
     units: SystemdUnits, tmp_path: Path
 ) -> None:
@@ -102,6 +106,7 @@ def test_a_job_has_a_timer_that_catches_up_and_a_service_whose_guard_is_left_alo
     assert any(line.startswith("ExecStart=") and line.endswith("--quiet recover") for line in recover)
 
 
+@pytest.mark.programs
 def test_timers_and_the_recovery_at_boot_are_enabled(units: SystemdUnits, tmp_path: Path) -> None:
     units.install([NIGHTLY], COMMAND)
     wants = {path.relative_to(directory(tmp_path)).as_posix() for path in directory(tmp_path).glob("*.wants/*")}
@@ -111,6 +116,7 @@ def test_timers_and_the_recovery_at_boot_are_enabled(units: SystemdUnits, tmp_pa
     }  # fmt: skip
 
 
+@pytest.mark.programs
 def test_installed_twice_nothing_changes_and_a_job_that_is_gone_goes(units: SystemdUnits, tmp_path: Path) -> None:
     other = Entry("other", "@hourly")
     assert len(units.install([NIGHTLY, other], COMMAND).written) == 5
@@ -125,6 +131,7 @@ def test_installed_twice_nothing_changes_and_a_job_that_is_gone_goes(units: Syst
     assert units.installed().keys() == {"nightly"}
 
 
+@pytest.mark.programs
 def test_removed_is_what_was_written_and_no_more(units: SystemdUnits, tmp_path: Path) -> None:
     directory(tmp_path).mkdir(parents=True)
     mine = directory(tmp_path) / "volback-mine.service"

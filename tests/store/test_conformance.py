@@ -55,7 +55,15 @@ class TestConformance(StoreConformance):
     def flat(self, request: pytest.FixtureRequest, store: Store) -> bool:
         return _is_known_to(request, "flat")
 
-    @pytest.fixture(params=[*STORES, *SERVERS])
+    @pytest.fixture(
+        params=[
+            *STORES,
+            *(
+                pytest.param(name, marks=pytest.mark.ceph if server == "radosgw" else pytest.mark.servers)
+                for name, server in SERVERS.items()
+            ),
+        ]
+    )
     def store(
         self,
         request: pytest.FixtureRequest,

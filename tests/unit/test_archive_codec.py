@@ -41,6 +41,7 @@ def test_frames_open_to_what_was_sealed_and_joined_are_one_zstd_file(contents: l
     assert reader.read() == b"".join(contents)
 
 
+@pytest.mark.programs
 def test_zstd_itself_reads_the_frames() -> None:
     data, _ = _sealed([b"one", b"", b"two" * 100_000])
     assert (

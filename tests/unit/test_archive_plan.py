@@ -107,8 +107,8 @@ def test_entry_has_what_find_said(tmp_path: Path) -> None:
     _, entry, link = (plan_of(tmp_path).entry(number) for number in range(3))
     status = path.stat()
     assert entry == (
-        b"odd\nname", "f", 0o4751, 0, 0, 5000, -1_500_000_001, status.st_ctime_ns, status.st_ino, status.st_dev,
-        1, status.st_blocks * 512, b"",
+        b"odd\nname", "f", 0o4751, os.getuid(), os.getgid(), 5000, -1_500_000_001, status.st_ctime_ns, status.st_ino,
+        status.st_dev, 1, status.st_blocks * 512, b"",
     )  # fmt: skip
     assert (link.path, link.type, link.link) == (b"zz", "l", b"to \xff")
 

@@ -110,6 +110,7 @@ def test_content_of_each_file_comes_out(library: Library, backup_id: str) -> Non
     assert found == expected
 
 
+@pytest.mark.programs
 def test_full_backup_opens_with_zstd_and_tar_alone(tmp_path: Path) -> None:
     data = FORMAT_1 / "golden-host" / "golden" / FULL / "data.tar.zst"
     stream = subprocess.run(["zstd", "-dc", data], capture_output=True, check=True).stdout

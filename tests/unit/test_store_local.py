@@ -242,6 +242,7 @@ def test_a_put_is_on_disk_before_it_has_its_name_and_its_name_before_put_returns
 # refusals
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("size_bytes", [2_200_000, 3_000_000, 40_000_000])
 @pytest.mark.parametrize("if_absent", [False, True])
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(small_disk: Path, size_bytes: int, if_absent: bool) -> None:
@@ -256,6 +257,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(small_disk: Path, size
     assert store.put("a/b/c", [b"x" * 1_500_000]) == 1_500_000
 
 
+@pytest.mark.root
 def test_a_full_disk_keeps_the_old_object(small_disk: Path) -> None:
     store = LocalStore(small_disk)
     store.put("a", [b"old"])
@@ -264,6 +266,7 @@ def test_a_full_disk_keeps_the_old_object(small_disk: Path) -> None:
     assert content(store, "a") == b"old"
 
 
+@pytest.mark.root
 def test_free_bytes_follows_what_is_put(small_disk: Path) -> None:
     store = LocalStore(small_disk / "not" / "yet")
     assert store.free_bytes() == 2 * 1024 * 1024
@@ -281,6 +284,7 @@ def test_an_error_of_the_source_is_not_taken_for_a_full_repository(store: LocalS
     assert caught.type is OSError
 
 
+@pytest.mark.root
 def test_a_read_only_filesystem_is_named(small_disk: Path) -> None:
     store = LocalStore(small_disk)
     store.put("a", [b"x"])
@@ -291,6 +295,7 @@ def test_a_read_only_filesystem_is_named(small_disk: Path) -> None:
     assert content(store, "a") == b"x"
 
 
+@pytest.mark.root
 def test_a_directory_without_write_permission_is_named(open_directory: Path) -> None:
     store = LocalStore(open_directory)
     with acting_as(NOBODY):
@@ -300,6 +305,7 @@ def test_a_directory_without_write_permission_is_named(open_directory: Path) -> 
     assert files(open_directory) == []
 
 
+@pytest.mark.root
 def test_a_repository_of_another_user_is_denied_not_missing(open_directory: Path) -> None:
     root = open_directory / "private"
     store = LocalStore(root)

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.tree import Entry, differences, fingerprint, make_mixed_tree, make_odd_tree
 
+pytestmark = pytest.mark.root
+
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
