@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -152,6 +153,7 @@ class _Backup:
         self._hold = hold
         self._observed: list[_Observation] = []
         self._disturbed: list[str] = []
+        self._at_read_end: list[Future[None]] = []
         self._started = ctx.now()
         self._codec: FrameCodec = ZstdCodec(options.level)
         self._recorder = Recorder(key.id, ctx.progress)
@@ -164,8 +166,11 @@ class _Backup:
             plan = scan(reader, self._options.excludes)
             cutter = Cutter(plan)
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
-            sealed = seal(cutter.cut(self._read(reader, plan)), self._codec)
-            self._repository.store.put(self._key.data, self._recorder.data(sealed))
+            with ThreadPoolExecutor(1, "read-end") as pool:
+                sealed = seal(cutter.cut(self._read(reader, plan, pool)), self._codec)
+                self._repository.store.put(self._key.data, self._recorder.data(sealed))
+            for step in self._at_read_end:
+                step.result()
             warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
@@ -202,9 +207,15 @@ class _Backup:
         duration_s = (self._ctx.now() - self._started).total_seconds()
         return BackupResult(manifest, duration_s, incomplete=bool(warnings))
 
-    def _read(self, reader: VolumeReader, plan: Plan) -> Iterator[bytes | bytearray]:
-        """The tar stream; at its end, with storing still to come, the source need not be still any more."""
+    def _read(self, reader: VolumeReader, plan: Plan, pool: Executor) -> Iterator[bytes | bytearray]:
+        """The tar stream. What holds the source is released at its end, while the rest is still being stored.
+
+        In a thread: the engine is asked for it, and the store that drains this stream must not wait for an engine.
+        """
         yield from reader.read(plan.names())
+        self._at_read_end.append(pool.submit(self._end_reading))
+
+    def _end_reading(self) -> None:
         self._observe()
         self._disturbed = self._hold.disturbed()
         self._hold.on_read_end()

@@ -1,4 +1,4 @@
-"""Listing: which backups there are. Reads manifests only; a damaged one is shown as such, never hidden."""
+"""List: which backups there are. Reads manifests only; a damaged one is shown as such, never hidden."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import NotFoundError, VolbackError
 
@@ -56,10 +57,7 @@ def age_s(ctx: Context, id: str) -> float:
     return (ctx.now() - created_at(id)).total_seconds()
 
 
-def _row(ctx: Context, found: object) -> Row:
-    from volback.catalog.repository import DamagedManifest
-
-    assert isinstance(found, Manifest | DamagedManifest)
+def _row(ctx: Context, found: Manifest | DamagedManifest) -> Row:
     key = BackupKey(found.host, found.volume, found.id)
     name = str(Reference(found.host, found.volume, found.id))
     if isinstance(found, DamagedManifest):

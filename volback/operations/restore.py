@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -195,7 +195,7 @@ class _Restore:
         manifest, progress = self._backup.manifest, self._ctx.progress
         progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
         origin = self._selection or self._backup
-        self._command([*command, "--file=-"], _counted(self._ctx, origin.stream))
+        self._command([*command, "--file=-"], _counted(self._ctx, origin))
 
     def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
         status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
@@ -265,10 +265,9 @@ def _refuse_in_use(*, engine: Engine, name: str) -> None:
         )
 
 
-def _counted(
-    ctx: Context, stream: Callable[[Callable[[int], None]], Iterator[bytes | memoryview]]
-) -> Iterator[bytes | memoryview]:
-    for buffer in stream(lambda size: ctx.progress.advance(stored_bytes=size)):
+def _counted(ctx: Context, origin: OpenBackup | Selection) -> Iterator[bytes | memoryview]:
+    """The tar stream, counted as progress: stored bytes as they are read, raw bytes as they leave."""
+    for buffer in origin.stream(lambda size: ctx.progress.advance(stored_bytes=size)):
         ctx.progress.advance(raw_bytes=len(buffer))
         yield buffer
 
