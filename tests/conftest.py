@@ -26,7 +26,7 @@ _NEEDS = {
 _NEEDED = {*_NEEDS.values(), "programs"}
 _UNIT = {"fuzz", "notify", "schedule", "store", "unit"}
 """Directories whose tests are unit tests, as far as they need nothing of a machine."""
-_EACH_ALONE = ("fault/test_kill.py",)
+_EACH_ALONE = ("fault/test_kill.py", "e2e/test_docs.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,7 +11,7 @@ from tests.support.engine import PROJECT
 
 INDEX = PROJECT / "docs/README.md"
 PAGES = (
-    *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(PROJECT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((PROJECT / "docs").rglob("*.md")),
 )
 

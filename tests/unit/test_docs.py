@@ -15,6 +15,11 @@ from tests.support.engine import PROJECT
 from tests.support.pages import INDEX, PAGES, anchors, blocks, command_lines, links, page_id, prose
 from volback.cli.app import build
 from volback.cli.call import global_options_first
+from volback.errors import WORST_FIRST
+from volback.notify.metrics import HELP as METRICS
+from volback.notify.text import NAMES
+from volback.policy.labels import _LABELS as LABELS
+from volback.policy.labels import PREFIX
 from volback.store.locate import keys_of
 
 README = PROJECT / "README.md"
@@ -117,6 +122,29 @@ def test_the_commands_page_names_the_commands_that_there_are() -> None:
     """Each command has its line in the table, and no other has one."""
     page = (REFERENCE / "commands.md").read_text()
     assert sorted(COMMAND.commands) == sorted(re.findall(r"^\| `volback ([a-z]+)", page, re.MULTILINE))
+
+
+def test_the_labels_page_names_every_label() -> None:
+    page = (REFERENCE / "labels.md").read_text()
+    table = page.partition("|---|---|")[2].partition("\n\n")[0]
+    named = [name for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)]
+    assert {name if name.startswith(PREFIX) else f"{PREFIX}keep{name}" for name in named} == set(LABELS)
+
+
+def test_the_notifications_page_names_every_metric_and_template_name() -> None:
+    page = (REFERENCE / "notifications.md").read_text()
+    assert set(re.findall(r"`(volback_[a-z_]+)`", page)) == set(METRICS)
+    table = page.partition("## Templates")[2].partition("## Pings")[0].partition("|---|---|")[2]
+    cells = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(NAMES)
+
+
+def test_the_exit_codes_page_names_every_code() -> None:
+    page = (REFERENCE / "exit-codes.md").read_text()
+    codes = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for code in row.split(",")}
+    assert codes == {0, *WORST_FIRST}
+    order = page.partition("in this order: ")[2].partition(". ")[0]
+    assert [int(code) for code in re.findall(r"\d+", order)] == [code for code in WORST_FIRST if code]
 
 
 def test_the_changelog_speaks_of_this_version() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.engine import PROJECT
 from tests.support.pages import page_id, prose
+from tests.unit.test_import_table import FLOORS
 
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
 _KINDS = (".py", ".md", ".toml", ".yaml", "/")
@@ -33,6 +34,12 @@ def paths_in(text: str) -> set[str]:
 def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     paths = paths_in(page.read_text()) - {"volback.toml", "HOST/VOLUME/ID"}
     assert [path for path in sorted(paths) if not (PROJECT / path).exists()] == []
+
+
+def test_the_design_has_the_floors_of_the_import_table() -> None:
+    rows = re.findall(r"^\| (\d+) \| (`volback/.*?) \|", (PROJECT / "docs/design.md").read_text(), re.MULTILINE)
+    rooms = {room.removesuffix(".py"): int(floor) for floor, names in rows for room in re.findall(r"/(\w+)", names)}
+    assert rooms == {room: floor for room, floor in FLOORS.items() if room != "__init__"}
 
 
 def test_contributing_names_what_each_how_to_touches() -> None:
