@@ -146,7 +146,7 @@ def test_it_is_put_in_place_by_rename(file: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_no_metrics_file_and_goes(file: Path) -> None:
-    draft = file.with_name(f".{file.name}.0123abcd~")
+    draft = file.with_name(f".{file.name}~")
     draft.write_text("volback_job_last")
     assert draft.suffix != ".prom"
     write_metrics(file, report())

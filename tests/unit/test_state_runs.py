@@ -65,7 +65,7 @@ def test_an_entry_stays_where_undo_fails(tmp_path: Path) -> None:
 def test_nothing_is_begun_where_it_cannot_be_noted(tmp_path: Path) -> None:
     begun = False
     with Run(tmp_path, "restore") as run:
-        (run.directory / "journal.part").mkdir()
+        (run.directory / ".journal.json~").mkdir()
         with pytest.raises(StoreError), run.begun(VOLUME):
             begun = True
     assert not begun
@@ -76,7 +76,7 @@ def test_what_is_finished_is_no_error_where_that_cannot_be_noted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Run(tmp_path, "restore") as run, run.begun(VOLUME):
-        (run.directory / "journal.part").mkdir()
+        (run.directory / ".journal.json~").mkdir()
     assert "half-restored volume 'v'" in caplog.text
     assert not run.directory.exists()
 

@@ -7,15 +7,14 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from volback.durable import write_whole
 from volback.notify.report import Report, VolumeReport
 
 Labels = tuple[tuple[str, str], ...]
@@ -55,12 +54,11 @@ def write_metrics(path: Path, report: Report) -> str | None:
     """
     try:
         with _alone(path.parent):
-            for draft in path.parent.glob(f".{glob.escape(path.name)}.*~"):
-                draft.unlink()  # of a run that was killed: nobody else writes while we hold the directory
             known = _read(path)
             if report.status != "failure":
                 known = {key: value for key, value in known.items() if not _is_former(key[1], report)}
-            _publish(path, _text(known | _of_run(report)))
+            # Everybody may read it: the collector is another user. Its draft's name does not end in .prom.
+            write_whole(path, _text(known | _of_run(report)).encode(), mode=0o644)
     except TimeoutError:
         return f"another run holds it for more than {WAIT_S:g} s"
     except OSError as exc:
@@ -150,22 +148,6 @@ def _read(path: Path) -> Series:
             labels = tuple((name, _unescaped(value)) for name, value in _LABEL.findall(match[2]))
             series[match[1], labels] = float(match[3])
     return series
-
-
-def _publish(path: Path, text: str) -> None:
-    """Put the file in place by rename. Its draft's name does not end in .prom, so no collector reads that."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}~")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask: the collector is another user
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from volback.archive import ranges
 from volback.archive.seal import in_order
 from volback.context import Context
-from volback.durable import sync_directory
+from volback.durable import write_new
 from volback.errors import ConflictError, StoreError
 from volback.operations.open_backup import OpenBackup
-
-_WRITE_BYTES = 8 * 1024 * 1024
 
 
 def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False) -> Iterator[bytes | memoryview]:
@@ -36,19 +32,12 @@ def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
     """
     if os.path.lexists(path):
         raise _exists(path)
-    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     try:
-        size = _write(part, buffers)
-        _name(part, path)
-        sync_directory(path.parent)
+        return write_new(path, buffers)
     except FileExistsError as exc:
         raise _exists(path) from exc
     except OSError as exc:
         raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
-    return size
 
 
 def _stream(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
@@ -66,26 +55,6 @@ def _frames(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
         for raw_bytes, stored in proven:
             ctx.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
             yield stored
-
-
-def _write(part: Path, buffers: Iterable[bytes | memoryview]) -> int:
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb", buffering=_WRITE_BYTES) as file:
-        for buffer in buffers:
-            file.write(buffer)
-        file.flush()
-        os.fsync(fd)
-        return file.tell()
-
-
-def _name(part: Path, path: Path) -> None:
-    """Give the file its name: by a link, which unlike a rename never replaces one that has come to be there."""
-    try:
-        os.link(part, path)
-    except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        part.rename(path)  # a filesystem without hard links
 
 
 def _exists(path: Path) -> ConflictError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
+from volback.durable import write_new
 from volback.state.files import private_directory, usable
 
 
@@ -14,12 +15,6 @@ def client_id(state: Path) -> str:
     path = private_directory(state) / "client-id"
     with usable(path):
         if not path.exists():
-            part = path.with_name(f"client-id.{secrets.token_hex(4)}")
-            part.write_text(secrets.token_hex(16))
-            try:
-                os.link(part, path)
-            except FileExistsError:
-                pass  # another run was first; its id counts
-            finally:
-                part.unlink()
+            with suppress(FileExistsError):  # another run was first: its id counts
+                write_new(path, [secrets.token_hex(16).encode()])
         return path.read_text()

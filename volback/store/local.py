@@ -105,7 +105,7 @@ class LocalStore:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
                 return
-            sync_directory(self._remove_empty(os.path.dirname(path)))
+            sync_directory(self._remove_empty(os.path.dirname(path)), missing_ok=True)  # a put or sweep may be faster
 
     def free_bytes(self) -> int | None:
         """Bytes that an unprivileged user may still write to the directory's filesystem."""

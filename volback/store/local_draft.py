@@ -75,7 +75,7 @@ class Draft:
         else:
             os.rename(self._temp, self._path)
         self._file.close()
-        sync_directory(self._directory)
+        sync_directory(self._directory, missing_ok=True)
 
     def discard(self) -> None:
         """Remove what is there of it; an error here must not hide the one that led here."""
@@ -98,7 +98,7 @@ class Draft:
             with suppress(FileExistsError):  # another put was faster
                 os.mkdir(path, 0o700)
                 self._made.append(path)
-                sync_directory(os.path.dirname(path))
+                sync_directory(os.path.dirname(path), missing_ok=True)
 
 
 def temp_files(directory: str) -> Iterator[str]:
