@@ -130,7 +130,7 @@ def test_a_conflict_at_the_end_of_an_upload_is_told_at_once_and_leaves_nothing(m
     conflict = error_reply(409, "ConditionalRequestConflict", "Somebody else is at it")
     with moto.bucket() as bucket, proxied(moto, Planned("reply", ("POST", "uploadId="), reply=conflict)) as (server, _):
         store = server.store(bucket, **PARTS)
-        with pytest.raises(ConflictError, match="somebody else is writing it") as caught:
+        with pytest.raises(ConflictError, match="another client is writing it") as caught:
             store.put("d/o", [LARGE], if_absent=True)
         assert caught.value.hint == "run the command again"
         assert list(store.list()) == []

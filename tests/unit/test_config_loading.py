@@ -193,7 +193,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
         ("[repositories.r]\nurl = 's3://bucket'\nenvironment.VOLBACK_S3_REGIO = 'x'", 3,
          "repositories.r.environment.VOLBACK_S3_REGIO: is unknown; did you mean VOLBACK_S3_REGION?"),
         ("[repositories.r]\nurl = 's3://bucket'\nenvironment.VOLBACK_S3_PARALLEL = '0'", 2,
-         "repositories.r.url: VOLBACK_S3_PARALLEL: '0' cannot be meant (give a number from 1 to 64)"),
+         "repositories.r.url: VOLBACK_S3_PARALLEL: '0' is not valid (give a number from 1 to 64)"),
         ("[notifications.n]\non = 'always'\nurls = ['json://x']", 2,
          'notifications.n.on: expected one or a list of success, warning or failure, not "always"'),
         ("[notifications.n]\n", 1, "notifications.n: tells nobody: it has neither urls nor a ping"),

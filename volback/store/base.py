@@ -39,7 +39,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What a put left that never ended: its object's key (or its temp file's name), and when it began."""
+    """What an unfinished put left: its object's key (or its temp file's name), and when it began."""
 
     key: str
     started_at: datetime
@@ -86,18 +86,18 @@ class Store(Protocol):
         """Every object below `prefix` (empty, or a key part path that ends in `/`), in key order."""
 
     def delete(self, key: str) -> None:
-        """Remove one object; one that is not there is no error."""
+        """Remove one object. Does nothing if there is none."""
 
     def free_bytes(self) -> int | None:
         """Free space for new objects, or None where that has no meaning."""
 
     def unfinished(self, prefix: str = "") -> UnfinishedList:
-        """What unfinished puts below `prefix` left, in key order; where a store can tell, without the living ones."""
+        """What unfinished puts below `prefix` left, in key order. A store that can tell omits puts in progress."""
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Remove what unfinished puts below `prefix` left (never an object); return what was removed.
 
-        None is the store's own safe age: any where it knows dead writers from living ones, else a day.
+        None is the store's own safe age: 0 if it can tell which puts are in progress, else a day.
         """
 
 
@@ -107,7 +107,7 @@ def is_part(name: str) -> bool:
 
 
 def check_key(key: str) -> str:
-    """Return `key` if it is valid. Raises UsageError: a key that could name anything outside the store."""
+    """Return `key` if it is valid. Raises UsageError for any other: it could name something outside the store."""
     if len(key) > KEY_MAX_CHARS or not all(is_part(part) for part in key.split("/")):
         raise UsageError(f"object key {key!r} is not valid")
     return key

@@ -93,7 +93,7 @@ class LocalStore:
             return _info(key, _lstat_regular(path))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object below `prefix` in key order; what comes or goes meanwhile may or may not be among them."""
+        """Every object below `prefix` in key order. One that appears or goes meanwhile may or may not be listed."""
         return self._walk(check_prefix(prefix))
 
     def delete(self, key: str) -> None:
@@ -118,7 +118,7 @@ class LocalStore:
         return usage.f_bavail * usage.f_frsize
 
     def unfinished(self, prefix: str = "") -> UnfinishedList:
-        """Temp files that no live put holds locked, with the time of their last write."""
+        """Temp files that no put in progress holds locked, with the time of their last write."""
         directory = self._directory(check_prefix(prefix))
         with self._explained("read", prefix or "."):
             found = [
@@ -129,7 +129,7 @@ class LocalStore:
         return sorted(found, key=lambda left: left.key)
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
-        """Remove temp files that no live put holds locked, and empty directories; return their names."""
+        """Remove temp files that no put in progress holds locked, and empty directories; return their names."""
         directory = self._directory(check_prefix(prefix))
         removed: list[str] = []
         with self._explained("sweep", prefix or "."):
@@ -269,7 +269,7 @@ def _scan(directory: str) -> list[str]:
 
 
 def _open_regular(path: str) -> tuple[int, int]:
-    """Descriptor and size of a regular file; anything else is no object. NONBLOCK: a FIFO must not hang us."""
+    """Descriptor and size of a regular file; anything else is not an object. NONBLOCK: opening a FIFO would wait."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     info = os.fstat(fd)
     if stat_module.S_ISREG(info.st_mode):

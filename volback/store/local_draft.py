@@ -1,6 +1,6 @@
 """Writing one object of a directory: under a temp name, locked, fsynced, then published by rename or link.
 
-Used by store.local. A temp file whose writer has died is known by its lock, which the kernel drops.
+Used by store.local. The kernel drops the lock of a writer that has died: so its temp file is recognised.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from volback.durable import sync_directory
 from volback.store.base import Buffer, is_part
 
 _WRITEBACK_BYTES = 16 * 1024 * 1024
-"""Written bytes after which the kernel is told to start writing them out: the fsync of an 830 MB object
+"""Written bytes after which the kernel is asked to start writing them out: the fsync of an 830 MB object
 fell from 0.5-0.7 s to 0.02 s. Joining 300 KiB chunks for writev gained nothing."""
 TEMP = re.compile(r"\.tmp-[0-9a-f]{16}~")
 """`~` is in no key."""
@@ -53,6 +53,7 @@ class Draft:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     def write(self, chunk: Buffer) -> None:
+        """Append a chunk. Raises OSError."""
         assert self._file is not None
         view = memoryview(chunk)
         self.size_bytes += view.nbytes
@@ -78,7 +79,7 @@ class Draft:
         sync_directory(self._directory, missing_ok=True)
 
     def discard(self) -> None:
-        """Remove what is there of it; an error here must not hide the one that led here."""
+        """Remove what has been written. Raises nothing: an error here would hide the one that led here."""
         with suppress(OSError):
             os.unlink(self._temp)
         if self._file:
@@ -102,18 +103,19 @@ class Draft:
 
 
 def temp_files(directory: str) -> Iterator[str]:
+    """Yield the paths of all temp files below a directory."""
     for top, directories, names in os.walk(directory):
         directories[:] = [name for name in directories if is_part(name)]
         yield from (os.path.join(top, name) for name in names if TEMP.fullmatch(name))
 
 
 def is_abandoned(path: str) -> bool:
-    """Whether no living writer holds a temp file locked."""
+    """Whether no writer holds a temp file locked."""
     return remove_abandoned(path, 0.0, remove=False)
 
 
 def remove_abandoned(path: str, older_than_s: float, *, remove: bool = True) -> bool:
-    """Remove a temp file unless its writer lives: the kernel drops a dead writer's lock."""
+    """Remove a temp file unless its writer is alive, which its lock shows; return whether that is so."""
     if older_than_s and os.path.exists(path) and time.time() - os.lstat(path).st_mtime < older_than_s:
         return False
     try:
@@ -136,7 +138,7 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def advise(fd: int, offset: int, length: int, advice: str) -> None:
-    """Only advice: macOS has no such call, and some filesystems refuse it."""
+    """Advise the kernel. macOS has no such call, and some filesystems refuse it: that is no error."""
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(fd, offset, length, getattr(os, advice))

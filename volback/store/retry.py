@@ -1,6 +1,6 @@
 """When to try a failed call again: exponential backoff with full jitter, and a limit in time.
 
-The AWS SDK's own retries are off: they count tries, not time, and their waits cannot be ended by an interrupt.
+boto3's own retries are off: they count tries, not time, and an interrupt cannot end their waits.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _LONGEST_S = 20.0
 
 
 class Stopped(Exception):
-    """What asked for this call does not want it any more."""
+    """The caller has ended this call from another thread."""
 
 
 class RetryBudget:
-    """Of one call (or stream): how long it has been failing."""
+    """How long one call (or stream) may go on failing: `limit_s` from its start, or from its last progress."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class RetryBudget:
         self._began = clock()
 
     def progress(self) -> None:
-        """It went on: failures from now on count anew."""
+        """Start the limit anew, as the call has succeeded in part."""
         self.tries, self._began = 0, self._clock()
 
     def wait(self) -> bool:
-        """Wait for the next try; False if the limit would pass. Raises Stopped."""
+        """Wait until the next try and return True; return False at once if the limit ends before it. Raises Stopped."""
         delay_s = max(0.05, self._jitter() * min(_LONGEST_S, _FIRST_S * 2 ** min(self.tries, 10)))
         self.tries += 1
         if self._clock() + delay_s - self._began > self._limit_s:

@@ -1,1 +1,1 @@
-"""S3: objects in a bucket. The AWS SDK is imported in client.py alone, and only when a store is opened."""
+"""S3: objects in a bucket. boto3 is imported in client.py alone, and only when a store is opened."""

@@ -31,7 +31,7 @@ _FAILED = (sdk.ClientError, ResponseParserError, *LOST)
 
 
 class Client:
-    """The SDK's client, made at the first call; each call is tried again as long as that has sense."""
+    """The SDK's client, made at the first call. A call that may succeed later is tried again, within its limit."""
 
     def __init__(self, location: S3Location) -> None:
         self._location = location
@@ -48,13 +48,17 @@ class Client:
         operation: str,
         stop: threading.Event | None,
         *,
-        patience_s: float | None = None,
+        give_up_s: float | None = None,
         once: tuple[str, ...] = (),
         **parameters: Any,
     ) -> tuple[dict[str, Any], int]:
-        """The reply, and how many tries it took. Raises Refused (at once for a code of `once`), Stopped by `stop`."""
+        """Return the reply, and how many tries it took.
+
+        Tries end `give_up_s` after the first, or when the setting of that name says so if that is earlier.
+        Raises Refused (for a code of `once` after the first try), and Stopped once `stop` is set.
+        """
         limit_s = self._location.settings.give_up_s
-        patience = RetryBudget(limit_s if patience_s is None else min(limit_s, patience_s), stop=stop)
+        budget = RetryBudget(limit_s if give_up_s is None else min(limit_s, give_up_s), stop=stop)
         client = self._connected()
         while True:
             try:
@@ -63,15 +67,15 @@ class Client:
                 reply = getattr(client, operation)(Bucket=self._location.bucket, **parameters)
             except _FAILED as exc:
                 failure = read_failure(exc)
-                tries = patience.tries + 1
+                tries = budget.tries + 1
                 if self._asks_for_md5(failure, parameters):
                     self._sends_md5 = True
                     continue
-                if not failure.is_transient or failure.code in once or not patience.wait():
+                if not failure.is_transient or failure.code in once or not budget.wait():
                     raise Refused(failure, tries) from exc
                 _log.info("S3 %s failed (%s), trying again", operation, failure.reason or failure.code)
             else:
-                return reply, patience.tries + 1
+                return reply, budget.tries + 1
 
     def _rewound(self, body: Body) -> dict[str, str]:
         """Have the body read from its start, and return the headers that it needs."""
@@ -79,7 +83,9 @@ class Client:
         return {"ContentMD5": body.md5()} if self._sends_md5 else {}
 
     def _asks_for_md5(self, failure: Failure, parameters: dict[str, Any]) -> bool:
-        """Buckets with an object lock want it on each upload, unless one of the checksums that others refuse is there.
+        """Buckets with an object lock require it on each upload, unless the upload has one of the newer checksums.
+
+        Those are not sent from the start, as some servers refuse them.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
         """
@@ -105,7 +111,7 @@ class Client:
                 "aws_session_token": own.session_token,
             }
         if settings.ca_bundle and not os.path.isfile(settings.ca_bundle):
-            raise UsageError(f"CA bundle {settings.ca_bundle} is not a file", "mind VOLBACK_S3_CA_BUNDLE")
+            raise UsageError(f"CA bundle {settings.ca_bundle} is not a file", "check VOLBACK_S3_CA_BUNDLE")
         try:
             session = boto3.Session(profile_name=settings.profile)
             client = session.client(
@@ -117,7 +123,7 @@ class Client:
                 **keys,
             )
         except (sdk.BotoCoreError, ValueError, OSError) as exc:
-            raise UsageError(f"S3 bucket {self._location.bucket!r}: {exc}", "mind the S3 settings") from exc
+            raise UsageError(f"S3 bucket {self._location.bucket!r}: {exc}", "check the S3 settings") from exc
         # It costs a round trip a part, and a second where the server does not know it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
         client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
@@ -139,8 +145,8 @@ class Client:
 
 
 def _ask_once(context: dict[str, Any], **_: Any) -> None:
-    """After a redirect that names no region the SDK asks for the bucket, and after that one's redirect once more,
-    without an end (S3RegionRedirectorv2.get_bucket_region); nobody else asks so."""
+    """Follow no redirect of HeadBucket. The SDK makes that call after a redirect that names no region, and would answer
+    its redirect with another one, without an end (S3RegionRedirectorv2.get_bucket_region)."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -170,6 +176,6 @@ _LOST: dict[type[Exception], str] = {
     sdk.IncompleteReadError: "the server's answer ends early",
     sdk.ResponseStreamingError: "the server's answer broke off",
     sdk.HTTPClientError: "the connection broke",
-    ResponseParserError: "the server's answer makes no sense",
+    ResponseParserError: "the server's answer cannot be read",
     OSError: "the connection broke",
 }

@@ -1,4 +1,4 @@
-"""What an S3 server's refusal means to the user. Pure: store.s3_client reads the SDK's exceptions into a Failure."""
+"""What an S3 server's refusal means to the user. Pure: store.s3.client reads the SDK's exceptions into a Failure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _TRANSIENT = {
     "RequestLimitExceeded", "ServiceUnavailable", "InternalError", "OperationAborted", "ConditionalRequestConflict",
     "ConcurrentModification", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
-"""Besides status 429 and 5xx; the last three are a body that was damaged or cut off on its way."""
+"""Besides status 429 and 5xx. The last three say that the body was damaged or cut off on its way."""
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _REASONS = {
     "NoSuchBucket": (
         "there is no such bucket",
-        "create it (aws s3 mb s3://{bucket}), or mind its name and the endpoint",
+        "create it (aws s3 mb s3://{bucket}), or check its name and the endpoint",
     ),
     "AccessDenied": (
         "access is denied",
@@ -25,19 +25,22 @@ _REASONS = {
     ),
     "ObjectLocked": ("the object is locked", "wait for the end of its retention"),
     "InvalidRequest": ("the request was refused as invalid", None),
-    "InvalidAccessKeyId": ("the access key is unknown there", "mind AWS_ACCESS_KEY_ID, the profile and the endpoint"),
+    "InvalidAccessKeyId": ("the access key is unknown there", "check AWS_ACCESS_KEY_ID, the profile and the endpoint"),
     "SignatureDoesNotMatch": (
         "the signature does not match",
-        "mind AWS_SECRET_ACCESS_KEY and the region; a proxy must not change requests",
+        "check AWS_SECRET_ACCESS_KEY and the region; a proxy must not change requests",
     ),
     "ExpiredToken": ("the session token has expired", "log in again"),
-    "InvalidToken": ("the session token is not valid", "mind AWS_SESSION_TOKEN, or log in again"),
+    "InvalidToken": ("the session token is not valid", "check AWS_SESSION_TOKEN, or log in again"),
     "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock (NTP), then run the command again"),
     "KeyTooLongError": ("the object's key is too long", "choose a shorter prefix"),
     "EntityTooLarge": ("the object is larger than the server takes", "raise VOLBACK_S3_PART_SIZE"),
-    "NoSuchUpload": ("the multipart upload was aborted by somebody else", "run the command again"),
+    "NoSuchUpload": ("the multipart upload was aborted by another client", "run the command again"),
     "QuotaExceeded": ("the quota is used up", "`volback remove` old backups, or raise the quota"),
-    "InvalidObjectState": ("the object lies in an archive class", "restore it to a class that can be read at once"),
+    "InvalidObjectState": (
+        "the object is in an archive storage class",
+        "restore it to a class that is read at once",
+    ),
     "NoCredentials": (
         "there are no credentials",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or VOLBACK_S3_PROFILE",
@@ -66,21 +69,23 @@ class Failure:
 
     @property
     def is_transient(self) -> bool:
+        """The same call may succeed later."""
         server_failed = self.status >= 500 and self.code != "NotImplemented"
         return self.transient or self.status == 429 or server_failed or self.code in _TRANSIENT
 
     @property
     def is_missing(self) -> bool:
+        """There is no such object."""
         return self.code in _MISSING
 
     @property
     def is_denied(self) -> bool:
-        """The key has not the right; a HEAD's refusal has no other word for a wrong signature or clock."""
+        """The key does not have the right. A HEAD's refusal says the same of a wrong signature or clock."""
         return _same(self) == "AccessDenied"
 
 
 class Refused(Exception):
-    """A call has failed for good, after `tries` of which all but the last may have been carried out unseen."""
+    """A call has failed permanently, after `tries`. All but the last may have been carried out, their answers lost."""
 
     def __init__(self, failure: Failure, tries: int) -> None:
         super().__init__(failure.code)
@@ -95,11 +100,11 @@ def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: s
         return NotFoundError(f"object {key!r} is not in S3 bucket {bucket!r} at {endpoint}", "see `volback list`")
     where = f"S3 bucket {bucket!r} at {endpoint}: cannot {action} {key!r}"
     if failure.code == "ConditionalRequestConflict":
-        return ConflictError(f"{where}: somebody else is writing it", "run the command again")
+        return ConflictError(f"{where}: another client is writing it", "run the command again")
     if not failure.answered or failure.is_transient:
         tried = f" ({refused.tries} tries)" if refused.tries > 1 else ""
         why = failure.reason or failure.code
-        return StoreUnreachable(f"{where}: {why}{tried}", "mind the network and the endpoint, then run again")
+        return StoreUnreachable(f"{where}: {why}{tried}", "check the network and the endpoint, then run it again")
     if failure.code in _REGION or failure.status == 301:
         right = f" it is in {failure.region}" if failure.region else ""
         return StoreError(f"{where}: the bucket is in another region:{right or ' the server does not say which'}",

@@ -1,6 +1,6 @@
-"""The requests of one multipart upload, and of those that others left open; store.s3_upload decides when they are made.
+"""The requests of one multipart upload, and of those that others left open; store.s3.upload decides when they are made.
 
-A reply can be lost on its way: so each says for itself what it does where its first try was carried out unseen.
+A reply can be lost on its way, so that a try was carried out and nobody knows it. Each request handles that itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from volback.store.s3.upload import Body
 
 _log = logging.getLogger(__name__)
 
-_ABORT_PATIENCE_S = 20.0
+_ABORT_GIVE_UP_S = 20.0
 TOKEN = "volback-put"
 """Metadata by which a put knows its own object again."""
 
@@ -35,7 +35,7 @@ class Multipart:
         self._token = secrets.token_hex(8)
 
     def begin(self, stop: threading.Event) -> str:
-        """A try whose answer was lost may have made an upload of which nobody knows the id: it is aborted."""
+        """Begin an upload and return its id. One that a try with a lost answer may have begun is aborted."""
         tries, upload_id = 1, ""
         try:
             reply, tries = self._client.call_counted(
@@ -51,6 +51,7 @@ class Multipart:
         return upload_id
 
     def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str:
+        """Send one part and return its ETag. A second try replaces the part."""
         reply, _ = self._client.call_counted(
             "upload_part", stop, Key=self._key, UploadId=upload_id, PartNumber=number, Body=body
         )
@@ -59,8 +60,8 @@ class Multipart:
     def finish(self, upload_id: str, etags: list[str], size_bytes: int, stop: threading.Event) -> None:
         """Make the object. Some servers ignore the condition, so it is a small object's put that commits a backup.
 
-        A 409 says that somebody else wrote the same key meanwhile. Only the whole upload anew could go on, and a stream
-        is gone by then (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
+        A 409 says that another client wrote the same key meanwhile. Only a new upload could succeed, and the stream has
+        been read by then (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
         """
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         try:
@@ -81,7 +82,7 @@ class Multipart:
                 raise
 
     def abort(self, upload_id: str) -> None:
-        """What led here is being raised: a failure now is only logged."""
+        """Abort the upload. A failure is only logged: the error that led here is being raised."""
         try:
             abort(self._client, self._key, upload_id)
         except Refused as refused:
@@ -97,6 +98,7 @@ class Multipart:
 
 
 def open_uploads(client: Client, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the uploads below `prefix` that were begun and have not ended, as the server describes them."""
     where = {"Prefix": prefix}
     while True:
         try:
@@ -112,12 +114,10 @@ def open_uploads(client: Client, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def abort(client: Client, key: str, upload_id: str) -> None:
-    """Until the server does not know it any more: a part that was under way may outlive the first abort."""
+    """Abort an upload, until the server does not know it any more: a part may arrive after the first abort."""
     for _ in range(3):
         try:
-            client.call_counted(
-                "abort_multipart_upload", None, patience_s=_ABORT_PATIENCE_S, Key=key, UploadId=upload_id
-            )
+            client.call_counted("abort_multipart_upload", None, give_up_s=_ABORT_GIVE_UP_S, Key=key, UploadId=upload_id)
         except Refused as refused:
             if refused.failure.status == 404:
                 return
@@ -125,7 +125,7 @@ def abort(client: Client, key: str, upload_id: str) -> None:
 
 
 def is_ours(client: Client, key: str, token: str, etag: str) -> bool:
-    """Whether the object is what this very put wrote; a server that keeps no metadata tells by the ETag."""
+    """Whether this put wrote the object: its metadata says so, or the ETag where a server keeps no metadata."""
     try:
         reply = client.call("head_object", Key=key)
     except Refused:

@@ -1,4 +1,4 @@
-"""Sizes of the parts of a multipart upload whose length nobody knows; pure, used by store.s3.
+"""Sizes of the parts of a multipart upload of unknown length; pure, used by store.s3.store.
 
 S3 takes 10,000 parts of 5 MiB to 5 GiB for an object of up to 5 TiB
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html), so parts double in size as they are written.
@@ -54,7 +54,7 @@ def parallel_parts(size_bytes: int, parallel: int) -> int:
 
 
 def cut_parts(chunks: Iterable[Buffer], sizes: PartSizes) -> Iterator[memoryview]:
-    """Join chunks into parts, each in a buffer of its own; the last is shorter (or empty), and there always is one."""
+    """Join chunks into parts, each in a buffer of its own. There is at least one; the last may be shorter, or empty."""
     number, filled = 1, 0
     part = memoryview(bytearray(sizes.size(1)))
     for chunk in chunks:

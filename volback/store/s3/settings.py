@@ -78,7 +78,7 @@ def read_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:
         raise UsageError("the repository's S3 URL holds a user or a password", _NO_SECRETS)
     prefix = parts.path.strip("/")
     if not _BUCKET.fullmatch(parts.netloc):
-        raise UsageError(f"repository s3://{parts.netloc}: that is no bucket's name", _HINT)
+        raise UsageError(f"repository s3://{parts.netloc}: that is not the name of a bucket", _HINT)
     if parts.fragment or not all(is_part(part) for part in prefix.split("/") if prefix):
         raise UsageError(f"repository s3://{parts.netloc}: its prefix is not made of A-Z a-z 0-9 _ . % -", _HINT)
     _check_names([name for name, _ in query])
@@ -124,8 +124,8 @@ def _settings(values: Mapping[str, tuple[str, str]]) -> S3Settings:
         try:
             fields[field] = read(value)
         except ValueError:
-            shown = "what it is set to" if name in ("endpoint", "proxy") else repr(value)
-            raise UsageError(f"{where}: {shown} cannot be meant", f"give {wanted}") from None
+            shown = "its value" if name in ("endpoint", "proxy") else repr(value)
+            raise UsageError(f"{where}: {shown} is not valid", f"give {wanted}") from None
     settings = S3Settings(**fields)
     if settings.sse_key_id and settings.sse != "aws:kms":
         raise UsageError("an S3 sse-key-id is only for sse=aws:kms", "set sse to aws:kms, or leave out the key id")

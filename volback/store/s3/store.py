@@ -39,7 +39,7 @@ _PARALLEL_READS = 4
 _OFFSET_MAX = 2**53
 """Beyond any object; larger numbers are not understood by every server."""
 _SAFE_AGE_S = 86_400.0
-"""Nothing tells a dead writer's upload from a living one's but its age."""
+"""Only its age tells an upload whose writer has died from one in progress."""
 
 
 class S3Store:
@@ -89,7 +89,7 @@ class S3Store:
             try:
                 reply = self._head(key)
             except Refused as refused:
-                # A key that may only write can still have the right to list, which tells as much.
+                # A key that may only write can still have the right to list, and a listing has size and time too.
                 if not refused.failure.is_denied or not (listed := self._listed(key)):
                     raise
                 return listed
@@ -110,11 +110,11 @@ class S3Store:
                     raise
 
     def free_bytes(self) -> int | None:
-        """None: a bucket has no end."""
+        """None: a bucket has no size."""
         return None
 
     def unfinished(self, prefix: str = "") -> UnfinishedList:
-        """Open multipart uploads below `prefix`, those of living writers too."""
+        """Multipart uploads below `prefix` that have not ended, also those in progress."""
         return [left for left, _ in self._uploads(check_prefix(prefix))]
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
@@ -153,13 +153,13 @@ class S3Store:
         except Refused as refused:
             if refused.failure.status != 412:
                 raise
-            # 412 to a second try may be about our own first one, whose answer was lost.
+            # A 412 to a second try may mean our own first one, whose answer was lost.
             digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
             if refused.tries < 2 or not is_ours(self._client, self._location.prefix + key, token, digest):
                 raise self._exists(key) from refused
 
     def _check_absent(self, key: str) -> None:
-        """Some servers ignore If-None-Match. A key that may only write cannot ask, and has that header alone."""
+        """Ask for the object, as some servers ignore If-None-Match. A key that may only write relies on that header."""
         try:
             self._client.call("head_object", Key=self._location.prefix + key)
         except Refused as refused:
@@ -185,7 +185,7 @@ class S3Store:
             self.stat(key)  # raises NotFoundError
             return
         end = None if length is None or start + length >= _OFFSET_MAX else start + length
-        patience = RetryBudget(self._settings.give_up_s)
+        budget = RetryBudget(self._settings.give_up_s)
         etag: str | None = None
         while end is None or start < end:
             with self._explained("read", key):
@@ -198,7 +198,7 @@ class S3Store:
             body = reply["Body"]
             try:
                 while start < end and (buffer := body.read(min(_READ_BYTES, end - start))):
-                    patience.progress()
+                    budget.progress()
                     start += len(buffer)
                     yield buffer
                 lost = Failure("CutOff", "the server's answer ends early", answered=False, transient=True)
@@ -206,8 +206,8 @@ class S3Store:
                 lost = read_failure(exc)
             finally:
                 body.close()
-            if start < end and not patience.wait():
-                raise self._explain(Refused(lost, patience.tries), "read", key)
+            if start < end and not budget.wait():
+                raise self._explain(Refused(lost, budget.tries), "read", key)
 
     def _get(self, key: str, start: int, end: int | None, etag: str | None) -> dict[str, Any] | None:
         """One ranged GET; None where the range lies past the end of the object."""
@@ -229,7 +229,7 @@ class S3Store:
         return StoreError(f"object {key!r} in {self.url} was replaced while it was read", "run the command again")
 
     def _head(self, key: str) -> dict[str, Any]:
-        """A HEAD's refusal has no words, so a GET of one byte asks why."""
+        """Ask for size and time. A HEAD's refusal has no message, so a GET of one byte asks for the reason."""
         try:
             return self._client.call("head_object", Key=self._location.prefix + key)
         except Refused as refused:
@@ -286,17 +286,17 @@ class S3Store:
 
 
 def _end_of(reply: dict[str, Any], start: int, end: int | None) -> int:
-    """Where the answer to a ranged GET ends. Raises StoreError if it is not from where it was asked for."""
+    """Where the answer to a ranged GET ends. Raises StoreError for an answer that begins elsewhere than asked for."""
     whole = str(reply.get("ContentRange", ""))
     first, _, size = whole.removeprefix("bytes ").replace("-", "/").replace("/", " ", 1).rpartition("/")
     if whole and not first.startswith(f"{start} "):
-        raise StoreError(f"the S3 server answers with another range than asked for: {whole}")
+        raise StoreError(f"the S3 server answers with a range that was not asked for: {whole}")
     if not whole and start:
-        raise StoreError("the S3 server ignores ranges", "choose a server that knows Range")
+        raise StoreError("the S3 server ignores ranges", "use a server that supports Range")
     size_bytes = int(size) if whole else int(reply["ContentLength"])
     return size_bytes if end is None else min(end, size_bytes)
 
 
 def _whole_seconds(time: datetime) -> datetime:
-    """A listing has milliseconds, a HEAD's reply has not."""
+    """A listing has milliseconds; a HEAD's reply does not."""
     return time.astimezone(UTC).replace(microsecond=0)

@@ -23,9 +23,9 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class Body(io.RawIOBase):
-    """A part as a file, which ends early once `stop` is set: a slow line must not hold an interrupt up.
+    """A part as a file. Reading raises Stopped once `stop` is set: a slow connection must not delay an interrupt.
 
-    It gives blocks of 256 KiB also where fewer bytes are asked for: urllib3 asks for 16 KiB, and that is slow.
+    A read returns 256 KiB also if fewer bytes are asked for: urllib3 asks for 16 KiB, which is slow.
     """
 
     def __init__(self, data: memoryview, stop: threading.Event) -> None:
@@ -38,7 +38,7 @@ class Body(io.RawIOBase):
         return self._data.nbytes
 
     def md5(self) -> str:
-        """As the header Content-MD5 has it."""
+        """The value of the header Content-MD5."""
         return base64.b64encode(hashlib.md5(self._data, usedforsecurity=False).digest()).decode()
 
     def readable(self) -> bool:
@@ -65,16 +65,23 @@ class Body(io.RawIOBase):
 
 
 class MultipartCalls(Protocol):
-    """The requests of one upload, each tried again inside; `stop` ends that."""
+    """The requests of one upload. Each tries again by itself, until `stop` is set; it then raises Stopped."""
 
-    def begin(self, stop: threading.Event) -> str: ...
-    def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str: ...
-    def finish(self, upload_id: str, etags: list[str], size_bytes: int, stop: threading.Event) -> None: ...
-    def abort(self, upload_id: str) -> None: ...
+    def begin(self, stop: threading.Event) -> str:
+        """Begin the upload and return its id."""
+
+    def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str:
+        """Send part `number` (from 1) and return its ETag."""
+
+    def finish(self, upload_id: str, etags: list[str], size_bytes: int, stop: threading.Event) -> None:
+        """Make the object of the parts, in the order of their numbers."""
+
+    def abort(self, upload_id: str) -> None:
+        """Remove the upload and its parts. Raises nothing."""
 
 
 class Upload:
-    """Use `run` once."""
+    """One upload, run in a pool of threads. Use `run` once."""
 
     def __init__(self, calls: MultipartCalls, *, parallel: int, max_parts: int) -> None:
         self._calls = calls
@@ -88,7 +95,7 @@ class Upload:
         self._began: Future[str] | None = None
 
     def run(self, parts: Iterator[memoryview]) -> int:
-        """Send all parts and complete; return the size. Whatever is raised, nothing stays and it passes through."""
+        """Send all parts, make the object and return its size. An error aborts the upload and passes through."""
         try:
             self._began = self._pool.submit(self._calls.begin, self._stop)
             upload_id = self._began.result()
@@ -115,7 +122,7 @@ class Upload:
         self._size_bytes += part.nbytes
 
     def _collect(self, *, until: Callable[[], bool]) -> None:
-        """Take finished parts in; an error of any part is raised here. Waits `until` that holds."""
+        """Collect the ETags of parts that have been sent, until `until` is true. Raises the error of any part."""
         while True:
             for future in [future for future in self._sending if future.done()]:
                 self._etags[self._sending.pop(future)] = future.result()
@@ -124,9 +131,9 @@ class Upload:
             wait(self._sending, return_when=FIRST_COMPLETED)
 
     def _abort(self) -> None:
-        """Once no request is under way any more: a part that came in after the abort would stay, and cost."""
+        """Abort when no request is in progress any more: a part that arrives after the abort would stay, and cost."""
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
         if self._began is not None and not self._began.cancelled():
-            with suppress(Exception):  # it is what is being raised already, or Stopped
+            with suppress(Exception):  # `begin` failed: with what is being raised, or with Stopped
                 self._calls.abort(self._began.result())
