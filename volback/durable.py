@@ -35,7 +35,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = _PRIVATE) -> None:
 
 
 def write_new(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
-    """Write a new file, readable by its owner alone; return its size. Raises FileExistsError, which replaces nothing.
+    """Write a new file, readable by its owner alone; return its size. Replaces nothing: raises FileExistsError.
 
     The draft is `.NAME.XXXXXXXX.part`: of several writers one succeeds.
     """
