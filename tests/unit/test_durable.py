@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_store_local import small_disk  # noqa: F401 - a fixture
-from volback.durable import write_new, write_whole, sync_directory
+from volback.durable import sync_directory, write_new, write_whole
 
 
 @pytest.fixture
