@@ -242,6 +242,19 @@ def test_damaged_backups_alone_are_left_as_they_are() -> None:
     assert len(kept(KeepRules(tags=("x",)), backups)) == 12
 
 
+def test_a_backup_that_is_being_restored_stays() -> None:
+    backups = [replace(SUNDAYS[0], is_in_use=True), *SUNDAYS[1:]]
+    decisions = choose(KeepRules(last=1), backups, now=NOW)
+    assert [(decision.id, decision.reasons) for decision in decisions if decision.keep] == [
+        (SUNDAYS[-1].id, ["last 1 of 1"]),
+        (SUNDAYS[0].id, ["being restored"]),
+    ]
+
+
+def test_of_no_backups_none_is_kept() -> None:
+    assert choose(KeepRules(daily=1, within=CalendarDuration(days=1), tags=("a",)), [], now=NOW) == []
+
+
 def test_what_a_kept_backup_depends_on_stays() -> None:
     first, second, third, fourth = SUNDAYS[:4]
     chain = [first, replace(second, depends_on=(first.id,)), third, replace(fourth, depends_on=(second.id, first.id))]
