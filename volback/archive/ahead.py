@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import chain
 from typing import TypeVar
 
+from volback.archive.workers import Workers
 from volback.errors import Interrupted
 
 _Item = TypeVar("_Item")
@@ -36,7 +37,7 @@ def read_ahead(
         source.end()
         return
     flight: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(ahead, thread_name_prefix="ahead") as pool:
+    with Workers(ahead, thread_name_prefix="ahead") as pool:
         try:
             flight.extend(pool.submit(work, item, stop) for item in first)
             while flight:

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from volback.archive.codec import FrameCodec, open_frame
 from volback.archive.cut import Cut, RawFrame, Reused, UnitEnd
 from volback.archive.parent import KnownFrame, no_frame
 from volback.archive.ranges import Slice
+from volback.archive.workers import Workers
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -81,7 +82,7 @@ def in_order(
     """
     count = threads or len(os.sched_getaffinity(0))
     flight: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(count, thread_name_prefix="frames") as pool:
+    with Workers(count, thread_name_prefix="frames") as pool:
         try:
             for item in items:
                 flight.append(_done(work(item)) if inline is not None and inline(item) else pool.submit(work, item))
