@@ -16,15 +16,20 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
+from tests.support.stored import store_backup, store_units
 from volback.archive import tar
 from volback.archive.codec import Compressor, ZstdCodec, decompress, open_frame
-from volback.archive.cut import Cutter, RawFrame
+from volback.archive.cut import Cutter, RawFrame, Reused
 from volback.archive.decompress import ForeignArchive
 from volback.archive.plan import make_plan
 from volback.archive.ranges import fetch, whole
 from volback.archive.seal import SealedFrame, seal, unseal
 from volback.archive.walk import walk
-from volback.catalog.model import Frame
+from volback.catalog.model import Frame, Unit
+from volback.errors import UsageError, VolbackError
+from volback.operations.contents import read_file
+from volback.operations.open_backup import OpenBackup
+from volback.store.memory import MemoryStore
 
 BACKUP = "20261123T160254Z-3f9c"
 BLOCK = tar.BLOCK
@@ -117,6 +122,20 @@ SEALED = [
     item.stored for item in seal([RawFrame([memoryview(TEXT)])], CODEC, threads=1) if isinstance(item, SealedFrame)
 ]
 FRAME = Frame(BACKUP, 0, len(SEALED[0]), len(TEXT), hashlib.sha256(TEXT).hexdigest())
+STORE = MemoryStore("fuzz")
+FULL = OpenBackup(STORE, store_backup(STORE, BACKUP, make_plan([SCAN]), [STREAM]))
+FULL_DATA = b"".join(FULL.open_range(BACKUP, 0, FULL.manifest.data.size_bytes))
+"""The stream as a backup, whole and true."""
+
+
+def _without_large_file() -> bytes:
+    """What tar writes where the large file is not named to it."""
+    at = 0
+    for unit in FULL.units():
+        if unit.kind == "file":
+            return STREAM[:at] + STREAM[at + unit.raw_bytes :]
+        at += unit.raw_bytes
+    raise AssertionError("there is no large file")
 
 
 def _compressed() -> bytes:
@@ -141,6 +160,103 @@ def _plan(scan: bytes) -> object:
         plan.entry(number)
     list(plan.names())
     return list(Cutter(plan).cut([STREAM]))
+
+
+def _cut_beside_reused(stream: bytes) -> object:
+    """The large file's unit is the parent's, and the stream holds it or not."""
+    plan = make_plan([SCAN])
+    parent = dict(zip(plan.units, FULL.units(), strict=False))
+    cutter = Cutter(plan, lambda unit: parent[unit] if unit.kind == "file" else None)
+    cuts = list(cutter.cut(_in_parts(stream)))
+    reused = [cut.frame for cut in cuts if isinstance(cut, Reused)]
+    assert reused == [frame for unit in plan.units if unit.kind == "file" for frame in parent[unit].frames]
+    return cutter.report
+
+
+def _lying_index(data: bytes) -> object:
+    """Everything that reads a backup, where the index is well formed but not true; the input chooses the lies."""
+    dice = random.Random(data)
+    lies = dice.randrange(1, 4) if data else 0
+    units = list(FULL.units())
+    for _ in range(lies):
+        number = dice.randrange(len(units))
+        units[number] = dice.choice(_LIES)(units[number], dice)
+    stored = MemoryStore("lies")
+    opened = OpenBackup(stored, store_units(stored, BACKUP, FULL_DATA, units))
+    paths = [member.path for member in opened.members()]
+    errors = [error for path in paths for error in _read_one(opened, path)]
+    wanted = dice.sample(paths, min(2, len(paths)))
+    errors += _errors(lambda: list(walk(opened.selection(wanted).stream())))
+    errors += _errors(lambda: list(walk(opened.stream())))
+    if errors:
+        raise errors[0]
+    return len(paths)
+
+
+def _read_one(opened: OpenBackup, path: bytes) -> list[VolbackError]:
+    return _errors(lambda: opened.find(path)) + _errors(lambda: list(read_file(opened, path)), but=UsageError)
+
+
+def _errors(work: Callable[[], object], but: type[VolbackError] | tuple[()] = ()) -> list[VolbackError]:
+    try:
+        work()
+    except but:
+        return []
+    except VolbackError as error:
+        return [error]
+    return []
+
+
+def _move_members(unit: Unit, dice: random.Random) -> Unit:
+    room = max(unit.raw_bytes, len(unit.members) + 1)
+    offsets = sorted(dice.sample(range(room), len(unit.members)))
+    return unit._replace(
+        members=[
+            member._replace(offset=dice.choice((member.offset, offset)))
+            for member, offset in zip(unit.members, offsets, strict=True)
+        ]
+    )
+
+
+def _rename_members(unit: Unit, dice: random.Random) -> Unit:
+    names = [member.path for member in unit.members] + [b"b", b"e", b"other/" + b"n" * 300]
+    return unit._replace(
+        members=[
+            member._replace(
+                path=dice.choice((member.path, dice.choice(names))), link=member.link and dice.choice(names)
+            )
+            for member in unit.members
+        ]
+    )
+
+
+def _retype_members(unit: Unit, dice: random.Random) -> Unit:
+    return unit._replace(
+        members=[
+            member._replace(type=kind, link=b"e" if kind in "lh" else b"")
+            for member, kind in ((member, dice.choice((member.type, *"fdlh"))) for member in unit.members)
+        ]
+    )
+
+
+def _mix_frames(unit: Unit, dice: random.Random) -> Unit:
+    frames = [frame for other in FULL.units() for frame in other.frames]
+    return unit._replace(frames=dice.choice((unit.frames[::-1], unit.frames[:-1], unit.frames * 2, frames)))
+
+
+def _resize_frames(unit: Unit, dice: random.Random) -> Unit:
+    sizes = (0, 1, 511, 512, 5000, 8 * 1024 * 1024)
+    return unit._replace(
+        frames=[
+            frame._replace(
+                raw_bytes=dice.choice((frame.raw_bytes, dice.choice(sizes))), offset=dice.choice((0, frame.offset))
+            )
+            for frame in unit.frames
+        ]
+    )
+
+
+_LIES = [_move_members, _move_members, _rename_members, _retype_members, _mix_frames, _resize_frames]
 
 
 def _unsealed(stored: bytes) -> object:
@@ -203,6 +319,8 @@ CASES: dict[str, Case] = {
     "pax records": Case(tar.pax_records, [_pax(header) for header in HEADERS]),
     "walk": Case(lambda data: list(walk(_in_parts(data))), [STREAM]),
     "cut": Case(_cut, [STREAM]),
+    "cut beside reused": Case(_cut_beside_reused, [_without_large_file()]),
+    "lying index": Case(_lying_index, [b""]),
     "plan": Case(_plan, [SCAN]),
     "frame": Case(_unsealed, SEALED),
     "index": Case(_decompressed, [_compressed()]),

@@ -9,7 +9,15 @@ import pytest
 from tests.fuzz.archive_cases import CASES, mutant
 from volback.errors import VolbackError
 
-ROUNDS = {"walk": 300, "cut": 300, "plan": 300, "frame": 500, "foreign archive": 500}
+ROUNDS = {
+    "walk": 300,
+    "cut": 300,
+    "cut beside reused": 300,
+    "lying index": 300,
+    "plan": 300,
+    "frame": 500,
+    "foreign archive": 500,
+}
 OTHERWISE = 2000
 TIME_MAX_S = 5.0
 """For one input: most take a millisecond, the largest has 1.3 MB."""
