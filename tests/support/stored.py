@@ -44,7 +44,7 @@ def store_units(store: Store, backup_id: str, data: bytes, units: Iterable[Unit]
     cuts: list[Sealed] = []
     for unit in units:
         cuts += [*map(Reused, unit.frames), UnitEnd(unit.kind, unit.members)]
-    assert list(recorder.data(cuts)) == []
+    assert list(recorder.data(cut for cut in cuts)) == []
     return _manifest(store, recorder, backup_id, raw_bytes=0, files=0)
 
 

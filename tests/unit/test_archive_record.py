@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volback.archive.codec import decompress
-from volback.archive.cut import Reused, UnitEnd
+from volback.archive.codec import ZstdCodec, decompress
+from volback.archive.cut import Cut, RawFrame, Reused, UnitEnd
 from volback.archive.record import Recorder
-from volback.archive.seal import Sealed, SealedFrame
+from volback.archive.seal import Sealed, SealedFrame, seal
 from volback.catalog.index import read_units
 from volback.catalog.model import Frame, Unit
 from volback.progress import Silent
@@ -45,7 +47,7 @@ def test_only_what_is_new_is_stored_and_the_index_has_all(made: list[list[Sealed
     items: list[Sealed] = [item for unit in made for item in (*unit, UnitEnd("group", []))]
     progress = _Counted()
     recorder = Recorder(ID, progress)
-    data = b"".join(recorder.data(items))
+    data = b"".join(recorder.data(item for item in items))
     buffers, index_digest = recorder.index()
     index = b"".join(buffers)
     assert data == b"".join(item.stored for item in items if isinstance(item, SealedFrame))
@@ -71,10 +73,29 @@ def test_a_frame_of_this_backup_is_no_dependency() -> None:
     """A frame may come again within one backup."""
     recorder = Recorder(ID, Silent())
     again = Reused(Frame(ID, 0, 3, 9, hashlib.sha256(b"x").hexdigest()))
-    assert list(recorder.data([SealedFrame(b"abc", 9, hashlib.sha256(b"x").hexdigest()), again])) == [b"abc"]
+    items: list[Sealed] = [SealedFrame(b"abc", 9, hashlib.sha256(b"x").hexdigest()), again]
+    assert list(recorder.data(item for item in items)) == [b"abc"]
     assert (recorder.depends_on, recorder.reused_bytes, recorder.stored_bytes) == (set(), 0, 3)
 
 
 def test_index_of_nothing_is_empty() -> None:
     buffers, _ = Recorder(ID, Silent()).index()
     assert list[Unit](read_units(decompress(b"".join(buffers), what="index"))) == []
+
+
+def test_closed_early_it_leaves_no_thread() -> None:
+    """As where a store fails: what it reads from is closed too, down to the cutter."""
+    closed: list[bool] = []
+
+    def cuts() -> Iterator[Cut]:
+        try:
+            while True:
+                yield RawFrame([memoryview(b"x" * 1000)])
+        finally:
+            closed.append(True)
+
+    data = Recorder(ID, Silent()).data(seal(cuts(), ZstdCodec(), threads=2))
+    assert next(data)
+    data.close()
+    assert closed == [True]
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("frames")] == []

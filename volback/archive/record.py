@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 
 from volback.archive.codec import Compressor
 from volback.archive.cut import Reused, UnitEnd
@@ -30,8 +31,12 @@ class Recorder:
         self._stream = hashlib.sha256()
         self._index = Compressor()
 
-    def data(self, sealed: Iterable[Sealed]) -> Iterator[bytes]:
-        """Yield the bytes of the data object, and note each frame and unit."""
+    def data(self, sealed: Generator[Sealed, None, None]) -> Generator[bytes, None, None]:
+        """Yield the bytes of the data object, and note each frame and unit. Closed early, it closes `sealed`."""
+        with closing(sealed):
+            yield from self._data_of(sealed)
+
+    def _data_of(self, sealed: Iterable[Sealed]) -> Iterator[bytes]:
         for item in sealed:
             if isinstance(item, UnitEnd):
                 self._end_unit(item)

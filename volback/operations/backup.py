@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -168,7 +169,8 @@ class _Backup:
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
             with ThreadPoolExecutor(1, "read-end") as pool:
                 sealed = seal(cutter.cut(self._read(reader, plan, pool)), self._codec)
-                self._repository.store.put(self._key.data, self._recorder.data(sealed))
+                with closing(self._recorder.data(sealed)) as data:
+                    self._repository.store.put(self._key.data, data)
             for step in self._at_read_end:
                 step.result()
             warnings, failures = tar.read_warnings(reader.messages())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from volback.archive import tar
@@ -195,7 +195,8 @@ class _Restore:
         manifest, progress = self._backup.manifest, self._ctx.progress
         progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
         origin = self._selection or self._backup
-        self._command([*command, "--file=-"], _counted(self._ctx, origin))
+        with closing(_counted(self._ctx, origin)) as stream:
+            self._command([*command, "--file=-"], stream)
 
     def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
         status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
@@ -265,7 +266,7 @@ def _refuse_in_use(*, engine: Engine, name: str) -> None:
         )
 
 
-def _counted(ctx: Context, origin: OpenBackup | Selection) -> Iterator[bytes | memoryview]:
+def _counted(ctx: Context, origin: OpenBackup | Selection) -> Generator[bytes | memoryview, None, None]:
     """The tar stream, counted as progress: stored bytes as they are read, raw bytes as they leave."""
     for buffer in origin.stream(lambda size: ctx.progress.advance(stored_bytes=size)):
         ctx.progress.advance(raw_bytes=len(buffer))
