@@ -16,6 +16,8 @@ __all__ = ["moto", "radosgw", "rclone"]
 
 # A shell's background job ignores SIGINT, and so would all that the tests start and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: a handler lets it pass here, and no child inherits it
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
 _SERVERS = {"radosgw", "rclone", "moto"}

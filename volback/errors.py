@@ -13,7 +13,7 @@
       StoreError            1    the store refused a read or a write (disk full)
         StoreDenied         1    its rights do not allow that
         StoreUnreachable    9    no store, no answer in time
-      Interrupted           130  SIGINT;  143 SIGTERM
+    Interrupted             130  SIGINT;  143 SIGTERM. A BaseException: see there
 
 Only cli/ turns them into text and exit codes.
 """
@@ -21,6 +21,7 @@ Only cli/ turns them into text and exit codes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 EXIT_DONE = 0
 EXIT_WARNINGS = 3
@@ -116,16 +117,35 @@ class StoreUnreachable(StoreError):
     exit_code = 9
 
 
-class Interrupted(VolbackError):
-    """A signal ended the run; exit code 128 + its number."""
+class Interrupted(BaseException):
+    """A signal ended the run; exit code 128 + its number.
+
+    A BaseException, as trio's Cancelled is: much code catches VolbackError or Exception to collect an error and carry
+    on with the next volume, and libraries (docker-py, botocore, logging) do so too. None of that may take a signal for
+    a failure of the thing in hand. Clean-up that must happen belongs into `finally` or `except BaseException`.
+    """
 
     kind = "interrupted"
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"interrupted by signal {signal_number}", "run the command again")
+        super().__init__(signal_number)
+        self.message = f"interrupted by signal {signal_number}"
+        self.hint: str | None = "run the command again"
         self.exit_code = 128 + signal_number
 
 
-def worst_first(errors: Iterable[VolbackError]) -> list[VolbackError]:
+Failure = VolbackError | Interrupted
+"""What ends a command, or a part of one, and is shown in one line."""
+
+
+def failures(interrupted: Interrupted | None, errors: Iterable[VolbackError]) -> list[Failure]:
+    """All that ended parts of a command. An interruption comes first, so that its exit code counts."""
+    return [*([interrupted] if interrupted is not None else []), *errors]
+
+
+_F = TypeVar("_F", VolbackError, Failure)
+
+
+def worst_first(errors: Iterable[_F]) -> list[_F]:
     """The errors in the order of WORST_FIRST; those of one exit code stay as they were."""
     return sorted(errors, key=lambda error: WORST_FIRST.index(error.exit_code))

@@ -81,8 +81,12 @@ def is_pending() -> bool:
 def deferred_signals() -> Iterator[None]:
     """Let the step end first: a signal that comes in between raises Interrupted after it.
 
-    An error of the step itself passes through, and the signal waits for the next step's end.
+    An error of the step itself passes through, and the signal waits for the next step's end. Signals are handled in
+    the main thread alone, so in any other there is nothing to defer.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _process.depth += 1
     try:
         yield

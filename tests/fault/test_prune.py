@@ -119,7 +119,7 @@ def test_an_interrupted_prune_says_what_it_has_removed(place: Place) -> None:
     assert result.judged[-1].reasons == ["could not be removed"]
     assert [error.message for error in result.errors] == ["denied"]
     assert place.ids() == IDS[2:4]
-    assert place.prune().errors == []
+    assert place.prune().errors == ()
     place.assert_nothing_is_left()
 
 
@@ -245,7 +245,7 @@ def test_a_half_made_backup_of_a_living_run_stays_however_old(place: Place) -> N
     ours = place.half_make("20261001T000000Z-bbbb", hours=99)
     entry = NewBackup(repository=place.store.url, prefix=ours.prefix)
     with Run(place.state, "backup") as run, run.begun(entry):
-        assert place.prune().half_made == []
+        assert place.prune().half_made == ()
     assert [found.key for found in place.prune().half_made] == [ours]
 
 
@@ -264,7 +264,7 @@ def test_abandoned_temp_files_are_swept_and_those_of_living_writers_stay(place: 
         yield b"x"
         for held in Path(place.store.url).rglob(".tmp-*"):
             os.utime(held, (0, 0))
-        assert place.prune().half_made == []
+        assert place.prune().half_made == ()
         yield b"y"
 
     place.store.put(key.data, slow())  # type: ignore[arg-type]
@@ -297,7 +297,7 @@ def test_an_upload_to_s3_that_never_ended_is_swept_by_its_age(
         ours, theirs = (BackupKey(host, "db", IDS[1]) for host in ("web1", "web2"))
         for key in (ours, theirs):
             radosgw.client().create_multipart_upload(Bucket=bucket, Key=key.data)
-        assert prune(*library, LAST_2).half_made == []
+        assert prune(*library, LAST_2).half_made == ()
         swept = prune(*library, LAST_2, older_than_s=0).half_made
         assert [(found.key, found.uploads) for found in swept] == [(ours, 1)]
         assert [key for key, _ in open_uploads(radosgw.client(), bucket)] == [theirs.data]
@@ -318,7 +318,7 @@ def test_room_is_made_on_a_full_disk_that_the_journal_is_on_too(mount_small: Cal
     remove.remove(*place.library(), remove.find_all(place.library().repository, [f"db@{IDS[0]}"])[0])
     assert place.ids() == IDS[1:3]
     fill_up(place.state.parent)
-    assert place.prune(KeepRules(last=1)).errors == []
+    assert place.prune(KeepRules(last=1)).errors == ()
     assert place.ids() == IDS[2:3]
 
 

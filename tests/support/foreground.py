@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from volback import interrupts
-from volback.errors import UsageError, VolbackError
+from volback.errors import Interrupted, UsageError, VolbackError
 from volback.schedule.scheduler import ForegroundScheduler, Plan
 from volback.schedule.table import Command, Entry
 
@@ -137,7 +137,7 @@ def main(directory: Path) -> None:
     )  # fmt: skip
     try:
         scheduler.run()
-    except VolbackError as exc:
+    except (VolbackError, Interrupted) as exc:
         print(exc.message, file=sys.stderr)
         sys.exit(exc.exit_code)
 

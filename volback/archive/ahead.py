@@ -13,7 +13,6 @@ from itertools import chain
 from typing import TypeVar
 
 from volback.archive.workers import Workers
-from volback.errors import Interrupted
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -65,8 +64,6 @@ class _Source(Iterator[_Item]):
             return next(self._items)
         except StopIteration:
             self._ended = True
-            raise
-        except Interrupted:
             raise
         except Exception as exc:
             self._ended, self._failure = True, exc

@@ -14,7 +14,7 @@ from volback.cli.complete import complete_backup
 from volback.cli.facts import volume_facts
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, human_size, printable
-from volback.errors import UsageError, VolbackError
+from volback.errors import Failure, Interrupted, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.engine.volumes import VolumeUser
@@ -72,7 +72,7 @@ def remove(
 
     call = call_of(context)
     removed: list[str] = []
-    errors: list[VolbackError] = []
+    errors: list[Failure] = []
     with call.opened() as (ctx, engine, repository):
         found = operation.find_all(repository, backups)
         if not yes:
@@ -80,7 +80,7 @@ def remove(
         for backup in found:
             try:
                 removed.append(operation.remove(ctx, engine, repository, backup))
-            except VolbackError as exc:
+            except (VolbackError, Interrupted) as exc:
                 errors.append(exc)
                 break
     return Outcome({"removed": removed}, [f"removed {name}" for name in removed], errors=errors)

@@ -13,7 +13,7 @@ from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
 from volback.cli.facts import backup_facts
 from volback.cli.words import count, human_duration, human_size, read_option
-from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError
+from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 from volback.policy.durations import read_seconds
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ class _Made:
         self._repository = repository
         self._options = options
         self._errors = errors
+        self._interrupted: Interrupted | None = None
         self._backups: list[BackupResult] = []
         self._dry_runs: list[DryRun] = []
         self._warnings: list[str] = []
@@ -184,11 +185,11 @@ class _Made:
         from volback.operations.backup_set import backup_set
 
         done = backup_set(self._ctx, self._engine, self._repository, sources, self._options, project=project)
-        self._backups = done.backups
-        interrupted = bool(done.errors) and isinstance(done.errors[0], Interrupted)
-        self._errors[:] = done.errors + self._errors if interrupted else self._errors + done.errors
-        self._warnings = done.warnings
-        self._downtime_s = done.downtime_s
+        self._backups += done.backups
+        self._errors += done.errors
+        self._interrupted = done.interrupted
+        self._warnings += done.warnings
+        self._downtime_s.update(done.downtime_s)
 
     def _plan(self, sources: list[Source]) -> None:
         from volback.operations.backup import dry_run
@@ -197,18 +198,19 @@ class _Made:
             try:
                 self._dry_runs.append(dry_run(self._ctx, self._engine, source, self._options.backup))
             except Interrupted as exc:
-                self._errors.insert(0, exc)
+                self._interrupted = exc
                 return
             except VolbackError as exc:
                 self._errors.append(exc)
 
     def outcome(self, *, dry_run: bool) -> Outcome:
         """What there is to say."""
-        if not (self._backups or self._dry_runs or self._warnings) and len(self._errors) == 1:
-            raise self._errors[0]
+        errors = failures(self._interrupted, self._errors)
+        if not (self._backups or self._dry_runs or self._warnings) and len(errors) == 1:
+            raise errors[0]
         if dry_run:
             planned = [_dry_run_facts(plan) for plan in self._dry_runs]
-            return Outcome({"planned": planned}, [_dry_run_line(p) for p in self._dry_runs], errors=self._errors)
+            return Outcome({"planned": planned}, [_dry_run_line(p) for p in self._dry_runs], errors=errors)
         result: dict[str, object] = {
             "backups": [backup_facts(made.manifest, made.duration_s) for made in self._backups],
             "downtime_s": self._downtime_s,
@@ -218,7 +220,7 @@ class _Made:
             result,
             [_line(made) for made in self._backups] + downtimes,
             [warning for made in self._backups for warning in made.manifest.warnings] + self._warnings,
-            self._errors,
+            errors,
             incomplete=bool(self._warnings) or any(made.incomplete for made in self._backups),
         )
 

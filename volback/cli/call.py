@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volback.errors import StoreError, VolbackError
+from volback.errors import Failure, StoreError
 
 if TYPE_CHECKING:
     from volback.context import Context, Repository
@@ -99,7 +99,7 @@ class Outcome:
     result: Mapping[str, object]
     text: Iterable[str] = ()
     warnings: list[str] = field(default_factory=list)
-    errors: Sequence[VolbackError] = ()
+    errors: Sequence[Failure] = ()
     """Where a part of the work failed; the first one gives the exit code."""
     incomplete: bool = False
     warned_in_text: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volback.errors import VolbackError
+from volback.errors import Interrupted, VolbackError
 
 
 def complete_volume(incomplete: str) -> list[str]:
@@ -13,7 +13,7 @@ def complete_volume(incomplete: str) -> list[str]:
     try:
         with Call(quiet=True).context() as ctx:
             names = [volume.name for volume in open_engine(ctx).volumes()]
-    except VolbackError:
+    except (VolbackError, Interrupted):
         return []
     return [name for name in names if name.startswith(incomplete)]
 
@@ -27,7 +27,7 @@ def complete_backup(incomplete: str) -> list[str]:
         with Call(quiet=True).opened_repository() as (_, repository):
             keys = repository.catalog.backups()
             several = len({key.host for key in keys}) > 1
-    except VolbackError:
+    except (VolbackError, Interrupted):
         return []
     with_id = "@" in incomplete
     names = [str(Reference(key.host if several else None, key.volume, key.id if with_id else None)) for key in keys]

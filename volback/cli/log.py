@@ -6,7 +6,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from volback.errors import VolbackError
+from volback.errors import Failure
 
 
 class JsonLines(logging.Handler):
@@ -27,6 +27,6 @@ def write_line(level: str, logger: str, message: str, *, time_s: float | None = 
     print(json.dumps({**line, **facts}), file=sys.stderr, flush=True)
 
 
-def write_error(error: VolbackError) -> None:
+def write_error(error: Failure) -> None:
     """Write an error as one line."""
     write_line("ERROR", "volback", error.message, kind=error.kind, hint=error.hint, exit_code=error.exit_code)

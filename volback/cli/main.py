@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
             return render.outcome(call, invoke(arguments, call))
         except OutputClosed:
             raise
-        except Exception as exc:  # noqa: BLE001 - the one place where an error becomes text
+        except (Interrupted, Exception) as exc:  # noqa: BLE001 - the one place where an error becomes text
             return render.failure(call, exc)
     except OutputClosed:
         return _end_quietly()

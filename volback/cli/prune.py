@@ -12,7 +12,7 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.words import count, human_size, printable, read_option
-from volback.errors import UsageError
+from volback.errors import UsageError, failures
 from volback.policy.durations import read_age, read_calendar
 from volback.policy.keep import KeepRules, read_count
 
@@ -95,13 +95,14 @@ def prune(
             older_than_s=older_than_s,
             zone=_zone(timezone),
         )
-    if len(result.errors) == 1 and not (result.judged or result.half_made):
-        raise result.errors[0]
+    errors = failures(result.interrupted, result.errors)
+    if len(errors) == 1 and not (result.judged or result.half_made):
+        raise errors[0]
     return Outcome(
         _facts(result, dry_run=dry_run),
         _lines(result, dry_run=dry_run),
         result.warnings,
-        result.errors,
+        errors,
         incomplete=bool(result.warnings),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from volback.cli.call import Call, Outcome, writing
 from volback.cli.log import write_error, write_line
 from volback.cli.words import printable
-from volback.errors import EXIT_DONE, EXIT_WARNINGS, VolbackError
+from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, VolbackError
 
 SCHEMA = 1
 
@@ -33,9 +33,9 @@ def outcome(call: Call, done: Outcome | None) -> int:
     return code
 
 
-def failure(call: Call, exc: Exception) -> int:
+def failure(call: Call, exc: Exception | Interrupted) -> int:
     """Say why a command failed and return the exit code."""
-    error = exc if isinstance(exc, VolbackError) else _internal(exc)
+    error = exc if isinstance(exc, Failure) else _internal(exc)
     if call.json:
         _document(call, {"ok": False, "error": _error_facts(error)})
         if call.debug:
@@ -72,7 +72,7 @@ def _body(call: Call, done: Outcome) -> dict[str, object]:
     return body
 
 
-def _error_facts(error: VolbackError) -> dict[str, object]:
+def _error_facts(error: Failure) -> dict[str, object]:
     return {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
 
 
@@ -114,7 +114,7 @@ def _warnings(call: Call, warnings: list[str]) -> None:
         print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
-def _error(call: Call, error: VolbackError, exc: Exception | None = None) -> None:
+def _error(call: Call, error: Failure, exc: BaseException | None = None) -> None:
     if call.debug:
         traceback.print_exception(exc or error)
     if call.log_json:

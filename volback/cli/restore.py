@@ -10,7 +10,7 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.words import count, human_size, pairs
-from volback.errors import UsageError
+from volback.errors import UsageError, failures
 
 if TYPE_CHECKING:
     from volback.operations.restore import RestoreOptions, RestoreResult
@@ -121,9 +121,9 @@ def _project(context: typer.Context, project: str, set_prefix: str | None, optio
         "set": made.id,
         "whole": not done.set.missing,
         "restored": [_facts(each) for each in done.restored],
-        "not_restored": done.not_restored,
+        "not_restored": list(done.not_restored),
     }
-    return Outcome(result, text, done.warnings, done.errors)
+    return Outcome(result, text, list(done.warnings), failures(done.interrupted, done.errors))
 
 
 def _lines(done: RestoreResult) -> Iterator[str]:

@@ -71,7 +71,7 @@ def run(
         {"jobs": [_facts(result) for result in results]},
         () if call.log_json else text,
         [warning for result in results for warning in result.warnings],
-        worst_first(error for result in results for error in result.errors),
+        worst_first([error for result in results for error in result.failures]),
         incomplete=any(result.status == "warning" for result in results),
     )
 
@@ -103,7 +103,7 @@ def _facts(result: JobResult) -> dict[str, object]:
         "removed": result.removed,
         "errors": [
             {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-            for error in result.errors
+            for error in result.failures
         ],
         "warnings": result.warnings,
         "notices": result.notices,

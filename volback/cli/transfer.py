@@ -11,7 +11,7 @@ import typer
 from volback.cli.call import Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.words import count, human_size, pairs
-from volback.errors import Interrupted, UsageError, VolbackError
+from volback.errors import Interrupted, UsageError, VolbackError, failures
 
 if TYPE_CHECKING:
     from volback.context import Context, Repository
@@ -127,7 +127,9 @@ def copy(
         where = target.store.url
     text = [f"{name} -> {where}: {human_size(size)}" for name, size in made.copied.items()]
     text += [f"{name} is in {where} already" for name in made.skipped]
-    return Outcome({"copied": list(made.copied), "skipped": made.skipped}, text, errors=made.errors)
+    return Outcome(
+        {"copied": list(made.copied), "skipped": made.skipped}, text, errors=failures(made.interrupted, made.errors)
+    )
 
 
 class _Copied:
@@ -137,6 +139,7 @@ class _Copied:
         self.copied: dict[str, int] = {}
         self.skipped: list[str] = []
         self.errors: list[VolbackError] = []
+        self.interrupted: Interrupted | None = None
         self._ctx = ctx
         self._source = source
         self._target = target
@@ -153,7 +156,7 @@ class _Copied:
             try:
                 done = operation.copy_backup(self._ctx, self._source, self._target, item)
             except Interrupted as exc:
-                self.errors.insert(0, exc)
+                self.interrupted = exc
                 return
             except VolbackError as exc:
                 failed.add(item.name)

@@ -21,7 +21,6 @@ from volback.errors import (
     ConflictError,
     EngineError,
     EngineUnreachable,
-    Interrupted,
     NotFoundError,
     UsageError,
     VolbackError,
@@ -86,15 +85,7 @@ def translated(what: str) -> Iterator[None]:
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
         raise EngineUnreachable(f"{what}: {_root_cause(exc)}", _unreachable_hint(exc)) from exc
     except docker.errors.DockerException as exc:
-        raise _interruption(exc) or _not_connected(what, exc) from exc
-
-
-def _interruption(exc: BaseException) -> Interrupted | None:
-    """The signal that docker-py took for a failure: its client catches whatever its first request raises."""
-    seen: BaseException | None = exc
-    while seen is not None and not isinstance(seen, Interrupted):
-        seen = seen.__cause__ or seen.__context__
-    return seen
+        raise _not_connected(what, exc) from exc
 
 
 def _endpoint(url: str | None) -> tuple[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from volback.errors import EXIT_DONE, EXIT_WARNINGS, VolbackError
+from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, VolbackError, failures
 from volback.measures import human_duration, human_size
 from volback.notify.report import Report, VolumeReport
 from volback.operations.backup import BackupResult, DryRun
@@ -35,15 +35,21 @@ class JobResult:
     """Full names of backups that no keep rule kept, and where."""
     errors: list[VolbackError] = field(default_factory=list)
     """The worst first."""
+    interrupted: Interrupted | None = None
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     """What may be known, and changes nothing: a container could write while a volume was read."""
 
     @property
+    def failures(self) -> list[Failure]:
+        """All that made it fail, the worst first."""
+        return failures(self.interrupted, self.errors)
+
+    @property
     def exit_code(self) -> int:
-        """Of the worst error; else whether there are warnings."""
-        if self.errors:
-            return self.errors[0].exit_code
+        """Of the worst failure; else whether there are warnings."""
+        if self.failures:
+            return self.failures[0].exit_code
         return EXIT_WARNINGS if self.status == "warning" else EXIT_DONE
 
     @property
@@ -65,8 +71,8 @@ class JobResult:
 def summary_line(result: JobResult) -> str:
     """`nightly: 3 volumes, 1.2 GiB read, 40.0 MiB stored in 12.0 s`; what failed is said before."""
     if result.status == "skipped":
-        return f"{result.job}: skipped: {result.errors[0].message}"
-    failed = "FAILED: " if result.errors else ""
+        return f"{result.job}: skipped: {result.failures[0].message}"
+    failed = "FAILED: " if result.failures else ""
     good, all_ = len(result.backups), len(result.volumes)
     if not all_:
         return f"{result.job}: {failed}no volume backed up in {human_duration(result.duration_s)}"
@@ -94,11 +100,11 @@ def report_of(result: JobResult, host: str, log_tail: str) -> Report:
     return Report(
         job=result.job,
         host=host,
-        status="failure" if result.errors or result.status == "skipped" else result.status,
+        status="failure" if result.failures or result.status == "skipped" else result.status,
         started_at=result.started_at,
         ended_at=result.ended_at,
         volumes=result.volumes,
-        errors=tuple(error.message for error in result.errors),
+        errors=tuple(error.message for error in result.failures),
         warnings=tuple(result.warnings),
         log_tail=log_tail,
         run_id=result.run_id,
@@ -113,7 +119,7 @@ def noted(result: JobResult, host: str) -> JobRun:
         ended_at=iso(result.ended_at),
         status=result.status,
         exit_code=result.exit_code,
-        error=result.errors[0].message if result.errors else None,
+        error=result.failures[0].message if result.failures else None,
         host=host,
         volumes=len(result.backups),
         raw_bytes=result.raw_bytes,

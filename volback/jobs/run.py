@@ -20,7 +20,16 @@ from volback.catalog.reference import Reference
 from volback.config.model import Config, Job
 from volback.context import Context, Repository, name_of, open_engine
 from volback.engine.engine import Engine
-from volback.errors import Interrupted, LockedError, NotFoundError, StoreError, UsageError, VolbackError, worst_first
+from volback.errors import (
+    Interrupted,
+    LockedError,
+    NotFoundError,
+    StoreError,
+    UsageError,
+    VolbackError,
+    failures,
+    worst_first,
+)
 from volback.interrupts import deferred_signals
 from volback.jobs.log_tail import LogTail, log_tail
 from volback.jobs.notify_targets import targets_of
@@ -67,7 +76,7 @@ def run_jobs(
     interrupted: Interrupted | None = None
     for name in wanted:
         result = run_job(ctx, config, name, options, not_begun=interrupted)
-        interrupted = interrupted or next((error for error in result.errors if isinstance(error, Interrupted)), None)
+        interrupted = interrupted or result.interrupted
         yield result
 
 
@@ -80,9 +89,12 @@ def run_job(
         try:
             with deferred_signals():
                 run.find_targets()
-            if not_begun is not None:
-                raise _NotBegun(not_begun)
-            run.work(stack)
+            if not_begun is None:
+                run.work(stack)
+            else:
+                run.interrupted(_not_begun(not_begun), is_begun=False)
+        except Interrupted as exc:
+            run.interrupted(exc)
         except VolbackError as exc:
             run.failed(exc)
         except Exception as exc:  # a fault of volback's own must be told too
@@ -92,7 +104,7 @@ def run_job(
             with deferred_signals():
                 result = run.end()
         except Interrupted as exc:  # it came when all had been noted and told
-            result = replace(result, errors=[exc, *result.errors])
+            result = replace(result, interrupted=exc)
         return result
 
 
@@ -101,12 +113,11 @@ def job_lock(state: Path, job: str) -> AbstractContextManager[None]:
     return lock(state, f"job-{job}", f"job {job!r}")
 
 
-class _NotBegun(Interrupted):
-    """A job whose turn did not come."""
-
-    def __init__(self, cause: Interrupted) -> None:
-        super().__init__(cause.exit_code - 128)
-        self.message = f"not begun: {cause.message}"
+def _not_begun(cause: Interrupted) -> Interrupted:
+    """What ended a job whose turn did not come."""
+    interrupted = Interrupted(cause.exit_code - 128)
+    interrupted.message = f"not begun: {cause.message}"
+    return interrupted
 
 
 class _Run:
@@ -161,8 +172,13 @@ class _Run:
 
     def failed(self, error: VolbackError) -> None:
         """Note what ended the work."""
-        self._is_skipped = isinstance(error, LockedError | _NotBegun) and not self._chosen.sources
+        self._is_skipped = isinstance(error, LockedError) and not self._chosen.sources
         self._made.errors.append(error)
+
+    def interrupted(self, interrupted: Interrupted, *, is_begun: bool = True) -> None:
+        """Note the signal that ended the work, or that came before it."""
+        self._is_skipped = not is_begun
+        self._made.interrupted = interrupted
 
     def end(self) -> JobResult:
         """Note the run and tell it. Raises nothing: what fails here is a warning."""
@@ -171,7 +187,7 @@ class _Run:
         if self._options.dry_run:
             return result
         log.info("%s", summary_line(result), extra={"facts": facts_of(result)})
-        for error in result.errors:
+        for error in result.failures:
             log.info("error: %s", error.message)
         host = self._host()
         warnings = announce(self._targets, report_of(self._counted(result), host, self._tail.text))
@@ -200,8 +216,6 @@ class _Run:
         for source in self._chosen.sources:
             try:
                 self._made.planned.append(dry_run(self._ctx, self._engine, source, backup_options(job)))
-            except Interrupted:
-                raise
             except VolbackError as exc:
                 self._made.errors.append(exc)
 
@@ -262,8 +276,6 @@ class _Run:
     def _kept_going(self) -> Iterator[None]:
         try:
             yield
-        except Interrupted:
-            raise
         except VolbackError as exc:
             self._made.errors.append(exc)
 
@@ -312,6 +324,7 @@ class _Run:
             copied=made.copied,
             removed=made.removed,
             errors=errors,
+            interrupted=made.interrupted,
             warnings=warnings,
             notices=made.notices,
         )
@@ -319,7 +332,7 @@ class _Run:
     def _status(self, errors: list[VolbackError], warnings: list[str]) -> JobStatus:
         if self._is_skipped:
             return "skipped"
-        if errors:
+        if errors or self._made.interrupted is not None:
             return "failure"
         return "warning" if warnings else "success"
 
@@ -336,7 +349,7 @@ class _Run:
     def _why_not(self, volume: str) -> str:
         """Its own error, else the worst of the whole run."""
         own = self._made.failed.get(volume)
-        errors = [own] if own is not None else worst_first(self._made.errors)
+        errors = [own] if own is not None else failures(self._made.interrupted, worst_first(self._made.errors))
         return errors[0].message if errors else "not backed up"
 
     def _counted(self, result: JobResult) -> JobResult:

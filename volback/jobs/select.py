@@ -11,7 +11,7 @@ from volback.config.model import Job
 from volback.context import Context
 from volback.engine.engine import Engine
 from volback.engine.volumes import VolumeUser
-from volback.errors import EngineUnreachable, Interrupted, NotFoundError, VolbackError
+from volback.errors import EngineUnreachable, NotFoundError, VolbackError
 from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project, volume_source
 from volback.policy.labels import policy_of, read_labels
 
@@ -65,7 +65,7 @@ class _Choice:
         """A volume or directory by its name."""
         try:
             self._add(resolve_sources(self._ctx, self._engine, [name])[0])
-        except (Interrupted, EngineUnreachable):
+        except EngineUnreachable:
             raise
         except VolbackError as exc:
             self.chosen.missing[name] = exc
@@ -77,7 +77,7 @@ class _Choice:
             sources = find()
             if not sources and what:
                 raise NotFoundError(f"no volume has the {what}", "see `volback volumes`")
-        except (Interrupted, EngineUnreachable):
+        except EngineUnreachable:
             raise
         except VolbackError as exc:
             self.chosen.missing[what] = exc

@@ -34,6 +34,7 @@ class RunTotals:
     errors: list[VolbackError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    interrupted: Interrupted | None = None
     failed: dict[str, VolbackError] = field(default_factory=dict)
     """By source: why it has no backup."""
     downtime_s: dict[str, float] = field(default_factory=dict)
@@ -81,10 +82,9 @@ def back_up(
     made.backups += done.backups
     made.warnings += done.warnings
     made.downtime_s.update(done.downtime_s)
-    interruption = next((error for error in done.errors if isinstance(error, Interrupted)), None)
-    made.errors += [error for error in done.errors if error is not interruption]
-    if interruption is not None:
-        raise interruption
+    made.errors += done.errors
+    if done.interrupted is not None:
+        raise done.interrupted
 
 
 def prune(
@@ -120,10 +120,9 @@ def _prune(
         if not judged.is_kept
     ]
     made.warnings += done.warnings
-    interruption = next((error for error in done.errors if isinstance(error, Interrupted)), None)
-    made.errors += [error for error in done.errors if error is not interruption]
-    if interruption is not None:
-        raise interruption
+    made.errors += done.errors
+    if done.interrupted is not None:
+        raise done.interrupted
 
 
 def _rules_of_labels(engine: Engine, source: Source) -> KeepRules | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from volback.engine.engine import Engine
-from volback.errors import EngineUnreachable, Interrupted, NotFoundError, NotRunningError, VolbackError
+from volback.errors import EngineUnreachable, NotFoundError, NotRunningError, VolbackError
 from volback.live.hooks import run_hook
 from volback.policy.hooks import Hook
 from volback.state.journal import PendingHook
@@ -31,8 +31,6 @@ def run_pending(
     for entry in [entry for entry in here if entry not in waiting]:
         try:
             run_hook(engine, entry.hook, what="exec-post")
-        except Interrupted:
-            raise
         except EngineUnreachable as exc:
             errors.append(exc)
             continue

@@ -7,7 +7,7 @@ sources are read, and its counterpart when they have been, also where something 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -51,16 +51,17 @@ class SetOptions:
 
 @dataclass(frozen=True, slots=True)
 class SetResult:
-    """What came of a set. An interruption is the first of the errors: what was done before it is done."""
+    """What came of a set. What was done before an interruption is done."""
 
     id: str
-    backups: list[BackupResult] = field(default_factory=list)
-    errors: list[VolbackError] = field(default_factory=list)
-    failed: dict[str, VolbackError] = field(default_factory=dict)
+    backups: tuple[BackupResult, ...]
+    errors: tuple[VolbackError, ...]
+    interrupted: Interrupted | None
+    failed: Mapping[str, VolbackError]
     """By source: which of the errors is why it has no backup."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...]
     """Of the set: those of single backups are in their manifests."""
-    downtime_s: dict[str, float] = field(default_factory=dict)
+    downtime_s: Mapping[str, float]
     """By container: how long it was stopped or paused."""
 
 
@@ -80,9 +81,8 @@ def backup_set(
     exclusion(options.backup.excludes)
     left = sweep(ctx, engine, repository)
     repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
-    result = _Set(ctx, engine, repository, options, sources, project).make(sources)
-    result.errors.extend(left.errors)  # a container that an earlier run left down is shouted until it runs
-    return result
+    # A container that an earlier run left down is reported as an error by every run until it runs.
+    return _Set(ctx, engine, repository, options, sources, project).make(sources, earlier=left.errors)
 
 
 class _Set:
@@ -99,26 +99,38 @@ class _Set:
         self._engine = engine
         self._repository = repository
         self._options = options
-        self._result = SetResult(new_id(ctx.now(), ctx.random_hex(2)))
+        self._id = new_id(ctx.now(), ctx.random_hex(2))
+        self._backups: list[BackupResult] = []
+        self._errors: list[VolbackError] = []
+        self._failed: dict[str, VolbackError] = {}
+        self._warnings: list[str] = []
+        self._downtime_s: dict[str, float] = {}
         self._set = None
         if project is not None or len(sources) > 1:
-            self._set = SetOf(id=self._result.id, project=project, volumes=[source.name for source in sources])
+            self._set = SetOf(id=self._id, project=project, volumes=[source.name for source in sources])
 
-    def make(self, sources: list[Source]) -> SetResult:
+    def make(self, sources: list[Source], *, earlier: Iterable[VolbackError]) -> SetResult:
+        interrupted = None
         try:
             with ExitStack() as locks:
                 self._make([source for source in sources if self._locked(locks, source)])
         except Interrupted as exc:
-            self._result.errors.insert(0, exc)
-        return self._result
+            interrupted = exc
+        return SetResult(
+            id=self._id,
+            backups=tuple(self._backups),
+            errors=(*self._errors, *earlier),
+            interrupted=interrupted,
+            failed=self._failed,
+            warnings=tuple(self._warnings),
+            downtime_s=self._downtime_s,
+        )
 
     def _locked(self, locks: ExitStack, source: Source) -> bool:
         name = f"{self._engine.info.id}-{source.name}"
         what = f"{source.kind} {source.name!r}"
         try:
             locks.enter_context(lock(self._ctx.settings.state, name, what, wait_s=self._options.wait_s))
-        except Interrupted:
-            raise
         except VolbackError as exc:
             self._fail([source.name], exc)
             return False
@@ -126,9 +138,9 @@ class _Set:
 
     def _fail(self, sources: Iterable[str], exc: VolbackError) -> None:
         """One error, whichever number of sources it costs."""
-        self._result.errors.append(exc)
+        self._errors.append(exc)
         for name in sources:
-            self._result.failed.setdefault(name, exc)
+            self._failed.setdefault(name, exc)
 
     def _make(self, sources: list[Source]) -> None:
         options = self._options
@@ -136,7 +148,7 @@ class _Set:
             self._engine, sources, quiesce=options.quiesce, stop_timeout_s=options.stop_timeout_s,
             before=options.hooks_pre, after=options.hooks_post,
         )  # fmt: skip
-        self._result.warnings.extend(policy.complaints)
+        self._warnings.extend(policy.complaints)
         candidates = containers_at_hand(self._ctx, self._engine) if any(item.request for item in policy.sources) else []
         still = [item for item in policy.sources if item.request and self._can_be_still(item.request, candidates)]
         live = [item for item in policy.sources if item.request is None]
@@ -178,10 +190,8 @@ class _Set:
         """A command that fails takes its sources with it; one whose container does not run has nothing to dump."""
         try:
             run_hook(self._engine, item.hook, what="exec-pre")
-        except Interrupted:
-            raise
         except NotRunningError as exc:
-            self._result.warnings.append(f"exec-pre was not run: {exc.message}")
+            self._warnings.append(f"exec-pre was not run: {exc.message}")
         except VolbackError as exc:
             lost = ", ".join(sorted(item.sources))
             self._fail(item.sources, _because(exc, f"{lost} not backed up"))
@@ -190,11 +200,11 @@ class _Set:
         """Run the later hooks, but for those whose sources are not all read yet."""
         later = [pending(self._engine, item.hook) for item in policy.after if item.sources & waiting]
         errors, warnings = run_pending(self._engine, run, later=later)
-        self._result.errors.extend(errors)
-        self._result.warnings.extend(warnings)
+        self._errors.extend(errors)
+        self._warnings.extend(warnings)
 
     def _back_up_still(self, run: Run, items: list[SourcePolicy], candidates: list[Container]) -> None:
-        items = [item for item in items if item.source.name not in self._result.failed]
+        items = [item for item in items if item.source.name not in self._failed]
         requests = [item.request for item in items if item.request]
         if not requests:
             return
@@ -203,8 +213,6 @@ class _Set:
                 for item, request in zip(items, requests, strict=True):
                     self._back_up(item, _hold(request, quiesced, last=request is requests[-1]))
                 quiesced.release()
-        except Interrupted:
-            raise
         except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
             self._fail([item.source.name for item in items], exc)
 
@@ -216,13 +224,13 @@ class _Set:
             with quiesced:
                 yield quiesced
         finally:
-            self._result.errors.extend(quiesced.errors)
-            self._result.warnings.extend(quiesced.warnings)
-            self._result.downtime_s.update(quiesced.downtime_s)
+            self._errors.extend(quiesced.errors)
+            self._warnings.extend(quiesced.warnings)
+            self._downtime_s.update(quiesced.downtime_s)
 
     def _back_up_live(self, items: list[SourcePolicy]) -> None:
         for item in items:
-            if item.source.name not in self._result.failed:
+            if item.source.name not in self._failed:
                 self._back_up(item)
 
     def _back_up(self, item: SourcePolicy, hold: SourceHold | None = None) -> None:
@@ -230,11 +238,7 @@ class _Set:
         excludes = list(dict.fromkeys([*options.excludes, *item.excludes]))
         options = replace(options, excludes=excludes, set=self._set)
         try:
-            self._result.backups.append(
-                make_backup(self._ctx, self._engine, self._repository, item.source, options, hold)
-            )
-        except Interrupted:
-            raise
+            self._backups.append(make_backup(self._ctx, self._engine, self._repository, item.source, options, hold))
         except VolbackError as exc:
             self._fail([item.source.name], exc)
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import IntegrityError, Interrupted, NotFoundError, VolbackError
+from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.operations.recover import Leftovers, sweep
 from volback.state.journal import Replacing
 from volback.state.runs import Run
@@ -95,8 +95,6 @@ class _Doctor:
             return Check(name, "warning", f"not checked: it needs the {lacking[0]}")
         try:
             return check(name)
-        except Interrupted:
-            raise
         except VolbackError as exc:
             log.debug("check %s failed", name, exc_info=True)
             self._failed.add(name)

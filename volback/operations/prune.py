@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
@@ -69,11 +69,12 @@ class HalfMade:
 class PruneResult:
     """What was kept and removed; of a dry run, what would be. By host and volume, the newest first."""
 
-    judged: list[Judged] = field(default_factory=list)
-    half_made: list[HalfMade] = field(default_factory=list)
+    judged: tuple[Judged, ...]
+    half_made: tuple[HalfMade, ...]
     """Removed ones."""
-    errors: list[VolbackError] = field(default_factory=list)
-    """One for each volume that was not pruned, or not to the end."""
+    errors: tuple[VolbackError, ...]
+    """One for each volume that was not pruned, or not to the end; the first is why no more of them was."""
+    interrupted: Interrupted | None
 
     @property
     def freed_bytes(self) -> int:
@@ -108,7 +109,7 @@ def prune(
 
     `zone` is that of the calendar; None is this machine's. Half-made backups are taken for dead where nothing of them
     is younger than `older_than_s` and no run on this machine is at them. Raises UsageError where no rule says what to
-    keep, StoreUnreachable, Interrupted; what concerns one volume is among the result's errors.
+    keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
@@ -151,31 +152,42 @@ class _Prune:
         self._dry_run = dry_run
         self._older_than_s = older_than_s
         self._zone = zone
-        self._result = PruneResult()
+        self._judged: list[Judged] = []
+        self._half_made: list[HalfMade] = []
+        self._errors: list[VolbackError] = []
 
     def work_off(self, scopes: list[Scope]) -> PruneResult:
+        interrupted: Interrupted | None = None
+        unreachable: list[VolbackError] = []
         try:
             for scope in scopes:
                 self._scope(scope)
-        except (Interrupted, StoreUnreachable) as exc:
-            self._result.errors.insert(0, exc)
-        return self._result
+        except Interrupted as exc:
+            interrupted = exc
+        except StoreUnreachable as exc:
+            unreachable = [exc]
+        return PruneResult(
+            judged=tuple(self._judged),
+            half_made=tuple(self._half_made),
+            errors=(*unreachable, *self._errors),
+            interrupted=interrupted,
+        )
 
     def _scope(self, scope: Scope) -> None:
         held = self._repository.catalog.holdings(*scope)
         groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if _is_whole(key, stored))
         if not groups and scope[1] is not None:
             error = NotFoundError(f"no backup of {scope[1]} in {self._repository.store.url}", "see `volback list`")
-            self._result.errors.append(error)
+            self._errors.append(error)
         for host, volume in groups:
             try:
                 self._group(host, volume)
-            except (Interrupted, StoreUnreachable):
+            except StoreUnreachable:
                 raise
             except VolbackError as exc:
                 log.debug("volume %s of host %s was not pruned", volume, host, exc_info=True)
-                self._result.errors.append(exc)
-        self._half_made(scope, {key: stored for key, stored in held.items() if not _is_whole(key, stored)})
+                self._errors.append(exc)
+        self._sweep_half_made(scope, {key: stored for key, stored in held.items() if not _is_whole(key, stored)})
 
     def _group(self, host: str, volume: str) -> None:
         catalog = self._repository.catalog
@@ -218,11 +230,11 @@ class _Prune:
             for decision in decisions:
                 stays = decision.id not in gone
                 reasons = decision.reasons if decision.keep or not stays else ["could not be removed"]
-                self._result.judged.append(
+                self._judged.append(
                     _judged(found[decision.id], held, stays, reasons, damage[decision.id])
                 )  # fmt: skip
 
-    def _half_made(self, scope: Scope, begun: Holdings) -> None:
+    def _sweep_half_made(self, scope: Scope, begun: Holdings) -> None:
         """Remove half-made backups. They were listed before the live runs are asked, which write to no older ones."""
         store, now = self._repository.store, self._ctx.now()
         uploads: dict[BackupKey, list[datetime]] = {}
@@ -236,7 +248,7 @@ class _Prune:
                 continue
             size = sum(stored.size_bytes for stored in begun.get(key, ()))
             if self._dry_run or self._sweep(key):
-                self._result.half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
+                self._half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
 
     def _sweep(self, key: BackupKey) -> bool:
         """Whether all that was half made there is gone."""

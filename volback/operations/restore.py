@@ -16,7 +16,15 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
 from volback.context import Context, Repository, name_of
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError, VolbackError
+from volback.errors import (
+    ConflictError,
+    EngineError,
+    IntegrityError,
+    Interrupted,
+    NotFoundError,
+    UsageError,
+    VolbackError,
+)
 from volback.interrupts import deferred_signals
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
@@ -170,7 +178,7 @@ class _Restore:
                 _refuse_in_use(engine=self._engine, name=name)
                 self._wipe()
                 self._write(tar.EXTRACT)
-            except VolbackError as exc:
+            except (VolbackError, Interrupted) as exc:
                 if safety is not None:
                     exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
                 raise

@@ -5,7 +5,7 @@ A set is whole where each of its volumes has a backup that names it. One that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
 from volback.catalog.model import Manifest, SetOf
@@ -58,10 +58,11 @@ class SetRestoreResult:
     """What came back; `errors` says why of each volume that did not."""
 
     set: StoredSet
-    restored: list[RestoreResult]
-    not_restored: list[str]
-    errors: list[VolbackError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    restored: tuple[RestoreResult, ...]
+    not_restored: tuple[str, ...]
+    errors: tuple[VolbackError, ...]
+    interrupted: Interrupted | None
+    warnings: tuple[str, ...]
 
 
 def restore_project(
@@ -76,22 +77,26 @@ def restore_project(
     _refuse(engine, chosen, options)
     restored, errors, left = list[RestoreResult](), list[VolbackError](), dict(sorted(chosen.backups.items()))
     failed: list[str] = []
+    interrupted: Interrupted | None = None
     each = RestoreOptions(replace=options.replace, safety_backup=options.safety_backup, prove=options.prove)
     for volume, manifest in sorted(chosen.backups.items()):
         del left[volume]
         try:
             restored.append(restore(ctx, engine, repository, name_of(manifest), each))
-        except VolbackError as exc:
+        except (VolbackError, Interrupted) as exc:
             failed.append(volume)
-            errors.append(exc)
             exc.message = f"volume {volume!r} of project {chosen.made.project!r} was not restored: {exc.message}"
             exc.hint = exc.hint or f"volback restore {name_of(manifest)}"
-            if isinstance(exc, Interrupted | EngineUnreachable | StoreUnreachable):
+            if isinstance(exc, Interrupted):
+                interrupted = exc
+                break
+            errors.append(exc)
+            if isinstance(exc, EngineUnreachable | StoreUnreachable):
                 break
     if left:
         commands = "; ".join(f"volback restore {name_of(manifest)}" for manifest in left.values())
         errors.append(VolbackError(f"restoring stopped before {', '.join(left)}", commands))
-    return SetRestoreResult(chosen, restored, failed + list(left), errors, warnings)
+    return SetRestoreResult(chosen, tuple(restored), (*failed, *left), tuple(errors), interrupted, tuple(warnings))
 
 
 def find_set(repository: Repository, project: str, set_prefix: str | None = None) -> tuple[StoredSet, list[str]]:
