@@ -32,18 +32,18 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How one repository's store is reached: what counts for it alone."""
+    """How one repository's store is reached: settings that apply to this repository only."""
 
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     """Where the store's settings (VOLBACK_S3_...) are looked up; None is the process's own."""
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By the names that `store.locate.keys_of` has; without them the store looks where it always does."""
+    """By the names that `store.locate.keys_of` returns. Where it is empty, the store looks in its usual places."""
     bandwidth_bytes_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One command's surroundings. `now` and `random_hex` are passed in so that tests can fix them."""
+    """What one command works with. `now` and `random_hex` are passed in so that tests can fix them."""
 
     settings: Settings
     progress: Progress = field(default_factory=Silent)
@@ -52,19 +52,19 @@ class Context:
 
 
 class Repository:
-    """One repository: its store, its catalog, and which backup a reference names. Opened when it is first used."""
+    """One repository: its store, its catalog, and the lookup of backups by reference. Opened when it is first used."""
 
     def __init__(self, store: Store, own_host: Callable[[], str]) -> None:
-        """`own_host` gives the name under which backups of the engine at hand are filed. Raises EngineUnreachable."""
+        """`own_host` gives the name under which backups of the current engine are filed. Raises EngineUnreachable."""
         self.store = store
         self.catalog = Catalog(store)
         self._own_host = own_host
 
     @cached_property
     def host(self) -> str:
-        """The host whose backups are meant where a reference names none.
+        """The host that a reference without a host refers to.
 
-        Without an engine (the worst day) it is the repository's only host. Raises EngineUnreachable where there
+        Without an engine (after a disaster) it is the repository's only host. Raises EngineUnreachable where there
         are several.
         """
         try:
@@ -76,7 +76,7 @@ class Repository:
             if not hosts:
                 raise NotFoundError("no backup in the repository", "check --repo") from exc
             raise EngineUnreachable(
-                exc.message, f"say which host is meant, like HOST/VOLUME; there are {', '.join(sorted(hosts))}"
+                exc.message, f"name the host, like HOST/VOLUME; the hosts are {', '.join(sorted(hosts))}"
             ) from exc
 
     def find(self, reference: str) -> Manifest:
@@ -107,7 +107,7 @@ def open_repository(
 ) -> Repository:
     """The repository at `url`, or the one that the settings name.
 
-    `engine` names the host whose backups are meant; None opens one if that name is asked for.
+    `engine` gives the host that a reference without a host refers to; None connects to one when that host is needed.
 
     Raises UsageError for an address that no store has.
     """

@@ -1,4 +1,4 @@
-"""The one error tree of volback; every room translates into it at its edge.
+"""The one error tree of volback; every package translates foreign errors into it at its edge.
 
     VolbackError            1    failed
       UsageError            2    the call itself is wrong
@@ -26,8 +26,8 @@ from typing import TypeVar
 EXIT_DONE = 0
 EXIT_WARNINGS = 3
 WORST_FIRST = (143, 130, 7, 1, 8, 9, 5, 2, 4, 6, EXIT_WARNINGS, EXIT_DONE)
-"""Where several things went wrong, the exit code is the first of these: what was cut off, then damage, then failures
-by how much of the work they are likely to have cost, then what another run was at."""
+"""Where several things failed, the exit code is the first of these: an interruption, then damage, then failures by how
+much of the work they are likely to have cost, then what another run has locked."""
 
 
 class VolbackError(Exception):
@@ -43,7 +43,7 @@ class VolbackError(Exception):
 
 
 class UsageError(VolbackError):
-    """The call itself is wrong: an option, a name or a combination that cannot be meant."""
+    """The call itself is wrong: an option, a name or a combination that is not valid."""
 
     kind = "usage"
     exit_code = 2
@@ -57,7 +57,7 @@ class NotFoundError(VolbackError):
 
 
 class ConflictError(VolbackError):
-    """The object is in a state that the call must not change: in use, not empty, there already."""
+    """The object is in a state that the call must not change: in use, not empty, existing already."""
 
     kind = "conflict"
     exit_code = 5

@@ -1,7 +1,7 @@
 """Interrupts: SIGINT, SIGTERM and SIGHUP end a run by one exception, and never in the middle of a step
-that cannot be taken back by halves (making a container, removing it).
+that must not be left half done (creating a container, removing it).
 
-A signal mask would not do: with threads the handler runs in the main thread whatever that has blocked.
+A signal mask would not do: with threads the handler runs in the main thread whatever that thread has blocked.
 The first signal counts; while what it began is being cleaned up, further ones are ignored.
 """
 
@@ -18,7 +18,7 @@ from types import FrameType
 from volback.errors import Interrupted
 
 SIGNALS = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
-"""Each signal, and the one that its exit code is of: a closed terminal ends a run as SIGTERM does."""
+"""Each signal, and the signal that decides the exit code: a closed terminal ends a run as SIGTERM does."""
 
 
 class _Interrupts:
@@ -47,7 +47,7 @@ class _Interrupts:
         raise Interrupted(SIGNALS[signal.Signals(number)])
 
     def unraisable(self, what: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised inside a finalizer: the signal has to come once more, a moment later."""
+        """Python drops what is raised inside a finalizer: the signal has to be sent again, a moment later."""
         if not isinstance(what.exc_value, Interrupted):
             sys.__unraisablehook__(what)
             return
@@ -62,7 +62,7 @@ _process = _Interrupts()
 
 
 def install() -> None:
-    """From now on the signals raise Interrupted in the main thread, once. The cli calls it before anything else.
+    """Make the signals raise Interrupted in the main thread, once. The cli calls it before anything else.
 
     A signal that the parent had ignored (nohup, a shell's job in the background) stays ignored.
     """
@@ -73,7 +73,7 @@ def install() -> None:
 
 
 def is_pending() -> bool:
-    """Whether a signal has come that waits for the end of a step, which had better be soon."""
+    """Whether a signal waits for the end of a step; the step should then end soon."""
     return _process.pending is not None or _process.raised
 
 

@@ -1,4 +1,4 @@
-"""Measures: sizes and durations as people read them, in what the cli prints and in what is sent to them."""
+"""Measures: sizes and durations as people read them, in the output of the cli and in notifications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Priority: the I/O class of this process, as `ionice` sets it. Linux alone; where it cannot be set, that is said."""
+"""Priority: the I/O class of this process, as `ionice` sets it. Linux only; where it cannot be set, the reason is
+returned."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _VALUES = {"best-effort": 2 << _SHIFT | 7, "idle": 3 << _SHIFT}
 
 @contextmanager
 def io_class(name: IoClass | None) -> Iterator[str | None]:
-    """Hold the class for the block, also in threads that begin in it; yield why that cannot be, None if it can."""
+    """Hold the class for the block, also in threads that begin in it; yield why it cannot be set, None if it can."""
     if name is None:
         yield None
         return

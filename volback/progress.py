@@ -1,4 +1,4 @@
-"""How an operation tells its caller how far it is. The cli draws it; an operation never prints."""
+"""Progress: how an operation reports to its caller how much is done. The cli draws it; an operation never prints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Progress(Protocol):
         """A stage begins; totals are estimates, None where they are not known."""
 
     def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
-        """So much more has been done since the last call."""
+        """What has been done since the last call."""
 
 
 class Silent:
-    """The progress of a run that nobody watches."""
+    """Progress that is ignored: nobody watches the run."""
 
     def start(self, stage: str, *, total_bytes: int | None, total_files: int | None) -> None:
         """Ignore it."""

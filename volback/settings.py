@@ -35,7 +35,7 @@ class Settings:
 def load_settings(
     environment: Mapping[str, str] | None = None, *, repository: str | None = None, engine: str | None = None
 ) -> Settings:
-    """Read the settings. Raises UsageError for a value that cannot be meant."""
+    """Read the settings. Raises UsageError for a value that is not valid."""
     env = os.environ if environment is None else environment
     data = _data_directory(env)
     return Settings(
@@ -52,7 +52,8 @@ def load_settings(
 
 
 def config_paths(environment: Mapping[str, str], named: Sequence[str] = ()) -> list[Path]:
-    """Files and directories of the configuration: the named ones, else VOLBACK_CONFIG's; none means the usual ones."""
+    """Files and directories of the configuration: the named ones, else VOLBACK_CONFIG's; an empty result stands for
+    the usual ones."""
     paths = list(named) or environment.get("VOLBACK_CONFIG", "").split(os.pathsep)
     return [Path(path).expanduser() for path in paths if path]
 
@@ -71,7 +72,7 @@ def _transport(env: Mapping[str, str]) -> Transport | None:
         case "pipe" | "attach" as transport:
             return transport
         case other:
-            raise UsageError(f"VOLBACK_TRANSPORT={other} is no transport", "leave it unset, or set pipe or attach")
+            raise UsageError(f"VOLBACK_TRANSPORT={other} is not a transport", "leave it unset, or set pipe or attach")
 
 
 def _number(env: Mapping[str, str], name: str, *, scale: int = 1) -> float | None:

@@ -105,7 +105,7 @@ def build_image(client: docker.DockerClient, tag: str, labels: dict[str, str]) -
 
 
 def remove_containers(containers: Iterable[Any]) -> None:
-    """Remove them, running or not; one that is gone, or going, is no error."""
+    """Remove them, running or not; one that is gone, or going, is not an error."""
     for container in containers:
         try:
             container.remove(force=True, v=False)
@@ -117,7 +117,7 @@ def remove_containers(containers: Iterable[Any]) -> None:
 
 
 def remove_volume(client: docker.DockerClient, name: str) -> None:
-    """Remove a volume with the containers that use it; one that is gone is no error."""
+    """Remove a volume with the containers that use it; one that is gone is not an error."""
     remove_containers(client.containers.list(all=True, filters={"volume": name}))
     try:
         client.volumes.get(name).remove(force=True)

@@ -188,7 +188,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          "repositories.r.session_token_command: expected a command: a list of arguments, or a line "
          "(no closing quotation)"),
         ("[repositories.r]\nurl = 'ftp://u:pw@b'", 2,
-         "repositories.r.url: repository 'ftp://b': there is no store for 'ftp://' "
+         "repositories.r.url: repository 'ftp://b': no store is registered for 'ftp://' "
          "(give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX)"),
         ("[repositories.r]\nurl = 's3://bucket'\nenvironment.VOLBACK_S3_REGIO = 'x'", 3,
          "repositories.r.environment.VOLBACK_S3_REGIO: is unknown; did you mean VOLBACK_S3_REGION?"),

@@ -39,4 +39,4 @@ class Objects(Protocol):
         """Every object below `prefix`, in key order."""
 
     def delete(self, key: str) -> None:
-        """Remove one object; one that is not there is no error."""
+        """Remove one object; one that does not exist is not an error."""

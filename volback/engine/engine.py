@@ -175,7 +175,7 @@ class Engine:
         volumes.create_volume(self._client, volume)
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume; one that is gone is no error."""
+        """Remove a volume; one that is gone is not an error."""
         volumes.remove_volume(self._client, name)
 
     def reader(

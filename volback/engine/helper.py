@@ -100,7 +100,7 @@ def create(client: Any, spec: HelperSpec) -> str:
 
 
 def remove(client: Any, container_id: str) -> None:
-    """Kill and remove a helper; one that is gone is no error."""
+    """Kill and remove a helper; one that is gone is not an error."""
     with translated(f"helper container {container_id[:12]}"):
         try:
             client.remove_container(container_id, force=True, v=False)

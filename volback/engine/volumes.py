@@ -88,7 +88,7 @@ def create_volume(client: Any, volume: Volume) -> None:
 
 
 def remove_volume(client: Any, name: str) -> None:
-    """Remove a volume; one that is gone is no error. Raises ConflictError if a container uses it."""
+    """Remove a volume; one that is gone is not an error. Raises ConflictError if a container uses it."""
     with translated(f"volume {name!r}"):
         try:
             client.remove_volume(name)

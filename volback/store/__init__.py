@@ -1,1 +1,1 @@
-"""Store: objects by key. Knows nothing of backups, archives or engines."""
+"""Store: objects by key. It does not know backups, archives or engines."""

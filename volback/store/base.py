@@ -53,22 +53,22 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """How people name this store; holds no secret."""
+        """The store's address for people; without secrets."""
 
     @property
     def parallel_reads(self) -> int:
         """How many ranges of one object are best read at once, each by `open` in a thread of its own.
 
-        1 where a read waits for nothing but the disk: a second thread then only takes the processor from the first.
-        More where each request waits for a network: the next ones travel meanwhile. Readers hold up to 16 MiB for each.
-        A wrapper says what the store within it says.
+        1 where a read waits for the disk only: a second thread then only takes processor time from the first. More
+        where each request waits for a network: the next requests are sent meanwhile. Readers hold up to 16 MiB for
+        each. A wrapper returns the value of the store that it wraps.
         """
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
-        """Store all chunks as one object and return its size; atomic: whole or not at all.
+        """Store all chunks as one object and return its size; atomic: complete or not at all.
 
         An error or signal raised by `chunks` leaves nothing behind and passes through.
-        A chunk is not used any more once the next one is asked for, so its buffer may be filled again.
+        A chunk is no longer used once the next one is requested, so its buffer may be filled again.
         Raises ConflictError if `if_absent` and the key exists.
         """
 
@@ -89,7 +89,7 @@ class Store(Protocol):
         """Remove one object. Does nothing if there is none."""
 
     def free_bytes(self) -> int | None:
-        """Free space for new objects, or None where that has no meaning."""
+        """Free space for new objects, or None where there is no such limit."""
 
     def unfinished(self, prefix: str = "") -> UnfinishedList:
         """What unfinished puts below `prefix` left, in key order. A store that can tell omits puts in progress."""

@@ -40,7 +40,7 @@ class FailPut:
 
 @dataclass(frozen=True, slots=True)
 class CutOpen:
-    """An open yields `after_bytes` and then ends, or raises `error`; hit only where there was more to yield."""
+    """An open yields `after_bytes` and then ends, or raises `error`; counted only where there was more to yield."""
 
     after_bytes: int
     error: BaseException | None = None

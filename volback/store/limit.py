@@ -1,4 +1,4 @@
-"""A wrapper that keeps a store's reads and writes, taken together, under a number of bytes a second."""
+"""A wrapper that limits a store's reads and writes together to a number of bytes per second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from volback.store.base import Buffer, Names, ObjectInfo, Store, UnfinishedList
 
 
 class LimitStore:
-    """`inner`, with its data slowed to `bytes_s`; after a pause it does not catch up. Safe to use from threads."""
+    """`inner`, limited to `bytes_s`; time in which nothing moved is not made up for. Safe to use from threads."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class LimitStore:
             buffers.close()
 
     def _pay(self, count: int) -> None:
-        """Wait until what was moved before has had its time."""
+        """Wait until the bytes moved before are within the limit."""
         with self._lock:
             now = self._clock()
             wait_s = max(0.0, self._free_at - now)

@@ -1,7 +1,7 @@
-"""A store in a directory: one file an object, published by rename, readable by its owner only.
+"""A store in a directory: one file per object, published by rename, readable by its owner only.
 
-Used through store.locate. It never follows a symbolic link inside the repository, and never shows a file
-whose name no key can have: that is what an unfinished put writes to.
+Used through store.locate. It never follows a symbolic link inside the repository, and never shows a file whose name is
+not a valid key: unfinished puts write to such files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REASONS = {
     errno.EROFS: ("is read-only", "mount it writable, or choose another one with --repo"),
     errno.EACCES: ("denies access", "run as the owner of the repository, or choose another one with --repo"),
     errno.EPERM: ("denies access", "its filesystem must allow hard links, and its files must not be immutable"),
-    errno.EIO: ("has a disk error", "look at the kernel's log, then check the backups with `volback verify --data`"),
+    errno.EIO: ("has a disk error", "see the kernel's log, then check the backups with `volback verify --data`"),
 }
 
 
@@ -71,7 +71,7 @@ class LocalStore:
         try:
             with self._explained("write", key):
                 draft.create()
-            for chunk in chunks:  # not inside _explained: what chunks raise is not the store's
+            for chunk in chunks:  # not inside _explained: an error of the chunks is not an error of the store
                 with self._explained("write", key):
                     draft.write(chunk)
             with self._explained("write", key):
@@ -185,7 +185,7 @@ class LocalStore:
         return directory
 
     def _sweep(self, directory: str, removed: Names, older_than_s: float) -> None:
-        """Sweep `directory` from its leaves up; deeper than any key goes, nothing is ours."""
+        """Sweep `directory` from its leaves up; below the depth of any key, no file is the store's."""
         entries: list[os.DirEntry[str]] = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as scanned:
             entries.extend(scanned)  # all at once: a tree of 512 levels must not hold 512 descriptors

@@ -22,12 +22,12 @@ _WRITEBACK_BYTES = 16 * 1024 * 1024
 """Written bytes after which the kernel is asked to start writing them out: the fsync of an 830 MB object
 fell from 0.5-0.7 s to 0.02 s. Joining 300 KiB chunks for writev gained nothing."""
 TEMP = re.compile(r"\.tmp-[0-9a-f]{16}~")
-"""`~` is in no key."""
+"""No key contains `~`."""
 _ATTEMPTS = 20
 
 
 class Draft:
-    """An object being written under a temp name in its own directory, locked so that a sweep leaves it alone."""
+    """An object being written under a temp name in its own directory, locked so that a sweep does not remove it."""
 
     def __init__(self, path: str) -> None:
         self.size_bytes = 0
@@ -67,7 +67,7 @@ class Draft:
             self._sent_bytes = self.size_bytes
 
     def publish(self, *, if_absent: bool) -> None:
-        """Give the object its name. The lock is held until it has it."""
+        """Give the object its name. The lock is held until then."""
         assert self._file is not None
         os.fsync(self._file.fileno())
         if if_absent:

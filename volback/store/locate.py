@@ -1,4 +1,5 @@
-"""From the address that people type to a store: the one way into this room. The kinds of stores are registered here."""
+"""From the address that people type to a store: the only entry into this package. The kinds of stores are registered
+here."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def open_store(
 ) -> Store:
     """The store at a path (`~` is expanded) or URL; its first call connects. Raises UsageError.
 
-    What is given counts for this store alone: the variables of `environment` (None is the process's), and the
+    What is passed applies to this store only: the variables of `environment` (None is the process's), and the
     credentials, by the names that `keys_of` has.
     """
     kind = _kind(url)
@@ -57,7 +58,9 @@ def _kind(url: str) -> StoreKind[Any]:
     scheme = scheme_of(url) or "file"
     kind = kind_of(scheme)
     if kind is None:
-        raise UsageError(f"repository {_without_secrets(url)}: there is no store for '{scheme}://'", f"give {forms()}")
+        raise UsageError(
+            f"repository {_without_secrets(url)}: no store is registered for '{scheme}://'", f"give {forms()}"
+        )
     return kind
 
 

@@ -1,4 +1,4 @@
-"""A store in memory, gone with the process: for tests, and proof that the protocol fits more than files."""
+"""A store in memory, lost when the process ends: for tests, and as proof that the protocol fits more than files."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class MemoryStore:
 
     @property
     def parallel_reads(self) -> int:
-        """As it was made: tests have it read ahead, as a distant store is."""
+        """The number that it was created with: tests read ahead from it as from a remote store."""
         return self._parallel_reads
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
-        """Store all chunks as one object, visible once the last one is there."""
+        """Store all chunks as one object, visible once the last one is stored."""
         check_key(key)
         data = bytearray()
         for chunk in chunks:

@@ -1,7 +1,7 @@
 """Which kinds of stores there are: each is registered under the scheme of its URLs. Used by store.locate.
 
 A new kind of store is one file, and one call of `register` in store.locate. Nothing above store/ knows its settings:
-they go from its `read_settings` to its `open` as they are.
+they go from its `read_settings` to its `open` unchanged.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class StoreKeys:
     credentials: tuple[str, ...] = ()
     """Keys of the table. Each is a secret, and is given to `open`."""
     variables: tuple[str, ...] = ()
-    """Keys of its `environment`. They are given to `read_settings`, and count before the process's own environment."""
+    """Keys of its `environment`. They are passed to `read_settings`, and override the process's own environment."""
     secret_variables: frozenset[str] = frozenset()
     """Those of the variables whose value is never shown."""
     check: Callable[[Collection[str]], str | None] = _accept
-    """Says what is wrong with a choice of `credentials`; None if nothing is."""
+    """Returns what is wrong with a set of `credentials`; None if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,12 @@ def register(
     open: Callable[[S, Mapping[str, str]], Store],
     keys: StoreKeys | None = None,
 ) -> None:
-    """Have `scheme`:// name a kind of store, whose URLs look like `form`. Raises ValueError for a scheme that is taken.
+    """Register a kind of store under `scheme`://; its URLs look like `form`. Raises ValueError for a scheme that is
+    taken.
 
     `read_settings(url, environment)` is pure: it imports nothing slow and connects to nothing. It raises UsageError
     for an address that is not valid, and never repeats what may be a secret. `open(settings, credentials)` makes the
-    store, which connects at its first call. It imports what it needs itself, so that others do not pay for it.
+    store, which connects at its first call. It imports what it needs itself, so that commands without it stay fast.
     """
     if scheme in _KINDS:
         raise ValueError(f"the scheme {scheme}:// is registered already")

@@ -1,7 +1,7 @@
-"""boto3's client: how it is made, when a call is tried again, what its exceptions mean. The only import of the SDK.
+"""boto3's client: how it is created, when a call is tried again, what its exceptions mean. The only import of the SDK.
 
 Credentials, profiles and regions come as boto3 finds them. Not used are its retries (see store.retry) and its own
-upload: s3transfer takes no If-None-Match (1.44: S3Transfer.ALLOWED_UPLOAD_ARGS), and decides itself about parts.
+upload: s3transfer takes no If-None-Match (1.44: S3Transfer.ALLOWED_UPLOAD_ARGS), and chooses the parts itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Client:
                 return reply, budget.tries + 1
 
     def _rewound(self, body: Body) -> dict[str, str]:
-        """Have the body read from its start, and return the headers that it needs."""
+        """Seek the body to its start, and return the headers that it needs."""
         body.seek(0)
         return {"ContentMD5": body.md5()} if self._sends_md5 else {}
 

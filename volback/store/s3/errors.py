@@ -58,7 +58,7 @@ _RIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed try: the server's code and words, or (`answered` False) why there was no answer."""
+    """One failed try: the server's code and message, or (`answered` False) why there was no answer."""
 
     code: str
     reason: str = ""
@@ -116,7 +116,7 @@ def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: s
 
 
 def _same(failure: Failure) -> str:
-    """Servers have several names for one thing, and a HEAD's reply has none."""
+    """Servers use several codes for one error, and a HEAD's reply has none."""
     if failure.code in ("403", "Forbidden", "AllAccessDisabled", "AccountProblem"):
         return "AccessDenied"
     return "SignatureDoesNotMatch" if failure.code == "InvalidSignature" else failure.code

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 _ABORT_GIVE_UP_S = 20.0
 TOKEN = "volback-put"
-"""Metadata by which a put knows its own object again."""
+"""Metadata by which a put recognizes its own object."""
 
 
 class Multipart:
@@ -104,7 +104,7 @@ def open_uploads(client: Client, prefix: str) -> Iterator[dict[str, Any]]:
         try:
             page = client.call("list_multipart_uploads", **where)
         except Refused as refused:
-            if refused.failure.code == "NoSuchUpload":  # so rclone says that there is none
+            if refused.failure.code == "NoSuchUpload":  # rclone reports "no such upload" like this
                 return
             raise
         yield from (entry for entry in page.get("Uploads", []) if entry["Key"].startswith(prefix))
@@ -134,7 +134,7 @@ def is_ours(client: Client, key: str, token: str, etag: str) -> bool:
 
 
 def _joined_etag(etags: list[str]) -> str:
-    """The ETag that S3 gives an object of parts, or nothing if the parts' own are no MD5s."""
+    """The ETag that S3 gives an object of parts, or nothing if the parts' own ETags are not MD5s."""
     try:
         digests = b"".join(bytes.fromhex(etag.strip('"')) for etag in etags)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From an s3:// URL and the environment to where and how. Pure; the URL wins over VOLBACK_S3_*, that over AWS's own.
+"""Reads an s3:// URL and the environment. Pure; the URL overrides VOLBACK_S3_*, which override AWS's own variables.
 
 Nothing outside store/ reads these settings.
 """
@@ -49,7 +49,7 @@ class S3Settings:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Of one store alone; without them boto3 looks where it always does."""
+    """Of one store only; without them boto3 looks in its usual places."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
@@ -58,7 +58,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """A bucket, the prefix in it (empty, or ending in `/`), how to reach it, and how people name it."""
+    """A bucket, the prefix in it (empty, or ending in `/`), how to reach it, and its address for people."""
 
     bucket: str
     prefix: str
@@ -68,7 +68,7 @@ class S3Location:
 
 
 def read_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:
-    """Raises UsageError, which never repeats what could be a secret."""
+    """Raises UsageError, whose message never contains what could be a secret."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -92,7 +92,7 @@ def read_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:
 
 
 def with_credentials(location: S3Location, given: Mapping[str, str]) -> S3Location:
-    """The location with its own credentials, if an access key is among what is given."""
+    """The location with its own credentials, if an access key is given."""
     if "access_key_id" not in given or "secret_access_key" not in given:
         return location
     own = Credentials(given["access_key_id"], given["secret_access_key"], given.get("session_token"))

@@ -37,7 +37,7 @@ from volback.store.s3.upload import Body, Upload
 _READ_BYTES = 1024 * 1024
 _PARALLEL_READS = 4
 _OFFSET_MAX = 2**53
-"""Beyond any object; larger numbers are not understood by every server."""
+"""Beyond any object; some servers do not accept larger numbers."""
 _SAFE_AGE_S = 86_400.0
 """Only its age tells an upload whose writer has died from one in progress."""
 
@@ -55,7 +55,7 @@ class S3Store:
 
     @property
     def url(self) -> str:
-        """s3://BUCKET/PREFIX, with the settings that its user wrote there."""
+        """s3://BUCKET/PREFIX, with the settings that the user wrote there."""
         return self._location.url
 
     @property
@@ -118,7 +118,7 @@ class S3Store:
         return [left for left, _ in self._uploads(check_prefix(prefix))]
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
-        """Abort multipart uploads below `prefix` that began that long ago (None: a day)."""
+        """Abort multipart uploads below `prefix` that are at least that old (None: a day)."""
         check_prefix(prefix)
         youngest = datetime.now(UTC) - timedelta(seconds=_SAFE_AGE_S if older_than_s is None else older_than_s)
         swept = [(left.key, upload_id) for left, upload_id in self._uploads(prefix) if left.started_at <= youngest]

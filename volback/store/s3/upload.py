@@ -1,7 +1,7 @@
-"""One multipart upload: parts sent in parallel while later ones are still being made; whole, or aborted.
+"""One multipart upload: parts are sent in parallel while later ones are produced; it is completed or aborted.
 
-Every request runs in a thread of its own pool, so that an interrupt finds the main thread waiting, never in the
-middle of a request whose outcome nobody would know.
+Every request runs in a thread of its own pool, so that an interrupt finds the main thread waiting, never in a request
+whose outcome would be unknown.
 """
 
 from __future__ import annotations
