@@ -46,7 +46,7 @@ def test_show_is_toml_or_json_without_secrets(run_volback: Volback, config: Path
     said = run_volback("config", "show", "--config", config)
     assert tomllib.loads(said.stdout)["notifications"]["ops"]["urls"] == ["mailto://***"]
     assert said.stderr == (
-        f"warning: {config} holds secrets, and everybody on this machine can read it: chmod 600 {config}\n"
+        f"warning: {config} holds secrets, and every user of this machine can read it: chmod 600 {config}\n"
     )
     document = run_volback("--config", config, "config", "show", "--json")
     assert "hush" not in document.raw.decode() + said.stdout

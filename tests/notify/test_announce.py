@@ -140,7 +140,7 @@ def test_one_that_hangs_does_not_hold_the_process_at_its_end() -> None:
     assert (done.stdout, done.stderr) == ("[\"notification 'ops' (json) failed: given up after 0.2 s\"]\n", "")
 
 
-def test_a_signal_waits_until_all_is_told(tmp_path: Path) -> None:
+def test_a_signal_waits_until_everybody_is_notified(tmp_path: Path) -> None:
     with listening(manner="hang") as server:
         script = f"""if True:
             from tests.notify.test_announce import message
@@ -154,15 +154,15 @@ def test_a_signal_waits_until_all_is_told(tmp_path: Path) -> None:
             except Interrupted as exc:
                 print(exc.exit_code)
         """
-        told = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         while not server.heard:
-            assert told.poll() is None
+            assert child.poll() is None
             time.sleep(0.01)
-        told.terminate()
+        child.terminate()
         time.sleep(0.2)
-        assert told.poll() is None
+        assert child.poll() is None
         server.released.set()
-        assert told.communicate(timeout=50) == ("143\n", None)
+        assert child.communicate(timeout=50) == ("143\n", None)
 
 
 def test_a_message_goes_by_mail() -> None:
@@ -181,7 +181,7 @@ def test_a_ping_that_drips_is_given_up() -> None:
     assert said == ["ping 'hc' (success) failed: given up after 0.3 s"]
 
 
-def test_targets_are_told_at_once_not_in_turn() -> None:
+def test_targets_are_notified_in_parallel() -> None:
     with listening(manner="hang") as server:
         urls = [f"json://{server.address}/{number}?rto=60" for number in range(20)]
         started = time.monotonic()

@@ -48,11 +48,11 @@ def test_the_check_of_the_configuration_names_what_cannot_be_told(tmp_path: Path
     said = volback(config, "config", "check")
     assert said.returncode == 2
     assert [line.partition(": ")[2] for line in said.stdout.splitlines()] == [
-        "notifications.admins.urls[1]: is no URL that apprise knows (slack://...): Could not load Slack URL: ***",
-        "notifications.admins.ping_file: is no http:// or https:// URL",
+        "notifications.admins.urls[1]: is not a URL that apprise knows (slack://...): Could not load Slack URL: ***",
+        "notifications.admins.ping_file: is not an http:// or https:// URL",
         "notifications.admins.title: names `$nobody`, which is not among job, host, status, outcome, started, ended, "
         "duration, summary, volumes, errors, warnings, log, report",
-        "notifications.admins.body: has a `$` that begins no name (a dollar sign itself is `$$`)",
+        "notifications.admins.body: has a `$` that no name follows (a dollar sign itself is `$$`)",
     ]
     assert "s3cret" not in said.stdout + said.stderr
 

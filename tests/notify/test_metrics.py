@@ -98,8 +98,8 @@ def test_other_jobs_and_hosts_stay(file: Path) -> None:
     write_metrics(file, report())
     write_metrics(file, replace(report(volumes=(volume("web"),)), job="hourly"))
     write_metrics(file, replace(report(volumes=(volume("web"),)), host="web2"))
-    told = {key[1:] for key in read(file) if key[0] == "volback_last_success_timestamp_seconds"}
-    assert told == {("nightly", "web1", "db"), ("hourly", "web1", "web"), ("nightly", "web2", "web")}
+    reported = {key[1:] for key in read(file) if key[0] == "volback_last_success_timestamp_seconds"}
+    assert reported == {("nightly", "web1", "db"), ("hourly", "web1", "web"), ("nightly", "web2", "web")}
 
 
 def test_a_volume_that_the_job_no_longer_has_goes(file: Path) -> None:

@@ -59,7 +59,7 @@ def test_times_are_written_as_any_cron_reads_them(table: Path, schedule: str, wr
     ("entry", "why"),
     [
         (Entry("job", "0 0 L * *"), "cron does not know `L` and `#`"),
-        (Entry("job", "0 0 *,5 * 1"), "cron cannot be told the days '*,5'"),
+        (Entry("job", "0 0 *,5 * 1"), "cron cannot express the days '*,5'"),
         (Entry("job", "30 2 * * *", "Asia/Kathmandu"), "cron knows only the machine's time zone, not Asia/Kathmandu"),
     ],
 )

@@ -46,7 +46,7 @@ def load(tmp_path: Path) -> Load:
     return load
 
 
-def told(config: Config, directory: Path) -> list[str]:
+def reported(config: Config, directory: Path) -> list[str]:
     return [str(problem).replace(f"{directory}/", "") for problem in check_config(config)]
 
 
@@ -152,7 +152,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          'jobs.n.schedule: expected a cron expression such as "30 2 * * *" or @daily, not "30 2 * *"'),
         ("[jobs.n]\nrepository = 'main'\nschedule='@daily'\ntimezone = 'Europe/Berlim'", 4,
          'jobs.n.timezone: expected a time zone such as Europe/Berlin, not "Europe/Berlim"'),
-        ("[jobs.n]\nrepository = 'main'\njitter = '5m'", 3, "jobs.n.jitter: is of no use without a schedule"),
+        ("[jobs.n]\nrepository = 'main'\njitter = '5m'", 3, "jobs.n.jitter: has no effect without a schedule"),
         ("[jobs.n]\nrepository = 'mian'", 2,
          "jobs.n.repository: no [repositories.mian] is defined; there are main"),
         ("[jobs.n]\nrepository = 'main'\nnotify = ['ops', 'boss']", 3,
@@ -174,7 +174,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
         ("[jobs.n]\nrepository = 'main'\n[[jobs.n.exec_pre]]\ncommand = 'x'", 3,
          "jobs.n.exec_pre[0]: has no container"),
         ("[jobs.'a b']\nrepository = 'main'", 1,
-         'jobs."a b": is no name: use A-Z a-z 0-9 _ . - and begin with a letter or a digit'),
+         'jobs."a b": is not a valid name: use A-Z a-z 0-9 _ . - and begin with a letter or a digit'),
         ("[jobs.n]\nrepository = 'main'\ntags = '${NOPE}'", 3,
          "jobs.n.tags: the environment has no variable NOPE; for the text itself write $${NOPE}"),
         ("[repositories.r]\n", 1, "repositories.r: has no url"),
@@ -183,7 +183,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
         ("[repositories.r]\nurl = 's3://bucket'\naccess_key_id = 'x'\nsecret_access_key = 3", 4,
          "repositories.r.secret_access_key: expected a text that is not empty"),
         ("[repositories.r]\nurl = 's3://bucket'\nsession_token = 'x'\nsession_token_file = '/x'", 4,
-         "repositories.r.session_token_file: stands beside session_token: only one of them can be meant"),
+         "repositories.r.session_token_file: cannot be used together with session_token"),
         ("[repositories.r]\nurl = 's3://bucket'\nsession_token_command = 'a \"b'", 3,
          "repositories.r.session_token_command: expected a command: a list of arguments, or a line "
          "(no closing quotation)"),
@@ -196,7 +196,7 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          "repositories.r.url: VOLBACK_S3_PARALLEL: '0' is not valid (give a number from 1 to 64)"),
         ("[notifications.n]\non = 'always'\nurls = ['json://x']", 2,
          'notifications.n.on: expected one or a list of success, warning or failure, not "always"'),
-        ("[notifications.n]\n", 1, "notifications.n: tells nobody: it has neither urls nor a ping"),
+        ("[notifications.n]\n", 1, "notifications.n: notifies nobody: it has neither urls nor a ping"),
         ("[notifications.n]\nping = 'hc-ping.com/uuid'", 2,
          "notifications.n.ping: expected a URL that begins with http:// or https://"),
         ("[notifications.n]\nurls_file = '/no/such'", 2,
@@ -217,12 +217,12 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
     ],
 )  # fmt: skip
 def test_a_problem_is_named(load: Load, tmp_path: Path, text: str, line: int, problem: str) -> None:
-    assert told(load(GOOD + text), tmp_path) == [f"a.toml:{LINES + line}: {problem}"]
+    assert reported(load(GOOD + text), tmp_path) == [f"a.toml:{LINES + line}: {problem}"]
 
 
 def test_all_problems_are_found_not_only_the_first(load: Load, tmp_path: Path) -> None:
     config = load(GOOD + "[jobs.n]\nlevel = 99\nlabels = 'x'\nwait = -1\n", "[repositories.other]\nurl = 3\n")
-    assert told(config, tmp_path) == [
+    assert reported(config, tmp_path) == [
         f"a.toml:{LINES + 1}: jobs.n: has no repository",
         f"a.toml:{LINES + 2}: jobs.n.level: expected a whole number from 1 to 19, not 99",
         f"a.toml:{LINES + 3}: jobs.n.labels: is unknown; did you mean label?",
@@ -234,7 +234,7 @@ def test_all_problems_are_found_not_only_the_first(load: Load, tmp_path: Path) -
 
 def test_files_are_merged_and_a_name_is_defined_once(load: Load, tmp_path: Path) -> None:
     config = load(GOOD, '[jobs.n]\nrepository = "main"\n', '[jobs.n]\nrepository = "main"\n[metrics]\ntextfile="/x"\n')
-    assert told(config, tmp_path) == [f"c.toml:1: jobs.n: is defined twice: first in {tmp_path}/b.toml:1".replace(
+    assert reported(config, tmp_path) == [f"c.toml:1: jobs.n: is defined twice: first in {tmp_path}/b.toml:1".replace(
         f"{tmp_path}/", "")]  # fmt: skip
     assert list(config.broken) == ["n"], "which of the two was meant nobody knows"
     assert config.metrics is not None
@@ -270,7 +270,7 @@ def test_of_a_file_that_is_no_toml_jobs_and_whom_to_tell_are_known(load: Load) -
     ids=["not UTF-8", "nested", "long number", "large"],
 )
 def test_garbage_is_a_problem(load: Load, tmp_path: Path, data: bytes, message: str) -> None:
-    assert told(load(data), tmp_path) == [message]
+    assert reported(load(data), tmp_path) == [message]
 
 
 def test_secrets_come_from_files_and_commands_and_are_in_no_repr(load: Load, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_secrets_that_everybody_can_read_are_warned_of(load: Load, tmp_path: Pat
     (tmp_path / "a.toml").chmod(0o644)
     warning = load_config([tmp_path / "a.toml"], {}, keys_of=keys_of).warnings
     file = tmp_path / "a.toml"
-    assert warning == (f"{file} holds secrets, and everybody on this machine can read it: chmod 600 {file}",)
+    assert warning == (f"{file} holds secrets, and every user of this machine can read it: chmod 600 {file}",)
     file.write_text('[repositories.main]\nurl = "/srv"\n')
     assert load_config([file], {}, keys_of=keys_of).warnings == ()
 

@@ -145,8 +145,8 @@ def test_unlimited_keeps_one_of_every_period() -> None:
 
 def test_each_reason_is_given() -> None:
     backups = [*series("2026-02-27 01:00", 4, timedelta(days=1)), made(at("2026-03-02 09:00"))]
-    told = reasons(KeepRules(last=1, daily=2, monthly=2, within=CalendarDuration(days=2)), backups)
-    assert told == [
+    reported = reasons(KeepRules(last=1, daily=2, monthly=2, within=CalendarDuration(days=2)), backups)
+    assert reported == [
         ["last 1 of 1", "daily 1 of 2", "monthly 1 of 2", "within 2d"],
         ["within 2d"],
         ["daily 2 of 2", "within 2d"],

@@ -102,8 +102,8 @@ def test_an_unknown_label_is_named_with_the_nearest(label: str, nearest: str) ->
 
 
 def test_an_unknown_label_that_resembles_none_is_told_what_there_is() -> None:
-    told = complaint("volback.xxxxxxxx", "x")
-    assert all(f"volback.{word}" in told for word in KNOWN)
+    reported = complaint("volback.xxxxxxxx", "x")
+    assert all(f"volback.{word}" in reported for word in KNOWN)
 
 
 def test_labels_that_volback_sets_itself_are_no_complaint() -> None:

@@ -60,7 +60,7 @@ def test_an_s3_url_is_an_s3_store_limited_where_that_is_asked_for() -> None:
     [("https://me:secret@host/x", "https"), ("memory://x/secret", "memory"), ("ftp://[secret", "ftp")],
 )
 def test_any_other_scheme_is_refused_without_repeating_its_secrets(url: str, scheme: str) -> None:
-    with pytest.raises(UsageError, match=f"no store for '{scheme}://'") as caught:
+    with pytest.raises(UsageError, match=f"no store is registered for '{scheme}://'") as caught:
         open_store(url)
     assert "secret" not in caught.value.message
     assert "file:///path" in (caught.value.hint or "")

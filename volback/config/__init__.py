@@ -1,1 +1,1 @@
-"""Config: `volback.toml` - repositories by name, jobs, notifications - read, merged and checked. Runs nothing."""
+"""Config: `volback.toml` - repositories by name, jobs, notifications - read, merged and checked. It runs nothing."""

@@ -1,5 +1,5 @@
-"""Loading: find the files, parse them, merge them. All problems are found, and what is sound is there all the same:
-a job must run, and its failure must be told, although another one cannot be read.
+"""Loading: find the files, parse them, merge them. All problems are found, and what is valid is loaded anyway: a job
+must run, and its failure must be reported, even if another one cannot be read.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _SECTIONS = ("repositories", "notifications", "jobs")
 
 
 def find_files(named: Sequence[Path]) -> list[Path]:
-    """The files that `named` means: a file, or a directory's *.toml and conf.d/*.toml, in this order.
+    """The files that `named` stands for: a file, or a directory's *.toml and conf.d/*.toml, in this order.
 
-    Raises NotFoundError for one that is not there.
+    Raises NotFoundError for one that does not exist.
     """
     found: dict[Path, None] = {}
     for path in named:
@@ -53,7 +53,7 @@ def find_files(named: Sequence[Path]) -> list[Path]:
 
 
 def standard_files(environment: Mapping[str, str]) -> list[Path]:
-    """Those of the machine, then those of the user; none is no error."""
+    """Those of the machine, then those of the user; having none is not an error."""
     user = Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or "/") / ".config")
     found: list[Path] = []
     for directory in (Path("/etc/volback"), user / "volback"):
@@ -71,11 +71,11 @@ def load_config(files: Sequence[Path], environment: Mapping[str, str] | None = N
 
 @dataclass(slots=True)
 class _Parsed:
-    """One file: its tree, and where it is no TOML, what could be saved of it."""
+    """One file: its tree, or if it is not TOML, what could be recovered of it."""
 
     document: Document
     tree: dict[str, Any]
-    salvaged: dict[str, Any] = field(default_factory=dict)
+    recovered: dict[str, Any] = field(default_factory=dict)
     lost_jobs: list[str] = field(default_factory=list)
 
 
@@ -97,7 +97,7 @@ def _parse(path: Path, environment: Mapping[str, str]) -> _Parsed:
         tree = tomllib.loads(text)
         document.lines = Lines(text)
     except tomllib.TOMLDecodeError as exc:
-        return _salvage(document, text, exc)
+        return _recover_tables(document, text, exc)
     except (RecursionError, ValueError) as exc:  # ValueError: a number of more digits than Python converts
         reason = "is nested too deeply" if isinstance(exc, RecursionError) else "is not TOML: a number is too long"
         return _unreadable(document, reason)
@@ -109,8 +109,9 @@ def _unreadable(document: Document, why: str, line: int | None = None) -> _Parse
     return _Parsed(document, {})
 
 
-def _salvage(document: Document, text: str, exc: tomllib.TOMLDecodeError) -> _Parsed:
-    """Of a file that is no TOML, the tables that are by themselves: whom to tell, and which jobs cannot run."""
+def _recover_tables(document: Document, text: str, exc: tomllib.TOMLDecodeError) -> _Parsed:
+    """Of a file that is not TOML, the tables that are valid by themselves: whom to notify, and which jobs cannot
+    run."""
     at = _AT.search(str(exc))
     line = int(at[1]) if at and at[1] else text.rstrip("\n").count("\n") + 1
     reason = _AT.sub("", str(exc))
@@ -119,7 +120,7 @@ def _salvage(document: Document, text: str, exc: tomllib.TOMLDecodeError) -> _Pa
     good = ""
     for piece in split_tables(text):
         try:
-            parsed.salvaged = tomllib.loads(good + piece)
+            parsed.recovered = tomllib.loads(good + piece)
         except (ValueError, RecursionError):
             continue
         good += piece
@@ -127,7 +128,7 @@ def _salvage(document: Document, text: str, exc: tomllib.TOMLDecodeError) -> _Pa
 
 
 class _Loader:
-    """The merging of parsed files: repositories and notifications first, as jobs refer to them."""
+    """The merging of parsed files: repositories and notifications first, because jobs refer to them."""
 
     def __init__(self, parsed: list[_Parsed], keys_of: KeysOf) -> None:
         self._parsed = parsed
@@ -137,7 +138,7 @@ class _Loader:
         self._notifications: dict[str, Notification] = {}
         self._jobs: dict[str, Job] = {}
         self._metrics: Metrics | None = None
-        self._unsound: dict[tuple[str, str], list[Problem]] = {}
+        self._invalid: dict[tuple[str, str], list[Problem]] = {}
         self._broken: dict[str, BrokenJob] = {}
         self._shown: dict[str, dict[str, object]] = {}
 
@@ -151,7 +152,7 @@ class _Loader:
         for top in tops:
             self._top(top)
         for parsed in self._parsed:
-            self._save(parsed)
+            self._load_recovered(parsed)
         documents = [parsed.document for parsed in self._parsed]
         return Config(
             files,
@@ -187,7 +188,7 @@ class _Loader:
             self._judge(section, name, problems[before:], outer, table)
 
     def _is_first(self, table: Table, *names: str) -> bool:
-        """Whether nothing of that name was defined before; else that is a problem of both."""
+        """Whether nothing of that name was defined before; a second definition is a problem of both."""
         line = table.document.lines.line(table.path)
         first = self._places.setdefault(names, f"{table.document.file}:{line}")
         if first != f"{table.document.file}:{line}":
@@ -196,18 +197,18 @@ class _Loader:
         return True
 
     def _judge(self, section: str, name: str, problems: list[Problem], outer: Table, table: Table) -> None:
-        """Take out what has problems; of a job, also what its repositories have."""
+        """Remove what has problems; a job also has the problems of its repositories."""
         if table.shown:
             self._shown.setdefault(section, {})[name] = table.shown
         job = self._jobs.get(name) if section == "jobs" else None
         for repository in job.repositories if job else ():
-            problems = problems + self._unsound.get(("repositories", repository), [])
+            problems = problems + self._invalid.get(("repositories", repository), [])
         if not problems:
             return
-        self._unsound.setdefault((section, name), []).extend(problems)
+        self._invalid.setdefault((section, name), []).extend(problems)
         if section == "jobs":
             self._jobs.pop(name, None)
-            self._broken[name] = BrokenJob(name, tuple(self._unsound[section, name]), read_notify(outer.value_of(name)))
+            self._broken[name] = BrokenJob(name, tuple(self._invalid[section, name]), read_notify(outer.value_of(name)))
         elif section == "repositories":
             self._repositories.pop(name, None)
         else:
@@ -220,17 +221,17 @@ class _Loader:
             self._shown["metrics"] = metrics.shown
         top.end()
 
-    def _save(self, parsed: _Parsed) -> None:
-        """What can be known of a file that is no TOML. Its notifications count, as they may be all that there are."""
-        if not parsed.lost_jobs and not parsed.salvaged:
+    def _load_recovered(self, parsed: _Parsed) -> None:
+        """Load what is known of a file that is not TOML. Its notifications count, as there may be no others."""
+        if not parsed.lost_jobs and not parsed.recovered:
             return
         document = Document(parsed.document.file, Lines(""), parsed.document.environment)
-        for name, table in _tables(Table(document, (), parsed.salvaged), "notifications"):
+        for name, table in _tables(Table(document, (), parsed.recovered), "notifications"):
             before = len(document.problems)
             read = read_notification(name, table)
             if len(document.problems) == before:
                 self._notifications.setdefault(name, read)
-        jobs = parsed.salvaged.get("jobs")
+        jobs = parsed.recovered.get("jobs")
         for name in parsed.lost_jobs:
             job = jobs.get(name) if isinstance(jobs, dict) else None
             self._jobs.pop(name, None)
@@ -253,4 +254,4 @@ def _readable_by_others(document: Document) -> str | None:
         return None
     if not (document.has_secrets and is_open):
         return None
-    return f"{document.file} holds secrets, and everybody on this machine can read it: chmod 600 {document.file}"
+    return f"{document.file} holds secrets, and every user of this machine can read it: chmod 600 {document.file}"

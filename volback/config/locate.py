@@ -1,6 +1,6 @@
-"""Locate: the line on which each key of a TOML text stands. `tomllib` tells none, and no kept library does.
+"""Locate: the line on which each key of a TOML text stands. `tomllib` reports none, and no maintained library does.
 
-The text has been parsed already, so it is valid: what is needed is only to tell strings, comments and brackets apart.
+The text has been parsed already, so it is valid: this module only distinguishes strings, comments and brackets.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Lines:
                     self._lines.setdefault(path[:length], line)
 
     def line(self, path: Path) -> int | None:
-        """The line of that key, or of the nearest thing that it stands in."""
+        """The line of that key, or of the nearest table that contains it."""
         for length in range(len(path), 0, -1):
             if path[:length] in self._lines:
                 return self._lines[path[:length]]
@@ -107,7 +107,7 @@ def _parts(key: str) -> Path:
 
 
 def dotted(path: Path) -> str:
-    """`jobs.nightly.exec_pre[0].user`; a part that is no bare key stands in quotes."""
+    """`jobs.nightly.exec_pre[0].user`; a part that is not a bare key is quoted."""
     words = (f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in path)
     return "".join(words).lstrip(".")
 

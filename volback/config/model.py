@@ -2,14 +2,14 @@
 
     Config
       repositories[name]   Repository      url, credentials, environment for its store alone
-      jobs[name]           Job             sound ones: all that they name exists
-      broken[name]         BrokenJob       jobs that cannot run, with what is wrong and whom to tell
-      notifications[name]  Notification    whom to tell, when, how
+      jobs[name]           Job             valid ones: all that they refer to exists
+      broken[name]         BrokenJob       jobs that cannot run, with what is wrong and whom to notify
+      notifications[name]  Notification    whom to notify, when, how
       metrics              Metrics         a Prometheus textfile
       problems             every Problem of every file
-      warnings             what is no problem but had better be changed
+      warnings             what is not a problem but should be changed
 
-Times are seconds, sizes bytes. A `Secret` is read (file, command) only when somebody asks it to `reveal`.
+Times are seconds, sizes bytes. A `Secret` is read (file, command) only when its `reveal` is called.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Outcome = Literal["success", "warning", "failure"]
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository by name. Its credentials and environment count for its own store alone."""
+    """A repository by name. Its credentials and environment apply to its own store only."""
 
     name: str
     url: str
     place: Place
     """Of its url."""
     credentials: Mapping[str, Secret] = field(default_factory=dict)
-    """By key: which there may be is for its kind of store to say."""
+    """By key: the kind of store defines which keys are allowed."""
     environment: Mapping[str, Secret] = field(default_factory=dict)
     """Variables for this repository, such as VOLBACK_S3_REGION."""
 
@@ -99,19 +99,19 @@ class BrokenJob:
     name: str
     problems: tuple[Problem, ...]
     notify: tuple[str, ...] | None
-    """Whom to tell; None where not even that can be read: then everybody."""
+    """Whom to notify; None where that cannot be read either: then everybody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """Whom to tell of a run that ended in one of `on`. The ping is told of every run, its start included."""
+    """Whom to notify of a run that ended in one of `on`. The ping gets a signal for every run, and for its start."""
 
     name: str
     urls: tuple[Secret, ...] = ()
     """Each for apprise; a secret that is read from a file or a command may hold several, one a line."""
     on: tuple[Outcome, ...] = ("failure", "warning")
     title: str | None = None
-    """Templates; None is volback's own words."""
+    """Templates; None is volback's default."""
     body: str | None = None
     ping: Secret | None = None
     places: Mapping[str, Place] = field(default_factory=dict)

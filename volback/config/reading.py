@@ -1,4 +1,4 @@
-"""Reading: from the tables of `volback.toml` to the model. The keys that there may be are those that are taken here."""
+"""Reading: from the tables of `volback.toml` to the model. The keys that are taken here are those that are allowed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Known:
 
 
 class RepositoryKeys(Protocol):
-    """What a table of `[repositories]` may hold beside its url: for the store to say, as store.registry.StoreKeys."""
+    """What a table of `[repositories]` may hold beside its url: defined by the store, as store.registry.StoreKeys."""
 
     @property
     def credentials(self) -> Collection[str]:
@@ -63,11 +63,11 @@ class RepositoryKeys(Protocol):
 
     @property
     def check(self) -> Callable[[Collection[str]], str | None]:
-        """Says what is wrong with a choice of credentials."""
+        """Returns what is wrong with a set of credentials."""
 
 
 KeysOf = Callable[[str], RepositoryKeys]
-"""From a repository's url to the keys of its store. It is passed in: this floor lies below the stores."""
+"""From a repository's url to the keys of its store. It is passed in: this package must not import the stores."""
 
 
 def read_repository(name: str, table: Table, keys_of: KeysOf) -> Repository:
@@ -101,7 +101,7 @@ def read_notification(name: str, table: Table) -> Notification:
         places={key: table.place(key) for key in ("title", "body")},
     )
     if not (table.has_secret("urls") or table.has_secret("ping")):
-        table.complain(None, "tells nobody: it has neither urls nor a ping")
+        table.complain(None, "notifies nobody: it has neither urls nor a ping")
     table.end()
     return read
 
@@ -139,13 +139,13 @@ def read_job(name: str, table: Table, known: Known) -> Job:
     )
     for key in ("timezone", "jitter"):
         if table.has(key) and not table.has("schedule"):
-            table.complain(key, "is of no use without a schedule")
+            table.complain(key, "has no effect without a schedule")
     table.end()
     return job
 
 
 def read_notify(value: object) -> tuple[str, ...] | None:
-    """Whom a job that cannot be read would have told, if that much can be read."""
+    """Whom a job that cannot be read notifies, if that much can be read."""
     given = value.get("notify") if isinstance(value, Mapping) else None
     names = [name for name in (given if isinstance(given, list) else [given]) if isinstance(name, str)]
     return tuple(names) or None
@@ -153,7 +153,7 @@ def read_notify(value: object) -> tuple[str, ...] | None:
 
 def _check_name(name: str, table: Table) -> None:
     if not NAME.fullmatch(name):
-        table.complain(None, "is no name: use A-Z a-z 0-9 _ . - and begin with a letter or a digit")
+        table.complain(None, "is not a valid name: use A-Z a-z 0-9 _ . - and begin with a letter or a digit")
 
 
 def _environment(table: Table | None, keys: RepositoryKeys) -> dict[str, Secret]:

@@ -1,4 +1,5 @@
-"""Secrets: values that stand in the configuration, in a file, or come out of a command. Never shown, never logged."""
+"""Secrets: values that are written in the configuration or in a file, or that a command prints. Never shown, never
+logged."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ _SECRET_MAX_BYTES = 1024 * 1024
 
 
 class UnreadableSecret(UsageError):
-    """A secret that cannot be had; says where it should be, and holds nothing of it."""
+    """A secret that cannot be read; the message names its place, and contains nothing of it."""
 
     def __init__(self, place: Place, reason: str) -> None:
         self.problem = Problem(place, reason)
@@ -24,7 +25,7 @@ class UnreadableSecret(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a value is to be had; exactly one of the three is set."""
+    """Where a value is read from; exactly one of the three is set."""
 
     place: Place
     text: str | None = field(default=None, repr=False)
@@ -46,7 +47,7 @@ class Secret:
 
 
 class _Failed(Exception):
-    """Why a secret cannot be had."""
+    """Why a secret cannot be read."""
 
 
 def _read(path: Path) -> str:
@@ -58,7 +59,7 @@ def _read(path: Path) -> str:
 
 
 def _run(command: tuple[str, ...]) -> str:
-    """What the command says; what it complains of may hold anything, so it goes nowhere."""
+    """The command's output; its standard error may contain anything, so it is discarded."""
     program = command[0]
     try:
         done = subprocess.run(

@@ -27,26 +27,26 @@ _SHOWN_CHARS = 60
 
 @dataclass(slots=True)
 class Document:
-    """One file being read: where its keys stand, and what is found out about it."""
+    """One file being read: the lines of its keys, and the problems found in it."""
 
     file: Path
     lines: Lines
     environment: Mapping[str, str]
     problems: list[Problem] = field(default_factory=list)
     has_secrets: bool = False
-    """Whether a secret stands in the file itself."""
+    """Whether the file itself contains a secret."""
 
     def complain(self, path: KeyPath, message: str) -> None:
         """Note a problem."""
         self.problems.append(Problem(self.place(path), message))
 
     def place(self, path: KeyPath) -> Place:
-        """Where that key stands, or should."""
+        """The place of that key, or where it should be."""
         return Place(str(self.file), self.lines.line(path), dotted(path))
 
 
 class Table:
-    """One table. `take` each key that there may be, then `end`. `shown` is what it comes to, secrets hidden."""
+    """One table. `take` each key that is allowed, then `end`. `shown` is the result, with secrets hidden."""
 
     def __init__(self, document: Document, path: KeyPath, value: object) -> None:
         self.document = document
@@ -75,7 +75,7 @@ class Table:
         return any(key + form in self._values for form in ("", "_file", "_command"))
 
     def take(self, key: str, kind: Kind[T], default: object = None) -> T | None:
-        """Read one value; the default is written as TOML would have it. None where there is none, or a bad one."""
+        """Read one value; the default is written as in TOML. None where there is none, or it is not valid."""
         self._known.append(key)
         given = self._values.get(key, default)
         if given is None:
@@ -85,7 +85,7 @@ class Table:
         except InvalidValue as exc:
             self.complain(key, f"{_worded(given)} {exc}")
         except ValueError:
-            self.complain(key, f"expected {kind.wanted}, not {_worded(given)}")
+            self.complain(key, f"expected {kind.expected}, not {_worded(given)}")
         except _Unset as exc:
             self.complain(key, str(exc))
         else:
@@ -100,7 +100,7 @@ class Table:
         if not names:
             return None
         if len(names) > 1:
-            self.complain(names[1], f"stands beside {names[0]}: only one of them can be meant")
+            self.complain(names[1], f"cannot be used together with {names[0]}")
             return None
         try:
             return self._secret(key, names[0], shown)
@@ -156,13 +156,13 @@ class Table:
         return self._values.get(key)
 
     def end(self) -> None:
-        """What was not taken is unknown."""
+        """Note as unknown what was not taken."""
         for key in self._values:
             if key not in self._known:
                 self.complain(key, f"is unknown; {self._meant(key)}")
 
     def _meant(self, key: str) -> str:
-        """The nearest of the keys that there may be, or all of them."""
+        """The nearest of the keys that are allowed, or all of them."""
         lower = {name.lower(): name for name in self._known}
         near = difflib.get_close_matches(key.replace("-", "_").lower(), lower, 1, 0.6)
         if near:
@@ -210,7 +210,7 @@ def _expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def _shown(value: Any, environment: Mapping[str, str]) -> Any:
-    """The value as `config show` has it: a variable with a secret's name is not looked into."""
+    """The value as `config show` has it: a variable with the name of a secret is not expanded."""
     if isinstance(value, list):
         return [_shown(item, environment) for item in value]
     if not isinstance(value, str):
@@ -219,27 +219,27 @@ def _shown(value: Any, environment: Mapping[str, str]) -> Any:
     return _expand(value, shown).replace("${", "$${")
 
 
-def _checked(value: object, wanted: str) -> str:
+def _checked(value: object, expected: str) -> str:
     try:
         return TEXT.read(value)
     except ValueError:
-        raise ValueError(f"expected {wanted}") from None
+        raise ValueError(f"expected {expected}") from None
 
 
 def _command(value: object) -> tuple[str, ...]:
-    """A list of arguments, or a line that is split as a shell would."""
-    wanted = "expected a command: a list of arguments, or a line"
+    """A list of arguments, or a line that is split as a shell does it."""
+    expected = "expected a command: a list of arguments, or a line"
     try:
         words = shlex.split(value) if isinstance(value, str) else value
     except ValueError as exc:
-        raise ValueError(f"{wanted} ({str(exc).lower()})") from None
+        raise ValueError(f"{expected} ({str(exc).lower()})") from None
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words) or not words[0]:
-        raise ValueError(wanted)
+        raise ValueError(expected)
     return tuple(words)
 
 
 def _worded(value: object) -> str:
-    """A value as its writer knows it, cut short."""
+    """A value as its author knows it, shortened."""
     match value:
         case bool():
             return "true" if value else "false"

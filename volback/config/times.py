@@ -1,7 +1,7 @@
 """Times: when a cron expression is due, in a time zone and across its changes of the clock. The only import of cronsim.
 
-As Debian's cron has it: a time that a change skips is due right after it, a time that comes twice is due once;
-expressions with `*` in the minute or the hour go by elapsed time.
+As in Debian's cron: a time that a change skips is due right after it, a time that occurs twice is due once;
+expressions with `*` in the minute or the hour follow elapsed time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CronFields:
 
 
 def check_cron(expression: str) -> None:
-    """Raises ValueError, which says what is wrong, for an expression that is none or that is never due."""
+    """Raises ValueError, which says what is wrong, for an expression that is not valid or never due."""
     if next_run(expression, UTC, _SOME_TIME) is None:
         raise ValueError("is never due")
 
@@ -52,7 +52,7 @@ def check_cron(expression: str) -> None:
 def next_run(expression: str, zone: tzinfo, after: datetime) -> datetime | None:
     """Return when the expression is next due after that moment; None: not in 50 years. Raises ValueError."""
     times = (time.astimezone(UTC) for time in _simulate(expression, after.astimezone(zone)))
-    # The library reckons without the second of two equal hours: what it says there can lie before `after`.
+    # The library ignores the second of two equal hours: its result can lie before `after` there.
     return next((time for time in times if time > after.astimezone(UTC)), None)
 
 
@@ -84,7 +84,7 @@ def take_apart(expression: str) -> CronFields | None:
 
 
 def zone_of(name: str | None, environment: Mapping[str, str] | None = None) -> tzinfo:
-    """Return the zone of that name, or for None the machine's own. Raises ValueError where there is none of it."""
+    """Return the zone of that name, or for None the machine's own. Raises ValueError where it does not exist."""
     if name is None:
         return _own_zone(os.environ if environment is None else environment)
     try:
@@ -109,7 +109,7 @@ def _own_zone(environment: Mapping[str, str]) -> tzinfo:
 def _simulate(expression: str, after: datetime) -> CronSim:
     expression = WORDS.get(expression, expression)
     if len(expression.split()) != 5:
-        raise ValueError("has not the five fields minute, hour, day, month, day of the week")
+        raise ValueError("does not have the five fields minute, hour, day, month, day of the week")
     try:
         return CronSim(expression, after)
     except CronSimError as exc:

@@ -54,7 +54,7 @@ def _value(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string: JSON's escapes are TOML's too; a DEL, which JSON leaves, is not."""
+    """A basic string: JSON's escapes are valid in TOML too; a DEL, which JSON does not escape, is not."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

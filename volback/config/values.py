@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """A kind of value: how to read it, and what is expected."""
+    """A kind of value: how to read it, and the words for what is expected."""
 
     read: Callable[[Any], T]
     """Raises InvalidValue, which says what is expected, or another ValueError."""
-    wanted: str = ""
+    expected: str = ""
 
 
 _SIZES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}

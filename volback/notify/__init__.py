@@ -1,1 +1,1 @@
-"""Notify: telling people and monitoring how a job's run ended. The only import of apprise."""
+"""Notify: reports to people and monitoring how a job's run ended. The only import of apprise."""

@@ -1,6 +1,6 @@
-"""Announce: tells all targets of a run at once, each with its own time limit, and never fails for it.
+"""Announce: notifies all targets of a run in parallel, each with its own time limit, and never fails because of it.
 
-Each failure of a notification is a line in what is returned: a warning for the caller to pass on.
+Each failed notification is a line in the result: a warning that the caller passes on.
 """
 
 from __future__ import annotations
@@ -20,60 +20,61 @@ from volback.notify.targets import MessageTarget, PingTarget, Targets
 from volback.notify.text import DEFAULT_BODY, DEFAULT_TITLE, complaint_of_template, render
 
 _GRACE_S = 1.0
-"""For an errand that ends by its own limit, and says more than that it did not end."""
+"""Extra time for a delivery that ends by its own limit: its reason says more than "given up"."""
 
 
 def announce_start(targets: Targets, *, run_id: str | None = None) -> list[str]:
-    """Tell the monitoring services that a run begins. Raises nothing but Interrupted, after all is told."""
+    """Notify the monitoring services that a run begins. Raises only Interrupted, after all deliveries."""
     return _run([_pinging(target, "start", run_id) for target in targets.pings])
 
 
 def announce(targets: Targets, report: Report) -> list[str]:
-    """Tell everybody how a run ended, and write the metrics. Raises nothing but Interrupted, after all is told.
+    """Notify everybody how a run ended, and write the metrics. Raises only Interrupted, after all deliveries.
 
-    To a monitoring service a run with warnings is a success.
+    For a monitoring service a run with warnings is a success.
     """
-    wanted = [target for target in targets.messages if report.status in target.on]
-    warnings = [warning for target in wanted for warning in _template_warnings(target)]
-    errands = [errand for target in wanted for errand in _messaging(target, report)]
-    errands += [_pinging_end(target, report) for target in targets.pings]
+    messages = [target for target in targets.messages if report.status in target.on]
+    warnings = [warning for target in messages for warning in _template_warnings(target)]
+    deliveries = [delivery for target in messages for delivery in _messaging(target, report)]
+    deliveries += [_pinging_end(target, report) for target in targets.pings]
     if targets.metrics is not None:
-        errands.append(_measuring(targets.metrics, report))
-    return warnings + _run(errands)
+        deliveries.append(_measuring(targets.metrics, report))
+    return warnings + _run(deliveries)
 
 
 class _Delivery(threading.Thread):
-    """One thing to tell. A daemon, so that one that hangs for ever does not hold the process when it ends."""
+    """One message, ping or metrics file. A daemon thread, so that one that hangs does not keep the process from
+    ending."""
 
-    def __init__(self, what: str, limit_s: float, tell: Callable[[], str | None]) -> None:
+    def __init__(self, what: str, limit_s: float, deliver: Callable[[], str | None]) -> None:
         super().__init__(daemon=True)
         self.what = what
         self.limit_s = limit_s
         self.reason: str | None = None
-        self._tell = tell
+        self._deliver = deliver
 
     def run(self) -> None:
-        """Tell it, and keep why that failed."""
+        """Deliver it, and keep why it failed."""
         try:
-            self.reason = self._tell()
-        except Exception as exc:  # noqa: BLE001 - whatever a service's plugin does, the job has not failed by it
+            self.reason = self._deliver()
+        except Exception as exc:  # noqa: BLE001 - whatever a service's plugin raises, the job itself has not failed
             self.reason = f"internal error ({type(exc).__name__})"
 
 
-def _run(errands: list[_Delivery]) -> list[str]:
+def _run(deliveries: list[_Delivery]) -> list[str]:
     with deferred_signals():
-        return list(_outcomes(errands))
+        return list(_outcomes(deliveries))
 
 
-def _outcomes(errands: list[_Delivery]) -> Iterator[str]:
+def _outcomes(deliveries: list[_Delivery]) -> Iterator[str]:
     started_s = time.monotonic()
-    for errand in errands:
-        errand.start()
-    for errand in errands:
-        errand.join(max(0.0, started_s + errand.limit_s + _GRACE_S - time.monotonic()))
-        reason = f"given up after {errand.limit_s:g} s" if errand.is_alive() else errand.reason
+    for delivery in deliveries:
+        delivery.start()
+    for delivery in deliveries:
+        delivery.join(max(0.0, started_s + delivery.limit_s + _GRACE_S - time.monotonic()))
+        reason = f"given up after {delivery.limit_s:g} s" if delivery.is_alive() else delivery.reason
         if reason is not None:
-            yield f"{errand.what} failed: {reason}"
+            yield f"{delivery.what} failed: {reason}"
 
 
 def _template_warnings(target: MessageTarget) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Masking: what a URL holds (user, password, tokens in its path and query) never stands in a warning or a log."""
+"""Masking: the secrets of a URL (user, password, tokens in its path and query) never appear in a warning or a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 _SHORTEST = 4
-"""A shorter part is no secret, and would be found in every other word."""
+"""A shorter part is not a secret, and would be found in many words."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"]+", re.IGNORECASE)
 
 
@@ -19,7 +19,7 @@ def masked(text: str, url: str) -> str:
 
 
 def scheme_of(url: str) -> str:
-    """`mailto` of `mailto://user:password@host`: all of a URL that may be shown."""
+    """`mailto` of `mailto://user:password@host`: the only part of a URL that may be shown."""
     scheme, colon, _ = url.partition(":")
     return scheme.lower() if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,30}", scheme) else "unknown"
 

@@ -1,6 +1,6 @@
 """Metrics: the Prometheus textfile that node_exporter's textfile collector reads.
 
-The file is its own memory: what it said of other jobs, and of this one's last success, is read back and stays.
+The file is its own memory: its values of other jobs, and of this job's last success, are read back and kept.
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
@@ -33,7 +33,7 @@ HELP = {
     "volback_last_success_timestamp_seconds": "When the last run that backed up the volume ended.",
     "volback_last_run_success": "Whether the last run backed up the volume: 1 or 0.",
     "volback_duration_seconds": "How long the volume's last backup took.",
-    "volback_downtime_seconds": "How long its containers stood still for it.",
+    "volback_downtime_seconds": "How long its containers were stopped or paused for it.",
     "volback_raw_bytes": "Size of the volume's last backup, unpacked.",
     "volback_stored_bytes": "What the volume's last backup added to the repository.",
     "volback_files": "Files and directories in the volume's last backup.",
@@ -48,9 +48,9 @@ _SPECIAL = re.compile(r'[\\\n"]')
 
 
 def write_metrics(path: Path, report: Report) -> str | None:
-    """Bring a run into the file, which is whole at every moment. Returns why that failed, None if it did not.
+    """Add a run to the file, which is complete at every moment. Returns why that failed, None if it did not.
 
-    A run that did not fail names all of its job's volumes: what the file says of others of that job goes.
+    A run that did not fail names all of its job's volumes: the values of other volumes of that job are dropped.
     """
     try:
         with _alone(path.parent):
@@ -88,7 +88,7 @@ def _of_volume(volume: VolumeReport, ended: float) -> Iterator[tuple[str, float]
     if volume.backups is not None:
         yield "volback_backups", volume.backups
     if not volume.ok:
-        return  # the other numbers are those of its last backup, which this is not
+        return  # the other numbers stay those of the last successful backup
     yield "volback_last_success_timestamp_seconds", ended
     numbers = {
         "volback_duration_seconds": volume.duration_s,
@@ -131,12 +131,12 @@ def _unescaped(value: str) -> str:
 
 
 def _clean(name: str) -> str:
-    """The name as UTF-8 that the file can hold; it has to come back the same when the file is read."""
+    """The name as UTF-8 that the file can hold; it has to be the same when the file is read back."""
     return name.encode(errors="replace").decode()
 
 
 def _read(path: Path) -> Series:
-    """What the file says of our metrics; other lines are not kept."""
+    """The values of volback's metrics in the file; other lines are not kept."""
     try:
         text = path.read_bytes().decode(errors="replace")  # not as text: a name may hold a carriage return
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def _read(path: Path) -> Series:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Hold the directory, for no other run reads the file before this one has written it. Raises TimeoutError."""
+    """Lock the directory, so that no other run reads the file before this one has written it. Raises TimeoutError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(fd)

@@ -24,14 +24,14 @@ Signal = Literal["start", "success", "fail"]
 LOG_BYTES = 10_000
 _PATHS: dict[Signal, str] = {"start": "/start", "success": "", "fail": "/fail"}
 _AGAIN = frozenset({408, 425, 429})
-"""Refusals that are no last word; the others below 500 are."""
+"""Statuses after which a request is tried again; others below 500 are final."""
 
 
 def body_of(report: Report) -> bytes:
     """What a failed run's ping carries: the report, then the end of the log, LOG_BYTES of it at most."""
-    said = render("$report", report).encode(errors="replace")[:LOG_BYTES]
+    report_text = render("$report", report).encode(errors="replace")[:LOG_BYTES]
     log = report.log_tail.encode(errors="replace")[-LOG_BYTES:]
-    return said + (b"\n\n" + log if log else b"")
+    return report_text + (b"\n\n" + log if log else b"")
 
 
 def complaint_of_ping(url: str) -> str | None:
@@ -40,14 +40,14 @@ def complaint_of_ping(url: str) -> str | None:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if not known:
-        return "is no http:// or https:// URL"
-    return None if url.isprintable() and " " not in url else "has a character that no URL has"
+        return "is not an http:// or https:// URL"
+    return None if url.isprintable() and " " not in url else "has a character that is not allowed in a URL"
 
 
 def ping(target: PingTarget, signal: Signal, *, run_id: str | None = None, body: bytes | None = None) -> str | None:
-    """Send one signal, with its tries. Returns why it failed, None if it did not; it never raises for the network."""
+    """Send one signal, with its tries. Returns why it failed, None if it did not; network errors are not raised."""
     complaint = complaint_of_ping(target.url)
     if complaint:
         return f"its URL {complaint}"
@@ -76,7 +76,7 @@ def _request(parts: SplitResult, signal: Signal, run_id: str | None, body: bytes
 
 
 def _send(request: urllib.request.Request, timeout_s: float) -> tuple[str | None, bool]:
-    """Why it failed, and whether trying again is of no use. No text of an exception: it can hold the URL."""
+    """Why it failed, and whether trying again is useless. Without the exception's text: it can contain the URL."""
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             answer.read(1024)

@@ -1,4 +1,4 @@
-"""Report: what is told of one run of a job. Operations fill it in; the rest of this room only reads it."""
+"""Report: what is reported of one run of a job. jobs/ fills it in; the rest of this package only reads it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Literal
 
 Status = Literal["success", "warning", "failure"]
-"""`warning` is a run that did all its work and has something to say: files that changed while they were read."""
+"""`warning` is a run that did all its work and has warnings, such as files that changed while they were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeReport:
-    """How one volume of the job fared; a number that is not known is None."""
+    """The result of one volume of the job; a number that is not known is None."""
 
     name: str
     ok: bool
@@ -23,7 +23,7 @@ class VolumeReport:
     duration_s: float | None = None
     consistency: str | None = None
     downtime_s: float | None = None
-    """How long its containers stood still, the longest one's."""
+    """How long its containers were stopped or paused, the longest one's."""
     backups: int | None = None
     """How many backups of it the repository holds after the run."""
 
@@ -38,7 +38,7 @@ class Report:
     started_at: datetime
     ended_at: datetime
     volumes: tuple[VolumeReport, ...] = ()
-    """Empty where the run ended before it knew them: a lock not had in time, a bad configuration."""
+    """Empty where the run ended before it knew them: a lock not acquired in time, a bad configuration."""
     errors: tuple[str, ...] = ()
     """What failed outside of a single volume, or all of it: one line each."""
     warnings: tuple[str, ...] = ()

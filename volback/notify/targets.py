@@ -1,4 +1,4 @@
-"""Targets: who is told of a job's runs. URLs hold passwords, so no target shows its own."""
+"""Targets: who is notified of a job's runs. URLs contain passwords, so no target shows its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class MessageTarget:
     """A template (see notify.text); None is the default."""
     body: str | None = None
     timeout_s: float = 30.0
-    """For each URL; it is given up then."""
+    """For each URL; after that its delivery is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class PingTarget:
-    """A monitoring service that wants to hear from each run, as healthchecks.io does."""
+    """A monitoring service that expects a signal from each run, such as healthchecks.io."""
 
     name: str
     url: str = field(repr=False)
@@ -44,7 +44,7 @@ class PingTarget:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """All that are told of a job."""
+    """All that are notified of a job."""
 
     messages: tuple[MessageTarget, ...] = ()
     pings: tuple[PingTarget, ...] = ()

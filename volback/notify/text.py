@@ -1,6 +1,6 @@
 """Text: a run's report in words, by templates with `$name` or `${name}` (Python's string.Template).
 
-A template can name what NAMES lists and nothing else; one that cannot be used gives way to the default.
+A template can name what NAMES lists and nothing else; one that is not valid is replaced by the default.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = {
     "log": "the end of the run's log",
     "report": "the default message: summary, errors, warnings, volumes",
 }
-"""What a template can name, and what that becomes."""
+"""The names that a template can use, and their values."""
 
 _OUTCOMES: dict[Status, str] = {"success": "is done", "warning": "is done with warnings", "failure": "FAILED"}
 _LINES_MAX = 30
@@ -40,7 +40,7 @@ def complaint_of_template(template: str) -> str | None:
     """Return what is wrong with a template, None if nothing is."""
     parsed = Template(template)
     if not parsed.is_valid():
-        return "has a `$` that begins no name (a dollar sign itself is `$$`)"
+        return "has a `$` that no name follows (a dollar sign itself is `$$`)"
     unknown = [name for name in parsed.get_identifiers() if name not in NAMES]
     return f"names `${unknown[0]}`, which is not among {', '.join(NAMES)}" if unknown else None
 
@@ -57,8 +57,8 @@ def summary_of(report: Report) -> str:
         return f"{report.errors[0] if report.errors else 'no volume backed up'}, {took}"
     good = [volume for volume in report.volumes if volume.ok]
     of = "" if len(good) == len(report.volumes) else f"{len(good)} of "
-    said = f"{of}{count(len(report.volumes), 'volume')} backed up"
-    return f"{said}: {_amount(good)}, {took}" if good else f"{said}, {took}"
+    summary = f"{of}{count(len(report.volumes), 'volume')} backed up"
+    return f"{summary}: {_amount(good)}, {took}" if good else f"{summary}, {took}"
 
 
 def _values(report: Report) -> dict[str, str]:
@@ -91,8 +91,8 @@ def _report(report: Report) -> str:
 
 def _errors(report: Report) -> list[str]:
     of_volumes = [f"{volume.name}: {volume.error}" for volume in report.volumes if volume.error]
-    told = [error for error in report.errors if not any(error in line for line in of_volumes)]
-    return told + of_volumes
+    run_errors = [error for error in report.errors if not any(error in line for line in of_volumes)]
+    return run_errors + of_volumes
 
 
 def _lines(lines: Iterator[str] | tuple[str, ...] | list[str]) -> str:

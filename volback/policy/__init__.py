@@ -1,1 +1,1 @@
-"""Policy: pure rules - what is kept, what labels ask for, what is excluded. Touches no file, engine or store."""
+"""Policy: pure rules - what is kept, what labels request, what is excluded. Touches no file, engine or store."""

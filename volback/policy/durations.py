@@ -15,7 +15,8 @@ Time-outs, waits and ages are read in seconds; `keep-within` counts in the calen
     none   seconds; refused for an age          refused
 
 `m` is the only unit with two meanings: minutes as docker and Go write them, months as in restic's `--keep-within`
-(https://restic.readthedocs.io/en/stable/060_forget.html). It is refused where the units beside it suggest the other.
+(https://restic.readthedocs.io/en/stable/060_forget.html). It is refused where the units next to it suggest the other
+meaning.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ class CalendarDuration:
 
     @property
     def mean_hours(self) -> float:
-        """Its length on average, to tell the longer of two."""
+        """Its length on average, to compare two of them."""
         return ((self.years * 12 + self.months) * _DAYS_OF_A_MONTH + self.days) * 24 + self.hours
 
     def before(self, time: datetime, zone: tzinfo | None = None) -> datetime:
         """Return the moment that long before `time`: the same time of day in `zone`, then the hours.
 
-        In a month without such a day it is the last day. What lies before the year 1 is the first moment of that year.
+        In a month without such a day it is the last day. A result before the year 1 is the first moment of that year.
         """
         local = time.astimezone(zone)
         month = local.year * 12 + local.month - 1 - self.years * 12 - self.months
@@ -95,7 +96,8 @@ def read_seconds(value: object) -> float:
 
 
 def read_age(text: str) -> float:
-    """Read an age in seconds. A number alone is refused, as people count ages in hours or days. Raises InvalidValue."""
+    """Read an age in seconds. A number without a unit is refused, as people count ages in hours or days. Raises
+    InvalidValue."""
     number, unit = _parts(text, _SECONDS_HINT)[0]
     if not unit:
         _refuse_bare_number(number, "h")
@@ -103,7 +105,7 @@ def read_age(text: str) -> float:
 
 
 def read_calendar(value: object) -> CalendarDuration:
-    """Read a duration of the calendar; a week is seven days. Raises InvalidValue, also for one of no length."""
+    """Read a duration of the calendar; a week is seven days. Raises InvalidValue, also for one of length zero."""
     parts = _parts(str(value) if isinstance(value, int | str) and not isinstance(value, bool) else "", _CALENDAR_HINT)
     _check_calendar(parts)
     sums = dict.fromkeys(_UNITS, 0)

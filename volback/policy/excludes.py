@@ -40,7 +40,7 @@ def _checked(rule: bytes, pattern: str) -> bytes:
 
 
 def _rule(pattern: bytes) -> bytes:
-    """The expression of one pattern. fnmatch.translate does not do: its star matches slashes."""
+    """The expression of one pattern. fnmatch.translate cannot be used: its star matches slashes."""
     return b"".join(
         _WILDCARDS.get(part)
         or (b"(?!/)[%s]" % _set_of(part) if len(part) > 2 and part[:1] == b"[" else re.escape(part))

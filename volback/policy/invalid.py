@@ -12,6 +12,6 @@ class InvalidValue(ValueError):
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(f"{reason}: {hint}")
         self.reason = reason
-        """What is wrong. It goes on where the value ends: `has no unit`."""
+        """What is wrong. It continues the sentence after the value: `has no unit`."""
         self.hint = hint
-        """What to write in its place."""
+        """What to write instead."""

@@ -5,8 +5,8 @@ keeps it; a calendar rule keeps the newest backup of each of the last N periods 
 where there are fewer periods than N, the oldest backup stays too; `within` counts back from the newest backup.
 
 Beyond restic: a damaged backup stays and counts for no rule, the newest good one stays whatever the rules say, and so
-does what a kept one depends on. A safety backup (of `restore --replace`) takes no other's place: it stays in addition,
-for as long as its day (hour, week, ...) is among those that are kept.
+does what a kept one depends on. A safety backup (of `restore --replace`) does not replace another in a rule: it stays
+in addition, as long as its day (hour, week, ...) is among those that are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from volback.policy.invalid import InvalidValue
 
 UNLIMITED = -1
 SAFETY_TAG = "before-replace"
-"""On the backup that `restore --replace` makes of what it replaces."""
+"""The tag of the backup that `restore --replace` makes of the data that it replaces."""
 
 Period = Callable[[datetime], tuple[object, ...]]
 
@@ -75,7 +75,7 @@ class Candidate:
     tags: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     damage: str | None = None
-    """Why it cannot be relied on; None for a good backup."""
+    """Why it is not reliable; None for a good backup."""
     is_readable: bool = True
     """Whether its manifest can be read, so that `depends_on` is known."""
     is_in_use: bool = False
@@ -84,7 +84,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether one backup stays; the reasons are those of each rule that keeps it, or of each that does not."""
+    """Whether one backup stays; the reasons are of each rule that keeps it, or else of each that does not."""
 
     id: str
     keep: bool
@@ -102,7 +102,7 @@ def read_count(value: object) -> int:
 
 
 def merge(one: KeepRules, other: KeepRules) -> KeepRules:
-    """Return rules that keep what either of the two keeps: of each rule the one that keeps more, and all tags."""
+    """Return rules that keep what either of the two keeps: the larger number of each rule, and all tags."""
     counts = {name: _more(getattr(one, name), getattr(other, name)) for name in COUNTS}
     within = [rules.within for rules in (one, other) if rules.within is not None]
     return KeepRules(
@@ -122,7 +122,7 @@ def choose(
     """Return the decision on each backup of one volume, the newest first.
 
     Periods of the calendar are those of `zone`; None is this machine's own. Raises UsageError where no rule says to
-    keep anything, ConflictError where they would keep none of the good backups that there are.
+    keep anything, ConflictError where they would keep none of the good backups.
     """
     rules.check()
     ordered = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
@@ -145,7 +145,7 @@ def choose(
 
 
 def removal_order(decisions: Iterable[Decision], backups: Iterable[Candidate]) -> list[str]:
-    """Return the ids of what is to be removed: each before what it depends on, else the newest first.
+    """Return the ids of the backups to remove: each before those that it depends on, else the newest first.
 
     The time in an id does not decide: a clock may have been put back between a backup and the one that depends on it.
     """
@@ -242,7 +242,8 @@ def _has_tags(backup: Candidate, wanted: str) -> bool:
 def _protect(
     ordered: Sequence[Candidate], good: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]
 ) -> None:
-    """Keep what no rule may remove: the newest good backup, those damaged or of the future, and what these need."""
+    """Keep what no rule may remove: the newest good backup, damaged ones, those from the future, and what these
+    need."""
     if good and not kept[good[0].id]:
         kept[good[0].id].append("newest good one")
     for backup in ordered:

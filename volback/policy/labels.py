@@ -1,7 +1,8 @@
-"""Labels: what `volback.*` labels on volumes and containers ask for. Pure: reads no engine, and no label makes it fail.
+"""Labels: what `volback.*` labels on volumes and containers request. Pure: it calls no engine, and no label makes it
+fail.
 
 An unknown or malformed label is ignored and named in a complaint: which label, on what, and what was expected.
-The command line and a job's settings count before a volume's label, and that before its containers' labels.
+The command line and a job's settings override a volume's label, and that overrides its containers' labels.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ OWN_LABELS = frozenset(
     PREFIX + word
     for word in ("helper", "run", "client", "made", "test", "bench", "quickstart")
 )  # fmt: skip
-"""Set by volback itself, and by its own tests and scripts: they ask for nothing."""
+"""Set by volback itself, and by its own tests and scripts: they request nothing."""
 
 _SHOWN_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class LabelPolicy:
-    """What labels ask for; a field is None or empty where no label says anything."""
+    """What labels request; a field is None or empty where no label sets it."""
 
     enable: bool | None = None
     quiesce: Quiesce | None = None
@@ -48,7 +49,7 @@ class LabelPolicy:
 def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list[str]]:
     """Return what the labels of `what` (`volume 'db'`, `container 'web'`) ask for, and a complaint for each bad one.
 
-    Patterns of `volback.exclude` stand one a line; in a value of one line, commas separate them.
+    `volback.exclude` has one pattern per line; in a value of one line, commas separate them.
     """
     values: dict[str, Any] = {}
     rules: dict[str, Any] = {}
@@ -73,11 +74,11 @@ def read_labels(labels: Mapping[str, str], what: str) -> tuple[LabelPolicy, list
 def policy_of(
     volume: str, labels: Mapping[str, str], containers: Iterable[tuple[str, Mapping[str, str]]]
 ) -> tuple[LabelPolicy, list[str]]:
-    """Return what a volume's own labels and those of the containers (name, labels) that mount it ask for.
+    """Return what a volume's own labels and those of the containers (name, labels) that mount it request.
 
-    The volume's label counts before the containers'. Where containers disagree: enabled before disabled; stop before
+    The volume's label overrides the containers' labels. Where containers disagree: enabled before disabled; stop before
     pause before none; the longest stop timeout; everything that one of them excludes; whatever one of them keeps.
-    Commands stay with their container, so they are in no volume's policy: see `read_labels` of each container.
+    Commands belong to their container, so they are not in the policy of a volume: see `read_labels` of each container.
     """
     own, complaints = read_labels(labels, f"volume {volume!r}")
     complaints += _commands_of_a_volume(own, volume)
@@ -104,7 +105,7 @@ def hooks_of(policies: Iterable[tuple[str, LabelPolicy]]) -> tuple[tuple[Hook, .
 
 
 def _first(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
-    """All that `one` says; the rest is from `other`."""
+    """All fields that `one` sets; the rest is from `other`."""
     return LabelPolicy(
         enable=other.enable if one.enable is None else one.enable,
         quiesce=one.quiesce or other.quiesce,
@@ -116,7 +117,7 @@ def _first(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
 
 
 def _both(one: LabelPolicy, other: LabelPolicy) -> LabelPolicy:
-    """What two containers ask for together."""
+    """What two containers request together."""
     stop_timeouts = [policy.stop_timeout_s for policy in (one, other) if policy.stop_timeout_s is not None]
     return replace(
         _first(one, other),

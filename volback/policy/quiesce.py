@@ -1,4 +1,4 @@
-"""Quiesce: the words for what happens to a volume's running containers while it is read."""
+"""Quiesce: what happens to a volume's running containers while it is read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 How = Literal["stop", "pause"]
 """How a container is quiesced."""
 Quiesce = Literal["stop", "pause", "none"]
-"""What a call, a job or a label asks for. `none` differs from silence: it counts before what others ask for."""
+"""What a call, a job or a label requests. `none` differs from no request: it overrides what others request."""
 
 STRONGEST_FIRST: tuple[Quiesce, ...] = ("stop", "pause", "none")
-"""Of two containers that disagree, the one that is named first here counts."""
+"""If two containers disagree, the value that comes first here applies."""
 
 
 def whole_grace_s(stop_timeout_s: float) -> int:

@@ -143,7 +143,7 @@ def _field(entry: Entry, text: str, values: tuple[int, ...], fields: CronFields)
     if _STAR.fullmatch(text):
         return text
     if text.startswith("*") and text in (fields.written[2], fields.written[4]):
-        raise _cannot(entry, f"cron cannot be told the days {text!r}")
+        raise _cannot(entry, f"cron cannot express the days {text!r}")
     return ",".join(str(value) for value in values)
 
 
