@@ -478,7 +478,7 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
         (["backup"], "nothing to back up is named"),
         (["backup", "db", "--level", "40"], "--level"),
         (["restore"], "no backup is named"),
-        (["list", "a@b"], "does not begin a backup id"),
+        (["list", "a@b"], "is not the beginning of a backup id"),
         (["list", "--repo", "gopher://x"], "gopher"),
         (["restore", "db", "--label", "novalue"], "KEY=VALUE"),
         (["--host", "carrier-pigeon", "volumes"], "no engine address"),

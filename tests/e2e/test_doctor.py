@@ -164,7 +164,7 @@ def test_a_journal_of_an_earlier_version_is_carried_out_where_its_volume_is(
     engine.client.volumes.create(name, labels=engine.labels | {RESTORE_LABEL: run_id})
     checks = _by_name(doctor(*library, fix=True))
     assert checks["leftovers"].text == "removed 1 half-restored volume, 1 crashed run"
-    assert f"half-restored volume {elsewhere!r} on an engine that is not known" in checks["elsewhere"].text
+    assert f"half-restored volume {elsewhere!r} on an unknown engine" in checks["elsewhere"].text
     assert name not in {volume.name for volume in engine.client.volumes.list()}
 
 

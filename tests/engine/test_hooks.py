@@ -52,7 +52,7 @@ def test_output_goes_to_the_log_with_the_containers_name(
             "echo one; echo 'pg_dump: error: no such database' >&2; echo; exit 3",
             "status 3: pg_dump: error: no such data",
         ),
-        ("exit 1", "status 1: it said nothing"),
+        ("exit 1", "status 1: it wrote no message"),
     ],
 )
 def test_a_hook_that_fails_says_where_and_why(

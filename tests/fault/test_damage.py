@@ -276,8 +276,8 @@ def _index_of_no_units(sound: Sound) -> dict[str, bytes]:
 
 HOSTILE: dict[str, tuple[Callable[[Sound], dict[str, bytes]], str, str]] = {
     # case: objects, what an error or warning must hold, which object it is about
-    "garbage manifest": (lambda _: {"manifest": b"\x00\xff{" * 999}, "cut short or is no document", "manifest"),
-    "empty manifest": (lambda _: {"manifest": b""}, "cut short or is no document", "manifest"),
+    "garbage manifest": (lambda _: {"manifest": b"\x00\xff{" * 999}, "cut short or is not a document", "manifest"),
+    "empty manifest": (lambda _: {"manifest": b""}, "cut short or is not a document", "manifest"),
     "huge manifest": (lambda _: {"manifest": b" " * 17 * MIB}, "larger than", "manifest"),
     "manifest of a later format": (lambda it: {"manifest": _resealed(it, format=2)}, "format 2", "manifest"),
     "index that claims 5 GiB": (_huge_index, str(5 * GIB), "index"),

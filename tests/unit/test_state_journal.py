@@ -60,7 +60,7 @@ def test_an_entry_says_where_it_is() -> None:
     assert [entry.where for entry in ENTRIES[:4]] == [
         "in /r", "in /r", "on the engine of host web1", "on engine A",
     ]  # fmt: skip
-    assert NewVolume(engine="", name="v").where == "on an engine that is not known"
+    assert NewVolume(engine="", name="v").where == "on an unknown engine"
 
 
 def test_a_journal_of_a_version_without_types_is_read() -> None:

@@ -1,1 +1,1 @@
-"""Archive: plan units, cut the tar stream, seal and unseal frames. The only room that imports zstandard."""
+"""Archive: plan units, cut the tar stream, seal and unseal frames. The only package that imports zstandard."""

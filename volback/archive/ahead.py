@@ -1,6 +1,5 @@
-"""Read ahead: results of slow work (reads of a store) in order, while threads do what comes next.
-
-It knows neither stores nor frames: `ranges` gives it the reads.
+"""Read ahead: results of slow work (reads of a store) in order, while threads work on the next items. It knows neither
+stores nor frames: `ranges` passes the reads to it.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ def read_ahead(
 ) -> Generator[_Result, None, None]:
     """Yield `work(item, stop)` for each item, in order; up to `ahead` of them are in flight, each in a thread.
 
-    No more than `ahead` results are held beside the one that the caller has. The error that comes first in the order
+    At most `ahead` results are kept besides the one that the caller has. The error that comes first in the order
     of the items is raised, after all results before it. When the caller stops early, or is interrupted, `stop` is
-    set: work that sees it may end at once, its result is dropped. No thread is left when this generator has ended.
+    set: work that sees it may end at once; its result is dropped. No thread is left when this generator has ended.
     """
     source = _Source(iter(items))
     first = source.take(2)
     stop = threading.Event()
-    if ahead < 2 or len(first) < 2:  # nothing to be ahead of
+    if ahead < 2 or len(first) < 2:  # nothing to read ahead
         for item in chain(first, source):
             yield work(item, stop)
         source.end()
@@ -50,7 +49,7 @@ def read_ahead(
 
 
 class _Source(Iterator[_Item]):
-    """Items whose own failure waits until all that came before it has been delivered; a signal's does not wait."""
+    """Items; an error of the iterator waits until all results before it have been delivered, a signal does not wait."""
 
     def __init__(self, items: Iterator[_Item]) -> None:
         self._items = items
@@ -74,6 +73,6 @@ class _Source(Iterator[_Item]):
         return [item for _, item in zip(range(count), self, strict=False)]
 
     def end(self) -> None:
-        """All has been delivered. Raises what made the items end."""
+        """All results have been delivered. Raises the error that ended the items."""
         if self._failure is not None:
             raise self._failure

@@ -1,9 +1,8 @@
 """Cut: the tar stream of a plan into the raw frames of its units.
 
-Members are matched against the plan in order: the fast path looks at five fields of a header, the slow
-path reads it whole. A planned member that the stream lacks vanished between scan and read.
-A unit that the parent has is not in the stream: its frames are passed on as they lie there.
-Nothing here compresses; `seal` does.
+Members are matched against the plan in order: the fast path reads five fields of a header, the slow path reads all of
+it. A planned member that the stream lacks vanished between scan and read. A unit that the parent has is not in the
+stream: its frames are passed on as they are stored there. Nothing here compresses; `seal` does.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from volback.errors import EngineError, IntegrityError
 BLOCK_BYTES = 1024 * 1024
 """Data of a file unit is cut into frames of this size."""
 SPLIT_BYTES = 4 * 1024 * 1024
-"""A group or header frame that grew beyond this while it was read is cut here, wherever that is."""
+"""A group or header frame that grew beyond this while it was read is cut at this size."""
 HEADER_MAX_BYTES = 64 * 1024 * 1024
 assert SPLIT_BYTES + BLOCK_BYTES <= FRAME_MAX_BYTES
 
@@ -29,21 +28,21 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """One frame's raw bytes, as the pieces of the buffers it lies in."""
+    """One frame's raw bytes, as pieces of the buffers that contain it."""
 
     pieces: list[memoryview]
 
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """One frame that lies in an earlier data object."""
+    """One frame that is stored in an earlier data object."""
 
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
 class UnitEnd:
-    """The frames since the last UnitEnd are this unit's."""
+    """The end of a unit: the frames since the last UnitEnd belong to it."""
 
     kind: UnitKind
     members: list[Member]
@@ -54,10 +53,10 @@ Cut = RawFrame | Reused | UnitEnd
 
 @dataclass(slots=True)
 class CutReport:
-    """What the cutter saw; read it after the stream has ended."""
+    """What the cutter has found; read it after the stream has ended."""
 
     raw_bytes: int = 0
-    """Of the whole stream as it is stored: what is reused and the end of the archive count too."""
+    """Of the whole stream as it is stored, including reused frames and the end of the archive."""
     members: int = 0
     vanished: list[bytes] = field(default_factory=list)
 
@@ -65,8 +64,8 @@ class CutReport:
 class Cutter:
     """Cuts one stream. `report` is complete once `cut` is exhausted.
 
-    `reused` answers for a planned unit with the parent's unit if that is taken instead; what it answers for must not
-    be named to tar (`Plan.names`).
+    `reused` returns the parent's unit for a planned unit if that is used instead; tar must not get the names of such a
+    unit (`Plan.names`).
     """
 
     def __init__(self, plan: Plan, reused: KnownUnit = no_unit) -> None:
@@ -80,7 +79,7 @@ class Cutter:
         """Yield the frames of each unit, then its UnitEnd; the end-of-archive unit comes last, computed.
 
         Raises IntegrityError if the stream ends early or holds what was not planned, EngineError if a directory
-        became a symlink since the scan: tar reads what lay below it through the link.
+        became a symlink since the scan: tar then reads through the link.
         """
         window = Window(stream)
         for unit in self.plan.units:
@@ -100,7 +99,8 @@ class Cutter:
         self.report.raw_bytes += unit.raw_bytes
 
     def _end_archive(self, window: Window) -> Iterator[Cut]:
-        """tar's own end is checked, not kept: its padding counts what tar wrote, which lacks what is reused."""
+        """tar's own end is checked, not kept: its padding depends on what tar wrote, which does not include reused
+        units."""
         if not tar.is_end(window.peek(2 * tar.BLOCK)):
             raise IntegrityError("tar stream holds a member that was not planned")
         window.expect_zeros()
@@ -213,7 +213,7 @@ class Cutter:
 
 
 class Window:
-    """A stream of buffers that can be looked into ahead, and taken in pieces without copying them.
+    """A stream of buffers with lookahead, from which pieces are taken without copying.
 
     `buffer[at:]` is what has been read and not yet stepped over; `held` bytes before it belong to the
     frame that `take` will return.
@@ -259,7 +259,7 @@ class Window:
         """Read all that is left, and drop it. Raises IntegrityError unless it is zeros."""
         while True:
             if self.buffer.count(0, self.at) != len(self.buffer) - self.at:
-                raise IntegrityError("tar stream goes on after its end")
+                raise IntegrityError("tar stream continues after its end")
             self.at = self._mark = len(self.buffer)
             if not self._pull():
                 return
@@ -279,7 +279,7 @@ class Window:
         self._mark = self.at
 
     def _pull(self) -> bool:
-        """Go on to the next buffer; all of this one has been stepped over."""
+        """Move to the next buffer; all of this one has been stepped over."""
         self._keep()
         buffer = next(self._stream, None)
         while buffer is not None and not len(buffer):
@@ -309,13 +309,13 @@ def _planned(entry: Entry, offset: int) -> Member:
 
 
 def _links_to(target: bytes, buf: bytearray, at: int, extended: int) -> bool:
-    """Whether the header holds a symlink to `target`; a long or odd one stands in a record and is read in full."""
+    """Whether the header holds a symlink to `target`; a long or unusual one is in a pax record and is read in full."""
     short = len(target) < 100 and target.isascii() and buf.startswith(target + b"\0", at + 157)
     return short and (not extended or buf.find(b" linkpath=", at - extended, at) < 0)
 
 
 def _as_stored(entry: Entry, header: tar.Header, offset: int) -> Member:
-    """The scan's facts, but type, size and link as the stream has them: the file may have changed since."""
+    """The scan's facts, but type, size and link from the stream: the file may have changed since."""
     return _planned(entry, offset)._replace(type=header.type, size_bytes=header.size_bytes, link=header.link)
 
 

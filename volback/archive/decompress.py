@@ -1,7 +1,8 @@
-"""Decompress: a foreign archive - tar, or tar in gzip, zstd, xz or bzip2, told by its first bytes - as a tar stream.
+"""Decompress: a foreign archive - tar, or tar in gzip, zstd, xz or bzip2, recognized by its first bytes - as a tar
+stream.
 
-Nothing of it is trusted: memory stays bounded whatever it claims, what ends early is refused, and what does not
-begin like a tar archive never reaches tar. Import calls this; volback's own frames are `seal`'s business.
+It is not trusted: memory stays bounded whatever it claims, an input that ends early is refused, and an input that does
+not begin like a tar archive never reaches tar. Import calls this; volback's own frames are handled in `seal`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from volback.errors import FormatError, IntegrityError
 
 BUFFER_BYTES = 1024 * 1024
 STEP_BYTES = 1024
-"""zstd makes 128 KiB of 4 bytes: fed so little at once it gives 32 MiB at most (and is no slower, as measured)."""
+"""zstd makes 128 KiB of 4 bytes: with so little input at once it returns 32 MiB at most (and is no slower, as
+measured)."""
 WINDOW_MAX_BYTES = 128 * 1024 * 1024
-"""What `zstd -d` takes without being told, too."""
+"""The limit of `zstd -d` without options, too."""
 XZ_MEMORY_BYTES = 256 * 1024 * 1024
 """`xz -9` needs 65 MiB to be decompressed."""
 
@@ -31,13 +33,12 @@ _ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 
 
 class ForeignArchive:
-    """One archive being read; `has_end` tells, after the stream has ended, whether two blocks of zeros ended it.
-
-    Without them an archive that was cut between two members is like a whole one, to tar too.
+    """One archive being read; `has_end` says, after the stream has ended, whether two blocks of zeros ended it.
+    Without them an archive that was cut between two members looks complete, also to tar.
     """
 
     def __init__(self, source: BinaryIO, name: str) -> None:
-        """Read what tells the format. Raises FormatError if `source` is no archive."""
+        """Read the bytes that show the format. Raises FormatError if `source` is not an archive."""
         self.name = name
         self.has_end = False
         head = _read(source, BUFFER_BYTES)
@@ -71,11 +72,11 @@ class ForeignArchive:
         try:
             return next(self._plain, b"")
         except _ERRORS as exc:
-            raise IntegrityError(f"{self.name} is damaged or cut short: {exc}", "fetch or make it again") from exc
+            raise IntegrityError(f"{self.name} is damaged or cut short: {exc}", "download or create it again") from exc
 
 
 class _Rest(io.RawIOBase):
-    """The source with the bytes that have been looked at put back in front."""
+    """The source, beginning with the bytes that have been examined already."""
 
     def __init__(self, head: bytes, source: BinaryIO) -> None:
         self._head = head
@@ -159,7 +160,7 @@ def _small(buffers: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _read(source: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, fewer only at the end: a pipe gives what it has."""
+    """Read `size` bytes, fewer only at the end: a single read of a pipe can return fewer."""
     parts: list[bytes] = []
     while size and (part := source.read(size)):
         parts.append(part)

@@ -1,6 +1,6 @@
-"""Parent: what an earlier backup has already, and so need not be stored, or not even read, again.
+"""Parent: what an earlier backup has already, so that it need not be stored, or even read, again.
 
-Pure lookups over the units of that backup's index; the cutter asks by unit, the sealer by digest. The defaults know
+Pure lookups over the units of that backup's index; the cutter asks by unit, the sealer by digest. The defaults find
 nothing: that is a full backup.
 """
 
@@ -15,7 +15,7 @@ KnownFrame = Callable[[str], Frame | None]
 """The stored frame whose raw bytes have this SHA-256 (hex), if there is one; called from several threads at once."""
 
 KnownUnit = Callable[[PlannedUnit], Unit | None]
-"""The unit of the parent that is taken as it is in place of a planned one, which is then not read."""
+"""The unit of the parent that is used unchanged instead of a planned one, which is then not read."""
 
 
 def no_frame(_sha256: str) -> Frame | None:
@@ -29,7 +29,7 @@ def no_unit(_unit: PlannedUnit) -> Unit | None:
 
 
 def known_frames(units: Iterable[Unit]) -> KnownFrame:
-    """Return the lookup of all frames of `units`; of several with one digest the first one counts.
+    """Return the lookup of all frames of `units`; of several with one digest the first one is used.
 
     Takes about 480 bytes of memory a frame.
     """

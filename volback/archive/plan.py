@@ -1,6 +1,6 @@
 """Plan: from a scan of the volume to the order of its tar stream and the units that the stream is cut into.
 
-A record is one `bytes` object (about 180 bytes a file), parsed again when its unit is cut: a million files
+A record is one `bytes` object (about 180 bytes per file), parsed again when its unit is cut: a million files
 stay under 300 MB. Paths are sorted by their parts: `/` becomes NUL, which sorts before every byte of a name.
 """
 
@@ -80,7 +80,7 @@ class Plan:
     def names(self, wanted: Callable[[PlannedUnit], bool] | None = None) -> Iterator[bytes]:
         """Yield what tar reads from its list, NUL-terminated, in buffers of about 64 KiB.
 
-        With `wanted` only the units for which it holds are named.
+        With `wanted`, only the units for which it returns true are named.
         """
         batch: list[bytes] = []
         size = 0
@@ -204,7 +204,7 @@ def _arrange(records: list[bytes], excluded: int) -> Plan:
 
 
 class _Group:
-    """The group unit that is being filled; ends where a path's hash says so, or where a file unit comes."""
+    """The group unit that is being filled; ends where a path's hash says so, or before a file unit."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -260,5 +260,5 @@ def _garbled() -> EngineError:
 
 
 def _nanoseconds(text: bytes) -> int:
-    """find prints whole seconds, rounded down, and what is above them with ten digits: -1.9999999990 is -1 ns."""
+    """find prints whole seconds, rounded down, and the rest with ten digits: -1.9999999990 is -1 ns."""
     return int(text[:-11]) * 1_000_000_000 + int(text[-10:-1])

@@ -1,7 +1,7 @@
 """Ranges: which bytes of which data object hold the wanted frames, and which part of a frame is wanted.
 
 Neighbouring frames are joined into one range of up to 16 MiB, so that a whole backup is read in few requests
-and one file in one. The next ranges are read in threads while one is used: so a distant store keeps up.
+and one file in one. The next ranges are read in threads while one is used, which hides the latency of a remote store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RANGE_BYTES = 16 * 1024 * 1024
 
 
 class Slice(NamedTuple):
-    """Bytes `start` to `stop` of a frame's raw bytes, after `before` (bytes that come from no frame)."""
+    """Bytes `start` to `stop` of a frame's raw bytes, after `before` (bytes that do not come from a frame)."""
 
     frame: Frame
     start: int
@@ -47,11 +47,11 @@ def part(unit: Unit, start: int, stop: int, *, before: bytes = b"") -> Iterator[
 def fetch(
     slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = 1
 ) -> Generator[tuple[Slice, bytes | memoryview], None, None]:
-    """Yield each slice with its frame's stored bytes, in order; `slices` are drawn from the caller's own thread.
+    """Yield each slice with its frame's stored bytes, in order; the caller's own thread iterates `slices`.
 
     `open_range(backup id, offset, length)` reads a data object, in up to `ahead` threads at once (1: in the caller's);
-    what it lacks arrives short, and `unseal` says so. The first error in stream order is raised. Closed early, it
-    ends the reads that are under way, and leaves no thread.
+    missing bytes make the result shorter, and `unseal` reports it. The first error in stream order is raised. If
+    closed early, it ends the reads in progress, and leaves no thread.
     """
 
     def read(run: list[Slice], stop: threading.Event) -> tuple[list[Slice], memoryview]:
@@ -71,7 +71,7 @@ def read_pieces(
 ) -> Generator[memoryview, None, None]:
     """Yield the first `length` bytes of one object in order, in pieces of 16 MiB, as `fetch` yields ranges.
 
-    `open_piece(start, length)` reads the object; it ends where a piece comes short.
+    `open_piece(start, length)` reads the object; it ends where a piece is shorter.
     """
 
     def read(start: int, stop: threading.Event) -> memoryview:
@@ -85,7 +85,7 @@ def read_pieces(
 
 
 def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
-    """Parts of one frame that follow on one another, as one: so a frame of a thousand wanted files is opened once."""
+    """Joins consecutive parts of one frame: so a frame of a thousand wanted files is opened once."""
     last: Slice | None = None
     for item in slices:
         if last is not None and not item.before and item.start == last.stop and item.frame == last.frame:
@@ -118,7 +118,7 @@ def _follows(frame: Frame, after: Frame) -> bool:
 
 
 def _joined(buffers: Iterator[bytes], stop: threading.Event) -> memoryview:
-    """All of them, unless nobody wants them any more; a generator is closed here, in the thread that runs it."""
+    """All buffers, or fewer once `stop` is set; a generator is closed here, in the thread that runs it."""
     parts = []
     try:
         for part in buffers:

@@ -1,4 +1,5 @@
-"""Record: sealed frames become one data object and its index; where each frame lies, and the totals of the backup."""
+"""Record: sealed frames become one data object and its index, with the offset of each frame and the totals of the
+backup."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class Recorder:
         self.stored_bytes = 0
         """Of this backup's data object."""
         self.reused_bytes = 0
-        """Raw bytes that lie in data objects of other backups."""
+        """Raw bytes that are stored in data objects of other backups."""
         self.depends_on: set[str] = set()
         """Ids of these backups."""
         self._id = backup_id

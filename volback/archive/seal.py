@@ -1,4 +1,4 @@
-"""Seal raw frames, unseal stored ones: digests both ways, in threads, order kept. The codec does the bytes.
+"""Seal raw frames, unseal stored ones: digests both ways, in threads, in order. The codec converts the bytes.
 
 SHA-256 and zstd release the interpreter lock, so a small thread pool uses every core.
 """
@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class SealedFrame:
-    """One frame that is new: its stored bytes, and what they hold."""
+    """One new frame: its stored bytes, and the size and digest of its raw bytes."""
 
     stored: bytes
     raw_bytes: int
@@ -39,10 +39,10 @@ Sealed = SealedFrame | Reused | UnitEnd
 def seal(
     cuts: Iterable[Cut], codec: FrameCodec, *, known: KnownFrame = no_frame, threads: int | None = None
 ) -> Generator[Sealed, None, None]:
-    """Yield each raw frame sealed, or as the known frame that has its digest; Reused and UnitEnd as they are.
+    """Yield each raw frame sealed, or as the known frame that has its digest; Reused and UnitEnd unchanged.
 
     The digest comes before the codec, so a known frame costs no compression. Order is kept; works ahead by a bounded
-    number of frames. `known` is asked from the threads.
+    number of frames. The threads call `known`.
     """
 
     def seal_one(cut: Cut) -> Sealed:
@@ -61,7 +61,7 @@ def seal(
 def unseal(
     fetched: Iterable[tuple[Slice, bytes | memoryview]], codec: FrameCodec, *, threads: int | None = None
 ) -> Generator[tuple[Slice, bytes], None, None]:
-    """Yield each slice with its frame's raw bytes, in order, each digest proven. Raises IntegrityError."""
+    """Yield each slice with its frame's raw bytes, in order, each digest verified. Raises IntegrityError."""
 
     def unseal_one(pair: tuple[Slice, bytes | memoryview]) -> tuple[Slice, bytes]:
         return pair[0], open_frame(codec, pair[0].frame, pair[1])
@@ -78,7 +78,7 @@ def in_order(
 ) -> Generator[_Result, None, None]:
     """Map `work` over `items` in threads; results in order, at most 4 frames a thread in flight.
 
-    Items for which `inline` holds are not worth a thread.
+    Items for which `inline` returns true are processed without a thread.
     """
     count = threads or len(os.sched_getaffinity(0))
     flight: deque[Future[_Result]] = deque()
@@ -94,7 +94,7 @@ def in_order(
             for future in flight:
                 future.cancel()
             if isinstance(items, Generator):
-                items.close()  # what it holds (reads under way) ends with this, not when it is collected
+                items.close()  # its reads in progress end with this generator, not when it is garbage-collected
 
 
 def _done(result: _Result) -> Future[_Result]:

@@ -1,4 +1,4 @@
-"""Sparse: a sparse member's data, as tar keeps it, back into the file's own bytes with zeros where its holes are.
+"""Sparse: a sparse member's data, as tar keeps it, converted back into the file's bytes, with zeros in its holes.
 
 Source of the format: GNU tar manual, "Storing Sparse Files", PAX format version 1.0: the data begins with a map of
 decimal numbers, a line each - how many pieces there are, then offset and size of each - filled up to a block.
@@ -21,12 +21,13 @@ def is_sparse(header: tar.Header) -> bool:
         return False
     version = header.records.get(b"GNU.sparse.major"), header.records.get(b"GNU.sparse.minor")
     if version != (b"1", b"0"):
-        raise IntegrityError(f"sparse file in a tar format that is not known: {version}")
+        raise IntegrityError(f"sparse file in an unknown tar format: {version}")
     return True
 
 
 def expand(data: Iterable[bytes | memoryview], size_bytes: int) -> Iterator[bytes | memoryview]:
-    """Yield the file's `size_bytes` bytes from a sparse member's data. Raises IntegrityError for a map that lies."""
+    """Yield the file's `size_bytes` bytes from a sparse member's data. Raises IntegrityError for a map that is not
+    valid."""
     source = _Source(data)
     at = 0
     for offset, length in source.read_map():

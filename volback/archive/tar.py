@@ -1,6 +1,6 @@
 """What this project knows of GNU tar and find: their arguments, their messages, and the pax headers of a stream.
 
-The operations hand the arguments to a helper container; `cut` and `compose` read the headers.
+The operations pass the arguments to a helper container; `cut` and `compose` read the headers.
 Source of the format: pax interchange format in POSIX.1-2008 (pax), GNU tar manual, "Sparse Formats" (1.0).
 """
 
@@ -13,15 +13,15 @@ from volback.errors import IntegrityError
 
 BLOCK = 512
 RECORD = 20 * BLOCK
-"""What tar writes at once, and fills its last one up to (GNU tar's default blocking factor)."""
+"""The record size in which tar writes, and to which it pads the last record (GNU tar's default blocking factor)."""
 END_OF_ARCHIVE = bytes(RECORD)
-"""Ends any stream that is read once and not kept: two zero blocks, and more of them than need be."""
+"""Ends any stream that is read once and not kept: two zero blocks, and more zeros than required."""
 
 SCAN_FORMAT = r"%P\0%y %m %U %G %s %T@ %C@ %i %D %n %b\0%l\0"
-"""find -printf: path, then facts, then symlink target; NUL is the one byte that none of them holds."""
+"""find -printf: path, then facts, then symlink target; NUL is the only byte that none of them can contain."""
 
 SCAN_END = "end of scan"
-"""Comes after find has ended by itself: a scan without it was cut off."""
+"""Written after find has ended by itself: a scan without it was cut off."""
 
 FIND = ["find", ".", "-printf", SCAN_FORMAT]
 
@@ -34,16 +34,16 @@ CREATE = [
     "--no-recursion", "--null", "--no-unquote", "--verbatim-files-from", "--warning=no-file-ignored",
 ]  # fmt: skip
 
-# --delay-directory-restore: a stream may come back to a directory, which would spoil its mtime.
+# --delay-directory-restore: a stream may return to a directory, which would change its mtime.
 # No --acls: an ACL's text names users by the names that the writing tar knew (GNU tar 1.34, --numeric-owner or not),
-# which this one may lack or know otherwise. The attribute itself, which --xattrs-include=* keeps, has the numbers.
+# which may be missing or different here. The attribute itself, which --xattrs-include=* keeps, has the numbers.
 EXTRACT = [
     "tar", "--extract", "--preserve-permissions", "--same-owner", "--numeric-owner",
     "--xattrs", "--xattrs-include=*", "--sparse", "--delay-directory-restore", "--warning=no-timestamp",
 ]  # fmt: skip
 
 IMPORT = [*EXTRACT, "--acls"]
-"""For foreign archives: most of those that hold ACLs at all hold their text alone."""
+"""For foreign archives: most of those that contain ACLs contain only their text."""
 
 MEMBER_TYPES = {0: "f", 48: "f", 49: "h", 50: "l", 51: "c", 52: "b", 53: "d", 54: "p", 55: "f"}
 """The header's type flag (a byte) to find's letter; h is a hard link."""
@@ -53,7 +53,7 @@ _CHANGED = re.compile(
     rb"Cannot (stat|open|read|savedir|readlink).*: No such file or directory|Read error at byte .*: No such file)"
 )
 _GONE = (b": No such file or directory", b": Not a directory")
-"""The second where a file has taken the place of a directory above."""
+"""The second where a file has replaced a directory above."""
 
 _CONTAINED = re.compile(
     rb"Removing leading .* from (member names|hard link targets)|Member name contains '\.\.'|"
@@ -137,7 +137,7 @@ def extended_size(block: bytes | bytearray, at: int) -> int:
 def read_header(block: bytes | bytearray | memoryview) -> Header:
     """Read the member header that `block` begins with: pax records (if any), then the ustar header.
 
-    Raises IntegrityError where it is none.
+    Raises IntegrityError where it is not a header.
     """
     block = bytes(block)
     if len(block) < BLOCK:
@@ -182,7 +182,7 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
 def build_header(header: bytes, *, path: bytes, link: bytes | None = None) -> bytes:
     """Return the member header `header` under another name, and with another hard-link target.
 
-    All else (owner, mode, times, xattrs, sparse map's place) stays. Used where a part of a backup holds
+    Everything else (owner, mode, times, xattrs, place of the sparse map) stays. Used where a part of a backup contains
     a hard link without the name that carries the data.
     """
     old = read_header(header)
@@ -218,9 +218,8 @@ def read_warnings(messages: bytes) -> tuple[list[str], list[str]]:
 
 
 def read_import_messages(messages: bytes, status: int) -> tuple[list[str], list[str]]:
-    """Split what tar said of a foreign archive into warnings and failures; each is told once, in order.
-
-    What it ends well with, and what it did to keep a member inside the volume, are warnings.
+    """Split tar's messages about a foreign archive into warnings and failures; each is reported once, in order.
+    Messages with which tar still succeeds, and changes that keep a member inside the volume, are warnings.
     """
     warnings: dict[str, None] = {}
     failures: dict[str, None] = {}

@@ -1,7 +1,7 @@
 """Walk a tar stream member by member and sign each: what two streams hold is compared by signature, path by path.
 
-A signature covers type, link, mode, owner, mtime, device numbers, xattrs, ACLs, size, holes and data - all that
-tar carries but how it writes names.
+A signature covers type, link, mode, owner, mtime, device numbers, xattrs, ACLs, size, holes and data - everything that
+tar carries except how it writes names.
 """
 
 from __future__ import annotations

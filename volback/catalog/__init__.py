@@ -1,1 +1,2 @@
-"""Catalog: manifest, index, references and the commit rule. Knows formats, no engine and no compressor."""
+"""Catalog: manifest, index, references and the commit rule. It knows the format; it does not know engines or
+compressors."""

@@ -1,4 +1,4 @@
-"""Whether a manifest makes sense: what its types cannot say. Its digest proves only that nobody changed it since.
+"""Checks of a manifest that its types cannot express. Its digest only proves that it was not changed since.
 
 The catalog checks what it reads (a store may be hostile) and what it commits (so that it can be read).
 """
@@ -19,14 +19,14 @@ _SIZE_LIMIT = 2**63
 
 
 def check_manifest(manifest: Manifest, key: BackupKey) -> Manifest:
-    """Return `manifest` if it is sane and belongs under `key`. Raises FormatError with the first fault."""
+    """Return `manifest` if it is valid and belongs under `key`. Raises FormatError with the first fault."""
     for fault in _faults(manifest, key):
         raise FormatError(f"manifest {key.manifest} {fault}")
     return manifest
 
 
 def check_repository(info: RepositoryInfo, what: str) -> RepositoryInfo:
-    """Return `info` if its id can be one. Raises FormatError."""
+    """Return `info` if its id is valid. Raises FormatError."""
     if info.format != FORMAT or not _REPOSITORY_ID.fullmatch(info.id):
         raise FormatError(f"{what} holds no valid repository id")
     return info
@@ -36,7 +36,7 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
     if manifest.format != FORMAT:
         yield f"has format {manifest.format}, not {FORMAT}"
     if (manifest.host, manifest.volume, manifest.id) != (key.host, key.volume, key.id):
-        yield f"says that it is another backup's: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
+        yield f"belongs to another backup: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
     yield from _number_faults(manifest)
     yield from _text_faults(manifest)
     if manifest.set is not None:
@@ -45,11 +45,11 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
 
 def _set_faults(made: SetOf, volume: str) -> Iterator[str]:
     if not is_id(made.id):
-        yield f"belongs to set {made.id[:40]!r}, which cannot be one"
+        yield f"belongs to set {made.id[:40]!r}, which is not valid"
     if made.project == "":
         yield "belongs to a project without a name"
     if volume not in made.volumes or "" in made.volumes or len(set(made.volumes)) < len(made.volumes):
-        yield f"belongs to a set whose volumes cannot be right: {made.volumes[:5]!r}"[:255]
+        yield f"belongs to a set whose volumes are not valid: {made.volumes[:5]!r}"[:255]
 
 
 def _number_faults(manifest: Manifest) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _text_faults(manifest: Manifest) -> Iterator[str]:
             yield f"has no valid digest of its {name}"
     for id_ in manifest.depends_on:
         if not is_id(id_) or id_ == manifest.id:
-            yield f"depends on {id_[:40]!r}, which cannot be a backup"
+            yield f"depends on {id_[:40]!r}, which is not a backup id"
     for name, time in {"started_at": manifest.started_at, "ended_at": manifest.ended_at}.items():
         if not _is_utc_time(time):
             yield f"has no valid {name}: {time[:40]!r}"

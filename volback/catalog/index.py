@@ -1,8 +1,8 @@
-"""The index's line codec: one JSON line a unit. Buffers in, units out; compression is the archive's business.
+"""The index's line codec: one JSON line per unit. Buffers in, units out; archive/ does the compression.
 
-Names are bytes: a valid UTF-8 path stands as that text, any other as U+0000 and its bytes as Latin-1
-(a path cannot hold NUL, so the two never meet). Every line read may be hostile: all that a reader later
-trusts (frame sizes, paths, offsets) is checked here, in bulk, since an index can have a million members.
+Names are bytes: a valid UTF-8 path is written as that text, any other as U+0000 and its bytes as Latin-1 (a path
+cannot contain NUL, so the two are never confused). Every line read may be hostile: everything that a reader trusts
+later (frame sizes, paths, offsets) is checked here, in bulk, because an index can have a million members.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 LINE_MAX_BYTES = 512 * 1024 * 1024
-"""No unit's line is longer; a writer refuses what would be.
+"""The longest line of a unit; a writer refuses a longer one.
 
-A frame takes at most 128 bytes (id 24, offset 15, sizes 7 each, digest 66, punctuation), and there is one for each
-MiB that a file holds: so a file may hold 4 TiB. A unit's other part are the names of one inode: the 65,000 that ext4
-allows, each with the first name as its target, may take 8,192 bytes a piece. A group adds 2 MiB of entries at most.
+A frame takes at most 128 bytes (id 24, offset 15, sizes 7 each, digest 66, punctuation), and a file has one for each
+MiB: so a file may have 4 TiB. A unit's other part are the names of one inode: the 65,000 that ext4 allows, each with
+the first name as its target, may take 8,192 bytes each. A group adds 2 MiB of entries at most.
 """
 STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
-"""No frame is larger in store: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""
+"""No stored frame is larger: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Mode = Annotated[int, msgspec.Meta(ge=0, le=0o177777)]
@@ -35,7 +35,7 @@ _Type = Literal["f", "d", "l", "p", "b", "c", "h"]
 # path, type, size, mtime, ctime, inode, mode, uid, gid, link, offset
 _Row = tuple[str, _Type, _Size, int, int, int, _Mode, _Owner, _Owner, str, _Size]
 
-_TIME_LIMIT_NS = 2**63 * 1_000_000_000  # XFS and Btrfs keep 64-bit seconds: nanoseconds go past 64 bits
+_TIME_LIMIT_NS = 2**63 * 1_000_000_000  # XFS and Btrfs keep 64-bit seconds: nanoseconds need more than 64 bits
 _INODE_LIMIT = 2**64
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BAD_PATHS = (b"//", b"/./", b"/../")
@@ -48,7 +48,7 @@ class _Line(msgspec.Struct):
 
 
 class _Fault(ValueError):
-    """What is wrong with a line; becomes a FormatError that also names the line."""
+    """What is wrong with a line; it becomes a FormatError that also names the line."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -87,7 +87,7 @@ def decode_unit(line: bytes, *, number: int = 1) -> Unit:
 
 
 def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
-    """Yield the units of an index, lazily, from its bytes in any cut.
+    """Yield the units of an index, lazily, from its bytes in buffers of any size.
 
     Raises FormatError for a line that is not a unit, IntegrityError for an index that ends inside a line.
     """
@@ -95,9 +95,9 @@ def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
 
 
 def select_units(buffers: Iterable[bytes], wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
-    """Yield the units whose number, from 0, is wanted, with it; other lines are not decoded. Raises as `read_units`.
+    """Yield the wanted units with their numbers, counted from 0; other lines are not decoded. Raises as `read_units`.
 
-    `wanted` is asked for each number in turn, after the unit before it has been used.
+    `wanted` is called for each number in turn, after the unit before it has been used.
     """
     for number, line in enumerate(_lines(buffers)):
         if wanted(number):
@@ -141,7 +141,7 @@ def _raw(text: str) -> bytes:
         return text.encode()
     raw = text[1:].encode("latin-1")
     if _text(raw) != text:
-        raise _Fault("a name that is valid UTF-8 is written as if it were not")
+        raise _Fault("a name that is valid UTF-8 is written as one that is not")
     return raw
 
 
@@ -164,24 +164,24 @@ def _check_frames(frames: list[Frame]) -> None:
         if not (0 <= offset < 2**63 and 0 <= stored_bytes <= STORED_MAX_BYTES and 0 <= raw_bytes <= FRAME_MAX_BYTES):
             raise _Fault(f"impossible frame: {stored_bytes} bytes at {offset} that hold {raw_bytes}")
         if not _DIGEST.fullmatch(sha256):
-            raise _Fault("a frame's digest is not one")
+            raise _Fault("a frame's digest is not valid")
 
 
 def _check_offsets(offsets: list[int], unit_bytes: int) -> None:
     if offsets[-1] >= unit_bytes or not all(map(lt, offsets, offsets[1:])):
-        raise _Fault(f"members do not lie in order within the unit's {unit_bytes} bytes")
+        raise _Fault(f"members are not in order within the unit's {unit_bytes} bytes")
 
 
 def _check_paths(members: list[Member]) -> None:
     if any(not member.path and member.type != "d" for member in members):
         raise _Fault("the volume's root is not a directory")
     if any((member.type in "lh") != bool(member.link) for member in members):
-        raise _Fault("a link has no target, or what is no link has one")
+        raise _Fault("a link has no target, or a member that is not a link has one")
     targets = [member.link for member in members if member.link]
     paths = [member.path for member in members if member.path]
     if b"\0" in b"".join(paths) or b"\0" in b"".join(targets):
-        raise _Fault("a path holds a NUL")
-    # All paths at once, as `/path/` with NUL between: three searches a unit instead of three a member.
+        raise _Fault("a path contains a NUL")
+    # All paths at once, as `/path/` with NUL between: three searches per unit instead of three per member.
     paths += [member.link for member in members if member.type == "h"]
     joined = b"/" + b"/\0/".join(paths) + b"/"
     if paths and any(bad in joined for bad in _BAD_PATHS):

@@ -1,7 +1,7 @@
 """Names and keys of format 1: HOST/VOLUME/ID/ and the three objects below it.
 
-A host or volume name is any text; in a key it is percent-encoded, one way only, so that
-two keys never mean the same backup and a listing can be read back into names.
+A host or volume name is any text; in a key it is percent-encoded, in one way only, so that two keys never refer to the
+same backup and a listing can be read back into names.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ INDEX_NAME = "index.jsonl.zst"
 MANIFEST_NAME = "manifest.json"
 
 ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
-"""Use with fullmatch: `$` would let a newline pass."""
+"""Use it with fullmatch: `$` would accept a trailing newline."""
 
 _ID_EXAMPLE = "20261123T160254Z-3f9c"
-_PART_MAX_CHARS = 255  # a file name's limit on Linux; local stores keep a part as a file name
+_PART_MAX_CHARS = 255  # the limit of a file name on Linux; a local store uses a part as a file name
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_.-]|%[0-9A-F]{2})+")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BackupKey:
-    """Where a backup lies, by names (not encoded); orders by host, volume, id."""
+    """The names of a backup (not encoded); ordered by host, volume, id."""
 
     host: str
     volume: str
@@ -37,7 +37,7 @@ class BackupKey:
 
     @property
     def prefix(self) -> str:
-        """HOST/VOLUME/ID/ as it stands in the store."""
+        """HOST/VOLUME/ID/ as in the store."""
         return backup_prefix(self.host, self.volume, self.id)
 
     @property
@@ -61,7 +61,7 @@ def encode_part(name: str) -> str:
     try:
         raw = name.encode()
     except UnicodeEncodeError as exc:
-        raise UsageError(f"name {name!r} is not valid UTF-8, so no key can hold it") from exc
+        raise UsageError(f"name {name!r} is not valid UTF-8, so a key cannot contain it") from exc
     if not raw:
         raise UsageError("an empty name cannot be a host or a volume")
     plain = frozenset[int]() if raw in {b".", b".."} else _PLAIN
@@ -72,7 +72,7 @@ def encode_part(name: str) -> str:
 
 
 def decode_part(part: str) -> str:
-    """Return the name that `encode_part` made `part` from. Raises UsageError for text that it never makes."""
+    """Return the name from which `encode_part` made `part`. Raises UsageError for text that it never returns."""
     if _ENCODED.fullmatch(part):
         try:
             name = unquote_to_bytes(part).decode()
@@ -84,26 +84,27 @@ def decode_part(part: str) -> str:
 
 
 def host_prefix(host: str) -> str:
-    """Everything of one host: `HOST/`."""
+    """The prefix of all backups of one host: `HOST/`."""
     return f"{encode_part(host)}/"
 
 
 def volume_prefix(host: str, volume: str) -> str:
-    """Every backup of one volume: `HOST/VOLUME/`."""
+    """The prefix of all backups of one volume: `HOST/VOLUME/`."""
     return f"{encode_part(host)}/{encode_part(volume)}/"
 
 
 def backup_prefix(host: str, volume: str, id: str) -> str:
-    """Every object of one backup: `HOST/VOLUME/ID/`. Raises UsageError if `id` is not one."""
+    """The prefix of all objects of one backup: `HOST/VOLUME/ID/`. Raises UsageError if `id` is not a backup id."""
     if not is_id(id):
         raise UsageError(f"{id!r} is not a backup id", f"an id looks like {_ID_EXAMPLE}")
     return f"{volume_prefix(host, volume)}{id}/"
 
 
 def new_id(now: datetime, random_hex: str) -> str:
-    """Return the id of a backup that starts `now` (aware); ids sort by time, `random_hex` parts two of one second."""
+    """Return the id of a backup that starts `now` (aware); ids sort by time, `random_hex` distinguishes two of one
+    second."""
     if now.tzinfo is None:
-        raise UsageError("a backup's time must name its zone")
+        raise UsageError("the time of a backup must have a time zone")
     made = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random_hex}"
     if not is_id(made):
         raise UsageError(f"{made!r} is not a backup id", f"an id looks like {_ID_EXAMPLE}")

@@ -1,4 +1,4 @@
-"""The types of format 1: manifest, unit, frame, member. No I/O; every floor above uses them."""
+"""The types of format 1: manifest, unit, frame, member. No I/O; all packages above use them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 FORMAT = 1
 FRAME_MAX_BYTES = 8 * 1024 * 1024
-"""No writer makes a frame of more raw bytes; a reader refuses one, so hostile sizes cost nothing."""
+"""No writer makes a larger frame; a reader refuses it, so that hostile sizes cost no memory."""
 
 UnitKind = Literal["group", "file", "end"]
 BackupKind = Literal["full", "incremental"]
@@ -18,7 +18,7 @@ Consistency = Literal["live", "paused", "stopped"]
 
 
 class Frame(NamedTuple):
-    """Where one zstd frame lies: in the data object of `backup`, at `offset`."""
+    """The place of one zstd frame: in the data object of `backup`, at `offset`."""
 
     backup: str
     offset: int
@@ -44,11 +44,11 @@ class Member(NamedTuple):
     link: bytes
     """Target of a symlink; path (as `path`) of the first name of a hard link; else empty."""
     offset: int
-    """Where the member's first header block begins in the unit's raw bytes."""
+    """The offset of the member's first header block in the unit's raw bytes."""
 
 
 class Span(NamedTuple):
-    """Where a member lies: bytes `start` to `stop` of its unit's raw bytes, header and padding included."""
+    """The place of a member: bytes `start` to `stop` of its unit's raw bytes, header and padding included."""
 
     member: Member
     start: int
@@ -102,11 +102,12 @@ class SetOf(msgspec.Struct, frozen=True, kw_only=True):
     """What was backed up together: volumes read under one quiesce belong to one moment, and are restored together."""
 
     id: str
-    """Has the form of a backup's id; no backup need have it."""
+    """It has the form of a backup id, but is not the id of a backup."""
     project: str | None = None
     """The compose project whose volumes they are."""
     volumes: list[str]
-    """Every volume of the set, this one too. The set is whole where each has a backup that names it."""
+    """Every volume of the set, including this one. The set is complete if each volume has a backup that names the
+    set."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -126,7 +127,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     containers: list[str] = []
     """Names of the containers that had the volume mounted while it was read."""
     files: int
-    """Members in the stream (directories, links and devices too; the end blocks are none)."""
+    """Members in the stream (directories, links and devices too; the end blocks are not members)."""
     raw_bytes: int
     stored_bytes: int
     """Bytes new in this backup's data object."""
@@ -143,7 +144,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     encryption: str | None = None
     tags: list[str] = []
     set: SetOf | None = None
-    """None for a backup that was made by itself, and in repositories written before there were sets."""
+    """None for a backup that does not belong to a set, and in repositories written before there were sets."""
     volback: str
 
 

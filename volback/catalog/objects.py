@@ -1,4 +1,5 @@
-"""What the catalog asks of a store, as a structural type: every `volback.store` fits it, and this room imports none.
+"""What the catalog asks of a store, as a structural type: every store of `volback.store` fits it, and this package
+imports none.
 
 Each method behaves as the store protocol (volback/store/base.py) says.
 """
@@ -27,7 +28,8 @@ class Objects(Protocol):
     """Objects by key: the part of a store through which the catalog does all its I/O."""
 
     def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
-        """Store all chunks as one object, whole or not at all. Raises ConflictError if `if_absent` and it exists."""
+        """Store all chunks as one object, completely or not at all. Raises ConflictError if `if_absent` and it
+        exists."""
 
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yield the object's bytes. Raises NotFoundError at the first buffer."""

@@ -27,7 +27,7 @@ class PathRanges:
             self._ranges.append((min(keys), max(keys)) if keys else None)
 
     def around(self, paths: Collection[bytes], *, below: Collection[bytes] = ()) -> Callable[[int], bool]:
-        """Return whether a unit, by its number, can hold one of `paths`, or what is at or below one of `below`.
+        """Return whether a unit, by its number, can hold one of `paths`, or a path at or below one of `below`.
 
         True for a unit that is not known yet.
         """

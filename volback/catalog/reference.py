@@ -1,7 +1,7 @@
 """How people name a backup: VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME, HOST/VOLUME@ID-PREFIX.
 
 VOLUME is a volume's name, or the absolute path of a host directory (`/srv/data`, on another host `web//srv/data`).
-A character that would be read as something else is written as `%` and two hex digits.
+A character with another meaning is written as `%` and two hex digits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parse_reference(text: str) -> Reference:
     name, at, id_prefix = text.partition("@")
     if at and not is_id_prefix(id_prefix):
         hint = _ESCAPES if "/" in id_prefix or "@" in id_prefix else FORMS
-        raise UsageError(f"reference {text!r}: {id_prefix!r} does not begin a backup id", hint)
+        raise UsageError(f"reference {text!r}: {id_prefix!r} is not the beginning of a backup id", hint)
     host, volume = _split_host(name, text)
     if volume == "" or host == "":
         raise UsageError(f"reference {text!r} names no {'volume' if volume == '' else 'host'}", FORMS)
@@ -57,7 +57,9 @@ def _split_host(name: str, text: str) -> tuple[str | None, str]:
     if volume.startswith("/"):
         return host, _normal_path(volume)
     if "/" in volume:
-        raise UsageError(f"reference {text!r}: a volume's name has no '/'", f"{FORMS}; a directory is HOST//ITS/PATH")
+        raise UsageError(
+            f"reference {text!r}: a volume's name does not contain '/'", f"{FORMS}; a directory is HOST//ITS/PATH"
+        )
     return host, volume
 
 
@@ -78,5 +80,5 @@ def _unescape(name: str, text: str) -> str:
     except UnicodeError as exc:
         raise UsageError(f"reference {text!r} is not valid UTF-8", FORMS) from exc
     if "\0" in plain:
-        raise UsageError(f"reference {text!r} holds a NUL", FORMS)
+        raise UsageError(f"reference {text!r} contains a NUL", FORMS)
     return plain

@@ -1,7 +1,7 @@
 """The catalog of a repository: which backups exist, what commits one, and what removes one.
 
 A backup exists if and only if its manifest does, so the manifest is written last and removed first.
-Operations call this with any store; locks between runs are theirs.
+Operations call this with any store; locks between runs are the caller's task.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class DamagedManifest:
-    """A backup whose manifest is there but cannot be read, and why; `key` is the manifest's."""
+    """A backup whose manifest exists but cannot be read, and why; `key` is the manifest's."""
 
     key: str
     host: str
@@ -65,7 +65,8 @@ class Catalog:
         return check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
 
     def ensure_repository(self, new_uuid: Callable[[], str]) -> RepositoryInfo:
-        """Read the repository's document, or make one; of two that race, both return the winner's."""
+        """Read the repository's document, or make one; if two create it at the same time, both return the same
+        document."""
         try:
             return self.info()
         except NotFoundError:
@@ -77,9 +78,10 @@ class Catalog:
         return self.info()
 
     def commit(self, manifest: Manifest, *, document: bytes | None = None) -> None:
-        """Make the backup exist; `document` is its manifest's bytes, where another repository holds them already.
+        """Commit the backup by writing its manifest; `document` is the manifest's bytes, where another repository has
+        them.
 
-        Raises IntegrityError if an object that it names is not in store as it says, ConflictError if the id is taken.
+        Raises IntegrityError if an object that it names is not stored with that size, ConflictError if the id is taken.
         """
         key = BackupKey(manifest.host, manifest.volume, manifest.id)
         check_manifest(manifest, key)
@@ -111,7 +113,7 @@ class Catalog:
         return self.load(key)[0]
 
     def load(self, key: BackupKey) -> tuple[Manifest, bytes]:
-        """Read one manifest, with the bytes that hold it: fields of a later version are in these alone.
+        """Read one manifest, with the bytes that hold it: fields of a later version are only in these.
 
         Raises NotFoundError, FormatError.
         """
@@ -122,7 +124,7 @@ class Catalog:
         """Return the backup that `reference` names; the latest where it names none.
 
         Raises NotFoundError, UsageError if the id prefix is ambiguous, FormatError if that very backup's manifest
-        is damaged: an older one never takes its place unasked.
+        is damaged: an older one is never used instead without a request.
         """
         host = reference.host or default_host
         keys = self.backups(host, reference.volume)
@@ -132,7 +134,10 @@ class Catalog:
         if not wanted:
             raise NotFoundError(f"no backup {_name(reference, host)}", f"its backups are {_ids(keys)}")
         if reference.id_prefix and len(wanted) > 1:
-            raise UsageError(f"{_name(reference, host)} fits {len(wanted)} backups: {_ids(wanted)}", "give more of it")
+            raise UsageError(
+                f"{_name(reference, host)} matches {len(wanted)} backups: {_ids(wanted)}",
+                "give more characters of the id",
+            )
         return self._read_chosen(wanted[-1], keys)
 
     def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
@@ -145,12 +150,14 @@ class Catalog:
         return dict(sorted(found.items()))
 
     def litter(self) -> list[str]:
-        """Prefixes of backups that were never committed, or not removed to the end; one may be running right now."""
+        """Prefixes of backups that were never committed, or not removed to the end; a backup in progress is among
+        them."""
         held = self.holdings().items()
         return [key.prefix for key, stored in held if key.manifest not in {item.key for item in stored}]
 
     def remove_litter(self, prefix: str) -> None:
-        """Delete what lies under `prefix`, one of `litter()`. Raises ConflictError if a backup exists there by now."""
+        """Delete what lies under `prefix`, one of `litter()`. Raises ConflictError if a backup has been committed
+        there meanwhile."""
         key = parse_backup_key(prefix)
         if key is None or key.prefix != prefix:
             raise UsageError(f"{prefix!r} is not a backup's prefix")
@@ -162,21 +169,21 @@ class Catalog:
     def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
         """Ids of the backups that use frames of this one.
 
-        Raises IntegrityError where a later manifest is damaged, so that nobody can tell.
+        Raises IntegrityError where a later manifest is damaged, so that it is unknown.
         """
         found = []
         for other in self.manifests(backup.host, backup.volume):
             if isinstance(other, Manifest) and backup.id in other.depends_on:
                 found.append(other.id)
             elif isinstance(other, DamagedManifest) and other.id > backup.id:
-                # Frames come from earlier backups: what is older cannot matter, and the newest can always be removed.
+                # Frames come from earlier backups: older backups do not matter, and the newest can always be removed.
                 where = str(Reference(other.host, other.volume, other.id))
                 message = f"cannot tell whether {where} needs backup {backup.id}: {other.error.message}"
                 raise IntegrityError(message, other.error.hint or f"if it is lost, volback remove {where} first")
         return found
 
     def check_unneeded(self, backup: Manifest | DamagedManifest) -> None:
-        """Raises ConflictError if others depend on the backup, IntegrityError where nobody can tell."""
+        """Raises ConflictError if others depend on the backup, IntegrityError where that is unknown."""
         if dependents := self.dependents(backup):
             name = Reference(backup.host, backup.volume, backup.id)
             raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", "remove those first")
@@ -187,7 +194,7 @@ class Catalog:
         self.erase(BackupKey(backup.host, backup.volume, backup.id))
 
     def erase(self, key: BackupKey) -> None:
-        """Delete a backup, its manifest first; whether others depend on it, the caller has seen."""
+        """Delete a backup, its manifest first; the caller has checked whether others depend on it."""
         for first in (key.manifest, key.index, key.data):
             self._objects.delete(first)
         for stored in list(self._objects.list(key.prefix)):

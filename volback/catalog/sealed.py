@@ -1,7 +1,7 @@
-"""Documents that prove themselves: indented JSON whose last field is the SHA-256 of all bytes before it.
+"""Documents with their own digest: indented JSON whose last field is the SHA-256 of all bytes before it.
 
-`sha256sum` checks one without volback: the digest is over what stands before `,\\n  "sha256": "`.
-Read and written by the catalog alone; every byte read here may come from a damaged or hostile store.
+`sha256sum` checks one without volback: the digest covers what comes before `,\\n  "sha256": "`.
+Read and written only by the catalog; every byte read here may come from a damaged or hostile store.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def _printable(value: Any) -> Any:
 
 def _sealed_body(data: bytes, what: str) -> bytes:
     if len(data) > DOCUMENT_MAX_BYTES:
-        raise FormatError(f"{what} is larger than {DOCUMENT_MAX_BYTES} bytes, so it is no such document")
+        raise FormatError(f"{what} is larger than {DOCUMENT_MAX_BYTES} bytes, so it is not such a document")
     body, seal = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
     if not (body and seal.startswith(_HEAD_OF_SEAL) and seal.endswith(_END)):
-        raise FormatError(f"{what} is cut short or is no document of volback: it does not end in its digest")
+        raise FormatError(f"{what} is cut short or is not a document of volback: it does not end in its digest")
     if seal[len(_HEAD_OF_SEAL) : -len(_END)] != hashlib.sha256(body).hexdigest().encode():
         raise FormatError(f"{what} is damaged: its bytes do not match its digest")
     return body + b"\n}"

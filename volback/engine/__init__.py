@@ -1,1 +1,1 @@
-"""Engine: Docker volumes, containers and helpers. The only room that imports docker."""
+"""Engine: Docker volumes, containers and helpers. The only package that imports docker."""

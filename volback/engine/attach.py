@@ -1,10 +1,10 @@
-"""Attach: the transport for an engine that does not share our kernel - over ssh or TCP, or in a virtual machine.
+"""Attach: the transport for an engine with another kernel - over ssh or TCP, or in a virtual machine.
 
 A helper's standard streams over one raw attach connection, read in large buffers: 117-175 MB/s, where the
 library's own generator gave 16-19. Same bytes as through `pipe`.
 
-Neither TLS nor ssh can close one direction only, so what goes in says itself where it ends: chunks, each behind
-its length in a line, the last of length 0. All is done by one thread: a TLS connection bears no two.
+Neither TLS nor ssh can close one direction only, so the input marks its own end: chunks, each after a line with its
+length, the last of length 0. One thread does everything: two threads must not use one TLS connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHUNK_BYTES = 1024 * 1024
 _BROKEN_LIMIT_S = 10.0
 """How long after its last byte a reading helper may take to end."""
 
-# `read` takes no byte beyond its line, head none beyond its count. 255: we were cut off.
+# `read` takes no byte beyond its line, head none beyond its count. 255: the input was cut off.
 _CHUNKS = 'n=1; while [ "$n" != 0 ]; do read -r n && head -c "$n" || exit 255; done'
 
 
@@ -42,9 +42,9 @@ class Attachment(HelperStreams):
         self._wire: _Wire | None = None
 
     def receive(self) -> Iterator[Iterator[memoryview]]:
-        """Yield what comes on standard output, as it comes, in groups of pieces; keep what comes on standard error.
+        """Yield standard output as it arrives, in groups of pieces; keep standard error.
 
-        A group is to be used up before the next one, and is not valid after it.
+        A group must be used before the next one is requested; after that it is not valid.
         """
         assert self._wire is not None
         while received := self._wire.receive():
@@ -67,11 +67,11 @@ class Attachment(HelperStreams):
         return self._helper.settle(limit_s=limit_s)
 
     def messages(self) -> bytes:
-        """What the helper's programs said on standard error so far."""
+        """What the helper's programs have written to standard error so far."""
         return bytes(self._messages)
 
     def _hear(self) -> None:
-        """Take what the helper says while it is being written to; it must not end now."""
+        """Receive the helper's output while its input is sent; it must not end now."""
         assert self._wire is not None
         received = self._wire.receive_at_once()
         if received is None:
@@ -95,7 +95,7 @@ class Attachment(HelperStreams):
         self._helper.start()
 
     def _close(self, *, failed: bool) -> None:
-        """The connection first: an engine does not remove a container whose output it still has to deliver."""
+        """Close the connection first: an engine does not remove a container whose output it still has to deliver."""
         try:
             if self._wire is not None:
                 self._wire.close()
@@ -132,7 +132,7 @@ class AttachReader(Attachment):
         raise self._helper.ended_early("ended before the end of its scan")
 
     def read(self, names: Iterable[bytes]) -> Iterator[bytes | bytearray]:
-        """See VolumeReader. That a stream is whole is told by its own end mark too, which tar has."""
+        """See VolumeReader. The end mark of a tar stream also shows that it is complete."""
         self.send(names)
         out, size = bytearray(BUFFER_BYTES), 0
         for piece in chain.from_iterable(self.receive()):
@@ -173,13 +173,13 @@ class _Wire(Wire):
         self._patience_s = client.timeout
 
     def receive(self) -> memoryview:
-        """Return what has come, waiting for it; empty at the end. Raises EngineUnreachable."""
+        """Wait for data and return it; empty at the end. Raises EngineUnreachable."""
         while (received := self.receive_at_once()) is None:
             self._wait(select.POLLIN)
         return received
 
     def send(self, data: memoryview) -> int | None:
-        """Send a part of `data` and return its size; None after waiting, if something may have come instead."""
+        """Send a part of `data` and return its size; None after waiting, if there may be data to receive first."""
         try:
             return int(self.socket.send(data))
         except WOULD_BLOCK:
@@ -189,15 +189,15 @@ class _Wire(Wire):
             raise self._helper.ended_early("stopped reading") from exc
 
     def _wait(self, event: int) -> None:
-        """Wait for the socket; while it is silent, see now and then whether the engine still answers."""
+        """Wait for the socket; while no data arrives, check from time to time whether the engine still answers."""
         while not self.is_ready(event, self._patience_s):
             if self._helper.has_ended():
-                raise EngineUnreachable(f"{self._helper.what}: the connection does not come to its end")
+                raise EngineUnreachable(f"{self._helper.what}: the connection does not end")
             self._helper.check_engine()
 
 
 def _chunks(buffers: Iterable[bytes | memoryview]) -> Iterator[bytes | bytearray]:
-    """Gather small buffers, as each chunk costs a process in the helper; a line with the size goes before."""
+    """Gather small buffers, because each chunk costs a process in the helper; a line with the size precedes it."""
     gathered = bytearray()
     for buffer in buffers:
         gathered += buffer

@@ -1,4 +1,4 @@
-"""Connect: from a URL, a docker context or the environment to a client whose errors are ours."""
+"""Connect: from a URL, a docker context or the environment to a client whose errors are translated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _START_HINT = "start the engine, or name another with --host"
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What the engine says of itself."""
+    """The engine's description of itself."""
 
     name: str
     id: str
@@ -49,7 +49,8 @@ def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> 
     """Return a low-level client and the engine's description.
 
     Without `url`: DOCKER_HOST, then the current docker context, then the local socket.
-    Raises EngineUnreachable (no engine, no permission, no answer in `timeout_s`), UsageError for a URL that is none.
+    Raises EngineUnreachable (no engine, no permission, no answer in `timeout_s`), UsageError for a URL that is not
+    valid.
     """
     base_url, tls = _endpoint(url)
     what = f"engine {base_url}"
@@ -70,7 +71,7 @@ def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn the library's errors into ours; `what` names the object that the call is about."""
+    """Translate the library's errors; `what` names the object of the call."""
     try:
         yield
     except docker.errors.NotFound as exc:
@@ -79,7 +80,7 @@ def translated(what: str) -> Iterator[None]:
         kind = ConflictError if exc.status_code == 409 else EngineError
         raise kind(f"{what}: the engine refused: {_reason(exc)}") from exc
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError) as exc:
-        raise EngineUnreachable(f"{what}: the engine does not answer", "see whether it hangs: docker info") from exc
+        raise EngineUnreachable(f"{what}: the engine does not answer", "check whether it hangs: docker info") from exc
     except requests.exceptions.ChunkedEncodingError as exc:
         raise EngineUnreachable(f"{what}: the engine broke off its answer", _START_HINT) from exc
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
@@ -96,7 +97,9 @@ def _endpoint(url: str | None) -> tuple[str, Any]:
             return str(params["base_url"]), params.get("tls", False)
     if url is not None:
         if urlsplit(url).scheme not in ("unix", "tcp", "http", "https", "ssh"):
-            raise UsageError(f"engine {url!r} is no engine address", "like unix:///var/run/docker.sock or ssh://HOST")
+            raise UsageError(
+                f"engine {url!r} is not an engine address", "like unix:///var/run/docker.sock or ssh://HOST"
+            )
         return url, False
     try:
         context = docker.context.ContextAPI.get_current_context()
@@ -128,12 +131,13 @@ def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
 def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError:
     cause = _root_cause(exc)
     if isinstance(exc.__context__, requests.exceptions.Timeout) or "timed out" in str(exc).lower():
-        return EngineUnreachable(f"{what} does not answer in time", "see whether it hangs: docker info")
+        return EngineUnreachable(f"{what} does not answer in time", "check whether it hangs: docker info")
     return EngineUnreachable(f"{what} cannot be reached: {cause}", _unreachable_hint(exc))
 
 
 def _root_cause(exc: BaseException) -> str:
-    """What the library's innermost error says; one of ours that was on its way already is not its cause."""
+    """The message of the library's innermost error; an error of volback that was being raised already is not its
+    cause."""
     seen: BaseException = exc
     while (deeper := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
         if isinstance(deeper, VolbackError):

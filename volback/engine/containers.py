@@ -1,6 +1,6 @@
 """Containers of the engine's users: facts about them, and stopping, pausing and starting them again.
 
-Who is stopped, in which order and for how long is not decided here; that nothing stays down neither.
+live/ decides which containers are stopped, in which order and for how long, and ensures that all are started again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from volback.engine.connect import translated
 from volback.errors import ConflictError, EngineError, NotFoundError, NotRunningError
 
 DEFAULT_GRACE_S = 10
-"""What the engine grants a container that does not say."""
+"""The engine's default for a container without a setting."""
 _RESTARTING = "is restarting, wait until the container is running"
 """https://github.com/moby/moby/blob/master/daemon/errors.go, errContainerIsRestarting."""
 _POLL_S = 0.2
@@ -40,9 +40,9 @@ class Container:
     id: str
     name: str
     state: str
-    """The engine's word: created, running, paused, restarting, removing, exited, dead."""
+    """The engine's state: created, running, paused, restarting, removing, exited, dead."""
     started_at: str
-    """The engine's text; another one after each start."""
+    """The engine's text; it changes with each start."""
     health: str | None
     """starting, healthy or unhealthy; None without a health check."""
     auto_remove: bool
@@ -76,7 +76,7 @@ class Container:
         return theirs[1] in listed
 
     def shares_with(self, other: Container) -> bool:
-        """Whether it would be cut off for good by a restart of `other`, whose namespace it is in."""
+        """Whether a restart of `other` would cut it off permanently, because it uses the namespace of `other`."""
         return any(other.id.startswith(shared) or other.name == shared for shared in self.shares)
 
 
@@ -90,7 +90,7 @@ def inspect(client: Any, container: str) -> Container:
 
 
 def list_containers(client: Any, *, every: bool = False) -> list[Container]:
-    """Describe the containers that are active (or all), by name; one that goes meanwhile is left out."""
+    """Describe the containers that are active (or all), by name; one that is removed meanwhile is left out."""
     with translated("containers"):
         ids = [facts["Id"] for facts in client.containers(all=every)]
     found = []
@@ -109,10 +109,10 @@ def stop(client: Any, container: str, *, grace_s: int) -> None:
 
 
 def was_signalled(client: Any, container: str, *, since: float) -> bool:
-    """Whether it was sent a signal since then (seconds since 1970): it may be on its way down.
+    """Whether it was sent a signal since then (seconds since 1970): it may be stopping.
 
-    The engine tells each signal as an event, that of a stop too. Where it does not tell events (a proxy that lets few
-    calls pass), the answer is False.
+    The engine reports each signal as an event, also that of a stop. Where it does not report events (a proxy that
+    allows few calls), the answer is False.
     """
     asked = {"container": container, "event": "kill"}
     try:
@@ -147,7 +147,8 @@ def resume(client: Any, container: str) -> bool:
 
 
 def wait_healthy(client: Any, container: str, *, limit_s: float, hurry: Callable[[], bool]) -> str | None:
-    """Wait until its health check passes; return its health then, or what it is after `limit_s` or when in a hurry.
+    """Wait until its health check passes; return its health then, or its health after `limit_s` or when `hurry`
+    returns true.
 
     None where there is no check any more, or it does not run.
     """

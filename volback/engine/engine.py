@@ -1,4 +1,4 @@
-"""Engine: one engine, as the operations see it. The library's client does not leave this room."""
+"""Engine: one engine, as the operations see it. The library's client does not leave this package."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ class Engine:
         return self.own_container.id if self.own_container is not None else None
 
     def ensure_image(self) -> str:
-        """Return the helper image's name; make it where there is none."""
+        """Return the helper image's name; create it where it is missing."""
         return image.ensure_image(self._client, self.info, self._image)
 
     def has_image(self) -> bool:
-        """Whether the helper image is there already."""
+        """Whether the helper image exists already."""
         return image.is_present(self._client, self._image or f"{image.REPOSITORY}:{image.TAG}")
 
     def volumes(self, label: str | None = None, *, sizes: bool = False) -> list[Volume]:
@@ -151,7 +151,7 @@ class Engine:
         containers.stop(self._client, id, grace_s=grace_s)
 
     def was_signalled(self, id: str, *, since: float) -> bool:
-        """Whether a container was sent a signal since then (seconds since 1970), as far as the engine tells."""
+        """Whether a container was sent a signal since then (seconds since 1970), as far as the engine reports it."""
         return containers.was_signalled(self._client, id, since=since)
 
     def pause_container(self, id: str) -> None:
@@ -159,7 +159,7 @@ class Engine:
         containers.pause(self._client, id)
 
     def resume_container(self, id: str) -> bool:
-        """Thaw or start it, whichever it needs; False if it ran already. Raises NotFoundError, EngineError."""
+        """Unpause or start it, as needed; False if it ran already. Raises NotFoundError, EngineError."""
         return containers.resume(self._client, id)
 
     def wait_healthy(self, id: str, *, limit_s: float, hurry: Callable[[], bool]) -> str | None:
@@ -222,7 +222,7 @@ class Engine:
         return Place(self._client, self.ensure_image(), mount, labels, self._limits, directory, there)
 
     def _on_host(self, directory: Path) -> str | None:
-        """Where helpers, which are siblings of a container, find a directory of this side."""
+        """The path by which helpers, which are siblings of a container, reach a directory of this process."""
         if self.transport == "attach" or self.own_container is None:
             return str(directory)
         return self.own_container.on_host(directory)

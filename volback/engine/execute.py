@@ -1,6 +1,6 @@
-"""Execute: a shell command in a container that runs already, its output line by line as it comes.
+"""Execute: a shell command in a running container, its output line by line as it arrives.
 
-The command's processes do not outlive it here: where it takes too long, or nobody waits for it any more, a second
+The command's processes do not outlive this object: where it takes too long, or nobody waits for it any more, a second
 command in the container kills its session. Neither the command nor the container's environment is ever logged: both
 may hold passwords.
 """
@@ -23,17 +23,17 @@ from volback.interrupts import deferred_signals
 log = logging.getLogger(__name__)
 
 LINE_MAX_BYTES = 8 * 1024
-"""A longer line comes in pieces."""
+"""A longer line is split into pieces."""
 
 _BUFFER_BYTES = 64 * 1024
 _SILENCE_S = 10.0
-"""How long nothing may come before the engine is asked whether the command still runs."""
+"""How long no output may arrive before the engine is asked whether the command still runs."""
 _SETTLE_S = 10.0
 
 # The shell keeps its PID when it becomes the command. An engine makes each such process the leader of a session.
 _RUN = 'echo "$$"; exec /bin/sh -c "$1"'
 
-# Whatever is in the session that PID $1 leads, then its own group, then itself. Field 6 of stat is the session; before
+# Everything in the session that PID $1 leads, then its own group, then itself. Field 6 of stat is the session; before
 # it is the name, in parentheses, which may hold blanks. Builtins only: the container may have no other program.
 _KILL = """leader=$1
 for file in /proc/[0-9]*/stat; do
@@ -47,7 +47,7 @@ kill -KILL "$leader" 2>/dev/null
 
 
 class Execution:
-    """A command on its way: a context manager whose end is the command's too. `lines`, then `status`."""
+    """A running command: a context manager; when it ends, the command ends too. `lines`, then `status`."""
 
     def __init__(
         self, client: Any, container: str, command: str, *, user: str | None, limit_s: float, what: str
@@ -93,7 +93,7 @@ class Execution:
 
     @property
     def what(self) -> str:
-        """It, for errors."""
+        """The command, for errors."""
         return f"{self._kind} in container {self.container!r}"
 
     @property
@@ -102,7 +102,7 @@ class Execution:
         return self._last.get(STDERR) or self._last.get(STDOUT, "")
 
     def lines(self) -> Iterator[str]:
-        """Yield what the command says, on either stream, as it comes; at the end `status` is known.
+        """Yield the command's output, of both streams, as it arrives; at the end `status` is known.
 
         Raises EngineError if it cannot be run, or does not end in time (it is killed then); EngineUnreachable.
         """
@@ -115,7 +115,7 @@ class Execution:
         try:
             with translated(self.what):
                 self._id = str(self._client.exec_create(self.container, command, user=self._user)["Id"])
-        except ConflictError as exc:  # it stopped, or was paused, this moment
+        except ConflictError as exc:  # it was stopped or paused just now
             raise NotRunningError(exc.message) from exc
         response = upgrade(self._client, f"exec/{self._id}/start", self.what, body=_START)
         self._wire = Wire(response, self.what, buffer_bytes=_BUFFER_BYTES)
@@ -128,9 +128,9 @@ class Execution:
         yield from self._rest()
 
     def _told(self, received: memoryview) -> list[str]:
-        """The lines that are whole by now; the first on standard output is the command's PID in the container."""
+        """The lines that are complete by now; the first on standard output is the command's PID in the container."""
         assert self._wire is not None
-        told = []
+        notes = []
         for stream, piece in self._wire.demultiplex(received):
             pending = self._pending.setdefault(stream, bytearray())
             pending += piece
@@ -138,11 +138,11 @@ class Execution:
                 if self._pid is None and stream == STDOUT:
                     self._pid = self._read_pid(_text(line))
                 else:
-                    told.append(self._noted(stream, line))
-        return told
+                    notes.append(self._noted(stream, line))
+        return notes
 
     def _rest(self) -> Iterator[str]:
-        """What came after the last line's end."""
+        """The output after the end of the last line."""
         if self._pid is None:
             raise self._cannot_run(_text(bytes(self._pending.get(STDOUT, b"")) or b"the engine does not say why"))
         yield from (self._noted(stream, bytes(pending)) for stream, pending in self._pending.items() if pending)
@@ -159,7 +159,7 @@ class Execution:
         return text
 
     def _receive(self, deadline: float) -> memoryview | None:
-        """Return what has come, waiting for it; empty at the end, None when it is too late."""
+        """Wait for output and return it; empty at the end, None after the time limit."""
         assert self._wire is not None
         while (left_s := deadline - time.monotonic()) > 0:
             received = self._wire.receive_at_once()
@@ -169,7 +169,7 @@ class Execution:
                 not self._wire.is_ready(select.POLLIN, min(left_s, self._patience_s))
                 and self._exit_status() is not None
             ):
-                return memoryview(b"")  # it has ended, and what it left behind keeps the stream open
+                return memoryview(b"")  # it has ended, and processes that it left keep the stream open
         return None
 
     def _settle(self) -> int:
@@ -220,7 +220,7 @@ class Execution:
         self.status = self._settle()
         if "/bin/sh" in reason:
             return EngineError(f"container {self.container!r} has no /bin/sh, so no command can run in it: {reason}")
-        return EngineError(f"{self.what} cannot be run: {reason}", "see whether its user exists there")
+        return EngineError(f"{self.what} cannot be run: {reason}", "check whether its user exists there")
 
     def _close(self) -> None:
         if self._wire is not None:
@@ -228,7 +228,7 @@ class Execution:
 
 
 _START = {"Detach": False, "Tty": False}
-_LATE_HINT = "see why it takes so long, or give it more time"
+_LATE_HINT = "find out why it takes so long, or give it more time"
 
 
 def _running(client: Any, container: str) -> str:
@@ -245,7 +245,7 @@ def _text(line: bytes) -> str:
 
 
 def _take_lines(pending: bytearray) -> list[bytes]:
-    """Take the whole lines out of `pending`, and pieces of one that is too long."""
+    """Take the complete lines out of `pending`, and pieces of one that is too long."""
     *lines, rest = bytes(pending).split(b"\n")
     pieces = [line[at : at + LINE_MAX_BYTES] for line in lines for at in range(0, max(1, len(line)), LINE_MAX_BYTES)]
     while len(rest) > LINE_MAX_BYTES:

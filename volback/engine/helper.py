@@ -1,6 +1,6 @@
 """Helper containers: least privilege, labelled, removed whatever happens.
 
-A helper runs one shell line. How its streams reach us is the transports' matter (`pipe`, `attach`).
+A helper runs one shell line. The transports (`pipe`, `attach`) connect to its streams.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ LABEL = "volback.helper"
 RUN_LABEL = "volback.run"
 CLIENT_LABEL = "volback.client"
 MADE_LABEL = "volback.made"
-"""On a volume that an engine created because a helper mounted a name that was gone; removed again at once."""
+"""On a volume that an engine created because a helper mounted a name that did not exist; removed again at once."""
 BUFFER_BYTES = 4 * 1024 * 1024
 MOUNT_POINT = "/volume"
 SETTLE_S = 60.0
 CHECK_S = 10.0
-"""So often an engine is asked whether it is there, while it is waited for."""
+"""How often the engine is checked while a helper is waited for."""
 WRITE_LIMIT_S = 24 * 3600.0
-"""After the last byte a writer may still have much to do: deleting, or waiting for a slow disk."""
+"""After the last byte a writer may still have work to do: deleting, or waiting for a slow disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a helper may use; None is no limit."""
+    """What a helper may use; None is unlimited."""
 
     cpus: float | None = None
     memory_bytes: int | None = None
@@ -67,7 +67,7 @@ class HelperSpec:
 def volume_mount(name: str, *, read_only: bool, client_id: str) -> Any:
     """Mount a volume without the engine's copy-up, which would put the image's files into an empty one.
 
-    The labels go onto the volume only if the engine has to create it: so `create` sees that it was not there.
+    The labels go onto the volume only if the engine has to create it: so `create` sees that it did not exist.
     """
     labels = {MADE_LABEL: secrets.token_hex(8), CLIENT_LABEL: client_id}
     return docker.types.Mount(MOUNT_POINT, name, type="volume", read_only=read_only, no_copy=True, labels=labels)
@@ -81,7 +81,7 @@ def directory_mount(path: str, *, read_only: bool) -> Any:
 def create(client: Any, spec: HelperSpec) -> str:
     """Create (not start) a helper container and return its id.
 
-    Raises NotFoundError if a volume or directory that it mounts does not exist; nothing is left behind then.
+    Raises NotFoundError if a volume or directory that it mounts does not exist; then nothing stays.
     """
     try:
         with translated(f"helper container for {spec.role}"):
@@ -107,7 +107,7 @@ def remove(client: Any, container_id: str) -> None:
         except docker.errors.NotFound:
             return
         except docker.errors.APIError as exc:
-            if exc.status_code != 409:  # 409: its removal is already under way
+            if exc.status_code != 409:  # 409: its removal is already in progress
                 raise
 
 
@@ -128,7 +128,7 @@ class Helper:
 
     def create(self) -> str:
         """Create the container and return its id. Raises NotFoundError, EngineError."""
-        with deferred_signals():  # an interrupted call may have made a container whose id nobody knows
+        with deferred_signals():  # an interrupted call may have created a container whose id is unknown
             self.id = create(self._client, self._spec)
         return self.id
 
@@ -140,7 +140,7 @@ class Helper:
         self._waiter.start()
 
     def close(self, *, failed: bool) -> None:
-        """Remove the container; after a failure an engine that does not help any more hides not what went wrong."""
+        """Remove the container; after a failure, an engine that does not answer must not hide the first error."""
         with deferred_signals():
             try:
                 if self.id is not None:
@@ -155,8 +155,8 @@ class Helper:
     def settle(self, *, limit_s: float = SETTLE_S) -> int:
         """Wait for the container's end and return its exit status; for `limit_s` while the engine answers.
 
-        Raises EngineError if it was killed, EngineUnreachable if the engine does not tell how it ended, or is gone too:
-        an engine that stops kills its containers first.
+        Raises EngineError if it was killed, EngineUnreachable if the engine does not report how it ended, or is gone
+        too: an engine that stops kills its containers first.
         """
         assert self._waiter is not None
         deadline = time.monotonic() + limit_s
@@ -165,7 +165,7 @@ class Helper:
             if self._waiter.is_alive():
                 self.check_engine()
                 if time.monotonic() >= deadline:
-                    raise EngineUnreachable(f"{self.what}: the engine does not tell how it ended")
+                    raise EngineUnreachable(f"{self.what}: the engine does not report how it ended")
         if self._failure is not None:
             raise self._failure
         assert self._status is not None
@@ -183,7 +183,7 @@ class Helper:
             self._client.ping()
 
     def has_ended(self) -> bool:
-        """Whether the container has ended, or the engine that would tell is gone."""
+        """Whether the container has ended, or the engine is gone."""
         return self._failure is not None or self._status is not None
 
     def raise_if_ended(self, what: str) -> None:
@@ -192,13 +192,14 @@ class Helper:
             raise self.ended_early(f"ended before it used {what}")
 
     def ended_early(self, what: str) -> EngineError:
-        """The error for a container that stopped in mid-work. Raises the waiter's own error if it has one."""
+        """The error for a container that stopped before its work was done. Raises the waiter's own error if it has
+        one."""
         status = self.settle()
         return EngineError(f"{self.what} {what} (status {status}): {self._last_message()}")
 
     def _last_message(self) -> str:
         lines = self._messages().decode(errors="backslashreplace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it wrote no message"
 
     def _remove(self, container_id: str) -> None:
         try:
@@ -222,7 +223,7 @@ class Helper:
         if self._waiter is not None:
             self._waiter.join(SETTLE_S if self.id is None else 5.0)
             if self._waiter.is_alive():
-                return  # it will still write into the pipe: closed, its number could be somebody else's by then
+                return  # it will still write into the pipe: after a close, the number could belong to another file
         os.close(self.ended)
         os.close(self._ending)
 
@@ -258,15 +259,15 @@ def _create(client: Any, spec: HelperSpec) -> Any:
             labels={LABEL: spec.role, **spec.labels},
             host_config=host_config,
             stdin_open=spec.stdin,
-            stop_signal="SIGKILL",  # an engine that stops need not wait 10 s for a PID 1 that heeds no other
+            stop_signal="SIGKILL",  # an engine that stops need not wait 10 s for a PID 1 that handles no other signal
             healthcheck={"test": ["NONE"]},
         )
     except docker.errors.ImageNotFound as exc:
-        raise EngineError(f"helper image {spec.image} is gone", "run the command again: it is made anew") from exc
+        raise EngineError(f"helper image {spec.image} is gone", "run the command again: it is created again") from exc
 
 
 def _missing_directory(spec: HelperSpec, exc: EngineError) -> NotFoundError | None:
-    """A target directory that is not on the engine's host; engines say so in words only."""
+    """A target directory that is not on the engine's host; engines say so only in the message."""
     for mount in spec.mounts:
         if mount["Type"] == "bind" and mount["Target"] == MOUNT_POINT and is_about_path(exc, mount["Source"]):
             return NotFoundError(f"directory {mount['Source']} does not exist on the engine's host")
@@ -288,16 +289,15 @@ def _made_volumes(client: Any, container_id: str) -> list[str]:
 
 
 def _unmake(client: Any, container_id: str, volumes: list[str]) -> None:
-    """Take back the empty volumes that mounting missing ones made: none must be taken for the real one.
-
-    Only here, in the moment of its making: later it may hold somebody's data.
+    """Remove the empty volumes that mounting missing ones created: none must be mistaken for the real one. Only here,
+    right after it was created: later it may contain data of others.
     """
     remove(client, container_id)
     for name in volumes:
         try:
             remove_volume(client, name)
         except ConflictError:
-            log.debug("volume %s is somebody else's by now", name)
+            log.debug("volume %s is in use by others by now", name)
 
 
 def _is_made_by(client: Any, mount: dict[str, Any]) -> bool:

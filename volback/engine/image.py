@@ -2,7 +2,7 @@
 
 In this order: the configured image; one that is present under its recipe's tag; one assembled from the
 host's own programs and their libraries (5-7 MB, under a second, no network); `debian:stable-slim`, pulled.
-BusyBox is of no use: its shell runs its own tar instead of GNU tar.
+BusyBox cannot be used: its shell runs its own tar instead of GNU tar.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TAG = hashlib.sha256(_RECIPE.encode()).hexdigest()[:12]
 
 
 def ensure_image(client: Any, info: EngineInfo, configured: str | None = None) -> str:
-    """Return the name of an image that helpers can run on; make or pull it where there is none.
+    """Return the name of an image that helpers can run on; create or pull it where it is missing.
 
-    Raises EngineError if there is no way to have one.
+    Raises EngineError if neither is possible.
     """
     name = configured or f"{REPOSITORY}:{TAG}"
     if is_present(client, name):
@@ -52,7 +52,7 @@ def ensure_image(client: Any, info: EngineInfo, configured: str | None = None) -
             client.pull(name)
     except EngineError as exc:
         raise EngineError(
-            f"helper image {name} is neither present nor can it be pulled: {exc.message}",
+            f"helper image {name} is not present and cannot be pulled: {exc.message}",
             "name an image that has GNU tar, find and sh with VOLBACK_HELPER_IMAGE",
         ) from exc
     return name
@@ -102,7 +102,7 @@ def _can_assemble(info: EngineInfo) -> bool:
 
 
 def _says(program: str, mark: str) -> bool:
-    """Whether it runs, and is what is meant. ldd is a script for bash, which an image may lack."""
+    """Whether it runs, and is the expected program. ldd is a script for bash, which an image may lack."""
     try:
         result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     except OSError:

@@ -1,7 +1,7 @@
-"""Own container: which of the engine's containers this process runs in, if any, and where its files lie on the host.
+"""Own container: which of the engine's containers this process runs in, if any, and where its files are on the host.
 
 Asked by the pipes (helpers are siblings, so a path in here is not one of the engine's host) and by whoever stops
-containers (never this one). The kernel's word makes candidates, and the engine confirms one; no name is trusted.
+containers (never this one). The kernel's data gives candidates, and the engine confirms one; no name is trusted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class OwnMount:
 
     volume: str | None
     source: str
-    """Where it lies on the engine's host."""
+    """Its path on the engine's host."""
     destination: str
 
 
@@ -53,7 +53,7 @@ class OwnContainer:
         return next((mount for mount in self.mounts if mount.destination == point), None)
 
     def on_host(self, path: Path) -> str | None:
-        """`path` as the engine's host has it; None where it lies in nothing that a sibling could mount."""
+        """`path` as the engine's host has it; None where a sibling cannot mount it."""
         mount = self.mount_of(path)
         if mount is None:
             return None
@@ -72,30 +72,30 @@ def own_container(client: Any, proc: Path = Path("/proc/self")) -> OwnContainer 
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What the kernel says of this process."""
+    """The kernel's data about this process."""
 
     own_id: str | None
-    """By its cgroup, where that is told: in a cgroup namespace it is not."""
+    """From its cgroup, where that is visible: in a cgroup namespace it is not."""
     candidates: tuple[str, ...]
     mount_points: frozenset[str]
     upper_directory: str | None
     """Of the overlay that is the root: each container has its own."""
 
     def is_in(self, facts: dict[str, Any]) -> bool | None:
-        """Whether this process runs in that container; None where nothing speaks against it, and no proof for it."""
+        """Whether this process runs in that container; None where it is neither refuted nor proven."""
         if not facts["State"]["Running"]:
             return False
         if facts["Id"] == self.own_id:
             return True
-        told = ((facts.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
-        if told and self.upper_directory:
-            return bool(f"/{told}".endswith(f"/{self.upper_directory}"))  # a long list of layers is told relatively
+        upper = ((facts.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+        if upper and self.upper_directory:
+            return bool(f"/{upper}".endswith(f"/{self.upper_directory}"))  # a long list of layers has relative paths
         destinations = {_as_mounted(mount) for mount in facts["Mounts"]}
         return None if self.own_id is None and destinations <= self.mount_points else False
 
 
 def _confirmed(seen: _Surroundings, found: Iterable[dict[str, Any]], *, last: bool = False) -> dict[str, Any] | None:
-    """The container that is proven; as a `last` resort the only one that fits, once all that could be are known."""
+    """The container that is proven; as a `last` resort the only one that fits, once all candidates are known."""
     fitting = []
     for facts in found:
         match seen.is_in(facts):
@@ -105,7 +105,7 @@ def _confirmed(seen: _Surroundings, found: Iterable[dict[str, Any]], *, last: bo
                 fitting.append(facts)
     if last and len(fitting) > 1:
         names = ", ".join(facts["Name"].lstrip("/") for facts in fitting)
-        log.warning("it cannot be told which of these containers volback runs in: %s", names)
+        log.warning("cannot determine in which of these containers volback runs: %s", names)
     return fitting[0] if last and len(fitting) == 1 else None
 
 
@@ -150,7 +150,7 @@ def _look_around(proc: Path) -> _Surroundings:
     for line in _text(proc / "mountinfo").splitlines():
         root, point = (_unescaped(word) for word in line.split(" ")[3:5])
         points.add(point)
-        if point == "/":  # the last one lies on top
+        if point == "/":  # the last one is on top
             upper = next((word[9:] for word in line.split(",") if word.startswith("upperdir=")), None)
         elif point in _BOUND_BY_ENGINES:
             bound += _ID.findall(root)

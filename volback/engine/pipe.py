@@ -1,8 +1,8 @@
 """Pipe: the transport between a client and an engine that share a kernel, 530-640 MB/s in named pipes.
 
 The pipes lie in a host directory that is bind-mounted as `/io`; where volback itself runs in a container, in a volume
-or host directory that both mount (`own`). Whether the engine's host has that directory, and whether its kernel's pipes
-are ours, is seen by using them: the first pipe's opening is the handshake.
+or host directory that both mount (`own`). Whether the engine's host has that directory, and whether its kernel is the
+same, is found out by using them: the first pipe's opening is the handshake.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Pipes(HelperStreams):
 
     def __init__(self, place: Place, script: str, pipes: tuple[str, ...], *, write: bool) -> None:
         if place.host_directory is None:
-            raise PipeUnusableError("their directory is in no volume of volback's own container")
+            raise PipeUnusableError("their directory is not in a volume of volback's own container")
         self._directory = place.directory
         self._host_directory = place.host_directory
         self._names = pipes
@@ -117,7 +117,7 @@ class Pipes(HelperStreams):
             raise
 
     def _shake_hands(self, pipe: str) -> None:
-        """Wait until the helper has opened `pipe`, and keep our end of it. Raises PipeUnusableError."""
+        """Wait until the helper has opened `pipe`, and keep this side's end of it. Raises PipeUnusableError."""
         if self._write:
             self._first = self._open_for_writing(pipe, limit_s=HANDSHAKE_S)
             return
@@ -150,7 +150,7 @@ class Pipes(HelperStreams):
                     self._helper.raise_if_ended(f"all of {pipe}")
 
     def _open_for_writing(self, pipe: str, *, limit_s: float | None = None) -> int:
-        """A pipe without a reader refuses a non-blocking open: so the helper's death is seen here, not waited for."""
+        """A pipe without a reader refuses a non-blocking open: so the helper's end is noticed here at once."""
         deadline = None if limit_s is None else time.monotonic() + limit_s
         while True:
             try:
@@ -178,7 +178,7 @@ class PipeReader(Pipes):
 
     def __init__(self, place: Place, commands: ReadCommands) -> None:
         script = (
-            # the dot is the handshake; find's status 1: something vanished under it, which its messages tell
+            # the dot is the handshake; find's status 1: something vanished while it ran, which its messages name
             f"{{ printf .; {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}"
             " >/io/scan 2>>/io/messages; "
             f"exec {shlex.join(commands.read)} --files-from=/io/names --file=- >/io/data 2>>/io/messages"
@@ -237,7 +237,8 @@ def _buffers(fd: int) -> Iterator[bytearray]:
 
 
 def _widen(fd: int) -> None:
-    """Ask for a 1 MiB pipe; an unprivileged user's limit (pipe-user-pages-soft) may refuse, which costs speed only."""
+    """Ask for a 1 MiB pipe; an unprivileged user's limit (pipe-user-pages-soft) may refuse, which only makes it
+    slower."""
     try:
         fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
     except PermissionError:

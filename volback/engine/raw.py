@@ -1,6 +1,6 @@
 """Raw: connections that leave HTTP (attaching to a container, starting a command in one), and the engine's framing.
 
-Non-blocking, and used by one thread: a TLS connection bears no two.
+Non-blocking, and used by one thread: two threads must not use one TLS connection.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Wire:
         self._left = 0
 
     def receive_at_once(self) -> memoryview | None:
-        """Return what has come; None if nothing has, empty at the end. Not valid after the next call."""
+        """Return the data received; None if there is none, empty at the end. Not valid after the next call."""
         if self._early:
             early, self._early = memoryview(self._early), b""
             return early
@@ -92,7 +92,7 @@ class Wire:
         return bool(poll.poll(limit_s * 1000))
 
     def close(self) -> None:
-        """Close the connection itself first: the response would give it back for the next call."""
+        """Close the connection itself first: the response would return it to the pool for the next call."""
         self._connection.close()
         self._response.close()
 

@@ -1,7 +1,7 @@
 """Ssh: HTTP to an engine through `ssh HOST docker system dial-stdio`, as the docker command does it.
 
-The library's own way needs paramiko, appends `:22` over what the ssh configuration says, and reads from a pipe that
-knows no time-out. Here ssh gets one end of a socket pair: so time-outs and attached streams work as on any socket.
+The library's own way needs paramiko, appends `:22` over what the ssh configuration says, and reads from a pipe without
+a time-out. Here ssh gets one end of a socket pair: so time-outs and attached streams work as on any socket.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BASE_URL = "http://docker.ssh:80"
 def ssh_client(url: str, *, timeout_s: float) -> Any:
     """Return a client for `ssh://[USER@]HOST[:PORT]`, of the newest API that engine and library both speak.
 
-    Raises what requests and OSError raise; their message holds what ssh said.
+    Raises what requests and OSError raise; their message contains ssh's message.
     """
     adapter = _Adapter(command(url, timeout_s=timeout_s))  # shared: a connection is an ssh login
     first = _client(adapter, timeout_s, docker.constants.MINIMUM_DOCKER_API_VERSION)
@@ -43,7 +43,7 @@ def command(url: str, *, timeout_s: float) -> list[str]:
 
 def _client(adapter: requests.adapters.HTTPAdapter, timeout_s: float, version: str) -> Any:
     client = docker.APIClient(base_url=BASE_URL, version=version, timeout=timeout_s)
-    client.trust_env = False  # a proxy of the environment is not on this way
+    client.trust_env = False  # a proxy of the environment does not apply to this connection
     client.mount(BASE_URL, adapter)
     return client
 
@@ -71,20 +71,20 @@ class _Pool(urllib3.connectionpool.HTTPConnectionPool):
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    """One ssh process; its end shows as the socket's end, and what it said becomes the error."""
+    """One ssh process; its end shows as the socket's end, and its message becomes the error."""
 
     def __init__(self, words: list[str]) -> None:
         super().__init__("docker.ssh")
         self._words = words
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: IO[bytes] | None = None
-        self._said = ""
+        self._last_message = ""
 
     def connect(self) -> None:
         ours, theirs = socket.socketpair()
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the connection
         with theirs:
-            # its own session: an interrupt from the terminal is for us, who need the engine to clean up
+            # its own session: an interrupt from the terminal is for volback, which needs the engine to clean up
             try:
                 self._process = subprocess.Popen(
                     self._words,
@@ -94,7 +94,7 @@ class _Connection(urllib3.connection.HTTPConnection):
                     start_new_session=True,
                 )
             except FileNotFoundError:
-                raise OSError("there is no program ssh on this machine") from None
+                raise OSError("the program ssh is not installed on this machine") from None
         ours.settimeout(self.timeout if isinstance(self.timeout, int | float) else None)
         self.sock = ours
 
@@ -105,7 +105,7 @@ class _Connection(urllib3.connection.HTTPConnection):
             raise
         except OSError as exc:
             self.close()
-            raise OSError(self._said or str(exc)) from None
+            raise OSError(self._last_message or str(exc)) from None
 
     def close(self) -> None:
         super().close()
@@ -118,4 +118,4 @@ class _Connection(urllib3.connection.HTTPConnection):
         with messages:
             messages.seek(0)
             lines = messages.read().decode(errors="backslashreplace").strip().splitlines()
-        self._said = lines[-1] if lines else ""
+        self._last_message = lines[-1] if lines else ""

@@ -1,6 +1,5 @@
-"""Streams: what a transport gives to the operations - a volume read, or written - and how a helper is made for it.
-
-What the helper runs comes from the caller (`find`, `tar`); this room knows containers and streams, not archives.
+"""Streams: what a transport offers to the operations - to read or to write a volume - and how its helper is created.
+The caller says what the helper runs (`find`, `tar`); this package knows containers and streams, not archives.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ class VolumeReader(Protocol):
         """Yield what the scan command writes, then the end mark. Raises EngineError."""
 
     def read(self, names: Iterable[bytes]) -> Iterator[bytes | bytearray]:
-        """Give the read command its names, and yield what it writes. Raises EngineError if it did not end well."""
+        """Give the read command its names, and yield what it writes. Raises EngineError if it failed."""
 
     def messages(self) -> bytes:
-        """What both commands said on standard error."""
+        """What both commands wrote to standard error."""
 
 
 class VolumeWriter(Protocol):
@@ -35,7 +34,7 @@ class VolumeWriter(Protocol):
         """Give the command all buffers and return its exit status once it has ended. Raises EngineError."""
 
     def messages(self) -> bytes:
-        """What the command said on standard error."""
+        """What the command wrote to standard error."""
 
 
 class HelperStreams(ABC):
@@ -59,7 +58,7 @@ class HelperStreams(ABC):
 
     @abstractmethod
     def _close(self, *, failed: bool) -> None:
-        """Remove what was opened so far; `failed`: an error is on its way already."""
+        """Remove what was opened so far; `failed`: an error is being raised already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +80,9 @@ class Place:
     labels: dict[str, str]
     limits: Limits
     directory: Path
-    """For its named pipes, on the client's side; not there yet."""
+    """For its named pipes, on the client's side; does not exist yet."""
     host_directory: str | None
-    """The same on the engine's host, if the two are one; None where no helper can mount it."""
+    """The same directory by its path on the engine's host; None where helpers cannot mount it."""
 
     def spec(self, *, script: str, write: bool = False, mounts: Iterable[Any] = (), stdin: bool = False) -> HelperSpec:
         """The helper that runs `script` here with the least that it needs."""

@@ -1,7 +1,7 @@
 """Transport: named pipes or the attach connection, chosen by what works and remembered for one engine.
 
 Pipes are tried first where the two kernels may be one; the helper's opening of its first pipe is the handshake, for
-which a run that goes through pipes waits anyway.
+which a run through pipes waits anyway.
 """
 
 from __future__ import annotations

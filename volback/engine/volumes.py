@@ -24,7 +24,7 @@ class Volume:
     options: dict[str, str]
     labels: dict[str, str]
     size_bytes: int | None = None
-    """Only where asked for; None where the engine does not tell."""
+    """Only where requested; None where the engine does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class VolumeUser:
     container_id: str
     name: str
     state: str
-    """The engine's word: created, running, paused, restarting, exited, dead."""
+    """The engine's state: created, running, paused, restarting, exited, dead."""
     writable: bool
     helper: bool
     """Whether it is one of volback's own."""
@@ -82,7 +82,7 @@ def users(client: Any, name: str | None = None) -> dict[str, list[VolumeUser]]:
 
 
 def create_volume(client: Any, volume: Volume) -> None:
-    """Create a volume; the caller has seen that none of that name exists."""
+    """Create a volume; the caller has checked that none of that name exists."""
     with translated(f"volume {volume.name!r}"):
         client.create_volume(volume.name, volume.driver, volume.options or None, volume.labels or None)
 

@@ -78,7 +78,7 @@ class Guard:
         if word != b".":
             said = (self._run.directory / "guard.log").read_text(errors="backslashreplace").strip().splitlines()
             raise EngineError(
-                f"the guard process does not watch: {said[-1] if said else 'it said nothing'}",
+                f"the guard process does not watch: {said[-1] if said else 'it wrote no message'}",
                 "nothing was stopped; see `volback doctor`",
             )
 

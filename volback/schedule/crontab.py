@@ -1,6 +1,6 @@
 """Crontab: scheduled jobs as lines for cron, in /etc/cron.d or in a user's own table.
 
-Cron knows neither time zones nor jitter nor catching up; what would be lost silently is refused or warned of.
+Cron knows neither time zones nor jitter nor catching up; what would be lost silently is refused or causes a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STAR = re.compile(r"\*(/\d+)?")
 _RUN = re.compile(r"^[^#@].* run (\S+)$", re.MULTILINE)
 _BOOT_TRIES, _BOOT_PAUSE_S = 60, 5
-"""How long a machine that starts is given until its engine answers."""
+"""How long to wait after a boot until the engine answers."""
 
 
 class CronFile:
@@ -46,7 +46,7 @@ class CronFile:
         return Changes("cron", done if changed else [], [] if changed else done, warnings=warnings)
 
     def remove(self) -> Changes:
-        """Remove the file, if it is ours."""
+        """Remove the file, if volback wrote it."""
         if not self._path.exists():
             return Changes("cron")
         check_ours(self._path)
@@ -61,11 +61,11 @@ class CronFile:
 
     def _without_daemon(self) -> Iterator[str]:
         if self._path.parent == Path("/etc/cron.d") and not (_program("cron") or _program("crond")):
-            yield "there is no program cron on this machine: nothing runs the jobs"
+            yield "the program cron is not installed on this machine: nothing runs the jobs"
 
 
 class UserCrontab:
-    """The table of the user who calls; what others wrote into it stays."""
+    """The table of the calling user; lines that volback did not write stay."""
 
     kind: Kind = "cron"
 
@@ -73,8 +73,8 @@ class UserCrontab:
         self._name = f"crontab of {getpass.getuser()}"
 
     def install(self, entries: Sequence[Entry], command: Command) -> Changes:
-        """Write our part of the table. Raises UsageError for times that cron cannot keep."""
-        # A setting in a table counts for all lines below it, the user's own too: ours stand in the command.
+        """Write volback's part of the table. Raises UsageError for times that cron cannot keep."""
+        # A setting in a table counts for all lines below it, the user's own too: volback's are part of the command.
         settings = [shlex.quote(f"{name}={value}") for name, value in command.environment.items()]
         command = Command(("env", *settings, *command.program), command.options) if settings else command
         table = _table()
@@ -86,7 +86,7 @@ class UserCrontab:
         return Changes("cron", [self._name], warnings=_warnings(entries))
 
     def remove(self) -> Changes:
-        """Remove our part; a table that has no other is removed."""
+        """Remove volback's part; a table without another part is removed."""
         table = _table() if shutil.which("crontab") else ""
         rest = _without_ours(table)
         if rest == table.splitlines():
@@ -95,7 +95,7 @@ class UserCrontab:
         return Changes("cron", removed=[self._name])
 
     def installed(self) -> dict[str, str]:
-        """Jobs that our part names."""
+        """Jobs that volback's part names."""
         table = _table() if shutil.which("crontab") else ""
         rest = set(_without_ours(table))
         ours = "\n".join(line for line in table.splitlines() if line not in rest)
@@ -139,7 +139,7 @@ def _times(entry: Entry) -> str:
 
 
 def _field(entry: Entry, text: str, values: tuple[int, ...], fields: CronFields) -> str:
-    """A field as any cron reads it: without names, and steps only after `*`."""
+    """A field as every cron reads it: without names, and steps only after `*`."""
     if _STAR.fullmatch(text):
         return text
     if text.startswith("*") and text in (fields.written[2], fields.written[4]):
@@ -148,7 +148,7 @@ def _field(entry: Entry, text: str, values: tuple[int, ...], fields: CronFields)
 
 
 def _check_zone(entry: Entry) -> None:
-    """Cron's times are the machine's: another zone's would be an hour off for half the year."""
+    """Cron uses the machine's time zone: times of another zone would be an hour off for half the year."""
     if entry.timezone is None:
         return
     theirs, own = zone_of(entry.timezone), zone_of(None, {})
@@ -200,4 +200,4 @@ def _run(words: list[str], given: str | None = None) -> subprocess.CompletedProc
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     except FileNotFoundError as exc:
-        raise UsageError("there is no program crontab", "install cron, or use `volback scheduler`") from exc
+        raise UsageError("the program crontab is not installed", "install cron, or use `volback scheduler`") from exc

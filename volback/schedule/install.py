@@ -1,6 +1,6 @@
-"""Install: has the machine's own scheduler, cron or systemd, run the jobs that have a schedule.
+"""Install: makes the machine's own scheduler, cron or systemd, run the jobs that have a schedule.
 
-`install` makes what stands there what the configuration says; `remove` takes away what volback wrote and no more.
+`install` writes what the configuration says; `remove` removes what volback wrote, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ def kind_of_machine(root: Path) -> Kind:
 
 
 def kinds_present(root: Path) -> list[Kind]:
-    """Those that the machine has, or had once: what was written for them can be there."""
+    """Those that the machine has, or had once: files written for them may exist."""
     return ["systemd", "cron"] if (root / "etc/systemd").is_dir() or kind_of_machine(root) == "systemd" else ["cron"]
 
 
 def open_scheduler(kind: Kind, root: Path, *, of_user: bool) -> Scheduler:
-    """The scheduler of that kind. `root` is / but for an image or a test: elsewhere files are written, no more."""
+    """The scheduler of that kind. `root` is / except for an image or a test: under another root, files are only
+    written."""
     if kind == "systemd":
         return SystemdUnits(root, of_user=of_user)
     return UserCrontab() if of_user else CronFile(root / "etc/cron.d/volback")
 
 
 def install(kind: Kind, root: Path, entries: Sequence[Entry], command: Command, *, of_user: bool) -> Changes:
-    """Have one scheduler run these entries, and no other one: a job must not run twice. Raises UsageError."""
+    """Make one scheduler run these entries, and no other one: a job must not run twice. Raises UsageError."""
     changes = open_scheduler(kind, root, of_user=of_user).install(entries, command)
     for other in kinds_present(root):
         scheduler = open_scheduler(other, root, of_user=of_user)

@@ -1,7 +1,7 @@
 """Scheduler: runs jobs at their times in the foreground, for containers and for machines without cron or systemd.
 
-Each run is a process of its own, so that none takes the scheduler down, and memory stays flat. Runs of one job never
-overlap. What was due while nothing ran is caught up with, once. Used by `volback scheduler` alone.
+Each run is a process of its own, so that no run can crash the scheduler, and memory does not grow. Runs of one job
+never overlap. Runs that were missed while nothing ran are made up for by one run. Used by `volback scheduler` only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from volback.state.locks import lock
 log = logging.getLogger(__name__)
 
 _BEAT_S = 30.0
-"""How often it looks at the clock at the least: it can be set, and a machine can sleep."""
+"""The longest time between two looks at the clock: it can be set, and a machine can sleep."""
 _DEAD_S = 4 * _BEAT_S
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 _WATCHED = frozenset({*_ENDING, signal.SIGHUP, signal.SIGCHLD})
@@ -33,11 +33,11 @@ _WATCHED = frozenset({*_ENDING, signal.SIGHUP, signal.SIGCHLD})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a reading of the configuration gives."""
+    """The result of reading the configuration."""
 
     entries: list[Entry]
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Jobs that cannot run as they are written, and why: they are run at once, as that is what tells of it."""
+    """Jobs that cannot run as they are written, and why: they are run at once, because that run reports it."""
 
 
 @dataclass(slots=True)
@@ -50,11 +50,11 @@ class _Slot:
     start: datetime | None = None
     """With its jitter."""
     pid: int | None = None
-    """Of the run that is at it."""
+    """The process of the run in progress."""
 
 
 class ForegroundScheduler:
-    """`plan` reads the configuration, `last_run` says when a job last began; clock and chance are passed in."""
+    """`plan` reads the configuration, `last_run` returns when a job last began; clock and randomness are passed in."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class ForegroundScheduler:
                 self._reread()
 
     def _reread(self) -> None:
-        """Take up what the configuration says now; what cannot be read leaves all as it is."""
+        """Apply the current configuration; one that cannot be read changes nothing."""
         try:
             self._read(self._plan())
         except VolbackError as exc:
@@ -152,12 +152,12 @@ class ForegroundScheduler:
                 slot.pid = self._spawn("--quiet", "run", slot.entry.job)
                 log.info("job %s begins", slot.entry.job)
             else:
-                log.warning("job %s is still at it: the run of %s is skipped", slot.entry.job, _time(slot.start))
+                log.warning("job %s is still running: the run of %s is skipped", slot.entry.job, _time(slot.start))
                 self._skip(slot.entry.job, slot.start)
             self._schedule(slot)
 
     def _skip(self, job: str, due: datetime) -> None:
-        """Have it noted; where that cannot be, the jobs run all the same."""
+        """Record it in the history; if that fails, the jobs run anyway."""
         try:
             self._note_skipped(job, due)
         except VolbackError as exc:
@@ -166,7 +166,7 @@ class ForegroundScheduler:
     def _spawn(self, *arguments: str) -> int:
         words = self._command.words(*arguments)
         environment = {**os.environ, **self._command.environment}
-        # In a process group of its own, as it is to hear of a signal from here alone, and once.
+        # In a process group of its own, so that it gets a signal only from here, and once.
         return os.posix_spawn(words[0], words, environment, setpgroup=0, setsigmask=[])
 
     def _reap(self) -> None:
@@ -186,9 +186,9 @@ class ForegroundScheduler:
         return min(max(left_s, 0.0), _BEAT_S)
 
     def _end(self, number: int) -> int:
-        """Pass the signal on and wait for all runs: they let containers run again."""
+        """Pass the signal on and wait for all runs: they start stopped containers again."""
         while running := self._running():
-            log.info("ending: %d runs are told to", len(running))
+            log.info("ending: %d runs get the signal", len(running))
             for pid in running:
                 os.kill(pid, number)
             while self._running() and _wait(_BEAT_S) not in _ENDING:
@@ -200,7 +200,7 @@ class ForegroundScheduler:
         return [*(slot.pid for slot in self._slots.values() if slot.pid is not None), *self._others]
 
     def _beat(self) -> None:
-        """Say that it is alive, for `check`."""
+        """Write a heartbeat, for `check`."""
         path = _beat_file(self._state)
         draft = path.with_suffix(".new")
         draft.write_text(json.dumps({"pid": os.getpid(), "at": self._now().timestamp()}))
@@ -208,21 +208,21 @@ class ForegroundScheduler:
 
 
 def check(state: Path, now: datetime) -> float:
-    """How many seconds ago the scheduler was last seen at work. Raises VolbackError if that is too long."""
+    """How many seconds ago the scheduler wrote its last heartbeat. Raises VolbackError if that is too long."""
     try:
-        said = json.loads(_beat_file(state).read_bytes())
-        os.kill(int(said["pid"]), 0)
-        age_s = now.timestamp() - float(said["at"])
+        beat = json.loads(_beat_file(state).read_bytes())
+        os.kill(int(beat["pid"]), 0)
+        age_s = now.timestamp() - float(beat["at"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise VolbackError("the scheduler does not run", "start it: volback scheduler") from exc
     if age_s > _DEAD_S:
-        raise VolbackError(f"the scheduler has not moved for {age_s:.0f} s", "look at its log, then start it again")
+        raise VolbackError(f"the scheduler has not moved for {age_s:.0f} s", "see its log, then start it again")
     return max(age_s, 0.0)
 
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """Signals wait until they are asked for. One that the parent had ignored is not watched."""
+    """Signals wait until `next` takes them. One that the parent had ignored is not watched."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     try:
         yield

@@ -26,7 +26,7 @@ class ScheduledJob:
     schedule: str
     timezone: str | None
     run_by: str | None
-    """The file that has it run, or `scheduler`; None: nothing does."""
+    """The file by which it is run, or `scheduler`; None: nothing runs it."""
 
     @property
     def last(self) -> JobRun | None:
@@ -50,7 +50,7 @@ def scheduled_jobs(config: Config, state: Path, root: Path, *, now: datetime, of
 
 
 def read_plan(named: Sequence[str]) -> Plan:
-    """What the configuration has the scheduler do. Raises UsageError where there is nothing to do."""
+    """What the configuration tells the scheduler to do. Raises UsageError where there is nothing to do."""
     config = open_config(named)
     entries, broken = sound_entries(config), {name: str(job.problems[0]) for name, job in config.broken.items()}
     if not entries and not broken:
@@ -65,7 +65,8 @@ def last_start(state: Path, job: str) -> datetime | None:
 
 
 def note_skipped(state: Path, job: str, due: datetime) -> None:
-    """Keep in the job's history that a run did not begin, as the one before it was at it. Raises StoreError."""
+    """Record in the job's history that a run did not begin because the run before it was in progress. Raises
+    StoreError."""
     at = due.astimezone(UTC).isoformat(timespec="seconds")
     why = "the run before it was still at work"
     note_run(state, job, JobRun(id=secrets.token_hex(8), started_at=at, ended_at=at, status="skipped", error=why))

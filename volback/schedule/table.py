@@ -1,4 +1,4 @@
-"""Table: what is to run when, and what cron and systemd share - the mark of files that are ours, and their writing."""
+"""Table: what runs when, and what cron and systemd share: the mark of volback's files, and how they are written."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from volback.errors import UsageError, VolbackError
 Kind = Literal["systemd", "cron"]
 
 MARK = "# Written by `volback schedule install`; `volback schedule remove` takes it away."
-"""The first line of all that is ours."""
+"""The first line of every file that volback writes."""
 
 _PASSED_ON = (
     "VOLBACK_HOSTNAME", "VOLBACK_HELPER_IMAGE", "VOLBACK_HELPER_CPUS", "VOLBACK_HELPER_MEMORY_MIB",
     "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "DOCKER_HOST", "DOCKER_CONTEXT",
 )  # fmt: skip
 _PATHS_PASSED_ON = ("VOLBACK_CONFIG", "VOLBACK_STATE_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG")
-"""Variables that a scheduled run is given as they are now. None of them is secret; others belong into the files."""
+"""Variables that are passed to a scheduled run with their current values. None is secret; others belong into the
+files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What became of the files; a cron table that is no file is named `crontab of USER`."""
+    """What was done with the files; a cron table that is not a file is named `crontab of USER`."""
 
     kind: Kind
     written: list[str] = field(default_factory=list)
@@ -67,13 +68,14 @@ class Scheduler(Protocol):
     kind: Kind
 
     def install(self, entries: Sequence[Entry], command: Command) -> Changes:
-        """Have it run these entries and no others of ours. Raises UsageError for times that it cannot keep."""
+        """Make it run these entries and no other entries of volback. Raises UsageError for times that it cannot
+        keep."""
 
     def remove(self) -> Changes:
-        """Take away all that is ours."""
+        """Remove everything that volback wrote."""
 
     def installed(self) -> dict[str, str]:
-        """Jobs that it runs: where that stands."""
+        """Jobs that it runs, each with the file that says so."""
 
 
 def entries_of(config: Config) -> list[Entry]:
@@ -100,12 +102,12 @@ def environment_passed_on(environment: Mapping[str, str]) -> dict[str, str]:
             passed[name] = os.pathsep.join(os.path.abspath(path) for path in paths if path)
     for name, value in passed.items():
         if not value.isprintable() or '"' in value:
-            raise UsageError(f"{name}={value!r} has a character that no cron table and no unit should hold")
+            raise UsageError(f"{name}={value!r} has a character that must not appear in a cron table or a unit")
     return passed
 
 
 def write_file(path: Path, text: str) -> bool:
-    """Put it in place by rename, readable by all; False if that is what stands there. Raises VolbackError."""
+    """Put it in place by rename, readable by all; False if the file has this content already. Raises VolbackError."""
     with explained(path):
         if path.exists() and path.read_text(errors="replace") == text:
             return False
@@ -125,7 +127,7 @@ def check_ours(path: Path) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what can go wrong with a file into our error."""
+    """Translate errors of file operations."""
     try:
         yield
     except OSError as exc:

@@ -53,7 +53,7 @@ class SystemdUnits:
         return changes
 
     def remove(self) -> Changes:
-        """Disable and remove all units that are ours."""
+        """Disable and remove all units that volback wrote."""
         changes = Changes("systemd")
         for name in self._ours():
             self._drop(name, changes)
@@ -96,7 +96,7 @@ class SystemdUnits:
     def _warnings(self) -> list[str]:
         if not self._of_user:
             return []
-        return ["timers of a user run while that user is logged in, unless `loginctl enable-linger` was said once"]
+        return ["timers of a user run while that user is logged in, unless `loginctl enable-linger` was run once"]
 
     def _is_live(self) -> bool:
         return self._root == Path("/")
@@ -113,13 +113,13 @@ class SystemdUnits:
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         except FileNotFoundError as exc:
-            raise UsageError("there is no program systemctl", "use --cron, or `volback scheduler`") from exc
+            raise UsageError("the program systemctl is not installed", "use --cron, or `volback scheduler`") from exc
         if done.returncode:
             raise VolbackError(f"systemctl {verb} failed: {' '.join(done.stderr.split())}")
 
 
 def on_calendar(entry: Entry) -> list[str]:
-    """The times as systemd writes them; any of them counts. Raises UsageError where it cannot be said."""
+    """The times as systemd writes them; any of them counts. Raises UsageError where systemd has no notation for it."""
     fields = take_apart(entry.schedule)
     if fields is None:
         raise UsageError(
@@ -139,7 +139,7 @@ def _timer_unit(entry: Entry) -> Iterator[str]:
     yield from _head(f"volback: when the job {entry.job} runs")
     yield from ("", "[Timer]")
     yield from (f"OnCalendar={times}" for times in on_calendar(entry))
-    yield from ("# A time that passed while the machine was down is caught up with.", "Persistent=true")
+    yield from ("# A run that was missed while the machine was down is made up for.", "Persistent=true")
     yield "AccuracySec=1s"
     if entry.jitter_s:
         yield f"RandomizedDelaySec={entry.jitter_s:g}s"
@@ -150,9 +150,9 @@ def _service_unit(entry: Entry, command: Command) -> Iterator[str]:
     yield from _head(f"volback: the job {entry.job}", after="network-online.target docker.service")
     yield "Wants=network-online.target"
     yield from _service(command, ["--quiet", "run", entry.job])
-    yield "# Done with warnings is done."
+    yield "# Exit status 3: done with warnings."
     yield "SuccessExitStatus=3"
-    yield "# The guard, which lets stopped containers run again, must outlive a volback that was killed."
+    yield "# The guard, which starts stopped containers again, must outlive a volback that was killed."
     yield from ("KillMode=process", "OOMPolicy=continue", "TimeoutStopSec=10min")
 
 
@@ -174,7 +174,7 @@ def _quoted(word: str) -> str:
 
 
 def _numbers(values: tuple[int, ...], end: int) -> str:
-    """`*` for all that there are; months and days begin with 1."""
+    """`*` for all possible numbers; months and days begin with 1."""
     return "*" if len(values) == (end if end in (24, 60) else end - 1) else ",".join(f"{value:02}" for value in values)
 
 

@@ -29,7 +29,7 @@ class OnEngine(msgspec.Struct, frozen=True, kw_only=True):
     def where(self) -> str:
         """The engine, in words."""
         if not self.engine:
-            return "on an engine that is not known"
+            return "on an unknown engine"
         return f"on the engine of host {self.host}" if self.host else f"on engine {self.engine}"
 
 
