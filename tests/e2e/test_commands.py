@@ -86,7 +86,7 @@ def test_a_volume_goes_and_comes_back(
     assert differences(before, fingerprint(volume_path(small))) == []
     assert engine.client.volumes.get(small).attrs["Labels"]["volback.test"] == engine.id
     assert run_volback("prove", small).stdout == "identical, bit for bit\n"
-    assert run_volback("verify", "--data").stdout == "1 backup checked (every byte), 1 sound\n"
+    assert run_volback("verify", "--data").stdout == "1 backup checked (every byte), 1 intact\n"
 
 
 def test_quiet_says_nothing_where_all_went_well(
@@ -230,7 +230,7 @@ def test_verify_names_the_files_that_are_lost(run_volback: Volback, small: str) 
     found = run_volback("verify", "--data", "--json", check_exit=7).json["result"]
     assert found["checked"] == 2
     assert [(item["backup"], item["paths"]) for item in found["damaged"]] == [(broken, ["large"])]
-    assert run_volback("verify", whole, "--data").stdout == "1 backup checked (every byte), 1 sound\n"
+    assert run_volback("verify", whole, "--data").stdout == "1 backup checked (every byte), 1 intact\n"
     assert "  lost   large\n" in run_volback("verify", broken, "--data", check_exit=7).stdout
 
 
@@ -239,7 +239,7 @@ def test_list_shows_ages_sizes_tags_and_what_is_damaged(run_volback: Volback, sm
     (data_path(run_volback, second).parent / "manifest.json").write_text("{}")
     listed = run_volback("list", small, check_exit=7)
     heading, whole, damaged = listed.stdout.splitlines()
-    assert heading.split() == ["BACKUP", "AGE", "FILES", "RAW", "STORED", "TAGS"]
+    assert heading.split() == ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "TAGS"]
     assert whole.startswith(f"{first.partition('/')[2]}  ")
     assert whole.endswith("a,b")
     assert re.search(r" (now|\d+ s ago) ", whole)
@@ -390,7 +390,7 @@ def test_export_leaves_nothing_of_a_damaged_backup(run_volback: Volback, small: 
 
 def test_export_does_not_write_to_a_terminal(run_volback: Volback, small: str) -> None:
     name = reference(run_volback, small)
-    assert b"error: a tar is not for a terminal" in on_terminal(run_volback, "export", name, check_exit=2)
+    assert b"error: a tar cannot be written to a terminal" in on_terminal(run_volback, "export", name, check_exit=2)
 
 
 def test_remove_takes_one_backup_by_its_id(run_volback: Volback, small: str) -> None:
@@ -475,13 +475,13 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
     [
         (["nonsense"], "No such command"),
         (["lits"], "Did you mean 'list'"),
-        (["backup"], "nothing to back up is named"),
+        (["backup"], "no volume is named"),
         (["backup", "db", "--level", "40"], "--level"),
         (["restore"], "no backup is named"),
         (["list", "a@b"], "is not the beginning of a backup id"),
         (["list", "--repo", "gopher://x"], "gopher"),
         (["restore", "db", "--label", "novalue"], "KEY=VALUE"),
-        (["--host", "carrier-pigeon", "volumes"], "no engine address"),
+        (["--host", "carrier-pigeon", "volumes"], "is not an engine address"),
         (["cat", "db", "file", "--json"], "--json"),
         (["export", "db", "--json"], "--json"),
         ([], "no command given"),

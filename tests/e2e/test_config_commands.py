@@ -32,7 +32,7 @@ def test_check_names_each_problem(run_volback: Volback, config: Path) -> None:
     assert said.stdout.splitlines()[0] == (
         f'{config}:5: jobs.nightly.level: expected a whole number from 1 to 19, not "high"'
     )
-    assert said.stderr == "error: 2 problems in the configuration\nhint: mend what is named\n"
+    assert said.stderr == "error: 2 problems in the configuration\nhint: fix the problems listed above\n"
     document = run_volback("config", "check", "--config", config, "--json", check_exit=2).json
     assert list(document) == ["schema", "command", "ok", "result", "warnings", "error"]
     problem = {"file": "str", "line": "int", "key": "str", "message": "str"}

@@ -65,7 +65,7 @@ def test_a_copy_restores_to_the_volume_that_was_backed_up(
     assert objects_of(source, key) == objects_of(target, key)
     run_volback("--repo", target.url, "restore", volume, "--as", restored, "--prove")
     assert differences(fingerprint(volume_path(volume)), fingerprint(volume_path(restored))) == []
-    assert run_volback("--repo", target.url, "verify", "--data").stdout == "1 backup checked (every byte), 1 sound\n"
+    assert run_volback("--repo", target.url, "verify", "--data").stdout == "1 backup checked (every byte), 1 intact\n"
     assert run_volback("copy", volume, "--to", target.url).stdout == f"{full} is in {target.url} already\n"
     infos = [b"".join(store.open("volback.json")) for store in (source, target)]
     assert infos[0] != infos[1], "a repository of its own"

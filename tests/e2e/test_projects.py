@@ -247,10 +247,10 @@ def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
 
 
 WRONG_CALLS = {
-    "--project goes without --as": ["--project", "shop", "--as", "x"],
-    "--project goes without --path and --to": ["--project", "shop", "--path", "x", "--to", "/x"],
-    "--project restores all volumes of a project, so it goes without BACKUP": ["--project", "shop", "db"],
-    "--set goes with --project NAME": ["--set", "2026"],
+    "--project does not accept --as": ["--project", "shop", "--as", "x"],
+    "--project does not accept --path and --to": ["--project", "shop", "--path", "x", "--to", "/x"],
+    "--project restores all volumes of a project; do not name a BACKUP with it": ["--project", "shop", "db"],
+    "--set requires --project NAME": ["--set", "2026"],
     "no backup is named": [],
 }
 

@@ -320,5 +320,5 @@ def test_a_repository_of_a_later_format_gets_no_backup(sound: Sound, copy: Path,
     done = run_volback("--repo", str(copy), "backup", str(source), check_exit=7)
     assert done.stderr.startswith("error: volback.json is of format 2;")
     assert "install a newer volback" in done.stderr
-    assert "1 sound" in run_volback("--repo", str(copy), "verify", check_exit=7).stdout
+    assert "1 intact" in run_volback("--repo", str(copy), "verify", check_exit=7).stdout
     assert len(list(copy.rglob("manifest.json"))) == 1

@@ -24,7 +24,7 @@ def test_a_test_reaches_all_and_what_fails_is_told(tmp_path: Path) -> None:
             f'[notifications.gone]\nping = "{gone.url}/s3cret"\n'
         )
         said = volback(config, "notify", "admins")
-        assert (said.returncode, said.stdout, said.stderr) == (0, "told admins\n", "")
+        assert (said.returncode, said.stdout, said.stderr) == (0, "notified admins\n", "")
         assert sorted(heard.path for heard in server.heard) == ["/hook", "/uuid", "/uuid/start"]
         said = volback(config, "notify", "--as", "failure", "--json")
     assert said.returncode == 1

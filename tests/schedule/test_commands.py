@@ -136,7 +136,7 @@ def test_the_scheduler_is_at_work_until_it_is_terminated(cli: Cli) -> None:
         while not (cli.root / "state/scheduler.json").exists():
             assert process.poll() is None
             time.sleep(0.05)
-        assert cli("scheduler", "--check").stdout.startswith("the scheduler is at work, seen ")
+        assert cli("scheduler", "--check").stdout.startswith("the scheduler is running, seen ")
         assert cli("scheduler", code=6).stderr.startswith("error: the scheduler is locked by process ")
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)

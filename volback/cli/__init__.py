@@ -1,1 +1,1 @@
-"""Cli: Typer commands; the only floor that prints, exits or draws progress."""
+"""Cli: Typer commands; the only package that prints, exits or draws progress."""

@@ -1,4 +1,4 @@
-"""`volumes`, `remove`, `version`: what there is on the engine, and the repository's upkeep."""
+"""`volumes`, `remove`, `version`: the engine's volumes, removal of backups, and the version."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _VOLUMES_EPILOG = """\b
 Examples:
-  volback volumes              what there is, and what has no backup yet
-  volback volumes --no-sizes   quicker: the engine need not measure them
+  volback volumes              volumes, and which have no backup yet
+  volback volumes --no-sizes   faster: the engine does not measure them
 """
 _REMOVE_EPILOG = """\b
 Examples:
@@ -32,7 +32,7 @@ Examples:
 """
 _VERSION_EPILOG = """\b
 Examples:
-  volback version           what to tell where something is wrong
+  volback version           for a problem report
   volback version --json    the same for a script
 """
 
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
 def volumes(
     context: typer.Context,
     *,
-    no_sizes: Annotated[bool, typer.Option("--no-sizes", help="Do not have the engine measure them.")] = False,
+    no_sizes: Annotated[bool, typer.Option("--no-sizes", help="Do not measure the volumes.")] = False,
 ) -> Outcome:
     """List the engine's volumes, who uses them, and their last backups."""
     from volback.operations.overview import overview
@@ -62,11 +62,10 @@ def remove(
     context: typer.Context,
     backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> Outcome:
-    """Remove backups from the repository, each named with its id.
-
-    One that others depend on is refused. Asks first on a terminal.
+    """Remove backups from the repository, each named with its id. A backup that others depend on is not removed. On a
+    terminal, asks for confirmation first.
     """
     from volback.operations import remove as operation
 
@@ -99,7 +98,7 @@ def _confirm(call: Call, names: list[str]) -> None:
         return
     for name in names:
         typer.echo(printable(name), err=True)
-    if not typer.confirm(f"Remove {count(len(names), 'backup')} for ever?", err=True):
+    if not typer.confirm(f"Remove {count(len(names), 'backup')} permanently?", err=True):
         raise UsageError("nothing removed")
 
 

@@ -35,7 +35,7 @@ BACKUP is VOLUME (its latest one), VOLUME@ID-PREFIX, or HOST/VOLUME@ID-PREFIX.
 _EPILOG = """\b
 Examples:
   volback backup db                  back up the volume db
-  volback list                       what there is
+  volback list                       the backups in the repository
   volback restore db --as db-copy    the latest backup into a new volume
   volback prove db                   compare the volume with its backup
   volback cat db etc/app.conf        one file of it
@@ -110,8 +110,8 @@ def _global(
     log_format: Annotated[
         str, typer.Option(metavar="text|json", help="How the log is written; json: each record is one line.")
     ] = "text",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing where all went well.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all went well.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; errors with their traceback.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")

@@ -30,13 +30,13 @@ _EPILOG = """\b
 Examples:
   volback backup db                           one volume
   volback backup db uploads --tag nightly     two, with a tag
-  volback backup --all --exclude '*.log'      every volume, without the logs
-  volback backup --project shop               a compose project's, as one set
+  volback backup --all --exclude '*.log'      every volume, without log files
+  volback backup --project shop               the volumes of a compose project, as one set
   volback backup /srv/www                     a directory of the engine's host
-  volback backup db --stop                    while its containers are down
+  volback backup db --stop                    while its containers are stopped
 
 \b
-To S3, memory for what is sent is about (VOLBACK_S3_PARALLEL + 1) parts:
+To S3, the memory for uploads is about (VOLBACK_S3_PARALLEL + 1) parts:
 40 MiB up to 7 GiB of stored data, 320 MiB at 100 GiB.
 """
 
@@ -58,38 +58,40 @@ def backup(
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what fits; may be repeated.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match; may be repeated.")
     ] = None,
     level: Annotated[int, typer.Option(metavar="N", min=1, max=19, help="Of the zstd compression, 1 to 19.")] = 3,
-    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Mark the backup; may be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Add a tag to the backup; may be repeated.")
+    ] = None,
     stop: Annotated[
-        bool, typer.Option("--stop", help="Stop the containers that write to it, while it is read.")
+        bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")
     ] = False,
     pause: Annotated[
-        bool, typer.Option("--pause", help="Pause the containers that write to it, while it is read.")
+        bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")
     ] = False,
     stop_timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")
     ] = None,
     health_timeout: Annotated[
-        str, typer.Option(metavar="TIME", help="How long to wait for their health checks afterwards.")
+        str, typer.Option(metavar="TIME", help="How long to wait for the containers' health checks afterwards.")
     ] = "2m",
     wait: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Wait so long for a volume that another run is at: 90s, 30m.")
+        str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
 ) -> Outcome:
     """Back up volumes, each as one backup.
 
     A volume that fails does not stop the next one. Exit code 3: files changed or vanished while they were read.
-    With --stop or --pause containers run again as soon as all has been read, whatever happens.
+    With --stop or --pause, the containers run again as soon as everything has been read, also after an error.
     """
     from volback.operations.backup import BackupOptions
     from volback.operations.backup_set import SetOptions
 
     call = call_of(context)
     if not (sources or every or label or project or container):
-        raise UsageError("nothing to back up is named", "name volumes, or give --all, --project NAME or --label K=V")
+        raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
     options = SetOptions(
         BackupOptions(excludes=exclude or [], level=level, tags=tag or []),
         quiesce=_quiesce(stop=stop, pause=pause),
@@ -114,7 +116,7 @@ def _quiesce(*, stop: bool, pause: bool) -> How | None:
 
 
 def _finders(*, every: bool, label: str | None, project: str | None, container: str | None) -> list[Finder]:
-    """What finds the sources that are not named themselves."""
+    """What finds the sources that are not given by name."""
     from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project
 
     def labelled(ctx: Context, engine: Engine) -> list[Source]:
@@ -138,7 +140,7 @@ def _finders(*, every: bool, label: str | None, project: str | None, container: 
 def _sources(
     ctx: Context, engine: Engine, names: list[str], finders: list[Finder]
 ) -> tuple[list[Source], list[VolbackError]]:
-    """What is to be backed up, and what of it does not exist: that does not stop the others."""
+    """The sources to back up, and an error for each that does not exist: it does not stop the others."""
     from volback.operations.sources import resolve_sources
 
     found: dict[tuple[str, str], Source] = {}
@@ -153,7 +155,7 @@ def _sources(
 
 
 def _absolute(name: str) -> str:
-    """A relative path becomes absolute; no volume's name holds a `/`."""
+    """A relative path becomes absolute; the name of a volume does not contain `/`."""
     return os.path.abspath(name) if "/" in name or name in (".", "..") else name
 
 
@@ -175,7 +177,7 @@ class _Made:
         self._downtime_s: dict[str, float] = {}
 
     def work_off(self, sources: list[Source], *, project: str | None, dry_run: bool) -> None:
-        """All that was found, until it is done or a signal comes."""
+        """Back up all sources, until they are done or a signal comes."""
         if dry_run:
             self._plan(sources)
         elif sources:

@@ -1,4 +1,4 @@
-"""`list`, `show`, `ls`, `cat`: what is in the repository, in a backup, in a file."""
+"""`list`, `show`, `ls`, `cat`: the contents of the repository, of a backup, of a file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def list_(
 ) -> Outcome:
     """List backups, by volume, oldest first.
 
-    One whose manifest cannot be read is listed as damaged; the exit code is 7 then.
+    A backup whose manifest cannot be read is listed as damaged; the exit code is then 7.
     """
     from volback.operations.list import list_backups
 
@@ -82,7 +82,7 @@ def list_(
 
 
 def show(context: typer.Context, backup: _Backup) -> Outcome:
-    """Show what is known of a backup."""
+    """Show the facts about a backup."""
     with call_of(context).opened_repository() as (_, repository):
         manifest = repository.find(backup)
     return Outcome(shown_facts(manifest), manifest_lines(manifest))
@@ -95,7 +95,8 @@ def ls(
 ) -> Outcome:
     """List the files of a backup, at and below PATH. Reads no data.
 
-    A name that is not UTF-8, or would move the cursor, is escaped on a terminal; elsewhere its bytes come as they are.
+    A name that is not UTF-8, or would move the cursor, is escaped on a terminal; a file or a pipe gets its bytes
+    unchanged.
     """
     from volback.operations import contents
 
@@ -113,22 +114,22 @@ def cat(
     backup: _Backup,
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
 ) -> None:
-    """Write one file of a backup to standard output. Fetches only the frames that hold it."""
+    """Write one file of a backup to standard output. Reads only the parts of the backup that contain it."""
     from volback.operations import contents
 
     call = call_of(context)
     if call.json:
-        raise UsageError("--json does not go with cat: it writes the file itself")
+        raise UsageError("cat does not accept --json: its output is the file itself")
     with call.opened_repository() as (_, repository):
         opened = contents.open_backup(repository, backup)
         write_data(contents.read_file(opened, contents.member_path(path)))
 
 
 def _unreadable(damaged: list[tuple[Row, VolbackError]]) -> VolbackError:
-    """The error for manifests that cannot be read: damaged ones first, then those that the store did not give."""
+    """The error for manifests that cannot be read: damaged ones first, then those that the store did not return."""
     errors = [error for _, error in damaged]
     kind = IntegrityError if any(isinstance(error, IntegrityError) for error in errors) else type(errors[0])
-    return kind(f"{count(len(damaged), 'backup')} cannot be read", "see what else is lost: volback verify")
+    return kind(f"{count(len(damaged), 'backup')} cannot be read", "check all backups: volback verify")
 
 
 def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
@@ -141,5 +142,5 @@ def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
             continue
         sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes)
         rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, ",".join(manifest.tags)])
-    headings = ["BACKUP", "AGE", "FILES", "RAW", "STORED", "TAGS"]
-    return list(columns(headings, rows, right="FILES RAW STORED", width=terminal_width()))
+    headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "TAGS"]
+    return list(columns(headings, rows, right="FILES SIZE STORED", width=terminal_width()))

@@ -1,4 +1,4 @@
-"""Call: one command line - its global options, what it opens, and what comes out of it."""
+"""Call: one command line: its global options, what it opens, and its outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OutputClosed(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """How this call wants to run and to be answered; filled in as the command line is parsed."""
+    """The global options of this call; filled in while the command line is parsed."""
 
     command: str = ""
     repository: str | None = None
@@ -41,13 +41,13 @@ class Call:
     verbose: bool = False
     debug: bool = False
     log_json: bool = False
-    """Whether what goes to standard error is lines of JSON."""
+    """Whether standard error gets lines of JSON."""
     logged: list[str] = field(default_factory=list)
     """Warnings that came through the log."""
 
     @contextmanager
     def context(self) -> Iterator[Context]:
-        """The command's surroundings; progress is drawn if somebody can see it."""
+        """The command's context; progress is drawn on a terminal."""
         from volback.cli.progress import make_progress
         from volback.context import Context
         from volback.settings import load_settings
@@ -58,7 +58,7 @@ class Call:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Context, Engine, Repository]]:
-        """The command's surroundings, its engine and its repository; each is reached when it is first used."""
+        """The command's context, its engine and its repository; each is connected when it is first used."""
         from volback.context import open_engine
 
         with self.context() as ctx:
@@ -67,12 +67,12 @@ class Call:
 
     @contextmanager
     def opened_repository(self) -> Iterator[tuple[Context, Repository]]:
-        """For a command that asks an engine for its name at most."""
+        """For a command that needs an engine only for its name."""
         with self.context() as ctx:
             yield ctx, self.repository_at(ctx, self.repository)
 
     def repository_at(self, ctx: Context, name: str | None, engine: Engine | None = None) -> Repository:
-        """Open what `--repo` or `--to` names: an address, or a repository of the configuration, as it says there."""
+        """Open what `--repo` or `--to` names: an address, or a repository of the configuration with its settings."""
         from volback.context import open_repository
 
         if name and "/" not in name:
@@ -84,7 +84,7 @@ class Call:
         return open_repository(ctx, engine, url=name)
 
     def elsewhere(self) -> list[str]:
-        """What to say where the repository that nobody chose is empty, and the configuration has others."""
+        """The hint if the default repository is empty, and the configuration has others."""
         from volback.jobs.open_config import repository_names
 
         chosen = self.repository or os.environ.get("VOLBACK_REPO")
@@ -94,7 +94,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a command has to say; `render` says it."""
+    """What a command outputs; `render` prints it."""
 
     result: Mapping[str, object]
     text: Iterable[str] = ()
@@ -103,7 +103,7 @@ class Outcome:
     """Where a part of the work failed; the first one gives the exit code."""
     incomplete: bool = False
     warned_in_text: bool = False
-    """Whether people read the warnings in the text already."""
+    """Whether the text contains the warnings already."""
 
 
 class WarningLog(logging.Handler):
@@ -126,7 +126,7 @@ def call_of(context: typer.Context) -> Call:
 
 
 def global_options_first(arguments: list[str]) -> list[str]:
-    """Bring the global options in front of the command, so that they may stand anywhere before `--`."""
+    """Bring the global options in front of the command, so that they are accepted anywhere before `--`."""
     front: list[str] = []
     rest: list[str] = []
     left = iter(arguments)
@@ -152,7 +152,7 @@ def write_data(buffers: Iterable[bytes | memoryview]) -> None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turn what can go wrong with standard output into our errors."""
+    """Translate errors of standard output."""
     try:
         yield
     except BrokenPipeError as exc:

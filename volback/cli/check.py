@@ -1,4 +1,4 @@
-"""`verify` and `prove`: is a backup whole, and is a volume what its backup says."""
+"""`verify` and `prove`: whether backups are intact, and whether a volume equals its backup."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ def verify(
     backups: Annotated[
         list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
     ] = None,
-    data: Annotated[bool, typer.Option("--data", help="Read and check every frame.")] = False,
+    data: Annotated[bool, typer.Option("--data", help="Read and check every byte.")] = False,
 ) -> Outcome:
-    """Verify that backups are whole.
+    """Check that backups in the repository are intact.
 
-    Without --data: are all objects there, and of the right size. Exit code 7 if anything is damaged.
+    `verify` reads only the repository; to compare a volume with its backup, use `prove`. Without --data it checks that
+    all objects exist and have the right size. Exit code 7 if anything is damaged.
     """
     from volback.operations import verify as operation
 
@@ -53,9 +54,9 @@ def verify(
     errors = []
     if found.damaged:
         names = ", ".join(dict.fromkeys(item.backup for item in found.damaged))
-        errors.append(IntegrityError(f"damaged: {names}", "restore from an older backup; make a new one now"))
+        errors.append(IntegrityError(f"damaged: {names}", "restore from an older backup; create a new one now"))
     how = "every byte" if data else "presence and sizes"
-    text = [*_damage_lines(found.damaged), f"{count(found.checked, 'backup')} checked ({how}), {found.sound} sound"]
+    text = [*_damage_lines(found.damaged), f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"]
     return Outcome({"checked": found.checked, "damaged": damaged}, text, errors=errors)
 
 
@@ -66,9 +67,10 @@ def prove(
         str | None, typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume)
     ] = None,
 ) -> Outcome:
-    """Read a volume again and compare it with a backup, bit for bit.
+    """Compare a volume with a backup, bit for bit.
 
-    Names each file that differs, is missing or is extra. Exit code 7 if there is any.
+    `prove` reads the volume again; to check the backup itself, use `verify`. It names each file that differs, is
+    missing or is extra. Exit code 7 if there is any.
     """
     from volback.operations import prove as operation
 
@@ -83,7 +85,8 @@ def prove(
     if found.identical:
         return Outcome(result, ["identical, bit for bit"])
     odd = len(found.different) + len(found.missing) + len(found.extra)
-    error = IntegrityError(f"{count(odd, 'file')} not as in backup {backup}", "the volume may have changed since")
+    verb = "differs" if odd == 1 else "differ"
+    error = IntegrityError(f"{count(odd, 'file')} {verb} from backup {backup}", "the volume may have changed since")
     return Outcome(result, _difference_lines(found), errors=[error])
 
 

@@ -1,4 +1,4 @@
-"""Complete: names of volumes and backups for the shell. A completion that cannot be had is none, never an error."""
+"""Complete: names of volumes and backups for the shell. A completion that fails is empty, never an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def complete_volume(incomplete: str) -> list[str]:
 
 
 def complete_backup(incomplete: str) -> list[str]:
-    """Volumes that have backups; after an `@`, their ids. Without asking the engine, so of every host."""
+    """Volumes that have backups; after an `@`, their ids. It does not ask the engine, so it lists those of every
+    host."""
     from volback.catalog.reference import Reference
     from volback.cli.call import Call
 

@@ -1,4 +1,4 @@
-"""`config check` and `config show`: what `volback.toml` says, and whether it can be meant."""
+"""`config check` and `config show`: whether `volback.toml` is valid, and the effective configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Examples:
 """
 _CHECK_EPILOG = """\b
 Examples:
-  volback config check                            what counts now
+  volback config check                            the configuration in use
   volback config check --config ./volback.toml    this one
 """
 _SHOW_EPILOG = """\b
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def check(context: typer.Context) -> Outcome:
     """Check the configuration: each problem with its file, line and key. Exit code 2 if there are any.
 
-    Secrets are read, from their files and commands, and never shown.
+    Secrets are read from their files and commands, but never shown.
     """
     from volback.jobs.open_config import check_config
 
@@ -54,12 +54,12 @@ def check(context: typer.Context) -> Outcome:
         word = "repository" if repositories == 1 else "repositories"
         return Outcome(result, [f"{_named(config)}: {jobs}, {repositories} {word}, no problem"], list(config.warnings))
     text = [] if call.quiet else [str(problem) for problem in problems]
-    error = UsageError(f"{count(len(problems), 'problem')} in the configuration", "mend what is named")
+    error = UsageError(f"{count(len(problems), 'problem')} in the configuration", "fix the problems listed above")
     return Outcome(result, text, list(config.warnings), errors=[error])
 
 
 def show(context: typer.Context) -> Outcome:
-    """Show the configuration as it counts: files merged, variables filled in, defaults added, secrets hidden."""
+    """Show the effective configuration: files merged, variables filled in, defaults added, secrets hidden."""
     from volback.config.toml import write_toml
 
     _, config = _open(context, "show")

@@ -1,4 +1,4 @@
-"""`doctor`: is all there that a backup needs, and what have crashed runs left."""
+"""`doctor`: checks what a backup needs, and finds what crashed runs left."""
 
 from __future__ import annotations
 
@@ -45,12 +45,13 @@ def doctor(
     *,
     fix: Annotated[bool, typer.Option("--fix", help="Remove what crashed runs left.")] = False,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Take an unfinished upload that old for dead: 90m, 24h, 2d.")
+        str, typer.Option(metavar="AGE", help="Consider an unfinished upload of that age dead: 90m, 24h, 2d.")
     ] = "24h",
 ) -> Outcome:
     """Check engine, transport, helper image, repository and space.
 
-    Also looks for what crashed runs left. A check that fails does not stop the others; the first gives the exit code.
+    Also looks for what crashed runs left. A failed check does not stop the others; the first failure gives the exit
+    code.
     """
     from volback.operations import doctor as operation
 

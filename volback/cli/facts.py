@@ -1,4 +1,4 @@
-"""Facts: results of operations as the JSON contract (schema 1) names them. Keys and types here are frozen by a test."""
+"""Facts: results of operations as the JSON contract (schema 1) names them. A test fixes the keys and types."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def listed_facts(manifest: Manifest) -> Facts:
 
 
 def set_facts(made: SetOf) -> Facts:
-    """What a backup was made together with."""
+    """The set to which a backup belongs."""
     return {"id": made.id, "project": made.project, "volumes": made.volumes}
 
 
@@ -79,7 +79,7 @@ def shown_facts(manifest: Manifest) -> Facts:
 
 
 def masked_options(source: Source) -> dict[str, str]:
-    """A volume driver's options, fit to be seen: `o=addr=nas,username=me,password=***`."""
+    """A volume driver's options, with secrets masked: `o=addr=nas,username=me,password=***`."""
     return {
         key: "***" if _SECRET_KEY.search(key) else _SECRET.sub(r"\1***", value)
         for key, value in source.options.items()

@@ -1,6 +1,6 @@
-"""Init: what a container's first process has to do, where volback is that: pass signals on, and reap what others leave.
+"""Init: the duties of a container's first process, if volback is that: pass signals on, and reap orphaned processes.
 
-The command then runs in a child. So what outlives a killed command (it restarts containers) lives on too: when the
+The command then runs in a child. So the guard, which outlives a killed command, stays alive too: when the
 first process ends, the kernel kills all others at once.
 """
 
@@ -12,13 +12,13 @@ import signal
 _PASSED_ON = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 _ALL = -1
-"""For kill(2): every process but process 1 itself. So runs that outlive a killed scheduler hear of it, too."""
+"""For kill(2): every process but process 1 itself. So runs that outlive a killed scheduler get the signal, too."""
 
 
 def take_over() -> None:
     """Return in the process that is to run the command: this one, or where this is process 1, a child of it.
 
-    Process 1 does not return. It ends as the child does, once the child and all that it left have ended.
+    Process 1 does not return. It ends like the child, once the child and all processes that it left have ended.
     """
     if os.getpid() != 1:
         return
@@ -32,7 +32,7 @@ def take_over() -> None:
 
 
 def _tend(child: int, watched: set[signal.Signals]) -> int:
-    """Returns the child's exit code, as a shell would tell it."""
+    """Returns the child's exit code, as a shell reports it."""
     status = None
     while True:
         number = signal.sigwait(watched)
@@ -50,11 +50,11 @@ def _pass_on(number: int, process: int) -> None:
     try:
         os.kill(process, number)
     except ProcessLookupError:
-        return  # it ended this moment
+        return  # it ended just now
 
 
 def _reap() -> tuple[dict[int, int], bool]:
-    """Take all that have ended, with their status; and whether any are left."""
+    """Collect all processes that have ended, with their status; and whether any are left."""
     ended: dict[int, int] = {}
     try:
         while True:

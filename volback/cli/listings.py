@@ -18,11 +18,11 @@ _TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}
 
 
 def entry_lines(members: Iterable[Member], *, escape: bool) -> Iterator[str]:
-    """A line a file, as `ls -l` has them: mode, owner, size, time, name; then where a link leads."""
+    """One line per file, as in `ls -l`: mode, owner, size, time, name; then the target of a link."""
     for member in members:
         mode = stat.filemode(_TYPES[member.type] | member.mode)
         if member.type == "h":
-            mode = "h" + mode[1:]  # as tar has it: what it is a name of may be a symlink or a device too
+            mode = "h" + mode[1:]  # as in tar: the first name may be a symlink or a device too
         owner = f"{member.uid}:{member.gid}"
         name = _name(member.path or b".", escape=escape)
         if member.link:
@@ -32,7 +32,7 @@ def entry_lines(members: Iterable[Member], *, escape: bool) -> Iterator[str]:
 
 
 def manifest_lines(manifest: Manifest) -> Iterator[str]:
-    """A line a fact; those that say nothing are left out."""
+    """One line per fact; empty ones are left out."""
     for word, value in _manifest_facts(manifest):
         if value:
             yield f"{word + ':':<14}{printable(value)}"

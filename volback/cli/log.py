@@ -1,4 +1,4 @@
-"""Log: what `--log-format json` writes to standard error, one line a record, for machines that gather logs."""
+"""Log: what `--log-format json` writes to standard error, one line per record, for log collectors."""
 
 from __future__ import annotations
 

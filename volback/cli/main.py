@@ -1,4 +1,4 @@
-"""Main: the process's entry point, and the one place that turns errors into text and exit codes.
+"""Main: the process's entry point, and the only place that turns errors into text and exit codes.
 
 It installs the signal handlers before anything slow is imported; the commands themselves are in `app`.
 """
@@ -14,7 +14,8 @@ from volback.cli import init
 from volback.errors import Interrupted
 
 _SWITCH_INTERVAL_S = 0.0005
-"""How long a thread that has compressed a frame may wait for the interpreter: Python's 5 ms is a whole frame's time."""
+"""How long a thread that has compressed a frame may wait for the interpreter: Python's 5 ms is as long as one frame
+takes."""
 
 
 def main() -> None:
@@ -25,13 +26,13 @@ def main() -> None:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         sys.exit(run(sys.argv[1:]))
     except Interrupted as exc:
-        # Before `run` could watch for it: nothing has been begun yet.
+        # A signal before `run` could handle it: nothing has been begun yet.
         print(f"error: {exc.message}", file=sys.stderr)
         sys.exit(exc.exit_code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; nothing but SystemExit and a late signal leaves it."""
+    """Run one command line and return its exit code; only SystemExit and a late signal pass through."""
     from volback.cli import render
     from volback.cli.app import invoke
     from volback.cli.call import Call, OutputClosed, global_options_first
@@ -50,6 +51,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _end_quietly() -> int:
-    """Nobody reads standard output any more: nothing is said, also not at exit. Returns what a shell shows then."""
+    """Nobody reads standard output any more: print nothing, also at exit. Returns the status that a shell shows
+    then."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE

@@ -1,4 +1,4 @@
-"""`notify`: see whether those who are told of jobs are reached."""
+"""`notify`: check whether the notifications of jobs arrive."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from volback.errors import UsageError, VolbackError
 
 _EPILOG = """\b
 Examples:
-  volback notify                         a test to all of [notifications]
-  volback notify admins --as failure     as if a job had failed
+  volback notify                         a test to all [notifications]
+  volback notify admins --as failure     as for a failed job
 """
 
 
@@ -29,12 +29,12 @@ def notify(
     names: Annotated[list[str] | None, typer.Argument(metavar="NOTIFICATION", show_default=False)] = None,
     *,
     status: Annotated[
-        str, typer.Option("--as", metavar="STATUS", help="As if a job had ended so: success, warning, failure.")
+        str, typer.Option("--as", metavar="STATUS", help="The job result to send: success, warning, failure.")
     ] = "success",
 ) -> Outcome:
-    """Send a test to the notifications of volback.toml, also to those that would not be told of such a run.
+    """Send a test to the notifications of volback.toml, also to those that do not want such a result.
 
-    Pings are sent too: a monitoring service takes them for a run.
+    Pings are sent too: a monitoring service counts them as a run.
     """
     from volback.jobs.open_config import open_config
     from volback.jobs.test_notification import try_notifications
@@ -50,7 +50,5 @@ def notify(
     host = os.environ.get("VOLBACK_HOSTNAME") or platform.node()
     trial = try_notifications(config, names or [], as_status, host=host, now=datetime.now(UTC))
     result = {"told": list(trial.told), "failed": trial.failures}
-    text = [] if trial.failures else [f"told {name}" for name in trial.told]
-    return Outcome(
-        result, text, errors=[VolbackError(failure, "mend it in volback.toml") for failure in trial.failures]
-    )
+    text = [] if trial.failures else [f"notified {name}" for name in trial.told]
+    return Outcome(result, text, errors=[VolbackError(failure, "fix it in volback.toml") for failure in trial.failures])

@@ -1,4 +1,4 @@
-"""Progress: draws on standard error how far a long stage is; nothing where nobody watches."""
+"""Progress: draws the progress of a long stage on standard error; nothing where that is not a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STAGE_CHARS = 14
 
 @contextmanager
 def make_progress(*, shown: bool) -> Iterator[Progress]:
-    """A progress for one command; its line is gone when the command has something to say."""
+    """A progress for one command; its line is cleared when the command prints something."""
     if not shown:
         yield Silent()
         return

@@ -1,4 +1,4 @@
-"""`prune`: which backups stay by which rule, and which go."""
+"""`prune`: which backups are kept by which rule, and which are removed."""
 
 from __future__ import annotations
 
@@ -48,27 +48,28 @@ def prune(
     ] = None,
     *,
     keep_last: Annotated[str, typer.Option(metavar="N", help="Keep the N newest.")] = "0",
-    keep_hourly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N hours.")] = "0",
-    keep_daily: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N days.")] = "0",
-    keep_weekly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N weeks.")] = "0",
-    keep_monthly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N months.")] = "0",
-    keep_yearly: Annotated[str, typer.Option(metavar="N", help="Keep one of each of N years.")] = "0",
+    keep_hourly: Annotated[str, typer.Option(metavar="N", help="Keep one for each of the last N hours.")] = "0",
+    keep_daily: Annotated[str, typer.Option(metavar="N", help="Keep one for each of the last N days.")] = "0",
+    keep_weekly: Annotated[str, typer.Option(metavar="N", help="Keep one for each of the last N weeks.")] = "0",
+    keep_monthly: Annotated[str, typer.Option(metavar="N", help="Keep one for each of the last N months.")] = "0",
+    keep_yearly: Annotated[str, typer.Option(metavar="N", help="Keep one for each of the last N years.")] = "0",
     keep_within: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Keep those that old, from the newest on: 30d, 1y6m, 12h.")
+        str | None, typer.Option(metavar="DURATION", help="Keep those of that time before the newest: 30d, 1y6m, 12h.")
     ] = None,
     keep_tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Keep those with this tag; may be repeated. A,B wants both.")
+        list[str] | None, typer.Option(metavar="TAG", help="Keep those with this tag; may be repeated. A,B: both tags.")
     ] = None,
     timezone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="Of the calendar, like Europe/Berlin. [default: the machine's]")
+        str | None,
+        typer.Option(metavar="ZONE", help="Time zone of the calendar, like Europe/Berlin. [default: the machine's]"),
     ] = None,
-    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Those of every host.")] = False,
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Also prune backups of other hosts.")] = False,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Take a half-made backup that old for dead: 90m, 24h, 2d.")
+        str, typer.Option(metavar="AGE", help="Consider an unfinished backup of that age dead: 90m, 24h, 2d.")
     ] = "24h",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> Outcome:
-    """Remove the backups that no rule keeps, of each volume by itself, and half-made ones that are old.
+    """Remove the backups that no rule keeps, for each volume separately, and old unfinished ones.
 
     A volume that fails does not stop the next one. Exit code 3: damaged backups were found, which stay.
     """
@@ -123,7 +124,7 @@ def _zone(name: str | None) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as exc:
-        raise UsageError(f"--timezone {name!r} is no time zone", "write it like Europe/Berlin or UTC") from exc
+        raise UsageError(f"--timezone {name!r} is not a time zone", "write it like Europe/Berlin or UTC") from exc
 
 
 def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
@@ -173,7 +174,7 @@ def _groups(result: PruneResult) -> Iterator[tuple[str, str, list[Judged]]]:
 
 
 def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
-    """A line a volume, then one a backup; the reasons go on below one another."""
+    """One line per volume, then one per backup; further reasons follow on lines below."""
     from volback.catalog.reference import Reference
 
     for host, volume, judged in _groups(result):

@@ -1,4 +1,4 @@
-"""`recover`: containers that a crashed run kept still run again."""
+"""`recover`: starts the containers again that a crashed run stopped or paused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Examples:
   volback recover    after a crash; every backup does it first, too
 
 \b
-Put it where the machine starts, so that a power cut leaves nothing down.
+Run it when the machine boots, so that no container stays stopped after a power cut.
 """
 
 
@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def recover(context: typer.Context) -> Outcome:
-    """Let containers run again that a crashed run stopped or paused.
+    """Start the containers again that a crashed run stopped or paused.
 
-    One that cannot run is an error, and is tried again by the next run.
+    One that cannot be started is an error; the next run tries it again.
     """
     from volback.context import open_engine
     from volback.operations import recover as operation

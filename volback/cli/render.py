@@ -1,4 +1,4 @@
-"""Render: what a command has to say, as text for people or as one JSON document; and which exit code that makes."""
+"""Render: a command's outcome as text for people or as one JSON document, and its exit code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SCHEMA = 1
 
 
 def outcome(call: Call, done: Outcome | None) -> int:
-    """Say what a command did and return the exit code."""
+    """Print what a command did and return the exit code."""
     if done is None:
         _warnings(call, [])
         return EXIT_DONE
     code = _code(done)
     said = {error.message for error in done.errors}
-    call.logged = [warning for warning in call.logged if warning not in said]  # what is said once is enough
+    call.logged = [warning for warning in call.logged if warning not in said]  # an error is not repeated as a warning
     if call.json:
         _document(call, _body(call, done))
     else:
@@ -58,7 +58,7 @@ def _code(done: Outcome) -> int:
 
 
 def _told(call: Call, done: Outcome, code: int) -> list[str]:
-    """Which of the warnings people still have to see; with --quiet they are told of none unless something is amiss."""
+    """The warnings that are still to be printed; with --quiet none, unless something failed."""
     if call.quiet:
         return done.warnings if code else []
     return [] if done.warned_in_text else done.warnings
@@ -101,7 +101,7 @@ def _valid(value: object) -> object:
 def _lines(text: Iterable[str]) -> None:
     with writing():
         for line in text:
-            # A name that is not UTF-8 leaves as the bytes that it is, wherever it goes to a file or a pipe.
+            # In a file or a pipe, a name that is not UTF-8 is written as its bytes.
             sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
         sys.stdout.buffer.flush()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  volback restore db                 the latest, into a volume that is gone
+  volback restore db                 the latest, into a new volume db
   volback restore db@20261123 --as db-copy --prove
   volback restore db --path etc --path var/lib --as parts
   volback restore db --to /srv/db    into a directory of the engine's host
@@ -37,16 +37,16 @@ def restore(
         str | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
     ] = None,
     *,
-    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the volume to make.")] = None,
+    name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the volume to create.")] = None,
     path: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="Only this file or directory; may be repeated.")
     ] = None,
     to: Annotated[
         str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Into a volume that exists: replace all in it.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the content of an existing volume.")] = False,
     no_safety_backup: Annotated[
-        bool, typer.Option("--no-safety-backup", help="With --replace: do not back up first what is replaced.")
+        bool, typer.Option("--no-safety-backup", help="With --replace: do not back up the volume first.")
     ] = False,
     prove: Annotated[bool, typer.Option("--prove", help="Compare the result with the backup, bit for bit.")] = False,
     label: Annotated[
@@ -57,7 +57,7 @@ def restore(
     ] = None,
     set_prefix: Annotated[
         str | None,
-        typer.Option("--set", metavar="ID-PREFIX", help="With --project: that set, not the latest whole one."),
+        typer.Option("--set", metavar="ID-PREFIX", help="With --project: use this set, not the latest complete one."),
     ] = None,
     driver: Annotated[str | None, typer.Option(metavar="NAME", help="Another volume driver.")] = None,
     driver_opt: Annotated[
@@ -66,7 +66,7 @@ def restore(
 ) -> Outcome:
     """Restore a backup into a new volume.
 
-    The volume gets the driver, options and labels that it had. One that exists is only touched with --replace.
+    The volume gets the driver, options and labels that it had. An existing volume is only changed with --replace.
     With --project, the volumes of a compose project come back together; HOST/NAME is one of another host.
     """
     from volback.operations import restore as operation
@@ -94,16 +94,16 @@ def restore(
 
 def _refuse_beside_project(backup: str | None, project: str | None, options: RestoreOptions) -> None:
     if not project:
-        raise UsageError("--set goes with --project NAME", "a single backup is named VOLUME@ID-PREFIX")
+        raise UsageError("--set requires --project NAME", "a single backup is named VOLUME@ID-PREFIX")
     if backup is not None:
-        raise UsageError("--project restores all volumes of a project, so it goes without BACKUP")
+        raise UsageError("--project restores all volumes of a project; do not name a BACKUP with it")
     given = {
         "--as": options.name, "--path": options.paths, "--to": options.directory, "--label": options.labels,
         "--driver": options.driver, "--driver-opt": options.driver_options,
     }  # fmt: skip
     if wrong := [option for option, value in given.items() if value]:
         hint = "its volumes get the names and labels that they had; restore single ones by name"
-        raise UsageError(f"--project goes without {' and '.join(wrong)}", hint)
+        raise UsageError(f"--project does not accept {' and '.join(wrong)}", hint)
 
 
 def _project(context: typer.Context, project: str, set_prefix: str | None, options: RestoreOptions) -> Outcome:
@@ -131,7 +131,7 @@ def _lines(done: RestoreResult) -> Iterator[str]:
     yield f"{done.backup} -> {done.target.kind} {done.target.name}"
     yield f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}"
     if done.safety_backup:
-        yield f"  what it held before: {done.safety_backup}"
+        yield f"  safety backup of the replaced data: {done.safety_backup}"
 
 
 def _facts(done: RestoreResult) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`run` and `jobs`: what cron calls, and what became of it."""
+"""`run` and `jobs`: run jobs, as cron does, and show their results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RUN_EPILOG = """\b
 Examples:
   volback run nightly                    one line if all went well
   volback run nightly --dry-run          what it would read
-  volback run --all --wait 30m           waits for what another run is at
+  volback run --all --wait 30m           waits for volumes that another run uses
   volback run --all --log-format json    each log record is a line of JSON
 """
 _JOBS_EPILOG = """\b
@@ -44,14 +44,14 @@ def run(
     *,
     every: Annotated[bool, typer.Option("--all", help="Every job of the configuration.")] = False,
     wait: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Wait so long for volumes that another run is at: 90s, 30m.")
+        str | None, typer.Option(metavar="TIME", help="How long to wait for volumes that another run uses: 90s, 30m.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
 ) -> Outcome | None:
-    """Run jobs of volback.toml: back up, copy, prune, tell.
+    """Run jobs of volback.toml: back up, copy, prune, notify.
 
-    Says one line a job where all went well. A volume that fails does not stop the next one, a job not the next job;
-    the exit code is that of the worst. A job that runs already is skipped: exit code 6.
+    Prints one line per job if all went well. A volume that fails does not stop the next one, a job not the next job;
+    the exit code is that of the worst failure. A job that runs already is skipped: exit code 6.
     """
     from volback.jobs.open_config import open_config
     from volback.jobs.results import summary_line
@@ -60,7 +60,8 @@ def run(
     call = call_of(context)
     if bool(names) == every:
         raise UsageError(
-            "name jobs, or give --all" if not every else "--all is all jobs: name none beside it", "see `volback jobs`"
+            "name jobs, or give --all" if not every else "--all runs all jobs: do not name jobs with it",
+            "see `volback jobs`",
         )
     options = RunOptions(None if wait is None else read_option("--wait", wait, read_seconds), dry_run)
     config = open_config(call.config)
@@ -111,7 +112,7 @@ def _facts(result: JobResult) -> dict[str, object]:
 
 
 def jobs(context: typer.Context) -> Outcome:
-    """List jobs: their last runs, what came of them, when they run next, and which runs were missed."""
+    """List jobs: their last runs and results, their next runs, and missed runs."""
     from volback.cli.render import terminal_width
     from volback.cli.words import columns
     from volback.jobs.list import list_jobs

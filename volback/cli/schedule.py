@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   volback schedule install    systemd where it runs, else cron
-  volback schedule show       next and last runs, and those that were missed
-  volback schedule remove     takes away what install wrote
+  volback schedule show       next, last and missed runs
+  volback schedule remove     removes what install wrote
 """
 _INSTALL_EPILOG = """\b
 Examples:
@@ -46,18 +46,18 @@ Examples:
 _SCHEDULER_EPILOG = """\b
 Examples:
   volback scheduler            until SIGTERM; SIGHUP reads the jobs again
-  volback scheduler --check    does one run? for a container's health check
+  volback scheduler --check    whether one runs: for a container's health check
 """
 
 Systemd = Annotated[bool, typer.Option("--systemd", help="Timers and services.")]
 Cron = Annotated[bool, typer.Option("--cron", help="/etc/cron.d/volback, with --user the crontab.")]
-OfUser = Annotated[bool, typer.Option("--user", help="For the user who calls, not for the machine.")]
+OfUser = Annotated[bool, typer.Option("--user", help="For the calling user, not for the machine.")]
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", hidden=True)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
-    family = typer.Typer(help="Have cron or systemd run the jobs.", epilog=_EPILOG, rich_markup_mode=None)
+    family = typer.Typer(help="Let cron or systemd run the jobs.", epilog=_EPILOG, rich_markup_mode=None)
     family.command(epilog=_INSTALL_EPILOG)(install)
     family.command(epilog=_REMOVE_EPILOG)(remove)
     family.command(epilog=_SHOW_EPILOG)(show)
@@ -73,9 +73,9 @@ def install(
     user: OfUser = False,
     root: Root = Path("/"),
 ) -> Outcome:
-    """Have each job run at its time, and `volback recover` when the machine starts.
+    """Run each job at its time, and `volback recover` when the machine boots.
 
-    Call it again after a change: what is there becomes what the configuration says.
+    Call it again after a change of the configuration: what was installed is replaced.
     """
     from volback.jobs.open_config import open_config
     from volback.schedule import install as operation
@@ -96,7 +96,7 @@ def remove(
     user: OfUser = False,
     root: Root = Path("/"),
 ) -> Outcome:
-    """Take away what `install` wrote, from systemd and from cron."""
+    """Remove what `install` wrote, from systemd and from cron."""
     from volback.schedule.install import kinds_present, open_scheduler
 
     _begin(context, "remove")
@@ -128,11 +128,12 @@ def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")
 def scheduler(
     context: typer.Context,
     *,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether a scheduler is at work.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only show whether a scheduler is running.")] = False,
 ) -> Outcome:
     """Run the jobs at their times, in the foreground.
 
-    What was due while it did not run is caught up with, once. It ends with SIGTERM, when the runs at work have ended.
+    Runs that were missed while it did not run are made up for by one run. It ends on SIGTERM, after the runs in
+    progress.
     """
     from volback.schedule import scheduler as operation
     from volback.schedule import schedules
@@ -142,7 +143,7 @@ def scheduler(
     state = load_settings().state
     if check:
         age_s = operation.check(state, datetime.now(UTC))
-        return Outcome({"age_s": age_s}, [f"the scheduler is at work, seen {human_age(age_s)}"])
+        return Outcome({"age_s": age_s}, [f"the scheduler is running, seen {human_age(age_s)}"])
     _log_to_stderr(call)
     number = operation.ForegroundScheduler(
         lambda: schedules.read_plan(call.config), _command(call), state,
@@ -167,7 +168,7 @@ def _kind(systemd: bool, cron: bool, root: Path) -> Kind:
 
 
 def _command(call: Call) -> Command:
-    """How volback was called just now, with absolute paths."""
+    """How volback was called, with absolute paths."""
     from volback.schedule.table import Command, environment_passed_on
 
     called = shutil.which(sys.argv[0])
@@ -220,7 +221,7 @@ def _facts(job: ScheduledJob) -> dict[str, object]:
 
 
 def _log_to_stderr(call: Call) -> None:
-    """What it does is told as it happens: kept until the end, as other warnings are, it would fill the memory."""
+    """Log at once what it does: kept until the end, as other warnings are, it would fill the memory."""
     logger = logging.getLogger("volback.schedule.scheduler")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

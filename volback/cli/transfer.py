@@ -1,4 +1,4 @@
-"""`export`, `import` and `copy`: backups out as plain tars, any tar in as a volume, backups between repositories."""
+"""`export`, `import` and `copy`: backups as plain tars, any tar as a volume, backups between repositories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EXPORT_EPILOG = """\b
 Examples:
   volback export db > db.tar                  a plain tar
-  volback export db@2026 db.tar.zst --zstd    the frames as they are stored
+  volback export db@2026 db.tar.zst --zstd    a .tar.zst, as it is stored
   volback export db | ssh web2 'tar x -C /srv/db'
 """
 _IMPORT_EPILOG = """\b
@@ -46,11 +46,13 @@ def export(
     backup: Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)] = "-",
     *,
-    zstd: Annotated[bool, typer.Option("--zstd", help="As a .tar.zst: the stored frames, joined.")] = False,
+    zstd: Annotated[
+        bool, typer.Option("--zstd", help="As a .tar.zst: the data as it is stored, not compressed again.")
+    ] = False,
 ) -> Outcome | None:
     """Write a backup as a tar to FILE, or to standard output.
 
-    Every frame is verified before a byte of it leaves. FILE is new, and complete once it is there.
+    Every part is verified before it is written. FILE must not exist; it appears only when it is complete.
     """
     from volback.operations import export as operation
     from volback.operations.contents import open_backup
@@ -59,7 +61,9 @@ def export(
     if file == "-" and call.json:
         raise UsageError("--json needs a FILE: standard output would be the tar", "volback export BACKUP FILE --json")
     if file == "-" and sys.stdout.isatty():
-        raise UsageError("a tar is not for a terminal", "name a file, or send it into one or into a pipe")
+        raise UsageError(
+            "a tar cannot be written to a terminal", "name a file, or redirect the output to a file or a pipe"
+        )
     with call.opened_repository() as (ctx, repository):
         opened = open_backup(repository, backup)
         buffers = operation.export(ctx, opened, zstd=zstd)
@@ -74,7 +78,9 @@ def export(
 def import_(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
-    name: Annotated[str, typer.Option("--as", metavar="NAME", show_default=False, help="Name of the volume to make.")],
+    name: Annotated[
+        str, typer.Option("--as", metavar="NAME", show_default=False, help="Name of the volume to create.")
+    ],
     *,
     label: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")
@@ -84,15 +90,15 @@ def import_(
         list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")
     ] = None,
 ) -> Outcome:
-    """Bring a tar archive in as a new volume; `-` reads standard input.
+    """Import a tar archive as a new volume; `-` reads standard input.
 
-    Members that would leave the volume are contained and reported. Exit code 3 then.
+    Members with a path outside the volume are kept inside it and reported; the exit code is then 3.
     """
     from volback.operations.import_ import import_tar
 
     labels, options = pairs(label, "--label"), pairs(driver_opt, "--driver-opt")
     if file == "-" and sys.stdin.isatty():
-        raise UsageError("a tar does not come from a terminal", "name a file, or send one in")
+        raise UsageError("a tar cannot be read from a terminal", "name a file, or redirect one to the input")
     source = sys.stdin.buffer if file == "-" else Path(file)
     with call_of(context).opened() as (ctx, engine, repository):
         done = import_tar(ctx, engine, repository, source, name, labels=labels, driver=driver, driver_options=options)
@@ -114,7 +120,7 @@ def copy(
 ) -> Outcome:
     """Copy backups into another repository, byte for byte.
 
-    Each digest is checked on the way. What a backup depends on is copied first; what is there already is skipped.
+    Each digest is checked. What a backup depends on is copied first; what exists there already is skipped.
     """
     from volback.operations import copy as operation
 
@@ -133,7 +139,7 @@ def copy(
 
 
 class _Copied:
-    """The copies of one call, and what failed: that stops only what depends on it."""
+    """The copies of one call, and what failed: a failure stops only what depends on it."""
 
     def __init__(self, ctx: Context, source: Repository, target: Repository) -> None:
         self.copied: dict[str, int] = {}
@@ -145,7 +151,7 @@ class _Copied:
         self._target = target
 
     def work_off(self, references: list[str]) -> None:
-        """One after the other, until all are done or a signal comes. All of them are found first."""
+        """Copy one after the other, until all are done or a signal comes. All backups are found first."""
         from volback.operations import copy as operation
 
         failed: set[str] = set()

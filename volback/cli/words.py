@@ -13,7 +13,7 @@ from volback.policy.invalid import InvalidValue
 
 T = TypeVar("T")
 
-__all__ = ["count", "human_duration", "human_size"]  # for the other files of the cli, as what stands below
+__all__ = ["count", "human_duration", "human_size"]  # re-exported for the other files of the cli, like what follows
 
 _AGES = (
     (60, 1, "s"),
@@ -42,7 +42,7 @@ def local_time(time: datetime) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what would move a terminal's cursor, colour it, or turn its text around."""
+    """Escape what would move a terminal's cursor, change its colour, or reverse its text."""
     return _CONTROL.sub(lambda match: _escape(match[0]), text)
 
 
@@ -68,7 +68,8 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 def columns(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "", width: int | None = None
 ) -> Iterator[str]:
-    """Lines of a table; columns whose headings are words of `right` stand right; the widest gives way to `width`."""
+    """Lines of a table; columns whose headings are words of `right` stand right; the widest column is shortened to fit
+    `width`."""
     cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(headings))]
     if width is not None:

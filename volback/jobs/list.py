@@ -39,12 +39,12 @@ class ListedJob:
 
 def list_jobs(config: Config, state: Path, *, now: datetime) -> list[ListedJob]:
     """Every job, by name. Raises StoreError for a state that cannot be read."""
-    sound = [_listed(job, _history(state, job.name), now) for job in config.jobs.values()]
+    valid = [_listed(job, _history(state, job.name), now) for job in config.jobs.values()]
     broken = [
         ListedJob(job.name, None, str(job.problems[0]), _history(state, job.name), None, [])
         for job in config.broken.values()
     ]
-    return sorted(sound + broken, key=lambda job: job.name)
+    return sorted(valid + broken, key=lambda job: job.name)
 
 
 def _history(state: Path, job: str) -> list[JobRun]:

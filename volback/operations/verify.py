@@ -40,7 +40,7 @@ class Verification:
     damaged: list[Damage]
 
     @property
-    def sound(self) -> int:
+    def intact(self) -> int:
         """How many backups are whole."""
         return self.checked - len({damage.backup for damage in self.damaged} - {REPOSITORY})
 
@@ -110,7 +110,7 @@ def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
     whole, stream = hashlib.sha256(), hashlib.sha256()
     bad: dict[str, list[str]] = {}
     at = 0
-    for part, item, stored, sound in _checked(backup):
+    for part, item, stored, is_intact in _checked(backup):
         in_place = True
         if item.frame.backup == manifest.id:
             in_place = item.frame.offset == at
@@ -118,7 +118,7 @@ def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
             whole.update(stored)
         stream.update(bytes.fromhex(item.frame.sha256))
         ctx.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
-        if not (sound and in_place):
+        if not (is_intact and in_place):
             key = BackupKey(manifest.host, manifest.volume, item.frame.backup).data
             bad.setdefault(key, []).extend(part.paths())
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]

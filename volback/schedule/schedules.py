@@ -14,7 +14,7 @@ from volback.jobs.list import ListedJob, list_jobs
 from volback.jobs.open_config import open_config
 from volback.schedule.install import kinds_present, open_scheduler
 from volback.schedule.scheduler import Plan, check
-from volback.schedule.table import sound_entries
+from volback.schedule.table import valid_entries
 from volback.state.history import JobRun, note_run, read_history
 
 
@@ -39,7 +39,7 @@ def scheduled_jobs(config: Config, state: Path, root: Path, *, now: datetime, of
     run_by: dict[str, str] = {}
     for kind in kinds_present(root):
         run_by |= open_scheduler(kind, root, of_user=of_user).installed()
-    entries = {entry.job: entry for entry in sound_entries(config)}
+    entries = {entry.job: entry for entry in valid_entries(config)}
     if _is_at_work(state, now):
         run_by = dict.fromkeys(entries, "scheduler") | run_by
     return [
@@ -52,7 +52,7 @@ def scheduled_jobs(config: Config, state: Path, root: Path, *, now: datetime, of
 def read_plan(named: Sequence[str]) -> Plan:
     """What the configuration tells the scheduler to do. Raises UsageError where there is nothing to do."""
     config = open_config(named)
-    entries, broken = sound_entries(config), {name: str(job.problems[0]) for name, job in config.broken.items()}
+    entries, broken = valid_entries(config), {name: str(job.problems[0]) for name, job in config.broken.items()}
     if not entries and not broken:
         raise UsageError("no job has a schedule", 'give one a time, like schedule = "30 2 * * *"')
     return Plan(entries, broken)

@@ -82,13 +82,13 @@ def entries_of(config: Config) -> list[Entry]:
     """The jobs that have a schedule, by name. Raises UsageError where there is none, or one cannot be read."""
     if config.problems:
         raise UsageError(str(config.problems[0]), "see `volback config check`")
-    entries = sound_entries(config)
+    entries = valid_entries(config)
     if not entries:
         raise UsageError("no job has a schedule", 'give one a time, like schedule = "30 2 * * *"')
     return entries
 
 
-def sound_entries(config: Config) -> list[Entry]:
+def valid_entries(config: Config) -> list[Entry]:
     """The jobs that have a schedule and can run."""
     return [_entry(job) for _, job in sorted(config.jobs.items()) if job.schedule is not None]
 

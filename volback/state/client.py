@@ -1,4 +1,4 @@
-"""Client id: tells this client's helpers from those of other machines on the same engine."""
+"""Client id: distinguishes this client's helpers from those of other machines on the same engine."""
 
 from __future__ import annotations
 

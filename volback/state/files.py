@@ -1,4 +1,4 @@
-"""Files of the state directory: private directories, and what the system refuses there as one error."""
+"""Files of the state directory: private directories, and one error for what the system refuses there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from volback.errors import StoreError
 
 
 def private_directory(directory: Path) -> Path:
-    """Make the directory, mode 0700, where it is not there yet. Raises StoreError."""
+    """Create the directory, mode 0700, if it does not exist. Raises StoreError."""
     with usable(directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory

@@ -1,6 +1,6 @@
-"""History: what became of each job's last runs, in a small file for each job that is replaced by rename.
+"""History: the results of each job's last runs, in a small file for each job that is replaced by rename.
 
-A run is noted when it begins. One that is still noted as running although its process has gone was killed.
+A run is recorded when it begins. One that is still recorded as running although its process has ended was killed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class JobRun(msgspec.Struct, kw_only=True):
     error: str | None = None
     """The first and worst."""
     volumes: int = 0
-    """Backed up."""
+    """Volumes that were backed up."""
     host: str = ""
-    """Under which its backups are filed, where that was known."""
+    """The host under which its backups are filed, where that was known."""
     raw_bytes: int = 0
     stored_bytes: int = 0
 
@@ -48,7 +48,7 @@ class History(msgspec.Struct):
 
 
 def read_history(state: Path, job: str) -> list[JobRun]:
-    """The job's last runs, the oldest first; none where it never ran. A file that is damaged counts as none."""
+    """The job's last runs, the oldest first; none where it never ran. A damaged file counts as an empty one."""
     path = _path(state, job)
     with usable(path):
         try:
@@ -58,14 +58,14 @@ def read_history(state: Path, job: str) -> list[JobRun]:
 
 
 def note_run(state: Path, job: str, run: JobRun) -> None:
-    """Add the run, or replace what was noted of it."""
+    """Add the run, or replace its record."""
     with _alone(state, job):
         runs = [known for known in read_history(state, job) if known.id != run.id]
         _write(state, job, [*runs, run])
 
 
 def note_dead_runs(state: Path, job: str) -> list[JobRun]:
-    """Note and return the runs that never ended; the caller holds the job's lock, so none of them can live."""
+    """Record and return the runs that never ended; the caller holds the job's lock, so none of them can be running."""
     with _alone(state, job):
         runs = read_history(state, job)
         dead = [run for run in runs if run.status == "running"]
@@ -86,7 +86,7 @@ def _path(state: Path, job: str) -> Path:
 
 @contextmanager
 def _alone(state: Path, job: str) -> Iterator[None]:
-    """One writer at a time; each takes a moment only."""
+    """One writer at a time; each needs only a moment."""
     path = _path(state, job).with_suffix(".lock")
     with usable(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Journal: what a run has begun and not ended, as typed entries, each bound to its engine or its repository.
+"""Journal: what a run has begun and not finished, as typed entries, each bound to its engine or its repository.
 
-An entry is on disk before the thing that it names is made. After a crash it says what was left, and where: only a run
-on that engine, or on that repository, may act on it and drop it. To any other run it is something to be named.
+An entry is on disk before the thing that it names is created. After a crash it says what was left, and where: only a
+run on that engine, or on that repository, may act on it and drop it. Any other run only reports it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class OnEngine(msgspec.Struct, frozen=True, kw_only=True):
     """An entry about something on one engine."""
 
     engine: str
-    """The engine's id. Empty where it is not known: in what earlier versions wrote."""
+    """The engine's id. Empty where it is not known: in entries of earlier versions."""
     host: str = ""
     """The name of the engine's host, for people."""
 
@@ -39,7 +39,7 @@ class InRepository(msgspec.Struct, frozen=True, kw_only=True):
     repository: str
     """Its URL."""
     prefix: str
-    """Where the backup's objects lie: `HOST/VOLUME/ID/`."""
+    """The prefix of the backup's objects: `HOST/VOLUME/ID/`."""
 
     @property
     def where(self) -> str:
@@ -57,7 +57,7 @@ class NewBackup(InRepository, frozen=True, tag="new-backup", kw_only=True):
 
 
 class Reading(InRepository, frozen=True, tag="reading", kw_only=True):
-    """A backup that is being restored: `prune` leaves it alone. Means nothing once the process has ended."""
+    """A backup that is being restored: `prune` does not remove it. It has no meaning once the process has ended."""
 
     @property
     def what(self) -> str:
@@ -77,7 +77,7 @@ class NewVolume(OnEngine, frozen=True, tag="new-volume", kw_only=True):
 
 
 class NewDirectory(OnEngine, frozen=True, tag="new-directory", kw_only=True):
-    """A directory of the engine's host that a restore made. No label marks it: what is left is named, and stays."""
+    """A directory of the engine's host that a restore made. It has no label: what is left is reported, and stays."""
 
     path: str
 
@@ -94,7 +94,7 @@ class Replacing(OnEngine, frozen=True, tag="replacing", kw_only=True):
     repository: str = ""
     """The URL of the repository that holds the safety backup."""
     safety_backup: str | None = None
-    """The reference of the backup that holds what the volume was."""
+    """The reference of the backup of the volume's former content."""
 
     @property
     def what(self) -> str:
@@ -103,13 +103,15 @@ class Replacing(OnEngine, frozen=True, tag="replacing", kw_only=True):
 
 
 class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, eq=False):  # type: ignore[misc]  # msgspec allows it
-    """A container that a run stops or pauses. On disk before that is done, so that it runs again whatever happens."""
+    """A container that a run stops or pauses. The entry is on disk before that is done, so that the container is
+    started again whatever happens."""
 
     id: str
     name: str
     how: Literal["stop", "pause"]
     phase: Literal["planned", "stopping", "held"] = "planned"
-    """`stopping`: the engine may be doing it even when the run is dead: what runs now may be down in a moment."""
+    """`stopping`: the engine may be stopping it even if the run is dead: a container that runs now may stop in a
+    moment."""
     grace_s: int = 10
     since: float = 0.0
     """When the stopping began, in seconds since 1970."""
@@ -123,7 +125,7 @@ class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, 
 
 
 class PendingHook(OnEngine, frozen=True, tag="pending-hook", kw_only=True):
-    """A command that has to be run in a container once that runs again."""
+    """A command to be run in a container once that runs again."""
 
     hook: Hook
 
@@ -139,7 +141,7 @@ _E = TypeVar("_E", NewBackup, Reading, NewVolume, NewDirectory, Replacing, HeldC
 
 
 class Journal(msgspec.Struct, kw_only=True):
-    """What one run has begun and not ended."""
+    """What one run has begun and not finished."""
 
     pid: int
     kind: Kind
@@ -153,13 +155,13 @@ class Journal(msgspec.Struct, kw_only=True):
         return [entry for entry in self.entries if isinstance(entry, kind)]
 
     def drop(self, *entries: Entry) -> None:
-        """Take these very entries out."""
+        """Remove these entries, by identity."""
         dropped = {id(entry) for entry in entries}
         self.entries = [entry for entry in self.entries if id(entry) not in dropped]
 
     @property
     def is_open(self) -> bool:
-        """Whether something is left to be done, or to be remembered."""
+        """Whether something is left to do, or to remember."""
         return any(not isinstance(entry, Reading) for entry in self.entries)
 
     @property
@@ -185,7 +187,7 @@ def decode_journal(data: bytes) -> Journal:
 
 
 class _Untyped(msgspec.Struct, kw_only=True):
-    """A journal as versions before entries had types wrote it. A run that they left may be the one to recover from."""
+    """A journal as versions before entries had types wrote it. A run that they left may need recovery."""
 
     pid: int
     command: str
@@ -193,7 +195,7 @@ class _Untyped(msgspec.Struct, kw_only=True):
     prefixes: list[str] = []
     reading: list[str] = []
     engine: str | None = None
-    """Only written where containers or hooks are."""
+    """Only written where there are containers or hooks."""
     containers: list[dict[str, Any]] = []
     hooks: list[Hook] = []
     volumes: list[str] = []

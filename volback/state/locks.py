@@ -1,4 +1,4 @@
-"""Locks: files that one process holds at a time; the kernel frees a lock when its process ends, however it ends."""
+"""Locks: files that one process holds at a time; the kernel releases a lock when its process ends, in any way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def lock(state: Path, name: str, what: str, *, wait_s: float = 0.0) -> Iterator[
 
 
 def lock_file(path: Path, what: str | None = None) -> int:
-    """Lock the file, made where it is not there, and return its descriptor. Raises LockedError, StoreError."""
+    """Lock the file, which is created if needed, and return its descriptor. Raises LockedError, StoreError."""
     with usable(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -48,7 +48,7 @@ def lock_file(path: Path, what: str | None = None) -> int:
         os.close(fd)
         by = f" by process {holder}" if holder else ""
         raise LockedError(f"{what or path} is locked{by}", "wait until that run has ended") from None
-    with suppress(OSError):  # who holds it is only for people to read, and a full disk must keep nobody from his lock
+    with suppress(OSError):  # the holder is only written for people, and a full disk must not prevent a lock
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode(), 0)
     return fd

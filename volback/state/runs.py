@@ -1,6 +1,6 @@
 """Runs: one directory for each running volback, with a lock that dies with its process, and a journal.
 
-What a crashed run left (helper containers, half-made backups and volumes) is found through its journal and removed by
+What crashed runs left (helper containers, half-made backups and volumes) is found through its journal and removed by
 the next run on the same engine or repository, or by `doctor --fix`; a run whose lock is held is never touched.
 """
 
@@ -30,7 +30,7 @@ _NEW_MAX_AGE_S = 3600.0
 
 
 class RecordedRun:
-    """A run as its directory holds it."""
+    """A run as recorded in its directory."""
 
     def __init__(self, directory: Path, journal: Journal) -> None:
         self.id = directory.name
@@ -38,13 +38,13 @@ class RecordedRun:
         self.journal = journal
 
     def write_journal(self) -> None:
-        """Put the journal on disk, whole or not at all. Raises StoreError."""
+        """Write the journal to disk, completely or not at all. Raises StoreError."""
         _write_journal(self.directory, self.journal)
 
     def drop(self, *entries: Entry) -> None:
-        """Take out entries that nothing is left of. Where the disk refuses that (full), it is logged.
+        """Remove entries of which nothing is left. Where the disk refuses that (full), it is logged.
 
-        What the file names then is looked for once more, and not found, if the run is killed.
+        If the run is killed then, the entries in the file are looked for once more, and not found.
         """
         if not entries:
             return
@@ -57,7 +57,7 @@ class RecordedRun:
 
 
 class Run(RecordedRun):
-    """A running command's directory; a context manager that removes it when nothing of it is left."""
+    """A running command's directory; a context manager that removes it when the journal is empty."""
 
     def __init__(self, state: Path, kind: Kind, subject: str = "") -> None:
         directory = private_directory(state / "runs") / secrets.token_hex(8)
@@ -80,7 +80,7 @@ class Run(RecordedRun):
         return self
 
     def _make(self) -> int:
-        """Make the directory, lock it, and only then put it where others take what is not locked for dead."""
+        """Create the directory, lock it, and only then move it to where others consider an unlocked one dead."""
         new = self.directory.with_name(f"{_NEW}{self.id}")
         new.mkdir(mode=0o711)
         fd: int | None = None
@@ -110,7 +110,7 @@ class Run(RecordedRun):
             os.close(self._lock)
 
     def note(self, *entries: Entry) -> None:
-        """Put entries on disk, before what they name is made. Raises StoreError: then they are not noted."""
+        """Write entries to disk, before what they name is created. Raises StoreError: then they are not recorded."""
         if not entries:
             return
         with deferred_signals():
@@ -123,14 +123,15 @@ class Run(RecordedRun):
 
     @contextmanager
     def begun(self, entry: Entry, *, undo: Callable[[], bool] | None = None) -> Iterator[None]:
-        """Have `entry` on disk for the block that makes what it names; a block that ends well drops it.
+        """Keep `entry` on disk for the block that creates what it names; a block that succeeds drops it.
 
-        If the block raises, `undo` removes what was made, and says whether nothing is left: then the entry is dropped
-        too. Without `undo`, or where that raises, the entry stays for a later run. Raises StoreError before the block.
+        If the block raises, `undo` removes what was created, and returns whether nothing is left: then the entry is
+        dropped too. Without `undo`, or where that raises, the entry stays for a later run. Raises StoreError before
+        the block.
         """
         try:
             self.note(entry)
-        except Interrupted:  # it is noted, and nothing was made yet
+        except Interrupted:  # it is recorded, and nothing was created yet
             self.drop(entry)
             raise
         try:
@@ -144,7 +145,7 @@ class Run(RecordedRun):
             self.drop(entry)
 
     def scratch(self, name: str) -> Path:
-        """Return the path for a directory of that name inside the run's own, unguessable and not yet made."""
+        """Return the path for a directory of that name inside the run's own, unguessable and not yet created."""
         return self.directory / f"{name}-{secrets.token_hex(8)}"
 
 
@@ -152,8 +153,8 @@ class DeadRun(RecordedRun):
     """A run whose process is gone."""
 
     def __init__(self, directory: Path, journal: Journal | None) -> None:
-        """`journal` is None where it cannot be read: that of a newer version, or a damaged one."""
-        # Where there is no journal at all, nothing was begun.
+        """`journal` is None where it cannot be read: because a newer version wrote it, or it is damaged."""
+        # Without a journal file, nothing was begun.
         super().__init__(directory, journal or Journal(pid=0, kind="doctor"))
         self.is_readable = journal is not None
 
@@ -163,19 +164,19 @@ class DeadRun(RecordedRun):
         return self.journal.is_open or not self.is_readable
 
     def forget(self) -> None:
-        """Remove its directory: all that it began has been cleaned up."""
+        """Remove its directory: everything that it began has been cleaned up."""
         shutil.rmtree(self.directory)
 
 
 def open_run(state: Path, run_id: str) -> DeadRun | None:
-    """Return a run by its id, for the process that holds its lock; None where it is no more."""
+    """Return a run by its id, for the process that holds its lock; None where it does not exist any more."""
     directory = state / "runs" / run_id
     return _dead_run(directory) if directory.is_dir() else None
 
 
 @contextmanager
 def dead_runs(state: Path) -> Iterator[list[DeadRun]]:
-    """Hold every run whose lock is free, so that two sweeps do not share one."""
+    """Lock every run whose lock is free, so that two sweeps do not work on the same one."""
     held: list[int] = []
     found: list[DeadRun] = []
     try:
@@ -192,19 +193,19 @@ def dead_runs(state: Path) -> Iterator[list[DeadRun]]:
 
 
 def live_runs(state: Path) -> list[str]:
-    """Ids of the runs whose process lives."""
+    """Ids of the runs whose process is alive."""
     return [directory.name for directory in _live_directories(state)]
 
 
 def live_journals(state: Path) -> Iterator[tuple[str, Journal]]:
-    """Yield id and journal of each run that lives: whose process does, or the guard that finishes for a dead one."""
+    """Yield id and journal of each live run: its process is alive, or the guard that finishes it."""
     for directory in _live_directories(state):
         with suppress(FileNotFoundError, FormatError):
             yield directory.name, _read_journal(directory)
 
 
 def live_prefixes(state: Path, repository: str, kind: type[NewBackup | Reading]) -> set[str]:
-    """Places in that repository (`HOST/VOLUME/ID/`) that living runs have entries of that type about."""
+    """Prefixes in that repository (`HOST/VOLUME/ID/`) for which live runs have entries of that type."""
     return {
         entry.prefix
         for _, journal in live_journals(state)
@@ -220,11 +221,11 @@ def _live_directories(state: Path) -> Iterator[Path]:
         except LockedError:
             yield directory
         except StoreError:
-            continue  # it ended this moment
+            continue  # it ended just now
 
 
 def _directories(state: Path) -> list[Path]:
-    """The runs' directories; those that died in their making hold nothing, and go when they are old."""
+    """The runs' directories; those whose run died while creating them are empty, and are removed when they are old."""
     runs = state / "runs"
     found = sorted(runs.iterdir()) if runs.is_dir() else []
     for new in (directory for directory in found if directory.name.startswith(_NEW)):
