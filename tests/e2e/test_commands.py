@@ -182,7 +182,7 @@ def test_restore_takes_a_part_another_name_and_other_labels(
     assert engine.client.volumes.get(name).attrs["Labels"]["a"] == "b=c"
     assert engine.client.volumes.get(name).attrs["Labels"]["volback.test"] == engine.id
     misnamed = run_volback("restore", small, "--as", "of/nobody", check_exit=2)
-    assert misnamed.stderr.startswith("error: 'of/nobody' cannot be a volume's name\nhint: ")
+    assert misnamed.stderr.startswith("error: 'of/nobody' is not a valid volume name\nhint: ")
     lacking = run_volback("restore", small, "--as", volume_name("none"), "--path", "nothing/there", check_exit=4)
     assert "'nothing/there'" in lacking.stderr
 

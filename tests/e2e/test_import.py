@@ -130,7 +130,7 @@ def test_odd_tree_comes_in_with_all_its_metadata(
     result = import_tar(*library, archive, name)
     assert differences(fingerprint(source), fingerprint(volume_path(name))) == []
     *others, last = result.warnings
-    assert last == "the volume holds 3 device nodes now, which came with the archive"
+    assert last == "the volume now contains 3 device nodes from the archive"
     # tar writes an ACL's users by name where this machine has one; the attribute has their numbers too.
     assert all("acl_from_text" in warning for warning in others)
 

@@ -233,9 +233,9 @@ def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
     damaged.write_bytes(b"x" * damaged.stat().st_size)
 
     said = run_volback("restore", "--project", project, check_exit=4)
-    assert errors(said) == [f"error: no set of project {project!r} is whole"]
+    assert errors(said) == [f"error: no set of project {project!r} is complete"]
     said = run_volback("restore", "--project", project, "--set", made[0].set.id[:13], check_exit=7)
-    assert f"warning: set {made[0].set.id} is not whole: it lacks {missing}\n" in said.stderr
+    assert f"warning: set {made[0].set.id} is not complete: it lacks {missing}\n" in said.stderr
     assert [line for line in said.stdout.splitlines() if " -> volume " in line or line.startswith("not ")] == [
         f"{made[0].host}/{names[0]}@{made[0].id} -> volume {names[0]}",
         f"{made[2].host}/{names[2]}@{made[2].id} -> volume {names[2]}",

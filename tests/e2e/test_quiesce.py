@@ -101,7 +101,7 @@ def test_a_container_that_would_be_gone_is_not_stopped_and_the_others_go_on(
     passing = container_factory(volumes={volume: "/data"}, auto_remove=True)
     other = volume_factory("other")
     said = run_volback("backup", volume, other, "--stop", check_exit=5)
-    assert f"container {passing.name!r} is removed as soon as it stops (--rm)" in said.stderr
+    assert f"container {passing.name!r} would be removed as soon as it stops (--rm)" in said.stderr
     assert "hint: pause it instead" in said.stderr
     assert _state(passing) == "running"
     assert [row["volume"] for row in run_volback("list", "--json").json["result"]["backups"]] == [other]
@@ -250,7 +250,7 @@ def test_a_container_that_somebody_starts_meanwhile_is_told(run_volback: Volback
     with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
         writer.start()
     assert run.ended.exit_code == 3
-    assert f"container {writer.name!r} was started by somebody" in run.ended.stderr
+    assert f"container {writer.name!r} was started by others" in run.ended.stderr
     assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "live"
 
 

@@ -1,4 +1,4 @@
-"""Which set a restore of a project takes: the latest whole one, or the one that is named; no engine is asked."""
+"""Which set a restore of a project takes: the latest complete one, or the one that is named; no engine is asked."""
 
 from __future__ import annotations
 
@@ -74,23 +74,23 @@ def test_a_set_is_named_by_the_beginning_of_its_id(library: Library) -> None:
     for prefix in (set_id(1), "20261101"):
         found, warnings = find_set(library.repository, "shop", prefix)
         assert (found.made.id, warnings) == (set_id(1), [])
-    with pytest.raises(UsageError, match=f"--set 202611 fits 3 sets: {set_id(1)}, {set_id(2)}, {set_id(11)}"):
+    with pytest.raises(UsageError, match=f"--set 202611 matches 3 sets: {set_id(1)}, {set_id(2)}, {set_id(11)}"):
         find_set(library.repository, "shop", "202611")
     with pytest.raises(NotFoundError, match="no set 2025 of project 'shop'") as caught:
         find_set(library.repository, "shop", "2025")
     assert set_id(2) in str(caught.value.hint)
-    with pytest.raises(UsageError, match="does not begin a set's id"):
+    with pytest.raises(UsageError, match="is not the beginning of a set's id"):
         find_set(library.repository, "shop", "latest")
 
 
 def test_a_set_that_is_not_whole_is_only_taken_if_it_is_named(library: Library) -> None:
     back_up(library, 1, ["shop_db"])
-    with pytest.raises(NotFoundError, match="no set of project 'shop' is whole") as caught:
+    with pytest.raises(NotFoundError, match="no set of project 'shop' is complete") as caught:
         find_set(library.repository, "shop")
     assert f"--set: {set_id(1)}" in str(caught.value.hint)
     found, warnings = find_set(library.repository, "shop", "2026")
     assert (list(found.backups), found.missing) == (["shop_db"], ["shop_uploads"])
-    assert warnings == [f"set {set_id(1)} is not whole: it lacks shop_uploads"]
+    assert warnings == [f"set {set_id(1)} is not complete: it lacks shop_uploads"]
 
 
 def test_sets_of_other_projects_and_hosts_are_pointed_to(library: Library) -> None:

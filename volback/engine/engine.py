@@ -170,7 +170,8 @@ class Engine:
         """Create a volume. Raises ConflictError if there is one of that name."""
         if self.has_volume(volume.name):
             raise ConflictError(
-                f"volume {volume.name!r} exists already", "choose another name with --as, or replace it with --replace"
+                f"volume {volume.name!r} exists already",
+                "choose another name with --as, or replace its content with --replace",
             )
         volumes.create_volume(self._client, volume)
 

@@ -1,1 +1,1 @@
-"""Jobs: what `volback.toml` names is carried out: selected, backed up, copied, pruned, recorded and reported."""
+"""Jobs: runs of the jobs in `volback.toml`: select, back up, copy, prune, record and report."""

@@ -1,4 +1,4 @@
-"""Joblist: each job of the configuration with its last run, its next one, and those that were missed."""
+"""List: each job of the configuration with its last run, its next one, and those that were missed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from volback.jobs.run import job_lock
 from volback.state.history import JobRun, note_dead_runs, read_history
 
 GRACE_S = 3600.0
-"""A run that was due and has not begun is missed after that time and its jitter."""
+"""A due run that has not begun is missed after this time plus its jitter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def list_jobs(config: Config, state: Path, *, now: datetime) -> list[ListedJob]:
 
 
 def _history(state: Path, job: str) -> list[JobRun]:
-    """The job's runs; one that is noted as running, but does not hold the job's lock, has died."""
+    """The job's runs; one that is recorded as running, but does not hold the job's lock, has died."""
     runs = read_history(state, job)
     if any(run.status == "running" for run in runs):
         with suppress(LockedError), job_lock(state, job):

@@ -1,4 +1,4 @@
-"""Logtail: the end of a run's log, kept in memory for whoever is told of the run."""
+"""Log tail: the end of a run's log, kept in memory for notifications of the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LogTail(logging.Handler):
 
 @contextmanager
 def log_tail() -> Iterator[LogTail]:
-    """Keep what volback logs, from INFO on, whatever is shown of it elsewhere."""
+    """Keep what volback logs, from INFO on, whatever level is shown elsewhere."""
     logger = logging.getLogger("volback")
     tail, level = LogTail(), logger.level
     logger.addHandler(tail)

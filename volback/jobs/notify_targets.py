@@ -1,4 +1,4 @@
-"""Telling: from what a job says of its notifications to the targets that are told. Never stands in a job's way."""
+"""Notify targets: the targets that a job's notifications name. They never make a job fail."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from volback.notify.targets import MessageTarget, PingTarget, Targets
 
 
 def targets_of(config: Config, names: Sequence[str] | None) -> tuple[Targets, list[str]]:
-    """Whom to tell of a job that names these (None: everybody), and a warning for each that cannot be told.
+    """Whom to notify for a job that names these (None: everybody), and a warning for each that cannot be notified.
 
-    Where none of those that are named can be told, everybody is.
+    If none of the named ones can be notified, everybody is.
     """
     targets, warnings = _targets(config, config.notifications if names is None else names)
     if names and not (targets.messages or targets.pings):
@@ -46,6 +46,6 @@ def _targets(config: Config, names: Iterable[str]) -> tuple[Targets, list[str]]:
 
 
 def _urls(notification: Notification) -> Iterable[str]:
-    """A file or a command may give several, one a line."""
+    """A file or a command may return several, one per line."""
     for secret in notification.urls:
         yield from (line.strip() for line in secret.reveal().splitlines() if line.strip())

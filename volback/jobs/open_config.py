@@ -1,4 +1,4 @@
-"""Configuring: which `volback.toml` counts, and whether all that it says holds, secrets and addresses included."""
+"""Open configuration: which `volback.toml` is used, and whether it is valid, including secrets and addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def open_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
     """The configuration in the named files, else in those of VOLBACK_CONFIG, else in the standard places.
 
-    Raises NotFoundError for a named file that is not there, UsageError where there is none at all.
+    Raises NotFoundError for a named file that does not exist, UsageError where there is none at all.
     """
     env = os.environ if environment is None else environment
     paths = config_paths(env, named)
@@ -45,7 +45,8 @@ def find_repository(
 ) -> Repository | None:
     """The repository of that name; None where it is a directory here, or no configuration names repositories.
 
-    Raises UsageError for a broken one, and for a name that is neither: a slip would make a directory of it.
+    Raises UsageError for a broken one, and for a name that is neither: a typing error would create a directory of that
+    name.
     """
     config = _config(named, environment)
     found = config.repositories.get(name)
@@ -70,7 +71,7 @@ def _config(named: Sequence[str], environment: Mapping[str, str] | None) -> Conf
 
 
 def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment as this repository's store has it. Raises UsageError for a secret that cannot be read."""
+    """The environment for this repository's store. Raises UsageError for a secret that cannot be read."""
     env = os.environ if environment is None else environment
     return {**env, **{name: secret.reveal() for name, secret in repository.environment.items()}}
 
@@ -108,7 +109,7 @@ def _address_problems(config: Config) -> Iterator[Problem]:
         try:
             check_address(repository.url, environment_of(repository))
         except UnreadableSecret:
-            continue  # told already
+            continue  # reported already
         except UsageError as exc:
             yield Problem(repository.place, exc.message + (f" ({exc.hint})" if exc.hint else ""))
 

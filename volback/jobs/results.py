@@ -1,4 +1,4 @@
-"""Results: what became of one run of a job, as it is shown, noted in the history, and told."""
+"""Results: the result of one run of a job, as it is shown, recorded in the history, and reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JobStatus = Literal["success", "warning", "failure", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """One run of a job, ended; also one that did not come to begin."""
+    """One finished run of a job; also one that did not begin."""
 
     job: str
     run_id: str
@@ -30,7 +30,7 @@ class JobResult:
     """Of a dry run."""
     volumes: tuple[VolumeReport, ...] = ()
     copied: list[str] = field(default_factory=list)
-    """Full names of backups, and where to: `web1/db@20261124T... -> s3://...`."""
+    """Full names of backups, and the target: `web1/db@20261124T... -> s3://...`."""
     removed: list[str] = field(default_factory=list)
     """Full names of backups that no keep rule kept, and where."""
     errors: list[VolbackError] = field(default_factory=list)
@@ -38,7 +38,7 @@ class JobResult:
     interrupted: Interrupted | None = None
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    """What may be known, and changes nothing: a container could write while a volume was read."""
+    """For information only: for example, that a container could write while a volume was read."""
 
     @property
     def failures(self) -> list[Failure]:
@@ -69,7 +69,7 @@ class JobResult:
 
 
 def summary_line(result: JobResult) -> str:
-    """`nightly: 3 volumes, 1.2 GiB read, 40.0 MiB stored in 12.0 s`; what failed is said before."""
+    """`nightly: 3 volumes, 1.2 GiB read, 40.0 MiB stored in 12.0 s`; failures are listed before."""
     if result.status == "skipped":
         return f"{result.job}: skipped: {result.failures[0].message}"
     failed = "FAILED: " if result.failures else ""
@@ -96,7 +96,7 @@ def facts_of(result: JobResult) -> dict[str, object]:
 
 
 def report_of(result: JobResult, host: str, log_tail: str) -> Report:
-    """The run as it is told. One that was skipped is told as a failure: its backups were not made."""
+    """The run as it is reported. A skipped run is reported as a failure: its backups were not made."""
     return Report(
         job=result.job,
         host=host,
@@ -112,7 +112,7 @@ def report_of(result: JobResult, host: str, log_tail: str) -> Report:
 
 
 def noted(result: JobResult, host: str) -> JobRun:
-    """The run as the history keeps it."""
+    """The run for the history."""
     return JobRun(
         id=result.run_id,
         started_at=iso(result.started_at),
@@ -128,5 +128,5 @@ def noted(result: JobResult, host: str) -> JobRun:
 
 
 def iso(time: datetime) -> str:
-    """A time as the history has it."""
+    """A time as the history stores it."""
     return time.isoformat(timespec="milliseconds")

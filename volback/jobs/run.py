@@ -1,7 +1,7 @@
-"""Running: jobs as `volback.toml` has them - back up, copy, prune, and whatever happens, note it and tell it.
+"""Run: jobs of `volback.toml` - back up, copy, prune; and in every case record and report the result.
 
 One job's failure does not stop the next, one volume's not the next, one repository's not the next. Nothing but a
-signal is raised from a run: what failed is in its result, after it was noted in the history and told.
+signal is raised from a run: what failed is in its result, after it was recorded in the history and reported.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from volback.state.locks import lock
 log = logging.getLogger("volback.run")
 
 CONFIGURATION = "configuration"
-"""Under this name it is told that a file of the configuration cannot be read, where no job is known to be in it."""
+"""The job name under which an unreadable file of the configuration is reported, if no job in it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How jobs are run this time."""
+    """Options of one call."""
 
     wait_s: float | None = None
-    """For locks; None is what each job says."""
+    """For locks; None is each job's own setting."""
     dry_run: bool = False
 
 
@@ -66,7 +66,7 @@ def run_jobs(
 ) -> Iterator[JobResult]:
     """Run the named jobs, or all, one after the other; yield each result when its job has ended.
 
-    After a signal those that have not begun are noted and told as skipped.
+    After a signal those that have not begun are recorded and reported as skipped.
     """
     wanted = [*config.jobs, *config.broken] if every else list(dict.fromkeys(names))
     if every and not wanted and not config.problems:
@@ -97,7 +97,7 @@ def run_job(
             run.interrupted(exc)
         except VolbackError as exc:
             run.failed(exc)
-        except Exception as exc:  # a fault of volback's own must be told too
+        except Exception as exc:  # a fault of volback itself must be reported too
             log.debug("internal error", exc_info=True)
             run.failed(VolbackError(f"internal error: {type(exc).__name__}: {exc}", "run it again with --debug"))
         try:
@@ -137,16 +137,16 @@ class _Run:
         self._is_skipped = False
         self._targets = Targets()
         self._untold: list[str] = []
-        """Why somebody could not be told: warnings by which the job has not failed."""
+        """Why notifications failed: these warnings do not make the job fail."""
 
     def find_targets(self) -> None:
-        """Find out whom to tell: before anything else, so that nothing can come in between."""
+        """Find out whom to notify: before anything else, so that every failure is reported."""
         job, broken = self._config.jobs.get(self._name), self._config.broken.get(self._name)
         names = job.notify if job is not None else broken.notify if broken is not None else None
         self._targets, self._untold = targets_of(self._config, names)
 
     def work(self, stack: ExitStack) -> None:
-        """Do all of it; what concerns the job as a whole is raised. What it holds, `stack` lets go after the end."""
+        """Do all steps; an error of the job as a whole is raised. `stack` releases the locks after the end."""
         if self._name == CONFIGURATION and self._name not in self._config.jobs:
             raise _first_of([str(problem) for problem in _unattributed(self._config)])
         job = self._job()
@@ -181,7 +181,7 @@ class _Run:
         self._made.interrupted = interrupted
 
     def end(self) -> JobResult:
-        """Note the run and tell it. Raises nothing: what fails here is a warning."""
+        """Record the run and report it. Raises nothing: a failure here is a warning."""
         result = self._result()
         result.warnings.extend(self._untold)
         if self._options.dry_run:
@@ -240,7 +240,7 @@ class _Run:
             )
 
     def _copy(self, job: Job) -> None:
-        """Into each further repository what this run made, and what earlier runs could not bring there."""
+        """Copy to each further repository the new backups, and those that earlier runs could not copy."""
         for name in job.repositories[1:]:
             with self._kept_going():
                 source, target = self._repository(job, job.repositories[0]), self._repository(job, name)
@@ -255,7 +255,7 @@ class _Run:
                             log.info("copied %s to %s", copy.name, target.store.url)
 
     def _to_copy(self, source: Repository, target: Repository, item: Source) -> list[str]:
-        """All that is newer than the newest there; into an empty repository only what is new."""
+        """All backups newer than the newest one there; for an empty repository only the new ones."""
         there = [key.id for key in target.catalog.backups(source.host, item.name)]
         made = {done.manifest.id for done in self._made.backups if done.manifest.volume == item.name}
         oldest = max(there, default=min(made, default="~"))
@@ -263,7 +263,7 @@ class _Run:
         return [str(Reference(key.host, key.volume, key.id)) for key in here if key.id > oldest or key.id in made]
 
     def _prune(self, job: Job) -> None:
-        """In each repository, of those volumes of which there is a new backup."""
+        """In each repository, for the volumes that have a new backup."""
         made = {done.manifest.volume for done in self._made.backups}
         sources = [source for source in self._chosen.sources if source.name in made]
         if not sources:
@@ -293,7 +293,7 @@ class _Run:
         return self._repositories[name]
 
     def _host(self) -> str:
-        """The name that the run's report goes under: it must not wait for an engine that the run did not reach."""
+        """The name that the run's report goes under: it must not wait for an engine that the run could not reach."""
         if self._ctx.settings.host:
             return self._ctx.settings.host
         if self._engine.is_connected:
@@ -353,7 +353,7 @@ class _Run:
         return errors[0].message if errors else "not backed up"
 
     def _counted(self, result: JobResult) -> JobResult:
-        """With the number of backups that there are of each volume, where somebody plots it."""
+        """With the number of backups of each volume, if there is a metrics file."""
         if self._targets.metrics is None or not result.backups:
             return result
         repository = next(iter(self._repositories.values()))
@@ -368,7 +368,7 @@ class _Run:
 
 
 def _unattributed(config: Config) -> list[object]:
-    """Problems of files that cannot be read, of which nobody knows which jobs they hold."""
+    """Problems of files that cannot be read, whose jobs are not known."""
     told = {problem for broken in config.broken.values() for problem in broken.problems}
     return [problem for problem in config.problems if not problem.place.key and problem not in told]
 

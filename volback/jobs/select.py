@@ -1,4 +1,4 @@
-"""Choosing: what a job backs up - what it names, and what carries the label `volback.job=NAME`."""
+"""Select: the sources of a job - those that it names, and those with the label `volback.job=NAME`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ JOB_LABEL = "volback.job"
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a job backs up; what of it does not exist stops nothing else."""
+    """What a job backs up; a missing source does not stop the others."""
 
     sources: list[Source] = field(default_factory=list)
     errors: list[VolbackError] = field(default_factory=list)
     missing: dict[str, VolbackError] = field(default_factory=dict)
-    """By the name that the job has for it."""
+    """By the name that the job uses."""
 
 
 def choose_sources(ctx: Context, engine: Engine, job: Job) -> Chosen:
     """Find what the job backs up. Raises EngineUnreachable.
 
-    What is named counts whatever its labels say; what is found by a label, a project or a container is left out where
-    it has `volback.enable=false`.
+    What is named is backed up whatever its labels say; what is found by a label, a project or a container is left out
+    where it has `volback.enable=false`.
     """
     choice = _Choice(ctx, engine, job)
     for name in (*job.sources.volumes, *job.sources.directories):
@@ -72,7 +72,7 @@ class _Choice:
             self.chosen.errors.append(exc)
 
     def found(self, what: str, find: Callable[[], list[Source]]) -> None:
-        """Volumes that are found by something of theirs; nothing of it at all is a failure."""
+        """Volumes found by a label, project or container; finding none is a failure."""
         try:
             sources = find()
             if not sources and what:
@@ -96,10 +96,10 @@ class _Choice:
                 try:
                     self._add_unless_disabled(volume_source(self._engine, volume))
                 except NotFoundError:
-                    continue  # removed this moment
+                    continue  # removed just now
 
     def _add_unless_disabled(self, source: Source) -> None:
-        """By its own label, else its containers'. Labels that cannot be meant are told of by whoever backs it up."""
+        """By its own label, else its containers'. Labels that are not valid are reported by the backup."""
         users = [(user.name, user.labels) for user in self._users.get(source.name, [])]
         if policy_of(source.name, source.labels, users)[0].enable is not False:
             self._add(source)

@@ -1,4 +1,4 @@
-"""Jobsteps: what a job's run does in one repository - open it within the job's limits, back up, prune."""
+"""Steps: what a job's run does in one repository - open it within the job's limits, back up, prune."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from volback.policy.keep import KeepRules
 from volback.policy.labels import policy_of
 
 _IDLE_WEIGHT = 10
-"""Beside the engine's 500 for other containers."""
+"""Compared to the engine's 500 for other containers."""
 
 
 @dataclass(slots=True)
 class RunTotals:
-    """What a run has come to so far."""
+    """The totals of a run so far."""
 
     set_id: str | None = None
     backups: list[BackupResult] = field(default_factory=list)
@@ -41,7 +41,7 @@ class RunTotals:
 
 
 def job_context(base: Context, job: Job) -> Context:
-    """The surroundings of a job's run: within the job's limits for helpers."""
+    """The context of a job's run: with the job's limits for helpers."""
     limits, settings = job.limits, base.settings
     settings = replace(
         settings,
@@ -67,7 +67,7 @@ def back_up(
     *,
     wait_s: float,
 ) -> None:
-    """Back up what the job has chosen, as one set. Raises Interrupted, and what concerns all of it."""
+    """Back up the selected sources, as one set. Raises Interrupted, and errors that concern all of them."""
     options = SetOptions(
         backup=backup_options(job),
         quiesce=job.quiesce,
@@ -132,7 +132,7 @@ def _rules_of_labels(engine: Engine, source: Source) -> KeepRules | None:
 
 
 def _project(job: Job) -> str | None:
-    """The set is a project's if the job has nothing else in it; labels may add what they want."""
+    """The set belongs to a project if the job has no other source; labels may add volumes."""
     only = Sources(projects=job.sources.projects)
     return job.sources.projects[0] if job.sources == only and len(job.sources.projects) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Trying: a message to those who are told of jobs, to see whether it arrives."""
+"""Test notification: a message to the targets of jobs, to check whether it arrives."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _WORDS = "this is a test of volback's notifications; nothing has been backed up"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Who was told, and what went wrong: a line each."""
+    """Who was notified, and what failed: one line each."""
 
     told: tuple[str, ...]
     failures: list[str]
 
 
 def try_notifications(config: Config, names: Sequence[str], status: Status, *, host: str, now: datetime) -> Trial:
-    """Tell them (none named: all) as if a job had ended so, whatever they are told of otherwise; no metrics.
+    """Notify them (none named: all) as for a job with this result, whatever results they want; without metrics.
 
     Raises NotFoundError for a name that is not in the configuration.
     """

@@ -1,1 +1,2 @@
-"""Live: volumes that containers write to. Which containers are quiesced, which hooks run, and that both end."""
+"""Live: volumes that containers write to. It decides which containers are quiesced and which hooks run, and ensures
+that both end."""

@@ -1,8 +1,9 @@
-"""Guard: a process that outlives a killed volback, and lets the containers run again that it kept still.
+"""Guard: a process that outlives a killed volback, and starts the containers again that it stopped or paused.
 
-It is started before the first stop, holds the run's lock, and waits at a pipe: what comes is the run's good end, its
-closing without a word is the run's death, be it by SIGKILL or for lack of memory. It then does what the run would have
-done, and goes on trying while an engine is away. What it cannot do stays in the journal, for `volback recover`.
+It is started before the first stop, holds the run's lock, and waits at a pipe: a byte means that the run has ended
+normally; a close without a byte means that the run has died, by SIGKILL or from lack of memory. It then does what the
+run would have done, and keeps trying while an engine does not answer. What it cannot do stays in the journal for
+`volback recover`.
 
 Run as `python -P -m volback.live.guard`; -P keeps the current directory out of the imports.
 """
@@ -34,10 +35,10 @@ log = logging.getLogger(__name__)
 
 READY_S = 60.0
 PATIENCE_S = 900.0
-"""How long it goes on trying: an engine's restart takes less."""
+"""How long it keeps trying: an engine's restart takes less."""
 _PAUSE_S = 0.5
 _LEAST_LIKELY = "-1000"
-"""For the kernel's choice of whom to kill when memory runs out (proc(5), oom_score_adj)."""
+"""For the kernel's choice of the process to kill when memory runs out (proc(5), oom_score_adj)."""
 
 
 class Guard:
@@ -61,7 +62,7 @@ class Guard:
                     stdout=said,
                     stderr=said,
                     pass_fds=(watched, says_ready, run.lock_fd),
-                    start_new_session=True,  # neither a terminal's Ctrl-C nor its closing is meant for it
+                    start_new_session=True,  # Ctrl-C in the terminal, or closing it, must not end the guard
                     cwd="/",
                 )
         except OSError as exc:
@@ -83,7 +84,7 @@ class Guard:
             )
 
     def dismiss(self) -> None:
-        """All runs again: it may end. One that was killed is no error."""
+        """Dismiss the guard: all containers run again. A guard that was killed is not an error."""
         with suppress(BrokenPipeError):
             os.write(self._word, b".")
         os.close(self._word)
@@ -92,9 +93,9 @@ class Guard:
 
 @contextmanager
 def guarded(ctx: Context, run: Run, *, needed: bool = True) -> Iterator[None]:
-    """Have a guard for the block; it is dismissed if nothing is left in the journal, else it goes on after the run.
+    """Run a guard for the block; it is dismissed if nothing is left in the journal, else it continues after the run.
 
-    Raises EngineError, StoreError if there can be none: nothing may be stopped then.
+    Raises EngineError, StoreError if it cannot be started: nothing may be stopped then.
     """
     if not needed:
         yield
@@ -110,7 +111,7 @@ def guarded(ctx: Context, run: Run, *, needed: bool = True) -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Watch over the run that the arguments name, as `Guard` gives them; return the exit code."""
+    """Watch the run that the arguments name, as `Guard` passes them; return the exit code."""
     state, run_id, watched, says_ready, *engine = arguments
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -130,12 +131,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _load(settings: Settings) -> None:
-    """Import and connect now: when the run dies, each tenth of a second counts. Raises EngineUnreachable."""
+    """Import and connect now: when the run dies, every tenth of a second matters. Raises EngineUnreachable."""
     _ = open_engine(Context(settings)).info
 
 
 def _take_over(settings: Settings, run_id: str) -> int:
-    """Let the containers run again; try until all do, or patience ends."""
+    """Start the containers again; try until all run, or until the time limit."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -149,7 +150,7 @@ def _take_over(settings: Settings, run_id: str) -> int:
 
 
 def _resume(settings: Settings, run_id: str) -> bool:
-    """Whether nothing is left to do."""
+    """Return whether nothing is left to do."""
     run = open_run(settings.state, run_id)
     if run is None:
         return True

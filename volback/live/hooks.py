@@ -1,6 +1,6 @@
 """Hooks: commands that run in a container before and after its volumes are read, like a dump of a database.
 
-What they say goes to the log, line by line; what they are told to run does not: it may hold a password.
+Their output goes to the log, line by line; the command does not: it may contain a password.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from volback.errors import EngineError
 from volback.policy.hooks import Hook
 
 log = logging.getLogger("volback.hooks")
-"""A name of its own: whoever reads the log can tell what hooks say from what volback says."""
+"""A logger of its own: readers of the log can distinguish the output of hooks from volback's messages."""
 
 _LOGGED_CHARS = 1000
 _QUOTED_CHARS = 200
@@ -23,7 +23,7 @@ _CONTROL = re.compile(r"[^\t -~\xa0-\U0010ffff]|[\u2028-\u202e\u2066-\u2069\ud80
 def run_hook(engine: Engine, hook: Hook, *, what: str) -> None:
     """Run a hook to its end; `what` it is (`pre-hook`) begins each error.
 
-    Raises NotRunningError where the container does not run, NotFoundError where there is none, EngineError if the
+    Raises NotRunningError where the container does not run, NotFoundError where it does not exist, EngineError if the
     command cannot be run, fails, or does not end in time: then it is ended, with what it started.
     """
     with engine.execute(hook.container, hook.command, user=hook.user, limit_s=hook.timeout_s, what=what) as execution:
@@ -33,7 +33,7 @@ def run_hook(engine: Engine, hook: Hook, *, what: str) -> None:
         said = _printable(execution.last_words, _QUOTED_CHARS) or "it wrote no message"
         raise EngineError(
             f"{execution.what} failed with status {execution.status}: {said}",
-            f"see all that it said with --verbose; try it: docker exec {execution.container} sh",
+            f"see its full output with --verbose; try it: docker exec {execution.container} sh",
         )
 
 

@@ -1,4 +1,4 @@
-"""Policies: how each source of a set is to be backed up - by the call's own options, else by labels - and its hooks."""
+"""Policies: how each source of a set is backed up, by the call's own options, else by labels; and its hooks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class SourcePolicy:
 
     source: Source
     request: QuiesceRequest | None
-    """How it is to be kept still; None: not at all."""
+    """How its containers are quiesced; None: not at all."""
     excludes: tuple[str, ...]
     containers: frozenset[str]
-    """Names and ids of those that mount it: a hook in one of them is about this source."""
+    """Names and ids of the containers that mount it: a hook in one of them concerns this source."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetHook:
-    """A hook and the sources that it is about, by name: they wait for it, and fail with it."""
+    """A hook and the names of the sources that it concerns: they wait for it, and fail with it."""
 
     hook: Hook
     sources: frozenset[str]
@@ -42,7 +42,7 @@ class SetPolicy:
     before: list[SetHook]
     after: list[SetHook]
     complaints: list[str]
-    """Labels that cannot be meant."""
+    """One for each label that is not valid."""
 
 
 def read_policies(
@@ -54,7 +54,7 @@ def read_policies(
     before: Iterable[Hook] = (),
     after: Iterable[Hook] = (),
 ) -> SetPolicy:
-    """Read the labels of the sources and of the containers that mount them; what is given here counts before them."""
+    """Read the labels of the sources and of the containers that mount them; arguments override them."""
     users = {source.name: _users(engine, source) for source in sources}
     complaints: list[str] = []
     policies = []
@@ -98,6 +98,6 @@ def _container_policies(users: Iterable[list[VolumeUser]]) -> list[tuple[str, La
 
 
 def _about(hook: Hook, policies: list[SourcePolicy]) -> SetHook:
-    """A hook in a container that mounts none of the sources (a client of the database, say) is about all of them."""
+    """A hook in a container that mounts none of the sources (a client of the database, say) concerns all of them."""
     mine = frozenset(policy.source.name for policy in policies if hook.container in policy.containers)
     return SetHook(hook, mine or frozenset(policy.source.name for policy in policies))

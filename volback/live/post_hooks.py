@@ -1,4 +1,4 @@
-"""Aftercare: commands to be run in containers once these run again - by the run, its guard or `recover`."""
+"""Post-hooks: commands to be run in containers once these run again - by the run, its guard or `recover`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from volback.state.runs import RecordedRun
 
 
 def pending(engine: Engine, hook: Hook) -> PendingHook:
-    """The hook as a journal holds it."""
+    """The hook as a journal entry."""
     return PendingHook(engine=engine.info.id, host=engine.info.name, hook=hook)
 
 
 def run_pending(
     engine: Engine, run: RecordedRun, *, later: Iterable[PendingHook] = ()
 ) -> tuple[list[VolbackError], list[str]]:
-    """Run the run's hooks on this engine, but for those that are to come `later`; return errors and warnings.
+    """Run the run's hooks on this engine, except those in `later`; return errors and warnings.
 
-    One that fails does not stop the next. Each is tried once; only where no engine answers it stays in the journal.
+    One that fails does not stop the next. Each is tried once; it stays in the journal only if the engine does not
+    answer.
     """
     errors: list[VolbackError] = []
     warnings: list[str] = []

@@ -1,7 +1,8 @@
-"""Quiesce: the containers that write to some volumes are stopped or paused while these are read, and no longer.
+"""Quiesce: the containers that write to some volumes are stopped or paused while these are read.
 
-Dependants are stopped first and run again last. The journal comes before the first stop, and the caller has a guard
-(see `guard`), so nothing stays down: not after an error, a signal, SIGKILL, or an engine that went away in between.
+Dependants are stopped first and run again last. The journal is written before the first stop, and the caller has a
+guard (see `guard`), so nothing stays stopped: not after an error, a signal, SIGKILL, or an engine that was restarted
+in between.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class QuiesceTarget:
-    """A container that is to be still, and how."""
+    """A container to be stopped or paused, and how."""
 
     container: Container
     how: How
@@ -41,7 +42,7 @@ class QuiesceTarget:
 
 @dataclass(frozen=True, slots=True)
 class QuiesceRequest:
-    """How the writers of one source are to be kept still; `grace_s` None is each container's own grace time."""
+    """How the writers of one source are quiesced; `grace_s` None is each container's own grace time."""
 
     source: Source
     how: How
@@ -49,9 +50,9 @@ class QuiesceRequest:
 
 
 def containers_at_hand(ctx: Context, engine: Engine) -> list[Container]:
-    """Containers that run, and those that another run keeps still: that one must not let them run under our feet.
+    """Containers that run, and those that another run has quiesced: that run must not start them while this one reads.
 
-    Not among them is the container that this process runs in.
+    The container that this process runs in is not among them.
     """
     own = engine.own_container_id
     found = {container.id: container for container in engine.containers() if container.id != own}
@@ -66,10 +67,10 @@ def containers_at_hand(ctx: Context, engine: Engine) -> list[Container]:
 
 
 def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]) -> list[QuiesceTarget]:
-    """Return the containers that have to be still, in the order in which they are to be stopped.
+    """Return the containers to quiesce, in the order in which they are to be stopped.
 
     Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
-    stopped. Raises ConflictError for a container that would be gone once it is stopped, or that cannot be paused.
+    stopped. Raises ConflictError for a container that would be removed when it is stopped, or that cannot be paused.
     """
     wanted: dict[str, QuiesceTarget] = {}
     for request in requests:
@@ -85,7 +86,7 @@ def _refuse(item: QuiesceTarget) -> None:
     name = item.container.name
     if item.how == "stop" and item.container.auto_remove:
         raise ConflictError(
-            f"container {name!r} is removed as soon as it stops (--rm), and would be gone",
+            f"container {name!r} would be removed as soon as it stops (--rm)",
             "pause it instead with --pause, or start it without --rm",
         )
     if item.how == "pause" and item.container.state == "restarting":
@@ -105,10 +106,10 @@ def writers(source: Source, containers: Iterable[Container]) -> list[Container]:
 
 
 class Quiesced:
-    """Containers that are still for a block: `read` tells that all has been read, and lets them run again.
+    """Containers that are quiesced for a block: the caller calls `release` when all has been read, and they run again.
 
-    Entering raises what a stop raises, once those stopped before run again; leaving never raises but Interrupted:
-    see `errors`, `warnings` and `downtime_s`, which are whole after the block.
+    Entering raises the error of a stop, after those stopped before run again; leaving raises only Interrupted: see
+    `errors`, `warnings` and `downtime_s`, which are complete after the block.
     """
 
     def __init__(
@@ -150,33 +151,34 @@ class Quiesced:
 
     @property
     def containers(self) -> list[Container]:
-        """Those that were to be still, as they were before."""
+        """The containers to quiesce, as they were before."""
         return [item.container for item in self._wanted]
 
     @property
     def held(self) -> list[str]:
-        """Names of those that are still by this."""
+        """Names of those that are stopped or paused by this run."""
         return sorted(held.name for held in self._run.journal.of(HeldContainer) if held.phase != "planned")
 
     def disturbed(self) -> list[str]:
-        """Names of those that were started by somebody since: what was read meanwhile is not what was promised."""
+        """Names of those that others have started since: the consistency of what was read meanwhile is not as
+        promised."""
         containers = self._run.journal.of(HeldContainer)
         return [held.name for held in containers if held.phase == "held" and self._runs(held)]
 
     def release(self) -> None:
-        """All has been read: let them run again, in a thread, while the caller goes on with what is left to do."""
+        """All has been read: start them again, in a thread, while the caller continues."""
         if self._releasing is None and self._wanted:
             self._releasing = threading.Thread(target=self._resume, name="resume-containers")
             self._releasing.start()
 
     def _begin(self) -> list[HeldContainer]:
-        """Note what is to be done before anything is stopped."""
+        """Write the journal before anything is stopped."""
         planned = [_planned(self._engine, item, self._wanted) for item in self._wanted]
         self._run.note(*planned)
         return planned
 
     def _halt(self, wanted: QuiesceTarget, held: HeldContainer) -> None:
-        """Stop or pause one. It may have ended meanwhile: then it is not ours to start."""
+        """Stop or pause one. It may have ended meanwhile: then this run must not start it."""
         engine = self._engine
         with container_lock(self._ctx.settings.state, held.id):
             try:
@@ -242,7 +244,7 @@ def _held_by_others(ctx: Context, run: Run) -> set[str]:
 
 
 def _want(wanted: dict[str, QuiesceTarget], container: Container, how: How, grace_s: int | None) -> None:
-    """Want it; of two requests for one container the stronger counts, and the longer grace time."""
+    """Add a request; of two for one container the stronger applies, and the longer grace time."""
     grace_s = container.grace_s if grace_s is None else grace_s
     before = wanted.get(container.id)
     if before is not None:
@@ -268,7 +270,7 @@ def _add_sharers(wanted: dict[str, QuiesceTarget], active: list[Container]) -> N
 
 
 def _in_order(wanted: list[QuiesceTarget]) -> list[QuiesceTarget]:
-    """Each before what it needs; where containers need one another in a ring, as they come."""
+    """Each before what it needs; where containers need one another in a circle, in the given order."""
     graph: Mapping[str, list[str]] = {
         item.container.id: [other.container.id for other in wanted if other.container.needs(item.container)]
         for item in wanted

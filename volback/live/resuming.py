@@ -1,7 +1,7 @@
-"""Resuming: what a run has stopped or paused runs again - at the run's end, by its guard, or by `recover`.
+"""Resuming: starts what a run has stopped or paused again: at the run's end, by its guard, or by `recover`.
 
-The journal says what was to be still; the engine says what is. A container that another living run holds too is
-left to that one: the last to let go of it lets it run.
+The journal says what was to be quiesced; the engine says what is. A container that another live run holds too is left
+to that run: the last holder starts it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 HEALTH_LIMIT_S = 120.0
 _TURN_S = 3600.0
-"""How long to wait for another run that is stopping the same container: as long as its grace time may be."""
+"""How long to wait for another run that is stopping the same container: at least its grace time."""
 _STOP_MARGIN_S = 3.0
 _POLL_S = 0.1
 
 
 class Resumer:
-    """Lets the containers of one run that are on this engine run again, in the opposite order of their stopping."""
+    """Starts the containers of one run that are on this engine again, in the reverse order of their stopping."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Resumer:
         health_limit_s: float = HEALTH_LIMIT_S,
     ) -> None:
         self.resumed: list[str] = []
-        """Names of those that were down and run again."""
+        """Names of those that were stopped or paused and run again."""
         self.errors: list[VolbackError] = []
         self.warnings: list[str] = []
         self._engine = engine
@@ -52,9 +52,9 @@ class Resumer:
         self._known_health: dict[str, str | None] = {}
 
     def resume_all(self, on_resumed: Callable[[HeldContainer], None] = lambda _: None) -> None:
-        """Let all of them run; one that cannot does not stop the others, and stays in the journal.
+        """Start all of them; one that fails does not stop the others, and stays in the journal.
 
-        Errors are collected, not raised. The caller holds interrupts back, or is not the main thread.
+        Errors are collected, not raised. The caller defers signals, or is not the main thread.
         """
         here = [held for held in self._run.journal.of(HeldContainer) if held.engine == self._engine.info.id]
         for held in reversed(here):
@@ -71,7 +71,7 @@ class Resumer:
             on_resumed(held)
 
     def await_health(self) -> None:
-        """Wait for the health of all that were started and have a check; what is not healthy then is a warning."""
+        """Wait for the health of all that were started and have a check; one that is not healthy then is a warning."""
         for id_, name in self._started.items():
             if self._health(id_) not in (None, "healthy") and not is_pending():
                 self.warnings.append(
@@ -83,7 +83,7 @@ class Resumer:
             if _held_by_others(self._state, self._run.id, held.id):
                 return
             if held.phase == "planned":
-                return  # it was not touched: if it is down, somebody else has done that
+                return  # this run did not stop it: if it is down, somebody else has stopped it
             if held.phase == "stopping":
                 self._end_stopping(held)
             if self._engine.resume_container(held.id):
@@ -91,10 +91,11 @@ class Resumer:
                 self._started[held.id] = held.name
 
     def _end_stopping(self, held: HeldContainer) -> None:
-        """The engine goes on stopping though nobody waits for its answer: what runs now may be down in a moment.
+        """The engine continues a stop although nobody waits for its answer: a container that runs now may stop in a
+        moment.
 
-        Only one that has been stopped for certain can be let run again for certain. So a stop that is under way is
-        waited for, and one of which nobody knows is made now: its run died between the journal and the engine's answer.
+        Only a container that is known to have stopped can be started reliably. So a stop in progress is waited for, and
+        an unknown one is done now: its run died between the journal and the engine's answer.
         """
         if self._engine.container(held.id).state != "running":
             return
@@ -102,7 +103,7 @@ class Resumer:
             deadline = held.since + held.grace_s + _STOP_MARGIN_S
             while self._engine.container(held.id).state == "running" and time.time() < deadline:
                 time.sleep(_POLL_S)
-        elif self._run.journal.pid != os.getpid():  # else the engine has refused, and said so to this very run
+        elif self._run.journal.pid != os.getpid():  # else the engine has refused, and reported it to this run
             self._stop_now(held)
 
     def _stop_now(self, held: HeldContainer) -> None:
@@ -113,7 +114,7 @@ class Resumer:
                 self._engine.pause_container(held.id)
         except EngineUnreachable:
             raise
-        except (ConflictError, EngineError) as exc:  # it was paused this moment, or cannot be: it runs, or is let go on
+        except (ConflictError, EngineError) as exc:  # it was paused just now, or cannot be: it runs, or is unpaused
             log.info("container %s: %s", held.name, exc.message)
 
     def _await_needed(self, held: HeldContainer) -> None:
@@ -132,7 +133,7 @@ class Resumer:
 
 
 def container_lock(state: Path, id_: str) -> AbstractContextManager[None]:
-    """Hold one container's turn: whoever stops it or lets it run again does so alone."""
+    """Hold the lock of one container: only one process at a time stops or starts it."""
     return lock(state, f"container-{id_}", f"container {id_[:12]}", wait_s=_TURN_S)
 
 
@@ -148,7 +149,8 @@ def _held_by_others(state: Path, run_id: str, container: str) -> bool:
 
 def _gone(held: HeldContainer) -> EngineError:
     return EngineError(
-        f"container {held.name!r} was removed while it was to be still: it cannot run again", "make it anew"
+        f"container {held.name!r} was removed while it was stopped or paused: it cannot be started again",
+        "create it again",
     )
 
 
@@ -156,7 +158,7 @@ def _still_down(held: HeldContainer, exc: VolbackError) -> VolbackError:
     word = "stopped" if held.how == "stop" else "paused"
     error = type(exc)(
         f"container {held.name!r} is still {word}: {exc.message}",
-        f"mend that, then: volback recover (or docker {'start' if held.how == 'stop' else 'unpause'} {held.name})",
+        f"fix that, then run: volback recover (or docker {'start' if held.how == 'stop' else 'unpause'} {held.name})",
     )
     error.__cause__ = exc
     return error

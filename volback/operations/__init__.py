@@ -1,1 +1,1 @@
-"""Operations: one file a use case; joins the rooms below and returns frozen results; prints nothing."""
+"""Operations: one file per use case; combines the packages below and returns frozen results; prints nothing."""

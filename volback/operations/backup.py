@@ -39,7 +39,7 @@ class BackupOptions:
     level: int = DEFAULT_LEVEL
     tags: list[str] = field(default_factory=list)
     set: SetOf | None = None
-    """What the backup is made together with."""
+    """The set to which the backup belongs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ class BackupResult:
 
 @dataclass(frozen=True, slots=True)
 class SourceHold:
-    """What a caller does to keep the source still while it is read."""
+    """How the caller has quiesced the source while it is read."""
 
     containers: tuple[str, ...] = ()
-    """Names of those that it has stopped or paused."""
+    """Names of the containers that it has stopped or paused."""
     how: Consistency = "live"
-    """How consistent that makes what is read of a source whose other users nobody knows."""
+    """The consistency of a source whose other users are not known."""
     disturbed: Callable[[], list[str]] = list
-    """Asked when all has been read: names of those that ran in between after all."""
+    """Called when all has been read: names of the containers that ran meanwhile anyway."""
     on_read_end: Callable[[], None] = lambda: None
     """Called when all has been read, stored or not."""
 
@@ -80,7 +80,7 @@ class DryRun:
 def backup(
     ctx: Context, engine: Engine, repository: Repository, source: Source, options: BackupOptions
 ) -> BackupResult:
-    """Back up one source. Raises LockedError if another run is at it, EngineError, StoreError, Interrupted.
+    """Back up one source. Raises LockedError if another run uses it, EngineError, StoreError, Interrupted.
 
     On any error nothing of the backup is left; after SIGKILL the next run removes it.
     """
@@ -98,7 +98,7 @@ def make_backup(
     options: BackupOptions,
     hold: SourceHold | None = None,
 ) -> BackupResult:
-    """Back up a source whose lock the caller holds, and which the caller keeps still if it says so."""
+    """Back up a source whose lock the caller holds; `hold` says whether the caller has quiesced it."""
     exclusion(options.excludes)
     repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
     key = BackupKey(repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2)))
@@ -130,7 +130,7 @@ class _Observation:
 
 
 class _Backup:
-    """One backup on its way: the stages' totals, read after the stream has ended."""
+    """One backup in progress: the stages' totals, read after the stream has ended."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class _Backup:
         self._hold.on_read_end()
 
     def _observe(self) -> None:
-        """See who has the volume mounted: before it is read, and after."""
+        """Record who has the volume mounted, before it is read and after."""
         users = []
         if self._source.kind == "volume":
             users = [user for user in self._engine.users(self._source.name) if user.is_active]
@@ -231,7 +231,7 @@ class _Backup:
         self._observed.append(_Observation(sorted(user.name for user in users), sorted(writers)))
 
     def _consistency(self) -> Consistency:
-        """The weakest that was seen."""
+        """The weakest consistency observed."""
         if self._disturbed or any(seen.writers for seen in self._observed):
             return "live"
         if self._source.kind != "volume":
@@ -248,7 +248,7 @@ class _Backup:
 
     def _disturbances(self) -> list[str]:
         return [
-            f"container {name!r} was started by somebody while {self._source.kind} {self._source.name!r} was read"
+            f"container {name!r} was started by others while {self._source.kind} {self._source.name!r} was read"
             for name in self._disturbed
         ]
 
@@ -259,7 +259,7 @@ class _Backup:
 
 
 def rfc3339(time: datetime) -> str:
-    """A time as manifests hold it."""
+    """A time as in manifests."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,8 +1,9 @@
-"""Sets: several sources backed up as one - locked together, kept still together, under one id.
+"""Sets: several sources backed up as one - locked together, quiesced together, under one id.
 
-One source that fails does not stop the others. What is kept still is so from before the first of its sources is read
-until the last has been, whatever happens; what need not be still is read after that. A hook's command runs before its
-sources are read, and its counterpart when they have been, also where something failed or the run was killed.
+One source that fails does not stop the others. Containers are quiesced from before the first of their sources is read
+until the last has been read, whatever happens; sources without quiesce are read after that. A hook's command runs
+before its sources are read, and its counterpart when they have been, also where something failed or the run was
+killed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from volback.state.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class SetOptions:
-    """How to back up a set. What is None or empty here is as labels say."""
+    """How to back up a set. Labels decide what is None or empty here."""
 
     backup: BackupOptions = field(default_factory=BackupOptions)
     """Labels add to its excludes."""
@@ -76,7 +77,7 @@ def backup_set(
 ) -> SetResult:
     """Back up the sources. Errors of one source, and of containers that do not run again, are in the result.
 
-    Raises what concerns all of them: EngineUnreachable, StoreError, UsageError for a pattern that is none.
+    Raises what concerns all of them: EngineUnreachable, StoreError, UsageError for a pattern that is not valid.
     """
     exclusion(options.backup.excludes)
     left = sweep(ctx, engine, repository)
@@ -155,7 +156,7 @@ class _Set:
         if not (still or policy.before or policy.after):
             self._back_up_live(live)
             return
-        self._engine.ensure_image()  # nothing that can be done before waits until the containers are down
+        self._engine.ensure_image()  # what can be done before is not done while the containers are down
         with (
             Run(self._ctx.settings.state, "quiesce") as run,
             self._hooked(run, policy, needed=bool(still or policy.after)),
@@ -166,7 +167,7 @@ class _Set:
             self._back_up_live(live)
 
     def _can_be_still(self, request: QuiesceRequest, candidates: list[Container]) -> bool:
-        """Whether its containers can be stopped or paused; if not, this source fails alone."""
+        """Whether its containers can be stopped or paused; if not, only this source fails."""
         try:
             plan_quiesce(candidates, [request])
         except ConflictError as exc:
@@ -176,7 +177,8 @@ class _Set:
 
     @contextmanager
     def _hooked(self, run: Run, policy: SetPolicy, *, needed: bool) -> Iterator[None]:
-        """Run the hooks around the block; a guard answers for the later ones, and for the containers, meanwhile."""
+        """Run the hooks around the block; meanwhile a guard is responsible for the later ones, and for the
+        containers."""
         with guarded(self._ctx, run, needed=needed):
             try:
                 run.note(*(pending(self._engine, item.hook) for item in policy.after))
@@ -187,7 +189,7 @@ class _Set:
                 self._run_after(run, policy, set())
 
     def _run_before(self, item: SetHook) -> None:
-        """A command that fails takes its sources with it; one whose container does not run has nothing to dump."""
+        """If a command fails, its sources fail; if its container does not run, there is nothing to dump."""
         try:
             run_hook(self._engine, item.hook, what="exec-pre")
         except NotRunningError as exc:
@@ -197,7 +199,7 @@ class _Set:
             self._fail(item.sources, _because(exc, f"{lost} not backed up"))
 
     def _run_after(self, run: Run, policy: SetPolicy, waiting: set[str]) -> None:
-        """Run the later hooks, but for those whose sources are not all read yet."""
+        """Run the later hooks, except those whose sources are not all read yet."""
         later = [pending(self._engine, item.hook) for item in policy.after if item.sources & waiting]
         errors, warnings = run_pending(self._engine, run, later=later)
         self._errors.extend(errors)
@@ -218,7 +220,7 @@ class _Set:
 
     @contextmanager
     def _quiesced(self, run: Run, wanted: list[QuiesceTarget]) -> Iterator[Quiesced]:
-        """Keep them still for the block; what came of it is in the result, also after an error."""
+        """Quiesce them for the block; the outcome is in the result, also after an error."""
         quiesced = Quiesced(self._ctx, self._engine, run, wanted, health_limit_s=self._options.health_timeout_s)
         try:
             with quiesced:

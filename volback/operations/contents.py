@@ -1,4 +1,4 @@
-"""Contents: what is in a backup, told from its index alone, and one file's bytes, from its frames alone."""
+"""Contents: what is in a backup, from its index only, and one file's bytes, from its frames only."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def members(backup: OpenBackup, path: bytes = b"") -> Iterator[Member]:
 
 
 def read_file(backup: OpenBackup, path: bytes) -> Iterator[bytes | memoryview]:
-    """Yield one regular file's bytes, each frame proven before a byte of it leaves; only its frames are fetched.
+    """Yield one regular file's bytes, each frame verified before a byte of it is used; only its frames are fetched.
 
     A hard link gives the data of its inode, a sparse file zeros for its holes.
-    Raises NotFoundError, UsageError for what is no file: both from the call itself.
+    Raises NotFoundError, UsageError for what is not a file: both from the call itself.
     """
     unit, span = backup.find(path)
     if span.member.type == "h":
@@ -60,7 +60,7 @@ def read_file(backup: OpenBackup, path: bytes) -> Iterator[bytes | memoryview]:
 
 
 def member_path(text: str) -> bytes:
-    """A path as people type it, as the index has it. Raises UsageError for one that leads out of the volume."""
+    """A path as people type it, in the form of the index. Raises UsageError for one that leads out of the volume."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise UsageError(f"path {text!r} leads out of the volume")

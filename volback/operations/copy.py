@@ -1,7 +1,7 @@
-"""Copying: backups from one repository into another, byte for byte, each object proven on its way.
+"""Copy: backups from one repository into another, byte for byte, each object verified meanwhile.
 
-Nothing is decompressed, and nothing is kept on the way but what is read ahead. The manifest is put last, so a copy that
-is cut off is no backup; what it left is swept as that of a backup is. No engine is needed.
+Nothing is decompressed, and only what is read ahead is kept in memory. The manifest is put last, so an interrupted
+copy is not a backup; what it left is swept like that of a backup. No engine is needed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Done = Literal["copied", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One backup to be copied: its manifest, and the very bytes that hold it."""
+    """One backup to copy: its manifest, and the original bytes of that."""
 
     manifest: Manifest
     document: bytes
 
     @property
     def key(self) -> BackupKey:
-        """Where it lies, in the one repository as in the other."""
+        """Its key, the same in both repositories."""
         return BackupKey(self.manifest.host, self.manifest.volume, self.manifest.id)
 
     @property
@@ -55,9 +55,9 @@ class Copy:
 
 
 def prepare_target(ctx: Context, source: Repository, target: Repository) -> None:
-    """See that the target is another repository, and sweep it of what crashed copies left.
+    """Check that the target is another repository, and remove what crashed copies left there.
 
-    Raises UsageError if it is the one to copy from, NotFoundError where that one is none.
+    Raises UsageError if it is the one to copy from, NotFoundError where that is not a repository.
     """
     info = source.catalog.info()
     if target.store.url == source.store.url or _id(target) == info.id:
@@ -70,7 +70,7 @@ def prepare_target(ctx: Context, source: Repository, target: Repository) -> None
 def plan_copies(source: Repository, references: list[str]) -> list[Copy]:
     """Return the named backups and all that they depend on, each once, each after what it depends on.
 
-    Raises NotFoundError for a reference that fits none, IntegrityError where what a backup needs is not there.
+    Raises NotFoundError for a reference that matches none, IntegrityError where a backup that is needed is missing.
     """
     found: dict[BackupKey, Copy] = {}
     graph: dict[BackupKey, list[BackupKey]] = {}
@@ -126,7 +126,7 @@ def _load(source: Repository, key: BackupKey, needed_by: str) -> Copy:
         if not needed_by:
             raise
         message = f"backup {needed_by} is damaged: {key.manifest}, which it needs, is missing"
-        raise IntegrityError(message, "copy an older backup, or one that is whole: see `volback verify`") from exc
+        raise IntegrityError(message, "copy an older backup, or an intact one: see `volback verify`") from exc
 
 
 def _is_there(target: Repository, item: Copy) -> bool:
@@ -138,7 +138,7 @@ def _is_there(target: Repository, item: Copy) -> bool:
     if held != item.document:
         raise ConflictError(
             f"repository {target.store.url} has another backup {item.name}",
-            f"look at it: volback --repo {target.store.url} show {item.name}",
+            f"see what it is: volback --repo {target.store.url} show {item.name}",
         )
     for key, expected in ((item.key.data, item.manifest.data), (item.key.index, item.manifest.index)):
         _check_there(target, item, key, expected)
@@ -146,7 +146,7 @@ def _is_there(target: Repository, item: Copy) -> bool:
 
 
 def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
-    """What is skipped must be whole at a glance: its copy may be all that is left one day."""
+    """A skipped backup must have all objects at the right size: one day its copy may be the only one."""
     size = _size(target, key)
     if size != expected.size_bytes:
         what = "is missing" if size < 0 else f"has {size} bytes, not {expected.size_bytes}"
@@ -157,9 +157,9 @@ def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDiges
 
 
 def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Done:
-    """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are ours,
-    so it does not matter whose objects stay, and the first manifest counts. If that other copy is cut off, it takes
-    away what it put before it saw our manifest: so what is gone after it is put once more."""
+    """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are the
+    same, so it does not matter whose objects stay, and the first manifest counts. If the other copy is interrupted, it
+    removes what it put before it saw this manifest: so what is missing afterwards is put again."""
     manifest, key = item.manifest, item.key
     total = manifest.data.size_bytes + manifest.index.size_bytes
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
@@ -187,7 +187,7 @@ def _put_object(
 
 
 def _size(target: Repository, key: str) -> int:
-    """-1 where there is no such object."""
+    """The size of the object; -1 where it does not exist."""
     try:
         return target.store.stat(key).size_bytes
     except NotFoundError:
@@ -214,7 +214,7 @@ def _proven(
 
 
 def _read(store: Store, key: str, length: int) -> Generator[Buffer, None, None]:
-    """Up to `length` bytes of an object; a distant store's ranges are read ahead, in threads, and come in order."""
+    """Up to `length` bytes of an object; ranges of a remote store are read ahead in threads, and returned in order."""
     ahead = store.parallel_reads
     if ahead == 1:
         return store.open(key, length=length)

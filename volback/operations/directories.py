@@ -1,6 +1,7 @@
-"""Directories of the engine's host: made for a restore, and taken back if that fails. Only helpers see that host.
+"""Directories of the engine's host: created for a restore, and removed if that fails. Only helpers can access that
+host.
 
-A helper mounts the directory above. It has tar and find, and need not have mkdir and rmdir.
+A helper mounts the directory above. It has tar and find, but may lack mkdir and rmdir.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def make_directory(ctx: Context, engine: Engine, run: Run, target: Source) -> No
     try:
         _run(engine, run, target, ["tar", "-x", "-p", "--same-owner", "--file=-"], archive)
     except NotFoundError as exc:
-        raise NotFoundError(f"directory {above} does not exist on the engine's host", "make it first") from exc
+        raise NotFoundError(f"directory {above} does not exist on the engine's host", "create it first") from exc
 
 
 def remove_directory(engine: Engine, run: Run, target: Source) -> None:
@@ -40,4 +41,4 @@ def _run(engine: Engine, run: Run, target: Source, command: list[str], archive: 
     status, messages = write_into(engine, run, above, command, [archive] if archive else [])
     if status or messages:
         said = messages.decode(errors="backslashreplace").partition("\n")[0] or f"{command[0]} ended with {status}"
-        raise EngineError(f"directory {target.name} could not be made or removed: {said}")
+        raise EngineError(f"directory {target.name} could not be created or removed: {said}")

@@ -1,6 +1,6 @@
-"""Doctor: look at all that a backup needs, one check after the other; none that fails stops the others.
+"""Doctor: check everything that a backup needs, one check after the other; a failed check does not stop the others.
 
-Changes nothing but what `fix` removes; what it writes to measure (a small object, a helper) it removes again.
+It changes only what `fix` removes; what it writes to measure (a small object, a helper) it removes again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Status = Literal["ok", "warning", "failed"]
 PROBE_BYTES = 64 * 1024
 STALE_S = 86_400.0
-"""Nothing but its age tells an upload that nobody goes on with from one that is under way."""
+"""Only its age distinguishes an abandoned upload from one in progress."""
 _LITTLE_SPACE_BYTES = 1024**3
 _NAMED_AT_MOST = 3
 
@@ -40,7 +40,7 @@ class Check:
     hint: str | None = None
     facts: dict[str, str | int | float] = field(default_factory=dict)
     exit_code: int = 0
-    """Of the error that made it fail."""
+    """The exit code of the error that made it fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,14 @@ class DoctorReport:
 
     @property
     def exit_code(self) -> int:
-        """That of the first check that failed; warnings alone are no failure."""
+        """That of the first check that failed; warnings are not failures."""
         return next((check.exit_code for check in self.checks if check.status == "failed"), 0)
 
 
 def doctor(
     ctx: Context, engine: Engine, repository: Repository, *, fix: bool, older_than_s: float = STALE_S
 ) -> DoctorReport:
-    """Make every check; with `fix`, remove what crashed runs left, and unfinished uploads that old."""
+    """Make every check; with `fix`, remove what crashed runs left, and unfinished uploads of that age."""
     return DoctorReport(_Doctor(ctx, engine, repository, fix=fix, older_than_s=older_than_s).examine())
 
 
@@ -89,7 +89,7 @@ class _Doctor:
         ]
 
     def _check(self, name: str, check: Callable[[str], Check], *, needs: str = "") -> Check:
-        """Make one check. One that needs what has failed says so, and does not fail a second time."""
+        """Make one check. One that depends on a failed check reports that, and does not fail itself."""
         lacking = [need for need in needs.split() if need in self._failed]
         if lacking:
             return Check(name, "warning", f"not checked: it needs the {lacking[0]}")
@@ -124,7 +124,7 @@ class _Doctor:
         facts: dict[str, str | int | float] = {"transport": speed.transport, "bytes_per_s": round(speed.bytes_per_s)}
         state, own = self._ctx.settings.state, self._engine.own_container
         if own is not None and own.mount_of(state) is None:
-            text += f"; {state} is in no volume, and is gone with container {own.name!r}"
+            text += f"; {state} is not in a volume, and is lost with container {own.name!r}"
             return Check(name, "warning", text, f"mount a volume on {state}", facts)
         return Check(name, "ok", text, facts=facts)
 
@@ -139,12 +139,12 @@ class _Doctor:
         return Check(name, "ok", f"{url}: format {info.format}, {count} backups", facts=facts)
 
     def _check_write(self, name: str) -> Check:
-        """Write, read back and delete one object, named so that it is part of no backup."""
+        """Write, read back and delete one object, with a name that is not part of a backup."""
         store, key, data = self._repository.store, f"volback-probe-{self._ctx.random_hex(8)}", os.urandom(PROBE_BYTES)
         try:
             store.put(key, [data], if_absent=True)
             if b"".join(store.open(key)) != data:
-                raise IntegrityError(f"repository {store.url} does not give back what was written", "check its disk")
+                raise IntegrityError(f"repository {store.url} does not return what was written", "check its disk")
         finally:
             store.delete(key)
         return Check(name, "ok", "an object was written, read back and deleted")
@@ -152,14 +152,15 @@ class _Doctor:
     def _check_space(self, name: str) -> Check:
         free = self._repository.store.free_bytes()
         if free is None:
-            return Check(name, "ok", "the repository has no limit that could be seen")
+            return Check(name, "ok", "the repository has no known limit")
         text, facts = f"{free / 1e9:.1f} GB free in the repository", {"free_bytes": free}
         if free < _LITTLE_SPACE_BYTES:
             return Check(name, "warning", text, "make room, or remove old backups: volback remove", {**facts})
         return Check(name, "ok", text, facts={**facts})
 
     def _check_unfinished(self, name: str) -> Check:
-        """Uploads that were begun and not ended: a bucket's owner pays for them, and no listing of objects has them."""
+        """Uploads that were begun and not ended: a bucket's owner pays for them, and listings of objects do not show
+        them."""
         store, now = self._repository.store, datetime.now(UTC)
         left = store.unfinished()
         stale = [upload for upload in left if (now - upload.started_at).total_seconds() >= self._older_than_s]
@@ -167,17 +168,15 @@ class _Doctor:
         if stale and not self._fix:
             names = ", ".join(upload.key for upload in stale[:_NAMED_AT_MOST])
             more = f" and {len(stale) - _NAMED_AT_MOST} more" if len(stale) > _NAMED_AT_MOST else ""
-            return Check(
-                name, "warning", f"begun and never ended: {names}{more}", "abort them: volback doctor --fix", facts
-            )
+            return Check(name, "warning", f"unfinished: {names}{more}", "abort them: volback doctor --fix", facts)
         if stale:
             removed = store.sweep(older_than_s=self._older_than_s)
             return Check(name, "ok", f"removed {len(removed)} unfinished writes", facts=facts)
         if left:
             return Check(
-                name, "ok", f"{len(left)} writes are under way, or not old enough to be taken for dead", facts=facts
+                name, "ok", f"{len(left)} writes are in progress, or not old enough to be considered dead", facts=facts
             )
-        return Check(name, "ok", "no write was begun and not ended", facts=facts)
+        return Check(name, "ok", "no unfinished writes", facts=facts)
 
     def _check_leftovers(self, name: str) -> Check:
         left = self._left = sweep(self._ctx, self._engine, self._repository, remove=self._fix)
@@ -210,7 +209,7 @@ class _Doctor:
         return f"volback {repository}restore {entry.safety_backup or entry.volume} --as {entry.volume} --replace"
 
     def _check_elsewhere(self, name: str) -> Check:
-        """What a run here can neither see nor remove, and therefore keeps in mind."""
+        """What a run here can neither see nor remove, and therefore keeps in the journal."""
         left = self._left
         named = [f"{entry.what} {entry.where}" for entry in left.elsewhere]
         named += [f"{directory}, whose journal this version cannot read" for directory in left.unreadable]
@@ -227,11 +226,11 @@ class _Doctor:
     def _check_empty_volumes(self, name: str) -> Check:
         made = [volume.name for volume in self._engine.volumes_made_by_mounting()]
         if not made:
-            return Check(name, "ok", "no volume came to be by mistake")
+            return Check(name, "ok", "no volume was created by mistake")
         return Check(
             name,
             "warning",
-            f"a killed run mounted what had been removed, so the engine made anew: {', '.join(made)}",
+            f"a killed run mounted volumes that had been removed, so the engine created them again: {', '.join(made)}",
             f"if nobody uses it: docker volume rm {made[0]}",
         )
 

@@ -1,4 +1,4 @@
-"""Exporting: a whole backup as the tar stream that it is, or as its frames laid end to end, a standard .tar.zst."""
+"""Export: a whole backup as its tar stream, or as its concatenated frames, a standard .tar.zst."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from volback.operations.open_backup import OpenBackup
 
 
 def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False) -> Iterator[bytes | memoryview]:
-    """Yield the backup as a tar, or with `zstd` as a tar.zst; each frame is proven before a byte of it leaves.
+    """Yield the backup as a tar, or with `zstd` as a tar.zst; each frame is verified before a byte of it is written.
 
     The tar.zst of a full backup is its data object, byte for byte. Raises IntegrityError.
     """
@@ -26,7 +26,7 @@ def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False) -> Iterator[
 
 
 def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
-    """Write a new file, whole or not at all, readable by its owner alone; return its size.
+    """Write a new file, completely or not at all, readable by its owner only; return its size.
 
     Raises ConflictError if there is one of that name, StoreError.
     """

@@ -1,7 +1,7 @@
-"""Import: any tar, plain or compressed, as a new volume. The archive is hostile until shown otherwise.
+"""Import: any tar, plain or compressed, as a new volume. The archive is considered hostile.
 
-It is unpacked in a helper that has nothing but the new volume mounted, by a tar that strips `/`, refuses `..` and
-writes through no symlink; what it had to strip or refuse is reported. A failed import removes its volume.
+It is unpacked in a helper that has only the new volume mounted, by a tar that strips `/`, refuses `..` and
+writes through no symlink; what it strips or refuses is reported. A failed import removes its volume.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARNINGS_MAX = 50
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import made."""
+    """The result of an import."""
 
     target: Source
     compression: str
@@ -55,8 +55,8 @@ def import_tar(
 ) -> ImportResult:
     """Unpack the archive `source` into the new volume `name`.
 
-    Raises FormatError for what is no tar archive, IntegrityError for one that is damaged or cut short, ConflictError
-    if the volume exists, NotFoundError, EngineError. After any of them there is no volume.
+    Raises FormatError for what is not a tar archive, IntegrityError for one that is damaged or cut short, ConflictError
+    if the volume exists, NotFoundError, EngineError. After any of them the volume does not exist.
     """
     target = Source(kind="volume", name=name, driver=driver, options=driver_options or {}, labels=labels or {})
     with _opened(source) as file:
@@ -86,7 +86,7 @@ def _unpack(ctx: Context, engine: Engine, run: Run, archive: ForeignArchive, tar
 
 
 class _Counted:
-    """A stream that tells the progress, and its size at the end."""
+    """A stream that reports progress, and its size at the end."""
 
     def __init__(self, ctx: Context, archive: ForeignArchive) -> None:
         self._ctx = ctx
@@ -118,7 +118,7 @@ def _name_of(source: BinaryIO | Path) -> str:
 def _failed(archive: ForeignArchive, target: Source, failures: list[str], status: int) -> EngineError | IntegrityError:
     said = failures[0] if failures else f"tar ended with status {status}"
     if any("Unexpected EOF" in line for line in failures):
-        return IntegrityError(f"{archive.name} is cut short", "fetch or make it again")
+        return IntegrityError(f"{archive.name} is cut short", "download or create it again")
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     return EngineError(f"{archive.name} could not be imported into volume {target.name!r}: {said}{more}")
 
@@ -126,7 +126,7 @@ def _failed(archive: ForeignArchive, target: Source, failures: list[str], status
 def _devices(plan: Plan) -> list[str]:
     found = Counter(plan.entry(number).type for number in range(len(plan.records)))
     devices = found["b"] + found["c"]
-    return [f"the volume holds {devices} device nodes now, which came with the archive"] if devices else []
+    return [f"the volume now contains {devices} device nodes from the archive"] if devices else []
 
 
 def _shortened(warnings: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""List: which backups there are. Reads manifests only; a damaged one is shown as such, never hidden."""
+"""List: the backups of a repository. Reads manifests only; a damaged one is shown as such, never hidden."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def list_backups(
 ) -> list[Row]:
     """Return the backups of this engine's host (or of every host), by volume, oldest first.
 
-    Raises NotFoundError where a volume is named that has none.
+    Raises NotFoundError if the named volume has none.
     """
     named = parse_reference(reference) if reference is not None else None
     host = named.host if named and named.host else None if all_hosts else repository.host
@@ -45,7 +45,7 @@ def list_backups(
 
 
 def created_at(id: str) -> datetime:
-    """When the backup of that id began; a time that no calendar has (nobody makes such ids) is one yet to come."""
+    """When the backup of that id began; a time that does not exist in the calendar counts as a future one."""
     try:
         return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:

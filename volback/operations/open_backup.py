@@ -1,4 +1,4 @@
-"""Reading: one backup of a repository, opened - its units, and any part of its tar stream, each byte proven."""
+"""Open backup: one backup of a repository - its units, and any part of its tar stream, each byte verified."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ INDEX_MAX_BYTES = 4 * 1024**3
 
 
 class OpenBackup:
-    """A backup whose index has been read and proven against its manifest; units are decoded again at each pass."""
+    """A backup whose index has been read and verified against its manifest; units are decoded again at each pass."""
 
     def __init__(self, store: Store, manifest: Manifest, *, codec: FrameCodec | None = None) -> None:
-        """Read the index (kept compressed: about 40 bytes a file). Raises IntegrityError, NotFoundError.
+        """Read the index (kept compressed: about 40 bytes per file). Raises IntegrityError, NotFoundError.
 
-        `codec` is what the backup's frames were sealed with; None is plain zstd.
+        `codec` is the one with which the backup's frames were sealed; None is plain zstd.
         """
         self.manifest = manifest
         self.name = name_of(manifest)
@@ -45,9 +45,9 @@ class OpenBackup:
         return (unit for _, unit in select_units(self._lines(), numbers.__contains__))
 
     def around(self, paths: Collection[bytes], *, below: Collection[bytes] = ()) -> Iterator[Unit]:
-        """Yield, in stream order, every unit that holds one of `paths`, or what is at or below one of `below`.
+        """Yield, in stream order, every unit that holds one of `paths`, or a path at or below one of `below`.
 
-        Others may be among them; of those that earlier lookups have passed, few are.
+        Other units may be among them, but few of those that earlier lookups have decoded.
         """
         for number, unit in select_units(self._lines(), self._paths.around(paths, below=below)):
             self._paths.note(number, unit)
@@ -71,18 +71,19 @@ class OpenBackup:
         return NotFoundError(f"path {text!r} is not in backup {self.name}", f"see `volback ls {self.name}`")
 
     def stream(self, count: Callable[[int], None] = lambda _: None) -> Iterator[bytes | memoryview]:
-        """Yield the backup's whole tar stream, each frame proven before it leaves.
+        """Yield the backup's whole tar stream, each frame verified before it is yielded.
 
-        Nothing is left to prove at its end: `manifest.digest` is over the frame digests of the index, whose own SHA-256
-        the manifest holds, so with each frame proven, in the index's order, the stream is. `verify --data` holds the
-        two against each other, which could differ only by a mistake of the writer.
+        Nothing is left to verify at its end: `manifest.digest` is over the frame digests of the index, whose own
+        SHA-256 the manifest holds, so with each frame verified, in the index's order, the stream is verified. `verify
+        --data` compares the two, which could differ only by an error of the writer.
         """
         return self.read(ranges.whole(frame for unit in self.units() for frame in unit.frames), count)
 
     def read(
         self, slices: Iterable[ranges.Slice], count: Callable[[int], None] = lambda _: None
     ) -> Iterator[bytes | memoryview]:
-        """Yield the wanted bytes in order, each frame proven before a byte of it leaves; `count` gets stored sizes."""
+        """Yield the wanted bytes in order, each frame verified before a byte of it is yielded; `count` gets stored
+        sizes."""
         with closing(unseal(self.fetch(slices), self._codec)) as unsealed:
             for item, raw in unsealed:
                 if item.before:
@@ -91,7 +92,7 @@ class OpenBackup:
                 yield raw if item.stop - item.start == len(raw) else memoryview(raw)[item.start : item.stop]
 
     def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[tuple[ranges.Slice, bytes | memoryview], None, None]:
-        """Yield each slice with its frame's stored bytes, unproven; a distant store is read ahead, in threads."""
+        """Yield each slice with its frame's stored bytes, not verified; a remote store is read ahead, in threads."""
         return ranges.fetch(slices, self.open_range, ahead=self._store.parallel_reads)
 
     def open_frame(self, frame: Frame, stored: bytes | memoryview) -> bytes:
@@ -179,7 +180,8 @@ class Selection:
                     yield from self._instead(unit, span, target, first_names)
 
     def _instead(self, unit: Unit, span: Span, target: Span, first_names: dict[bytes, bytes]) -> Iterator[ranges.Slice]:
-        """A hard link without its first name: the data under its own name, or a link to the name that has it now."""
+        """A hard link without its first name: the data under its own name, or a link to the name that carries it
+        now."""
         path, first = span.member.path, target.member.path
         header = read_member_header(self._backup, unit, span if first in first_names else target)
         link = first_names.get(first)

@@ -18,7 +18,7 @@ class VolumeOverview:
     name: str
     driver: str
     size_bytes: int | None
-    """None where the engine does not tell, or was not asked."""
+    """None where the engine does not report it, or was not asked."""
     project: str | None
     users: list[VolumeUser]
     last_backup: BackupKey | None

@@ -1,7 +1,7 @@
 """Prove: read a volume again and compare it with a backup, bit for bit; name each file that differs.
 
-First by frame digests, which needs no data of the backup. Only what lies in units that do not match is then
-read from both sides and compared member by member.
+First by frame digests, which needs no data of the backup. Only units that do not match are then read from both sides
+and compared member by member.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from volback.state.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A volume held against a backup; paths as text, in order."""
+    """The result of comparing a volume with a backup; paths as text, in order."""
 
     different: list[str]
     missing: list[str]
@@ -42,7 +42,7 @@ class Comparison:
 def prove(
     ctx: Context, engine: Engine, repository: Repository, reference: str, volume: str | None = None
 ) -> Comparison:
-    """Compare a backup with a volume (by default the one that it is of). Raises NotFoundError, IntegrityError."""
+    """Compare a backup with a volume (by default its own volume). Raises NotFoundError, IntegrityError."""
     manifest = repository.find(reference)
     backup = OpenBackup(repository.store, manifest)
     source = manifest.source
@@ -58,7 +58,7 @@ def prove(
 def compare(
     ctx: Context, engine: Engine, run: Run, backup: OpenBackup, source: Source, *, excludes: list[str]
 ) -> Comparison:
-    """Compare a whole backup with a volume or directory, but for what `excludes` leaves out of that."""
+    """Compare a whole backup with a volume or directory, except what `excludes` leaves out."""
     ctx.progress.start(f"prove {source.name}", total_bytes=backup.manifest.raw_bytes, total_files=None)
     expected, odd = _expected(backup)
     changed: set[bytes] = set()
@@ -77,7 +77,7 @@ def compare(
 
 
 def compare_part(engine: Engine, run: Run, selection: Selection, source: Source) -> Comparison:
-    """Compare a part of a backup with a volume that holds just this part."""
+    """Compare a part of a backup with a volume that contains only this part."""
     expected = signatures(selection.stream())
     with open_reader(engine, run, source) as reader:
         plan = scan(reader, [])
@@ -111,7 +111,7 @@ def _compared(expected: dict[bytes, bytes], found: dict[bytes, bytes]) -> Compar
 
 
 def _expected(backup: OpenBackup) -> tuple[dict[bytes, int], set[int]]:
-    """The numbers of the backup's units by their digest; and of those that repeat another's digest."""
+    """The numbers of the backup's units by their digest; and the numbers of those that repeat another's digest."""
     numbers: dict[bytes, int] = {}
     repeated: set[int] = set()
     for number, unit in enumerate(backup.units()):

@@ -1,7 +1,7 @@
-"""Pruning: backups that no keep rule keeps, and half-made ones that nobody goes on with, out of the repository.
+"""Prune: remove backups that no keep rule keeps, and abandoned unfinished ones.
 
 Needs no engine. Each volume is a group of its own and is judged under its lock; one that fails does not stop the
-others. Interrupted at any point it leaves whole backups, and what is half removed to the next run.
+others. An interruption at any point leaves complete backups; the next run finishes a removal.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Holdings = dict[BackupKey, list[StoredObject]]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One backup and what became of it."""
+    """One backup and what was done with it."""
 
     key: BackupKey
     created_at: datetime
@@ -58,7 +58,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class HalfMade:
-    """What there is of a backup that was never committed, and of uploads to its place that never ended."""
+    """What exists of a backup that was never committed, and of unfinished uploads to its prefix."""
 
     key: BackupKey
     stored_bytes: int
@@ -123,7 +123,7 @@ Scope = tuple[str | None, str | None]
 
 
 def _scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[Scope]:
-    """Hosts and volumes to look at; None is all of them."""
+    """Hosts and volumes to prune; None is all of them."""
     scopes: list[Scope] = []
     for text in volumes:
         named = parse_reference(text)
@@ -199,7 +199,7 @@ class _Prune:
             else volume_locks(self._ctx, self._engine, self._repository, of_engines or known.values())
         ):
             held = {key: stored for key, stored in catalog.holdings(host, volume).items() if _is_whole(key, stored)}
-            for key in held.keys() - known.keys():  # made since they were read
+            for key in held.keys() - known.keys():  # created since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
             in_use = live_prefixes(self._ctx.settings.state, self._repository.store.url, Reading)
@@ -213,7 +213,7 @@ class _Prune:
     def _carry_out(
         self, decisions: list[Decision], candidates: list[Candidate], found: dict[str, Found], held: Holdings
     ) -> None:
-        """Remove what is to go; whatever happens, note what has become of each."""
+        """Remove what no rule keeps; in any case record the result for each."""
         order = [key_of(found[id_]) for id_ in removal_order(decisions, candidates)]
         gone: set[str] = set()
         try:
@@ -251,13 +251,13 @@ class _Prune:
                 self._half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
 
     def _sweep(self, key: BackupKey) -> bool:
-        """Whether all that was half made there is gone."""
+        """Whether all unfinished objects there were removed."""
         try:
             with prefix_lock(self._ctx, self._repository, key.prefix):
                 self._repository.store.sweep(key.prefix, older_than_s=self._older_than_s)
                 self._repository.catalog.remove_litter(key.prefix)
         except (ConflictError, LockedError) as exc:
-            log.debug("%s is no half-made backup any more: %s", key.prefix, exc.message)
+            log.debug("%s is not an unfinished backup any more: %s", key.prefix, exc.message)
             return False
         return True
 
@@ -275,7 +275,8 @@ def _is_whole(key: BackupKey, stored: list[StoredObject]) -> bool:
 
 
 def _candidates(found: list[Found], held: Holdings) -> Iterator[Candidate]:
-    """The backups as the rules look at them; oldest first, so that damage is known of what one builds on."""
+    """The backups as the rules look at them; oldest first, so that damage of what a backup depends on is known
+    first."""
     damaged: dict[str, str] = {}
     for backup in found:
         if isinstance(backup, DamagedManifest):
@@ -292,7 +293,7 @@ def _candidates(found: list[Found], held: Holdings) -> Iterator[Candidate]:
 
 
 def _faults(backup: Manifest, sizes: dict[str, int], known: set[str], damaged: dict[str, str]) -> Iterator[str]:
-    """What a listing shows to be amiss with a backup."""
+    """The damage of a backup that a listing shows."""
     key = key_of(backup)
     for name, expected in ((key.data, backup.data), (key.index, backup.index)):
         if name not in sizes:

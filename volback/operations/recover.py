@@ -1,6 +1,6 @@
-"""Recovery: remove what crashed runs left. Every run that changes something does it first; `doctor --fix` too.
+"""Recover: remove what crashed runs left. Every run that changes something does it first; `doctor --fix` too.
 
-Only what a dead run's journal or label names is touched; a run that lives holds its lock.
+Only what a dead run's journal or label names is changed; a live run holds its lock.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from volback.state.runs import DeadRun, dead_runs, live_journals, live_runs
 log = logging.getLogger(__name__)
 
 RESTORE_LABEL = "com.docker.volback.restore"
-"""On a volume that a restore created: the id of its run. With it a half-made volume is told from any other.
+"""On a volume that a restore created: the id of its run. It distinguishes a half-made volume from any other.
 
-A label cannot be taken off again, and docker-compose 1 warns at each `up` of one that its file does not have, unless it
+A label cannot be removed again, and docker-compose 1 warns at each `up` of one that its file does not have, unless it
 begins with `com.docker.` (compose/volume.py, check_remote_volume_config).
 """
 
 GUARD_S = 60.0
 _POLL_S = 0.1
 _ENGINELESS: tuple[Kind, ...] = ("copy", "remove")
-"""Runs of these kinds have nothing to do with an engine."""
+"""Runs of these kinds do not use an engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,14 @@ class Leftovers:
     volumes: list[str] = field(default_factory=list)
     backups: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
-    """Those of which nothing is left to remember."""
+    """Runs of which nothing is left to remember."""
     directories: list[str] = field(default_factory=list)
-    """Those that a restore made and did not fill to its end; they are named once, and stay."""
+    """Directories that a restore created and did not fill completely; they are reported once, and stay."""
     replaced: list[Replacing] = field(default_factory=list)
     """Volumes whose replacement was cut off."""
     containers: list[str] = field(default_factory=list)
-    """Those that a crashed run kept still; they run again, unless told not to remove, or there is an error."""
+    """Those that a crashed run stopped or paused; they run again, unless nothing is to be removed, or there is an
+    error."""
     elsewhere: list[Entry] = field(default_factory=list)
     """What is on another engine, or in another repository: only a run there can act on it. It is kept."""
     unreadable: list[Path] = field(default_factory=list)
@@ -80,7 +81,7 @@ class Leftovers:
 
 
 def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True) -> Leftovers:
-    """Find, and unless told not to remove, what crashed runs left. Raises EngineUnreachable, StoreError."""
+    """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError."""
     left = Leftovers()
     state = ctx.settings.state
     alive = live_runs(state)
@@ -110,9 +111,9 @@ def half_restored(ctx: Context, engine: Engine) -> set[str]:
 
 
 def recover(ctx: Context, engine: Engine) -> Leftovers:
-    """Let the containers run again that crashed runs kept still; needs no repository. Raises EngineUnreachable.
+    """Start the containers again that crashed runs stopped or paused; needs no repository. Raises EngineUnreachable.
 
-    A guard that is doing it already is waited for.
+    It waits for a guard that is doing it already.
     """
     left = Leftovers()
     _await_guards(ctx, engine)
@@ -127,7 +128,8 @@ def recover(ctx: Context, engine: Engine) -> Leftovers:
 
 
 def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
-    """Let those of one dead run on this engine run again; one that cannot stays in its journal, and is an error."""
+    """Start those of one dead run on this engine again; one that cannot be started stays in its journal, and is an
+    error."""
     if not any(_is_on(engine, entry) for entry in run.journal.quiescing):
         return
     if not resume:
@@ -156,7 +158,7 @@ def _is_in(repository: Repository, entry: InRepository) -> bool:
 
 
 def _warn_of(left: Leftovers) -> None:
-    """Say what stays because it belongs to another engine. A repository's litter waits for its next backup."""
+    """Report what stays because it belongs to another engine. Objects left in a repository wait for its next backup."""
     for entry in left.elsewhere:
         if isinstance(entry, OnEngine):
             log.warning("a crashed run left %s %s; it stays until volback runs there", entry.what, entry.where)
@@ -165,7 +167,7 @@ def _warn_of(left: Leftovers) -> None:
 
 
 def _await_guards(ctx: Context, engine: Engine) -> None:
-    """A run that lives though its process is dead is a guard at work; it has a moment to come to its end."""
+    """A live run whose process is dead is a guard in progress; it gets a moment to finish."""
     deadline = time.monotonic() + GUARD_S
     while time.monotonic() < deadline and any(
         not _is_alive(journal.pid) and any(_is_on(engine, entry) for entry in journal.quiescing)
@@ -185,7 +187,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def sweep_repository(ctx: Context, repository: Repository) -> None:
-    """Remove what crashed runs left in this repository alone; needs no engine. Raises StoreError."""
+    """Remove what crashed runs left in this repository only; needs no engine. Raises StoreError."""
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             here = [entry for entry in run.journal.of(NewBackup) if _is_in(repository, entry)]
@@ -194,7 +196,7 @@ def sweep_repository(ctx: Context, repository: Repository) -> None:
 
 
 def discard(repository: Repository, key: BackupKey) -> bool:
-    """Remove what there is of a backup that failed; one that was committed after all stays.
+    """Remove what exists of a failed backup; one that was committed meanwhile stays.
 
     False where that is denied (a key that may only write), so that the run is remembered; any other error is raised.
     """
@@ -209,7 +211,7 @@ def discard(repository: Repository, key: BackupKey) -> bool:
 
 
 def prefix_lock(ctx: Context, repository: Repository, prefix: str) -> AbstractContextManager[None]:
-    """Hold one backup's place in a repository. A new backup has a new place; a copy and its sweep can meet in one."""
+    """Lock one backup's prefix in a repository. A new backup has a new prefix; a copy and its sweep can share one."""
     name = hashlib.sha256(f"{repository.store.url}\n{prefix}".encode()).hexdigest()
     return lock(ctx.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {repository.store.url}")
 
@@ -230,7 +232,7 @@ def _sweep_run(
 
 
 def _settle(run: DeadRun, done: Sequence[Entry], *, forget: bool = True) -> None:
-    """Drop what nothing is left of, and the run with its last entry."""
+    """Drop entries of which nothing is left, and the run with its last entry."""
     if forget and len(done) == len(run.journal.entries) and run.is_readable:
         run.forget()
     else:
@@ -258,14 +260,14 @@ def _sweep_entry(
             return True
         case Replacing():
             left.replaced.append(entry)
-    return False  # containers here are those that still do not run, and hooks those that wait for them
+    return False  # entries left here are containers that still do not run, and hooks that wait for them
 
 
 def _concerns(engine: Engine, repository: Repository, run: DeadRun, entry: Entry) -> bool:
     """Whether a run on this engine and repository may act on the entry.
 
-    Entries of earlier versions do not name their engine. A volume proves it by its label; what is only ever named is
-    named by any run.
+    Entries of earlier versions do not name their engine. A volume's label proves it; what is only reported is reported
+    by any run.
     """
     if isinstance(entry, OnEngine) and not entry.engine:
         return not isinstance(entry, NewVolume) or _half_restored(engine, run, entry) is not None
@@ -275,7 +277,7 @@ def _concerns(engine: Engine, repository: Repository, run: DeadRun, entry: Entry
 
 
 def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | None:
-    """The volume that the run made; None where there is none, or somebody's own by now."""
+    """The volume that the run made; None where it does not exist, or belongs to others by now."""
     try:
         volume = engine.volume(entry.name)
     except NotFoundError:
@@ -299,8 +301,8 @@ def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: Leftover
 def _sweep_backup(
     ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: Leftovers, *, remove: bool
 ) -> bool:
-    """Whether nothing is left to remember; what a key may not delete must not keep its host from new backups."""
-    # A dead run's uploads are dead however young they are; but another machine may be copying the same backup there.
+    """Whether nothing is left to remember; objects that a key may not delete must not block new backups of its host."""
+    # A dead run's uploads are dead at any age; but another machine may be copying the same backup there.
     older_than_s = None if run.journal.kind in _ENGINELESS else 0.0
     try:
         with prefix_lock(ctx, repository, entry.prefix):
@@ -313,7 +315,7 @@ def _sweep_backup(
     except ConflictError:
         log.debug("%s was committed before its run died", entry.prefix)
     except LockedError:
-        log.debug("%s is being copied anew: that run answers for it", entry.prefix)
+        log.debug("%s is being copied again: that run is responsible for it", entry.prefix)
     except StoreDenied as exc:
         _say_that_it_stays(entry.prefix, exc)
         return False
@@ -326,7 +328,7 @@ def _say_that_it_stays(prefix: str, denied: StoreDenied) -> None:
 
 
 def forget_replacements(ctx: Context, engine: Engine, volume: str) -> None:
-    """Drop what dead runs noted of replacing `volume` on this engine: a new replacement has come to its end."""
+    """Drop the entries of dead runs about replacing `volume` on this engine: a new replacement has succeeded."""
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             of_volume = [entry for entry in run.journal.of(Replacing) if entry.volume == volume]

@@ -1,7 +1,7 @@
-"""Removing: backups out of the repository, manifest first; what others depend on stays.
+"""Remove: delete backups from the repository, manifest first; what others depend on stays.
 
-A journal tells what is being removed: what a killed run left half removed is no backup any more, and the next run
-clears it away.
+A journal lists what is being removed: what a killed run left half removed is not a backup any more, and the next run
+deletes it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Found = Manifest | DamagedManifest
 
 
 def find_all(repository: Repository, references: list[str]) -> list[Found]:
-    """Return the backups to remove, each once, the newest first, so that one goes before what it depends on.
+    """Return the backups to remove, each once, the newest first, so that each comes before what it depends on.
 
     Raises NotFoundError, UsageError for a reference without an id: a volume's name alone is too broad.
     A damaged backup is found by its whole id.
@@ -54,7 +54,7 @@ def remove(ctx: Context, engine: Engine, repository: Repository, backup: Found) 
 
 @contextmanager
 def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: Iterable[Found]) -> Iterator[None]:
-    """Hold the locks of the volume that the backups are of: one for each engine that they were made on.
+    """Hold the locks of the volume of the backups: one for each engine that they were made on.
 
     Raises LockedError while another run backs up or restores it.
     """
@@ -67,10 +67,10 @@ def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: 
 
 @contextmanager
 def removal(ctx: Context, repository: Repository, keys: Iterable[BackupKey]) -> Iterator[Callable[[BackupKey], None]]:
-    """Give a function that erases one of these backups, whole or, after SIGKILL, to be ended by the next run.
+    """Yield a function that erases one of these backups; after SIGKILL the next run finishes it.
 
-    The caller holds the volume's locks, and erases what depends on a backup before it. Where no journal can be
-    written it goes without: on a full disk that is the way to make room.
+    The caller holds the volume's locks, and erases what depends on a backup before it. Where the journal cannot be
+    written, it works without: on a full disk this frees space.
     """
     entries = {key: NewBackup(repository=repository.store.url, prefix=key.prefix) for key in keys}
     half_erased: list[BackupKey] = []
@@ -88,12 +88,12 @@ def removal(ctx: Context, repository: Repository, keys: Iterable[BackupKey]) -> 
                 stack.callback(lambda: run.journal.drop(*(entries[key] for key in entries if key not in half_erased)))
                 run.note(*entries.values())
         except StoreError as exc:
-            log.info("what a kill leaves half removed will be swept when it is old: %s", exc.message)
+            log.info("objects that a kill leaves half removed will be swept when they are old: %s", exc.message)
         yield erase
 
 
 def key_of(backup: Found) -> BackupKey:
-    """Where it lies."""
+    """Its key."""
     return BackupKey(backup.host, backup.volume, backup.id)
 
 
@@ -103,7 +103,7 @@ def name_of_found(backup: Found) -> str:
 
 
 def _engine_id(engine: Engine, repository: Repository, backup: Found) -> str:
-    """The engine that the backup is of, whose id is in the lock's name; it need not answer now."""
+    """The engine of the backup, whose id is in the lock's name; it need not answer now."""
     if isinstance(backup, Manifest):
         return backup.engine_id
     others = repository.catalog.manifests(backup.host, backup.volume)
@@ -113,13 +113,13 @@ def _engine_id(engine: Engine, repository: Repository, backup: Found) -> str:
     try:
         return engine.info.id
     except EngineUnreachable:
-        return ""  # nobody backs up an engine that is not there
+        return ""  # an engine that does not exist is not backed up
 
 
 def _find(repository: Repository, text: str) -> Found:
     parsed = parse_reference(text)
     if parsed.id_prefix is None:
-        raise UsageError(f"{text!r} names all backups of a volume", f"say which: {text}@ID; see `volback list {text}`")
+        raise UsageError(f"{text!r} names all backups of a volume", f"name one: {text}@ID; see `volback list {text}`")
     try:
         return repository.find(text)
     except FormatError:

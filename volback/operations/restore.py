@@ -1,6 +1,6 @@
 """Restore: a backup, or a part of it, into a new volume, a host directory, or a volume in place.
 
-No byte reaches tar before its frame's digest is proven. A restore that fails removes the volume that it made.
+No byte reaches tar before its frame's digest is verified. A failed restore removes the volume that it created.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """What to restore, where to, and how to be sure of it."""
+    """What to restore, where to, and how to check it."""
 
     name: str | None = None
-    """Of the volume; None is the one that the backup is of."""
+    """Of the volume; None is the volume of the backup."""
     directory: str | None = None
-    """Of the engine's host, instead of a volume; empty or not there yet."""
+    """A directory of the engine's host, instead of a volume; empty or not existing yet."""
     paths: list[str] = field(default_factory=list)
     replace: bool = False
     safety_backup: bool = True
@@ -70,7 +70,7 @@ class RestoreResult:
     raw_bytes: int
     proven: bool
     safety_backup: str | None = None
-    """Backup of what a replaced volume held before."""
+    """The backup of a replaced volume's former content."""
 
 
 def restore(
@@ -78,7 +78,7 @@ def restore(
 ) -> RestoreResult:
     """Restore. Raises NotFoundError, ConflictError (exists, in use, not empty), IntegrityError, EngineError.
 
-    Raises IntegrityError too if `prove` finds a difference; the volume is kept then, to be looked at.
+    Raises IntegrityError too if `prove` finds a difference; the volume is then kept for inspection.
     """
     _check(options)
     sweep(ctx, engine, repository)
@@ -99,7 +99,7 @@ def restore(
 
 
 class _Restore:
-    """One restore: the stream is the same, the targets differ in what is made before and removed after a failure."""
+    """One restore: the stream is the same, the targets differ in what is created before and removed after a failure."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class _Restore:
             yield
 
     def _is_there(self) -> bool:
-        """Whether the directory is; raises ConflictError if it is not empty."""
+        """Whether the directory exists; raises ConflictError if it is not empty."""
         try:
             with open_reader(self._engine, self._run, self._target) as reader:
                 records = scan(reader, []).records
@@ -180,7 +180,9 @@ class _Restore:
                 self._write(tar.EXTRACT)
             except (VolbackError, Interrupted) as exc:
                 if safety is not None:
-                    exc.hint = f"volume {name!r} is incomplete now; what it held: volback restore {safety} --replace"
+                    exc.hint = (
+                        f"volume {name!r} is incomplete now; its former content: volback restore {safety} --replace"
+                    )
                 raise
         forget_replacements(self._ctx, self._engine, name)
         log.debug("volume %s replaced on engine %s", name, engine.info.name)
@@ -247,7 +249,9 @@ def _check(options: RestoreOptions) -> None:
     if not options.directory.startswith("/"):
         raise UsageError(f"--to {options.directory} is not an absolute path", "name the directory from /")
     if options.name or options.replace or options.labels or options.driver or options.driver_options:
-        raise UsageError("--to goes without --as, --replace, --label and --driver-opt", "they are about volumes")
+        raise UsageError(
+            "--to does not accept --as, --replace, --label and --driver-opt", "these options apply to volumes"
+        )
 
 
 def _target(opened: OpenBackup, options: RestoreOptions) -> Source:
@@ -255,7 +259,9 @@ def _target(opened: OpenBackup, options: RestoreOptions) -> Source:
     if options.directory is not None:
         return Source(kind="directory", name=options.directory.rstrip("/") or "/")
     if source.kind == "directory" and options.name is None:
-        raise UsageError(f"backup {opened.name} is of a host directory", "say where: --to DIRECTORY, or --as VOLUME")
+        raise UsageError(
+            f"backup {opened.name} is of a host directory", "name the target: --to DIRECTORY, or --as VOLUME"
+        )
     kept = source if source.kind == "volume" else Source(kind="volume", name=source.name)
     return Source(
         kind="volume",

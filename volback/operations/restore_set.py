@@ -1,6 +1,6 @@
 """Restore a set: the volumes of a compose project together, as one backup run found them.
 
-A set is whole where each of its volumes has a backup that names it. One that is not is only taken if it is named.
+A set is complete if each of its volumes has a backup that names the set. An incomplete one is only used if it is named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class StoredSet:
-    """A set as the repository holds it."""
+    """A set in the repository."""
 
     made: SetOf
     backups: dict[str, Manifest]
@@ -47,7 +47,7 @@ class SetRestoreOptions:
     """Which set, and how its volumes are restored."""
 
     set_prefix: str | None = None
-    """Begins the set's id; None is the latest whole one."""
+    """The beginning of the set's id; None is the latest complete one."""
     replace: bool = False
     safety_backup: bool = True
     prove: bool = False
@@ -55,7 +55,7 @@ class SetRestoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class SetRestoreResult:
-    """What came back; `errors` says why of each volume that did not."""
+    """The restored volumes; `errors` has the reason for each one that was not restored."""
 
     set: StoredSet
     restored: tuple[RestoreResult, ...]
@@ -70,7 +70,7 @@ def restore_project(
 ) -> SetRestoreResult:
     """Restore each volume of a project (NAME or HOST/NAME) from one set; one that fails does not stop the next.
 
-    Raises NotFoundError, UsageError; ConflictError before anything is made if a volume exists or is in use.
+    Raises NotFoundError, UsageError; ConflictError before anything is created if a volume exists or is in use.
     """
     sweep(ctx, engine, repository)
     chosen, warnings = find_set(repository, project, options.set_prefix)
@@ -100,12 +100,15 @@ def restore_project(
 
 
 def find_set(repository: Repository, project: str, set_prefix: str | None = None) -> tuple[StoredSet, list[str]]:
-    """Return the set of a project (NAME or HOST/NAME) that `set_prefix` names, or the latest whole one, and warnings.
+    """Return the set of a project (NAME or HOST/NAME) that `set_prefix` names, or the latest complete one, and
+    warnings.
 
     Reads manifests from the newest back, as few as it takes. Raises NotFoundError, UsageError.
     """
     if set_prefix is not None and not is_id_prefix(set_prefix):
-        raise UsageError(f"--set {set_prefix!r} does not begin a set's id", "an id looks like 20261123T160254Z-3f9c")
+        raise UsageError(
+            f"--set {set_prefix!r} is not the beginning of a set's id", "an id looks like 20261123T160254Z-3f9c"
+        )
     host, slash, name = project.rpartition("/")
     search = _Search(repository, host if slash else repository.host, name)
     if set_prefix is None:
@@ -126,8 +129,8 @@ class _Search:
     def latest(self) -> tuple[StoredSet, list[str]]:
         whole = self._read_back()
         if whole is None and self._found:
-            hint = f"take what there is of one with --set: {self._ids(self._found)}"
-            raise NotFoundError(f"no set of project {self._project!r} is whole", hint)
+            hint = f"restore an incomplete one with --set: {self._ids(self._found)}"
+            raise NotFoundError(f"no set of project {self._project!r} is complete", hint)
         if whole is None:
             raise self._none()
         for newer in sorted(id_ for id_ in self._found if id_ > whole.made.id):
@@ -144,14 +147,16 @@ class _Search:
             hint = f"its sets are {self._ids(self._found)}"
             raise NotFoundError(f"no set {prefix} of project {self._project!r}", hint)
         if len(fitting) > 1:
-            raise UsageError(f"--set {prefix} fits {len(fitting)} sets: {self._ids(fitting)}", "give more of it")
+            raise UsageError(
+                f"--set {prefix} matches {len(fitting)} sets: {self._ids(fitting)}", "give more characters of the id"
+            )
         chosen = self._found[fitting[0]]
         if chosen.missing:
-            self._warnings.append(f"set {chosen.made.id} is not whole: it lacks {', '.join(chosen.missing)}")
+            self._warnings.append(f"set {chosen.made.id} is not complete: it lacks {', '.join(chosen.missing)}")
         return chosen, self._warnings
 
     def _read_back(self, prefix: str | None = None) -> StoredSet | None:
-        """Read until a set is whole that is wanted: any without `prefix`; with one, that whose whole id it is."""
+        """Read until a requested set is complete: any without `prefix`; with one, the set whose full id it is."""
         keys = self._repository.catalog.backups(self._host)
         for key in sorted(keys, key=lambda key: key.id, reverse=True):
             found = self._add(key)
@@ -161,7 +166,8 @@ class _Search:
         return None
 
     def _add(self, key: BackupKey) -> StoredSet | None:
-        """The set that a backup belongs to, with the backup in it; None where it is of no set of the project."""
+        """The set that a backup belongs to, with the backup in it; None where it does not belong to a set of the
+        project."""
         try:
             manifest = self._repository.catalog.read(key)
         except NotFoundError:
@@ -193,14 +199,14 @@ class _Search:
 
 
 def _refuse(engine: Engine, chosen: StoredSet, options: SetRestoreOptions) -> None:
-    """Raises ConflictError if one of the volumes is in the way: then none is made."""
+    """Raises ConflictError if one of the volumes exists or is in use: then none is created."""
     there = [volume for volume in chosen.backups if engine.has_volume(volume)]
     if not there:
         return
     if not options.replace:
         raise ConflictError(
             f"volumes of project {chosen.made.project!r} exist already, so none was restored: {', '.join(there)}",
-            "replace what they hold with --replace, or remove them first: docker compose down --volumes",
+            "replace their content with --replace, or remove them first: docker compose down --volumes",
         )
     users = {volume: [user.name for user in engine.users(volume) if user.is_active] for volume in there}
     used = [f"{volume} by container {names[0]!r}" for volume, names in users.items() if names]

@@ -1,4 +1,4 @@
-"""Sources: which volumes and directories a backup is of: named ones, all, those of a label, a project, a container.
+"""Sources: which volumes and directories are backed up: named ones, all, those of a label, a project, a container.
 
 Asks the engine; changes nothing.
 """
@@ -22,11 +22,11 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 def resolve_sources(
     ctx: Context, engine: Engine, names: list[str], *, every: bool = False, label: str | None = None
 ) -> list[Source]:
-    """Return what is to be backed up: named volumes, directories (absolute paths), all volumes, those with a label.
+    """Return the sources to back up: named volumes, directories (absolute paths), all volumes, those with a label.
 
     What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`, and
     where a crashed run filled half of it.
-    Raises NotFoundError for a volume that does not exist: it must never be created by mounting it.
+    Raises NotFoundError for a volume that does not exist: mounting it would create it.
     """
     found = [_source(engine, name) for name in dict.fromkeys(names)]
     if every or label:
@@ -45,8 +45,8 @@ def _is_enabled(volume: Volume, users: list[VolumeUser]) -> bool:
 def sources_of_project(engine: Engine, name: str) -> list[Source]:
     """Return the volumes of a compose project, by name: those with its label, and named ones that its containers mount.
 
-    Compose v1 and v2 put the same label on volumes and containers. An external volume has none, so it is known by the
-    containers; anonymous volumes are left out, as compose does not find them again. Raises NotFoundError.
+    Compose v1 and v2 put the same label on volumes and containers. An external volume has none, so it is found by the
+    containers; anonymous volumes are left out, because compose does not find them again. Raises NotFoundError.
     """
     projects = volumes_by_project(engine)
     if name not in projects:

@@ -1,4 +1,5 @@
-"""Verify: are all objects of a backup there and whole; with `data`, is every byte of them what was written."""
+"""Verify: whether all objects of a backup exist with the right size; with `data`, whether every byte is what was
+written."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from volback.errors import IntegrityError, NotFoundError
 from volback.operations.open_backup import OpenBackup
 
 REPOSITORY = "repository"
-"""Stands for a backup's name where the repository's own document is damaged; every backup's name holds an `@`."""
+"""Used in place of a backup's name where the repository's own document is damaged; the name of a backup contains
+`@`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,12 @@ class Verification:
 
     @property
     def intact(self) -> int:
-        """How many backups are whole."""
+        """How many backups are intact."""
         return self.checked - len({damage.backup for damage in self.damaged} - {REPOSITORY})
 
 
 def verify(ctx: Context, repository: Repository, references: list[str], *, data: bool = False) -> Verification:
-    """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that fits none."""
+    """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that matches none."""
     found: list[Manifest | DamagedManifest]
     found = [repository.find(reference) for reference in references] or list(repository.catalog.manifests())
     damaged = list(_repository(repository)) if found else []
@@ -60,7 +62,7 @@ def verify(ctx: Context, repository: Repository, references: list[str], *, data:
 
 
 def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, data: bool) -> list[Damage]:
-    """Verify one backup; every damage found, objects first."""
+    """Verify one backup; return all damage found, objects first."""
     key, name = BackupKey(manifest.host, manifest.volume, manifest.id), name_of(manifest)
     damaged = list(_objects(repository, manifest, key, name))
     if any(damage.object == key.index for damage in damaged):
@@ -77,7 +79,7 @@ def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, d
 
 
 def _repository(repository: Repository) -> Iterator[Damage]:
-    """The repository's own document: no restore needs it, but every backup does."""
+    """The repository's own document: not needed by a restore, but by every backup."""
     try:
         repository.catalog.info()
     except NotFoundError:
@@ -104,7 +106,7 @@ def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: s
 
 
 def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
-    """Read every frame once; the data object's own digest tells damage that no frame shows."""
+    """Read every frame once; the data object's own digest finds damage outside of frames."""
     manifest = backup.manifest
     ctx.progress.start(f"verify {backup.name}", total_bytes=manifest.raw_bytes, total_files=None)
     whole, stream = hashlib.sha256(), hashlib.sha256()
@@ -171,7 +173,7 @@ def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | 
 
 
 def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:
-    """What is lost with a data object that is missing or cut short, told from the index alone."""
+    """What is lost with a data object that is missing or cut short, from the index only."""
     ids = {BackupKey(backup.key.host, backup.key.volume, id_).data: id_ for id_ in _data_ids(backup.manifest)}
     try:
         size = repository.store.stat(damage.object).size_bytes

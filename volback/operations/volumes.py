@@ -22,7 +22,7 @@ from volback.state.journal import NewVolume
 from volback.state.runs import Run
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-"""As engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
+"""The rule by which engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
 
 
 def open_reader(engine: Engine, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
@@ -49,24 +49,25 @@ def scan(reader: VolumeReader, excludes: list[str]) -> Plan:
 def unreadable(failures: list[str]) -> EngineError:
     """The error for what find or tar could not read."""
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or mend it")
+    return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or fix it")
 
 
 @contextmanager
 def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
     """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
 
-    Raises UsageError for a name that no engine takes, ConflictError if there is a volume of that name. After SIGKILL
-    the next run's sweep finds it by journal and label.
+    Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name. After
+    SIGKILL the next run's sweep finds it by journal and label.
     """
     if target.driver == "local" and not _NAME.fullmatch(target.name):
         raise UsageError(
-            f"{target.name!r} cannot be a volume's name", "two letters, digits or _ . - at least; give one with --as"
+            f"{target.name!r} is not a valid volume name",
+            "use two or more letters, digits or _ . -; give one with --as",
         )
     if engine.has_volume(target.name):
         raise ConflictError(
             f"volume {target.name!r} exists already",
-            "choose another name with --as, or replace what it holds with --replace",
+            "choose another name with --as, or replace its content with --replace",
         )
     entry = NewVolume(engine=engine.info.id, host=engine.info.name, name=target.name)
     with run.begun(entry, undo=lambda: _remove_half_made(engine, run, target.name)):
@@ -90,7 +91,7 @@ def _labelled(run: Run, target: Source) -> Volume:
 
 
 def _remove_half_made(engine: Engine, run: Run, name: str) -> bool:
-    """True: afterwards nothing of it is left. Raises EngineError, ConflictError."""
+    """Returns True: afterwards nothing of it is left. Raises EngineError, ConflictError."""
     try:
         made = engine.volume(name).labels.get(RESTORE_LABEL) == run.id
     except NotFoundError:
