@@ -187,7 +187,7 @@ def test_restore_takes_a_part_another_name_and_other_labels(
     assert "'nothing/there'" in lacking.stderr
 
 
-def test_restore_never_touches_a_volume_unless_told_to(
+def test_restore_never_touches_a_volume_without_replace(
     run_volback: Volback, small: str, volume_path: VolumePath, container_factory: Callable[..., Any]
 ) -> None:
     run_volback("backup", small)
@@ -598,7 +598,7 @@ def on_terminal(
     return shown
 
 
-def test_a_signal_ends_doctor_and_is_no_failed_check(run_volback: Volback, tmp_path: Path) -> None:
+def test_a_signal_ends_doctor_and_is_not_a_failed_check(run_volback: Volback, tmp_path: Path) -> None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "hangs.sock"))
     server.listen()

@@ -127,7 +127,7 @@ def test_it_leaves_its_own_volumes_out_and_never_stops_itself(
     assert list(named["downtime_s"]) == [writer.name]
 
 
-def test_the_scheduler_runs_a_job_and_ends_when_it_is_told_to(
+def test_the_scheduler_runs_a_job_and_ends_at_a_signal(
     contained: Contained, container_factory: Callable[..., Any], volume_factory: Callable[..., str], tmp_path: Path
 ) -> None:
     """The job is due every hour, and was not run for two: it is caught up with at once."""

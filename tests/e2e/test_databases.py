@@ -1,6 +1,6 @@
 """PostgreSQL and Redis are written to all the time while they are backed up; what is restored is whole.
 
-Each entry that a server acknowledged before it was kept still, or before its dump began, has to be there again.
+Each entry that a server acknowledged before it was stopped or paused, or before its dump began, has to be there again.
 """
 # ruff: noqa: PLR0917 - fixtures
 
@@ -19,7 +19,7 @@ from tests.support.databases import (
     REDIS,
     Compose,
     Load,
-    assert_postgres_is_sound,
+    assert_postgres_is_consistent,
     checked,
     compose_project,
     make_images,
@@ -80,7 +80,7 @@ def _full_copy_s(source: Path, target: Path) -> float:
 
 
 @pytest.mark.parametrize("how", ["--stop", "--pause"])
-def test_databases_kept_still_are_restored_whole(
+def test_quiesced_databases_are_restored_whole(
     how: str, compose: Compose, loads: dict[str, Load], volumes: tuple[str, str], run_volback: Volback,
     engine: EngineSession, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -107,7 +107,7 @@ def test_databases_kept_still_are_restored_whole(
     _restore(run_volback, volumes, copies := (volume_name("postgres"), volume_name("redis")))
     with served(engine, POSTGRES, copies[0], POSTGRES_PATH) as postgres:
         assert committed["postgres"] <= postgres_entries(postgres)
-        assert_postgres_is_sound(postgres)
+        assert_postgres_is_consistent(postgres)
     checked(engine, REDIS, copies[1], REDIS_PATH, "redis-check-aof", "appendonlydir/appendonly.aof.manifest")
     with served(engine, REDIS, copies[1], REDIS_PATH, *_redis("yes")) as redis:
         assert committed["redis"] <= redis_entries(redis)
@@ -137,13 +137,13 @@ def test_databases_that_dump_themselves_before_are_restored_whole(
     with served(engine, POSTGRES, copies[0], POSTGRES_PATH) as postgres:  # a new, empty cluster beside the dump
         said(postgres, "pg_restore", "--exit-on-error", "--dbname=postgres", "/var/lib/postgresql/dump")
         assert committed["postgres"] <= postgres_entries(postgres)
-        assert_postgres_is_sound(postgres)
+        assert_postgres_is_consistent(postgres)
     checked(engine, REDIS, copies[1], REDIS_PATH, "redis-check-rdb", "dump.rdb")
     with served(engine, REDIS, copies[1], REDIS_PATH, *_redis("no")) as redis:
         assert committed["redis"] <= redis_entries(redis)
 
 
-def test_containers_run_again_while_the_store_is_still_at_it(
+def test_containers_run_again_while_the_store_is_still_busy(
     container_factory: Callable[..., Any], volume_factory: Callable[..., str], run_volback: Volback, rclone: S3Server
 ) -> None:
     def fill(path: Path) -> None:

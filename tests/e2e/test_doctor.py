@@ -132,7 +132,7 @@ def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
         assert "volback restore host/db@20261123T160254Z-3f9c --as db --replace" in (check.hint or "")
 
 
-def test_a_run_that_is_kept_for_another_repository_is_no_litter_of_this_one(
+def test_a_run_that_is_kept_for_another_repository_is_not_litter_of_this_one(
     engine: EngineSession, tmp_path: Path
 ) -> None:
     library = open_library(engine, tmp_path)

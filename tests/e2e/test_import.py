@@ -45,7 +45,7 @@ def library(engine: EngineSession, tmp_path: Path) -> Library:
 def read_back(
     library: Library, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> Callable[..., tuple[dict[str, bytes | None], list[str]]]:
-    """Imports archive bytes; returns what the volume holds then (None where it is no file), and the warnings."""
+    """Imports archive bytes; returns what the volume holds then (None where it is not a file), and the warnings."""
 
     def read(archive: bytes) -> tuple[dict[str, bytes | None], list[str]]:
         name = volume_name("imported")
@@ -83,7 +83,7 @@ PLAIN_TREE = {"one": b"1", "sub": None, "sub/two": b"22" * 5000}
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_every_compression_is_told_by_its_first_bytes(
+def test_every_compression_is_recognized_by_its_first_bytes(
     library: Library,
     volume_name: Callable[..., str],
     volume_path: Callable[[str], Path],
@@ -249,7 +249,7 @@ def test_existing_volume_is_left_alone(
     assert [path.name for path in volume_path(name).iterdir()] == ["mine"]
 
 
-def test_archive_that_does_not_exist_is_told_by_its_path(library: Library, tmp_path: Path) -> None:
+def test_archive_that_does_not_exist_is_named_by_its_path(library: Library, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"nothing\.tar"):
         import_tar(*library, tmp_path / "nothing.tar", "volume")
 

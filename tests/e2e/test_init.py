@@ -32,7 +32,7 @@ def test_a_command_runs_and_gives_its_exit_code(run_volback: Volback) -> None:
 
 
 @pytest.mark.root
-def test_what_outlives_a_killed_command_comes_to_its_end(tmp_path: Path) -> None:
+def test_what_outlives_a_killed_command_ends_by_itself(tmp_path: Path) -> None:
     """As a guard does, which is an orphan then and ends a moment later."""
     process = _start(
         "import os, signal, time\n"

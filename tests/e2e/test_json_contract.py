@@ -252,14 +252,14 @@ def test_failure(run_volback: Volback, arguments: list[str], command: str, kind:
     assert said.stderr == ""
 
 
-def test_what_was_done_is_told_also_when_a_part_failed(run_volback: Volback, volume: str) -> None:
+def test_what_was_done_is_reported_also_when_a_part_failed(run_volback: Volback, volume: str) -> None:
     said = run_volback("backup", volume, "no-such-volume", "--json", check_exit=4)
     assert list(said.json) == ["schema", "command", "ok", "result", "warnings", "error"]
     assert shape(said.json["result"]) == {"backups": [MADE], "downtime_s": {}}
     assert shape(said.json["error"]) == ERROR
 
 
-def test_backup_that_keeps_still_and_recover(run_volback: Volback, volume: str, engine: EngineSession) -> None:
+def test_backup_that_stops_containers_and_recover(run_volback: Volback, volume: str, engine: EngineSession) -> None:
     result = result_of(run_volback("backup", volume, "--pause", "--json"), "backup")
     assert shape(result) == {"backups": [MADE], "downtime_s": {next(iter(result["downtime_s"])): "float"}}
     assert result_of(run_volback("recover", "--json"), "recover") == {"resumed": []}

@@ -241,8 +241,8 @@ def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
         f"{made[2].host}/{names[2]}@{made[2].id} -> volume {names[2]}",
         f"not restored: {names[1]}",
     ]
-    (told,) = errors(said)
-    assert told.startswith(f"error: volume {names[1]!r} of project {project!r} was not restored: ")
+    (error,) = errors(said)
+    assert error.startswith(f"error: volume {names[1]!r} of project {project!r} was not restored: ")
     assert {volume.name for volume in engine.volumes()} & set(names) == {names[0], names[2]}
 
 
@@ -255,7 +255,7 @@ WRONG_CALLS = {
 }
 
 
-def test_calls_that_cannot_be_meant() -> None:
+def test_calls_that_are_not_valid() -> None:
     script = (
         "import json, sys; from volback.cli.main import run\n"
         "print([run(['restore', *call]) for call in json.loads(sys.argv[1])])"
@@ -264,5 +264,5 @@ def test_calls_that_cannot_be_meant() -> None:
     done = subprocess.run([sys.executable, "-c", script, calls], capture_output=True, text=True, check=False)
     assert done.stdout == f"{[2] * len(WRONG_CALLS)}\n"
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
-        f"error: {told}" for told in WRONG_CALLS
+        f"error: {message}" for message in WRONG_CALLS
     ]

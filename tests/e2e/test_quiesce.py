@@ -223,7 +223,7 @@ def test_a_second_run_does_not_get_a_shared_container_restarted_under_its_feet(
     assert run_volback("show", one, "--json").json["result"]["backup"]["consistency"] == "stopped"
 
 
-def test_a_container_that_cannot_be_started_again_is_shouted_and_recovered(
+def test_a_container_that_cannot_be_started_again_is_reported_by_every_run_and_recovered(
     run_volback: Volback, volume: str, container_factory: Containers, tmp_path: Path
 ) -> None:
     needed = tmp_path / "needed"
@@ -246,7 +246,7 @@ def test_a_container_that_cannot_be_started_again_is_shouted_and_recovered(
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
-def test_a_container_that_somebody_starts_meanwhile_is_told(run_volback: Volback, volume: str, writer: Any) -> None:
+def test_a_container_that_somebody_starts_meanwhile_is_reported(run_volback: Volback, volume: str, writer: Any) -> None:
     with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
         writer.start()
     assert run.ended.exit_code == 3
@@ -254,7 +254,7 @@ def test_a_container_that_somebody_starts_meanwhile_is_told(run_volback: Volback
     assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "live"
 
 
-def test_a_container_that_is_removed_meanwhile_is_told(run_volback: Volback, volume: str, writer: Any) -> None:
+def test_a_container_that_is_removed_meanwhile_is_reported(run_volback: Volback, volume: str, writer: Any) -> None:
     with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
         writer.remove()
     assert run.ended.exit_code == 1
@@ -381,7 +381,7 @@ def test_a_lock_is_waited_for(run_volback: Volback, volume: str) -> None:
     assert len(run_volback("list", volume, "--json").json["result"]["backups"]) == 2
 
 
-def test_labels_that_cannot_be_meant_are_named_where_the_backup_fails_too(
+def test_labels_that_are_not_valid_are_named_where_the_backup_fails_too(
     run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers
 ) -> None:
     labels = engine.labels | {"volback.exec-pre": "exit 7", "volback.stop-timeout": "soon"}

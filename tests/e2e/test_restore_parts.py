@@ -128,7 +128,7 @@ def test_path_can_be_written_as_people_write_it(odd: Part, text: str) -> None:
     assert set(found) == {b"", b"sizes", b"sizes/text"}
 
 
-def test_path_that_the_backup_lacks_is_told_and_makes_no_volume(odd: Part, engine: EngineSession) -> None:
+def test_path_that_the_backup_lacks_is_reported_and_makes_no_volume(odd: Part, engine: EngineSession) -> None:
     for path in ("no/such", "sizes/tex", "sizes/text/below", "Sizes"):
         with pytest.raises(NotFoundError, match=path):
             odd.restore("sizes/text", path)

@@ -1,4 +1,4 @@
-"""`volback run`, as cron calls it: a real engine, real repositories, and whatever goes wrong is told."""
+"""`volback run`, as cron calls it: a real engine, real repositories, and every failure is reported."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from volback.state.locks import lock
 
 
 class Desk:
-    """Writes the configuration, runs volback with it, and reads what was told through a metrics file."""
+    """Writes the configuration, runs volback with it, and reads what was reported through a metrics file."""
 
     def __init__(self, run_volback: Volback) -> None:
         self.volback = run_volback
         self.file = run_volback.directory / "volback.toml"
         self.second = run_volback.directory / "second"
-        self.told = run_volback.directory / "told"
+        self.reports = run_volback.directory / "reports"
 
     def write(self, text: str) -> None:
         """Write the configuration; MAIN, SECOND and TELL in it are filled in."""
-        self.told.mkdir(exist_ok=True)
+        self.reports.mkdir(exist_ok=True)
         head = f"""
 [repositories.main]
 url = "{self.volback.repository}"
 [repositories.second]
 url = "{self.second}"
 [metrics]
-textfile = "{self.told}/volback.prom"
+textfile = "{self.reports}/volback.prom"
 """
         self.file.write_text(head + text)
 
@@ -46,8 +46,8 @@ textfile = "{self.told}/volback.prom"
         return self.volback("--config", self.file, *arguments, check_exit=check_exit, env=env)
 
     def last_status(self, job: str) -> str:
-        """What the metrics say of the job: so it was told."""
-        lines = (self.told / "volback.prom").read_text().splitlines()
+        """What the metrics say of the job: so it was reported."""
+        lines = (self.reports / "volback.prom").read_text().splitlines()
         [line] = [line for line in lines if line.startswith(f'volback_job_last_run_status{{job="{job}"')]
         return ("success", "warning", "failure")[int(float(line.split()[-1]))]
 
@@ -168,7 +168,7 @@ def test_a_job_that_runs_already_is_skipped(desk: Desk, volume: str) -> None:
     assert desk.last_status("n") == "failure"
 
 
-def test_what_ends_a_job_before_it_begins_is_told(desk: Desk, volume: str) -> None:
+def test_what_ends_a_job_before_it_begins_is_reported(desk: Desk, volume: str) -> None:
     desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
     desk.run("--host", "unix:///nobody.sock", "run", "n", check_exit=8)
     assert desk.last_status("n") == "failure"
@@ -185,7 +185,7 @@ def test_what_ends_a_job_before_it_begins_is_told(desk: Desk, volume: str) -> No
     assert [run.exit_code for run in desk.history("n")] == [8, 1]
 
 
-def test_a_run_that_was_killed_is_told_by_the_next(desk: Desk, volume: str) -> None:
+def test_a_run_that_was_killed_is_reported_by_the_next(desk: Desk, volume: str) -> None:
     desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
     desk.run("run", "n")
     path = desk.volback.state / "jobs" / "n.json"
@@ -211,7 +211,7 @@ def test_volumes_join_a_job_by_labels(
     planned = desk.run("run", job, "--dry-run", "--json").json["result"]["jobs"][0]["planned"]
     assert sorted(plan["volume"] for plan in planned) == sorted([labelled, mounted, other])
     assert disabled not in str(planned)
-    assert desk.history(job) == [], "a dry run is no run"
+    assert desk.history(job) == [], "a dry run is not a run"
 
 
 def test_log_lines_of_json(desk: Desk, volume: str) -> None:
@@ -326,9 +326,9 @@ def test_a_monitoring_service_hears_of_each_run(desk: Desk, volume: str) -> None
         assert [heard.path.partition("?")[0] for heard in service.heard] == ["/ping/start", "/ping"]
         desk.write(f"{tell}[jobs.n]\n{job}levle = 3\n")
         desk.run("run", "n", check_exit=2)
-    told = service.heard[2:]
-    assert sorted(heard.path.partition("?")[0] for heard in told) == ["/message", "/ping/fail"]
-    assert all(b"jobs.n.levle: is unknown; did you mean level?" in heard.body for heard in told)
+    requests = service.heard[2:]
+    assert sorted(heard.path.partition("?")[0] for heard in requests) == ["/message", "/ping/fail"]
+    assert all(b"jobs.n.levle: is unknown; did you mean level?" in heard.body for heard in requests)
     desk.write(f"{tell}[jobs.n]\n{job}")
     said = desk.run("run", "n")
     assert "warning: ping 'ops' (start) failed" in said.stderr, "nobody listens any more, and the job has not failed"

@@ -1,4 +1,4 @@
-"""An engine that is no engine, or a broken one: one clear line, exit code 8, in time."""
+"""Something that is not an engine, or a broken one: one clear line, exit code 8, in time."""
 
 from __future__ import annotations
 

@@ -74,7 +74,9 @@ def test_a_hook_that_takes_too_long_is_a_failure(library: Library, container_fac
     assert caught.value.hint is not None
 
 
-def test_a_container_that_does_not_run_can_be_told_from_a_failure(library: Library, container_factory: Factory) -> None:
+def test_a_container_that_does_not_run_is_distinguished_from_a_failure(
+    library: Library, container_factory: Factory
+) -> None:
     container = container_factory("exit 0")
     container.wait()
     with pytest.raises(NotRunningError, match="is exited"):

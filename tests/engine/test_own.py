@@ -1,4 +1,4 @@
-"""Which container volback runs in is told by the kernel and the engine together, and never guessed.
+"""Which container volback runs in is determined from the kernel and the engine together, and never guessed.
 
 What the kernel says inside a container is read there, with `cat`, and judged out here with the same engine.
 """
@@ -106,7 +106,7 @@ def test_a_name_that_looks_like_an_id_is_none(
     assert found.id == container.id
 
 
-def test_a_place_in_it_is_told_as_the_host_has_it(
+def test_a_place_in_it_is_named_as_on_the_host(
     container_factory: Callable[..., Any], volume_factory: Callable[..., str], look: Look,
     volume_path: Callable[[str], Path], tmp_path: Path,
 ) -> None:  # fmt: skip

@@ -204,11 +204,11 @@ def test_a_broken_connection_is_an_error(
         ours = open_engine("attach", relay.url)
         threading.Timer(2.0, relay.cut).start()
         with pytest.raises(EngineError):
-            _stream_for_ever(ours, target, directory(), way)
+            _stream_without_end(ours, target, directory(), way)
         assert ours.leftover_helpers() == []
 
 
-def _stream_for_ever(engine: Engine, target: Target, directory: Path, way: str) -> None:
+def _stream_without_end(engine: Engine, target: Target, directory: Path, way: str) -> None:
     if way == "write":
         with engine.writer(target, run="test", directory=directory, write=_shell("cat >/dev/null")) as writer:
             writer.write(itertools.repeat(bytes(MIB)))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from volback.engine.engine import Engine
 
 
-def test_sizes_are_told_to_many_who_ask_at_once(
+def test_sizes_are_returned_to_many_who_ask_at_once(
     open_engine: Callable[..., Engine], volume_factory: Callable[..., str]
 ) -> None:
     name = volume_factory(fill=lambda path: (path / "file").write_bytes(bytes(5000)))

@@ -39,8 +39,8 @@ FLIPS = {"data": 200, "index": 60, "manifest": 60, "repository": 40}
 CUTS = {"data": 80, "index": 40, "manifest": 40, "repository": 30}
 
 
-class Sound(NamedTuple):
-    """A sound repository, and what is known of its one backup."""
+class Intact(NamedTuple):
+    """An intact repository, and what is known of its one backup."""
 
     path: Path
     manifest: Manifest
@@ -67,9 +67,9 @@ class Sound(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def sound(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> Sound:
+def intact(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> Intact:
     """A backup of group units and file units, made through the engine."""
-    directory = tmp_path_factory.mktemp("sound")
+    directory = tmp_path_factory.mktemp("intact")
     source = directory / "source"
     _fill(source)
     library = open_library(engine, directory)
@@ -80,19 +80,19 @@ def sound(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> So
     frames = [frame for unit in units for frame in unit.frames]
     assert len(frames) >= 8
     stream = b"".join(opened.stream())
-    return Sound(directory / "repository", manifest, stream, frames, _spans(stream))
+    return Intact(directory / "repository", manifest, stream, frames, _spans(stream))
 
 
 @pytest.fixture
-def copy(sound: Sound, tmp_path: Path) -> Path:
+def copy(intact: Intact, tmp_path: Path) -> Path:
     """A copy of the repository that a test may damage."""
-    return Path(shutil.copytree(sound.path, tmp_path / "copy"))
+    return Path(shutil.copytree(intact.path, tmp_path / "copy"))
 
 
 @pytest.fixture
-def library(sound: Sound, copy: Path, tmp_path: Path) -> Library:
+def library(intact: Intact, copy: Path, tmp_path: Path) -> Library:
     """A session that must do without an engine, as on the worst day."""
-    settings = Settings(str(copy), tmp_path / "state", engine="unix:///nonexistent", host=sound.manifest.host)
+    settings = Settings(str(copy), tmp_path / "state", engine="unix:///nonexistent", host=intact.manifest.host)
     return open_from(settings)
 
 
@@ -146,16 +146,16 @@ def _flips(content: bytes, name: str) -> Iterator[tuple[int, bytes]]:
         yield at, bytes(flipped)
 
 
-def _read_as_far_as_it_goes(library: Library, sound: Sound) -> bool:
-    """Read the stream, each byte held against the sound one; return whether it came to its end."""
+def _read_as_far_as_it_goes(library: Library, intact: Intact) -> bool:
+    """Read the stream, each byte held against the intact one; return whether it was complete."""
     at = 0
     try:
-        for buffer in OpenBackup(library.repository.store, library.repository.find(name_of(sound.manifest))).stream():
-            assert buffer == sound.stream[at : at + len(buffer)], f"a byte that was never written, in the {at}s"
+        for buffer in OpenBackup(library.repository.store, library.repository.find(name_of(intact.manifest))).stream():
+            assert buffer == intact.stream[at : at + len(buffer)], f"a byte that was never written, in the {at}s"
             at += len(buffer)
     except IntegrityError:
         return False
-    assert at == len(sound.stream)
+    assert at == len(intact.stream)
     return True
 
 
@@ -163,91 +163,91 @@ def _verified(library: Library) -> list[Damage]:
     return verify(library.ctx, library.repository, [], data=True).damaged
 
 
-def test_a_sound_repository_is_sound(library: Library, sound: Sound) -> None:
+def test_an_intact_repository_has_no_damage(library: Library, intact: Intact) -> None:
     assert _verified(library) == []
-    assert _read_as_far_as_it_goes(library, sound)
+    assert _read_as_far_as_it_goes(library, intact)
 
 
 def test_each_flipped_byte_of_the_data_is_found_and_its_files_are_named(
-    library: Library, sound: Sound, copy: Path
+    library: Library, intact: Intact, copy: Path
 ) -> None:
-    path = copy / sound.keys["data"]
+    path = copy / intact.keys["data"]
     harmless = 0
     for at, content in _flips(path.read_bytes(), "data"):
         with _damaged(path, content):
             damaged = _verified(library)
-            whole = _read_as_far_as_it_goes(library, sound)
-        assert [damage.object for damage in damaged] == [sound.keys["data"]], at
+            whole = _read_as_far_as_it_goes(library, intact)
+        assert [damage.object for damage in damaged] == [intact.keys["data"]], at
         # zstd's header has a bit without meaning (RFC 8878, 3.1.1.1.1.3): the object is not the same, its files are.
-        expected = [] if whole else sound.lost(at, at + 1)
+        expected = [] if whole else intact.lost(at, at + 1)
         assert damaged[0].paths == expected, at
         harmless += whole
     assert harmless <= 2
 
 
-def test_a_flip_that_zstd_does_not_see_is_found(library: Library, sound: Sound, copy: Path) -> None:
-    path = copy / sound.keys["data"]
+def test_a_flip_that_zstd_does_not_see_is_found(library: Library, intact: Intact, copy: Path) -> None:
+    path = copy / intact.keys["data"]
     content = bytearray(path.read_bytes())
     content[4] ^= 0x10
     with _damaged(path, bytes(content)):
         damaged = _verified(library)
-        assert _read_as_far_as_it_goes(library, sound), "every file can still be had"
-    assert [(damage.object, damage.paths) for damage in damaged] == [(sound.keys["data"], [])]
+        assert _read_as_far_as_it_goes(library, intact), "every file can still be had"
+    assert [(damage.object, damage.paths) for damage in damaged] == [(intact.keys["data"], [])]
 
 
-def test_each_cut_of_the_data_is_found_and_its_files_are_named(library: Library, sound: Sound, copy: Path) -> None:
-    path = copy / sound.keys["data"]
+def test_each_cut_of_the_data_is_found_and_its_files_are_named(library: Library, intact: Intact, copy: Path) -> None:
+    path = copy / intact.keys["data"]
     content = path.read_bytes()
     for size in _spread(len(content), CUTS["data"], "cut"):
         with _damaged(path, content[:size]):
             damaged = _verified(library)
             at_a_glance = verify(library.ctx, library.repository, []).damaged
-            assert not _read_as_far_as_it_goes(library, sound), size
-        expected = sound.lost(size)
-        assert {damage.object for damage in damaged} == {sound.keys["data"]}, size
+            assert not _read_as_far_as_it_goes(library, intact), size
+        expected = intact.lost(size)
+        assert {damage.object for damage in damaged} == {intact.keys["data"]}, size
         assert [path for damage in damaged for path in damage.paths] == expected, size
-        assert [(damage.object, damage.paths) for damage in at_a_glance] == [(sound.keys["data"], expected)], size
+        assert [(damage.object, damage.paths) for damage in at_a_glance] == [(intact.keys["data"], expected)], size
 
 
 @pytest.mark.parametrize("name", ["index", "manifest", "repository"])
-def test_each_flipped_byte_of_a_document_is_found(library: Library, sound: Sound, copy: Path, name: str) -> None:
-    path = copy / sound.keys[name]
+def test_each_flipped_byte_of_a_document_is_found(library: Library, intact: Intact, copy: Path, name: str) -> None:
+    path = copy / intact.keys[name]
     for at, content in _flips(path.read_bytes(), name):
         with _damaged(path, content):
-            assert [damage.object for damage in _verified(library)] == [sound.keys[name]], at
-            assert _read_or_refused(library, sound, name), at
+            assert [damage.object for damage in _verified(library)] == [intact.keys[name]], at
+            assert _read_or_refused(library, intact, name), at
 
 
 @pytest.mark.parametrize("name", ["index", "manifest", "repository"])
-def test_each_cut_of_a_document_is_found(library: Library, sound: Sound, copy: Path, name: str) -> None:
-    path = copy / sound.keys[name]
+def test_each_cut_of_a_document_is_found(library: Library, intact: Intact, copy: Path, name: str) -> None:
+    path = copy / intact.keys[name]
     content = path.read_bytes()
     for size in _spread(len(content), CUTS[name], "cut"):
         with _damaged(path, content[:size]):
-            assert [damage.object for damage in _verified(library)] == [sound.keys[name]], size
-            assert _read_or_refused(library, sound, name), size
+            assert [damage.object for damage in _verified(library)] == [intact.keys[name]], size
+            assert _read_or_refused(library, intact, name), size
 
 
 @pytest.mark.parametrize("name", ["data", "index", "repository"])
-def test_a_missing_object_is_found(library: Library, sound: Sound, copy: Path, name: str) -> None:
-    (copy / sound.keys[name]).unlink()
+def test_a_missing_object_is_found(library: Library, intact: Intact, copy: Path, name: str) -> None:
+    (copy / intact.keys[name]).unlink()
     damaged = verify(library.ctx, library.repository, []).damaged
-    assert [damage.object for damage in damaged] == [sound.keys[name]]
+    assert [damage.object for damage in damaged] == [intact.keys[name]]
     assert "is missing" in damaged[0].message
-    assert damaged[0].paths == (sound.lost(0) if name == "data" else [])
+    assert damaged[0].paths == (intact.lost(0) if name == "data" else [])
 
 
 def test_there_are_at_least_500_samples() -> None:
     assert sum(FLIPS.values()) + sum(CUTS.values()) >= 500
 
 
-def _read_or_refused(library: Library, sound: Sound, name: str) -> bool:
+def _read_or_refused(library: Library, intact: Intact, name: str) -> bool:
     """A bad index or manifest leads to no byte at all; the repository's own document is not needed to read."""
-    return _read_as_far_as_it_goes(library, sound) == (name == "repository")
+    return _read_as_far_as_it_goes(library, intact) == (name == "repository")
 
 
-def _resealed(sound: Sound, **changed: object) -> bytes:
-    return seal_document(msgspec.structs.replace(sound.manifest, **changed))
+def _resealed(intact: Intact, **changed: object) -> bytes:
+    return seal_document(msgspec.structs.replace(intact.manifest, **changed))
 
 
 def _digest(content: bytes) -> ObjectDigest:
@@ -260,21 +260,21 @@ def _compressed(line: bytes) -> bytes:
     return b"".join(compressor.end())
 
 
-def _huge_index(sound: Sound) -> dict[str, bytes]:
-    return {"manifest": _resealed(sound, index=ObjectDigest(size_bytes=5 * GIB, sha256=sound.manifest.index.sha256))}
+def _huge_index(intact: Intact) -> dict[str, bytes]:
+    return {"manifest": _resealed(intact, index=ObjectDigest(size_bytes=5 * GIB, sha256=intact.manifest.index.sha256))}
 
 
-def _garbage_index(sound: Sound) -> dict[str, bytes]:
+def _garbage_index(intact: Intact) -> dict[str, bytes]:
     garbage = random.Random(SEED).randbytes(5000)
-    return {"index": garbage, "manifest": _resealed(sound, index=_digest(garbage))}
+    return {"index": garbage, "manifest": _resealed(intact, index=_digest(garbage))}
 
 
-def _index_of_no_units(sound: Sound) -> dict[str, bytes]:
+def _index_of_no_units(intact: Intact) -> dict[str, bytes]:
     index = _compressed(b'{"kind":"group","frames":[["../../etc",0,1,1,"x"]],"members":[]}\n')
-    return {"index": index, "manifest": _resealed(sound, index=_digest(index))}
+    return {"index": index, "manifest": _resealed(intact, index=_digest(index))}
 
 
-HOSTILE: dict[str, tuple[Callable[[Sound], dict[str, bytes]], str, str]] = {
+HOSTILE: dict[str, tuple[Callable[[Intact], dict[str, bytes]], str, str]] = {
     # case: objects, what an error or warning must hold, which object it is about
     "garbage manifest": (lambda _: {"manifest": b"\x00\xff{" * 999}, "cut short or is not a document", "manifest"),
     "empty manifest": (lambda _: {"manifest": b""}, "cut short or is not a document", "manifest"),
@@ -287,11 +287,11 @@ HOSTILE: dict[str, tuple[Callable[[Sound], dict[str, bytes]], str, str]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_document_is_named_and_refused(case: str, sound: Sound, copy: Path, run_volback: Volback) -> None:
+def test_a_hostile_document_is_named_and_refused(case: str, intact: Intact, copy: Path, run_volback: Volback) -> None:
     objects, words, name = HOSTILE[case]
-    for key, content in objects(sound).items():
-        (copy / sound.keys[key]).write_bytes(content)
-    backup_name = name_of(sound.manifest)
+    for key, content in objects(intact).items():
+        (copy / intact.keys[key]).write_bytes(content)
+    backup_name = name_of(intact.manifest)
     target = copy.parent / "target"
     target.mkdir()
 
@@ -313,7 +313,7 @@ def test_a_hostile_document_is_named_and_refused(case: str, sound: Sound, copy: 
     assert list(target.iterdir()) == [], "nothing was written"
 
 
-def test_a_repository_of_a_later_format_gets_no_backup(sound: Sound, copy: Path, run_volback: Volback) -> None:
+def test_a_repository_of_a_later_format_gets_no_backup(intact: Intact, copy: Path, run_volback: Volback) -> None:
     (copy / "volback.json").write_bytes(seal_document(RepositoryInfo(format=2, id="0" * 32)))
     source = copy.parent / "source"
     source.mkdir()

@@ -177,9 +177,9 @@ def test_what_vanishes_after_the_scan_is_named_and_all_else_is_kept(live: Live) 
     result = live.back_up(before=_vanish)
 
     assert result.incomplete
-    told = "\n".join(result.manifest.warnings)
+    named = "\n".join(result.manifest.warnings)
     gone = ["b/file-03", "b/name-1", "c-unit", "d/below", *(f"d/below/file-{number:02}" for number in range(12))]
-    assert [path for path in gone if path not in told] == []
+    assert [path for path in gone if path not in named] == []
     assert len(result.manifest.warnings) == len(gone)
     assert live.restored(result) == live.now(), "what is left, the other name too"
 

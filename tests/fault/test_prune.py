@@ -161,7 +161,7 @@ def test_a_dry_run_changes_nothing(place: Place) -> None:
     assert place.prune().freed_bytes == result.freed_bytes
 
 
-def test_a_locked_volume_is_told_and_does_not_stop_the_others(place: Place) -> None:
+def test_a_locked_volume_is_reported_and_does_not_stop_the_others(place: Place) -> None:
     keys = place.make(*IDS[:4])
     place.make(*IDS[:4], volume="web")
     with lock(place.state, f"{manifest_of(place.store, keys[0]).engine_id}-db", "volume 'db'"):
@@ -179,7 +179,7 @@ def test_a_policy_that_would_remove_everything_is_refused_for_that_volume(place:
         place.prune(KeepRules())
 
 
-def test_a_volume_without_backups_and_one_backup_are_no_volumes_to_prune(place: Place) -> None:
+def test_a_volume_without_backups_and_one_backup_are_not_volumes_to_prune(place: Place) -> None:
     place.make(*IDS[:4])
     result = place.prune(volumes=["nothing", "db"])
     assert [type(error) for error in result.errors] == [NotFoundError]
@@ -189,7 +189,7 @@ def test_a_volume_without_backups_and_one_backup_are_no_volumes_to_prune(place: 
 
 
 @pytest.mark.parametrize("damage", ["data missing", "data short", "index missing"])
-def test_a_damaged_backup_stays_counts_for_nothing_and_is_told(place: Place, damage: str) -> None:
+def test_a_damaged_backup_stays_counts_for_nothing_and_is_reported(place: Place, damage: str) -> None:
     *_, newest = place.make(*IDS[:4])
     what, how = damage.split()
     path = Path(place.store.url) / getattr(newest, what)

@@ -126,7 +126,7 @@ def test_read_only_repository_is_read_and_not_written(
 
 
 @pytest.mark.parametrize("command", [["backup", "/etc"], ["list"], ["verify"], ["restore", "it"]])
-def test_a_file_is_no_repository(command: list[str], run_volback: Volback, tmp_path: Path) -> None:
+def test_a_file_is_not_a_repository(command: list[str], run_volback: Volback, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("not a directory")
     done = run_volback("--repo", str(path), *command, check_exit=1)

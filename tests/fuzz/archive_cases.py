@@ -1,4 +1,4 @@
-"""What is fuzzed of the archive: its parsers, sound input for each, and how input number N is made from that.
+"""What is fuzzed of the archive: its parsers, valid input for each, and how input number N is made from that.
 
 An input is made from its number alone, so that a failure is had again from what the run prints.
 """
@@ -290,7 +290,7 @@ def _pax(header: bytes) -> bytes:
 
 
 def _read_with_value(value: bytes) -> object:
-    """A sound header but for the value of one record: no mutation keeps a record's length right."""
+    """A valid header but for the value of one record: no mutation keeps a record's length right."""
     for key in (b"size", b"GNU.sparse.realsize", b"path", b"linkpath"):
         body = pax_record(key, value)
         extended = bytearray(HEADERS[0][:BLOCK])

@@ -1,4 +1,4 @@
-"""Whatever stands in `volback.toml`: it is read, or each problem is told; never another exception."""
+"""Whatever stands in `volback.toml`: it is read, or each problem is reported; never another exception."""
 
 from __future__ import annotations
 

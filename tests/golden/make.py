@@ -1,4 +1,4 @@
-"""Makes the golden repository of format 1 - once; what is committed beside this file stays as it is for ever.
+"""Makes the golden repository of format 1 - once; what is committed beside this file is never changed.
 
     python -m tests.golden.make DIRECTORY      (root, Linux; needs GNU tar, find, unshare)
 

@@ -15,7 +15,7 @@ def volback(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_test_reaches_all_and_what_fails_is_told(tmp_path: Path) -> None:
+def test_a_test_reaches_all_and_what_fails_is_reported(tmp_path: Path) -> None:
     config = tmp_path / "volback.toml"
     with listening() as server, listening(404) as gone:
         config.write_text(
@@ -38,7 +38,7 @@ def test_a_test_reaches_all_and_what_fails_is_told(tmp_path: Path) -> None:
     assert "volback: job test on" in json.loads(sent.body)["title"]
 
 
-def test_the_check_of_the_configuration_names_what_cannot_be_told(tmp_path: Path) -> None:
+def test_the_check_of_the_configuration_names_what_cannot_be_notified(tmp_path: Path) -> None:
     config = tmp_path / "volback.toml"
     config.write_text(
         f'[notifications.admins]\nurls = ["json://localhost", "slack://s3cret"]\nping_file = "{tmp_path}/ping"\n'

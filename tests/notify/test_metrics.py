@@ -41,7 +41,7 @@ def read(file: Path) -> dict[tuple[str, ...], float]:
     return values
 
 
-def test_a_run_is_told_by_job_host_and_volume(file: Path) -> None:
+def test_a_run_is_labelled_by_job_host_and_volume(file: Path) -> None:
     assert write_metrics(file, report(volumes=(volume(backups=7), volume("web")))) is None
     values = read(file)
     ended = ENDED.timestamp()
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_written_is_a_reason(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["directory.prom"]
 
 
-def test_one_who_holds_it_is_not_waited_for_for_ever(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_who_holds_it_is_not_waited_for_without_end(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "WAIT_S", 0.1)
     held, done = threading.Event(), threading.Event()
 

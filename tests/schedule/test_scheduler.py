@@ -102,7 +102,7 @@ def test_jitter_comes_on_top_of_the_time(driven: Driven) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_and_waits_for_the_run_to_end(driven: Driven, number: signal.Signals) -> None:
     noted = driven.directory / "noted"
-    trap = f"trap 'echo told >>{noted}; sleep 0.3; echo down >>{noted}; exit 1' TERM INT"
+    trap = f"trap 'echo signalled >>{noted}; sleep 0.3; echo down >>{noted}; exit 1' TERM INT"
     driven.behave("nightly", f"{trap}\nwhile :; do sleep 0.01; done")
     with driven.running() as process:
         driven.move_clock(NIGHT)
@@ -110,7 +110,7 @@ def test_a_signal_is_passed_on_and_waits_for_the_run_to_end(driven: Driven, numb
         process.send_signal(number)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert driven.noted()[-2:] == ["told", "down"]
+    assert driven.noted()[-2:] == ["signalled", "down"]
     assert "job nightly ended with exit code 1" in log
 
 

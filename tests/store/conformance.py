@@ -337,7 +337,7 @@ class StoreConformance:
         with pytest.raises(NotFoundError):
             next(store.open("a/b"))
 
-    def test_delete_of_a_missing_object_is_no_error(self, store: Store) -> None:
+    def test_delete_of_a_missing_object_is_not_an_error(self, store: Store) -> None:
         store.put("a/b", [b"x"])
         for key in ("x", "a/c", "x/y/z"):
             store.delete(key)

@@ -125,9 +125,9 @@ def test_a_bucket_of_another_region_is_found_there_or_named(moto: S3Server, use:
             assert "VOLBACK_S3_REGION" in str(caught.value.hint)
 
 
-def test_a_conflict_at_the_end_of_an_upload_is_told_at_once_and_leaves_nothing(moto: S3Server, use: Use) -> None:
+def test_a_conflict_at_the_end_of_an_upload_is_reported_at_once_and_leaves_nothing(moto: S3Server, use: Use) -> None:
     use(moto)
-    conflict = error_reply(409, "ConditionalRequestConflict", "Somebody else is at it")
+    conflict = error_reply(409, "ConditionalRequestConflict", "Somebody else writes it")
     with moto.bucket() as bucket, proxied(moto, Planned("reply", ("POST", "uploadId="), reply=conflict)) as (server, _):
         store = server.store(bucket, **PARTS)
         with pytest.raises(ConflictError, match="another client is writing it") as caught:
@@ -139,7 +139,7 @@ def test_a_conflict_at_the_end_of_an_upload_is_told_at_once_and_leaves_nothing(m
 
 def test_a_conflict_of_a_small_object_is_tried_again(moto: S3Server, use: Use) -> None:
     use(moto)
-    conflict = error_reply(409, "ConditionalRequestConflict", "Somebody else is at it")
+    conflict = error_reply(409, "ConditionalRequestConflict", "Somebody else writes it")
     with moto.bucket() as bucket, proxied(moto, Planned("reply", ("PUT", "/d/o"), reply=conflict)) as (server, _):
         server.store(bucket, **PARTS).put("d/o", [b"data"], if_absent=True)
 

@@ -138,7 +138,7 @@ class Load:
 
 
 def postgres_load(port: int) -> Load:
-    """Each entry is a transaction over two tables, so that half of one can be told."""
+    """Each entry is a transaction over two tables, so that half of one is noticed."""
     where = f"host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=5"
     with psycopg.connect(where, autocommit=True) as connection:
         connection.execute("CREATE TABLE entry (id bigint PRIMARY KEY, content text); CREATE INDEX ON entry (content)")
@@ -215,7 +215,7 @@ def postgres_entries(container: Any) -> set[int]:
     return entries
 
 
-def assert_postgres_is_sound(container: Any) -> None:
+def assert_postgres_is_consistent(container: Any) -> None:
     """Every table and index of every database is checked, and everything can be read."""
     said(container, "pg_amcheck", "--all", "--install-missing", "--heapallindexed", "--parent-check", "--rootdescend")
     said(container, "pg_dumpall", "--no-sync", "--file=/dev/null")

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that keeps what it is sent, and answers as it is told: well, badly, slowly, never."""
+"""An HTTP server on loopback that keeps what it is sent, and answers as requested: well, badly, slowly, never."""
 
 from __future__ import annotations
 

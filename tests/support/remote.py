@@ -240,7 +240,7 @@ def _free_port() -> int:
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:
-    """One direction. Where the target is gone, the source hears it: else it would wait for a reader for ever."""
+    """One direction. Where the target is gone, the source hears it: else it would wait for a reader without end."""
     try:
         while data := source.recv(256 * 1024):
             target.sendall(data)

@@ -1,4 +1,4 @@
-"""Reports of runs that never were, for the tests of what is told."""
+"""Reports of invented runs, for the tests of notifications."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENDED = datetime(2026, 11, 24, 2, 31, 20, tzinfo=UTC)
 
 
 def volume(name: str = "db", **facts: Any) -> VolumeReport:
-    """A volume that was backed up, unless told otherwise."""
+    """A volume that was backed up, unless the fields say otherwise."""
     known: dict[str, Any] = {"ok": True, "files": 1222, "raw_bytes": 7_654_604, "stored_bytes": 5_033_165}
     return VolumeReport(name, **{**known, "duration_s": 4.25, "consistency": "stopped", "downtime_s": 1.5, **facts})
 

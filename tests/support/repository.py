@@ -1,4 +1,4 @@
-"""Repositories of made-up backups, sound for all that reads no frame: their objects have the sizes and digests that
+"""Repositories of made-up backups, valid for all that reads no frame: their objects have the sizes and digests that
 their manifests say, and no engine is needed to make them."""
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """`rclone serve s3` over a directory: it checks signatures, and ignores If-None-Match.
 
-    It keeps its cache of directories: with --dir-cache-time 0s, a delete beside a list made it wait for itself for ever
-    (rclone 1.75.2: Dir._readDirFromEntries for a child's lock, which waits for its own).
+    It keeps its cache of directories: with --dir-cache-time 0s, a delete beside a list made it wait for itself without
+    end (rclone 1.75.2: Dir._readDirFromEntries for a child's lock, which waits for its own).
     """
     with rclone_server(tmp_path_factory.mktemp("rclone")) as (server, _):
         yield server

@@ -1,4 +1,4 @@
-"""Foreign archives: told by their first bytes, whole or refused, and never more in memory than is said."""
+"""Foreign archives: recognized by their first bytes, whole or refused, and never more in memory than is said."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_compressed_archive_cut_anywhere_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["gzip", "zstd", "xz", "bzip2"])
 def test_garbage_behind_is_never_read_as_data(name: str) -> None:
     try:
-        _, data, _ = _read(COMPRESSIONS[name](_tar()) + b"garbage that is no stream")
+        _, data, _ = _read(COMPRESSIONS[name](_tar()) + b"garbage that is not a stream")
     except IntegrityError:
         return
     assert data == _tar()

@@ -69,7 +69,7 @@ def test_only_what_is_new_is_stored_and_the_index_has_all(made: list[list[Sealed
     assert recorder.stream_digest() == hashlib.sha256(bytes.fromhex("".join(f.sha256 for f in frames))).hexdigest()
 
 
-def test_a_frame_of_this_backup_is_no_dependency() -> None:
+def test_a_frame_of_this_backup_is_not_a_dependency() -> None:
     """A frame may come again within one backup."""
     recorder = Recorder(ID, Silent())
     again = Reused(Frame(ID, 0, 3, 9, hashlib.sha256(b"x").hexdigest()))

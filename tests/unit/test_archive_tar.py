@@ -239,7 +239,7 @@ def test_signature_tells_every_change_and_not_the_name(tmp_path: Path, change: s
     assert after[b"other-name"] == before[b"other-name"]
 
 
-def test_messages_of_a_live_volume_are_no_failures() -> None:
+def test_messages_of_a_live_volume_are_not_failures() -> None:
     said = (
         b"tar: ./a: file changed as we read it\n"
         b"tar: ./b: File removed before we read it\n"

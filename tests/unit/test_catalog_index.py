@@ -100,7 +100,7 @@ def test_units_come_as_soon_as_their_line_is_there() -> None:
     assert next(read_units(buffers())) == UNIT
 
 
-def test_an_index_cut_short_is_told_from_one_that_ends() -> None:
+def test_an_index_cut_short_is_distinguished_from_one_that_ends() -> None:
     whole = encode_unit(UNIT) * 2
     units = read_units([whole[:-1]])
     assert next(units) == UNIT

@@ -93,7 +93,7 @@ def test_prefix_is_host_volume_id() -> None:
         "",
     ],
 )
-def test_other_keys_are_no_manifests(key: str) -> None:
+def test_other_keys_are_not_manifests(key: str) -> None:
     assert parse_manifest_key(key) is None
 
 

@@ -254,7 +254,7 @@ def test_an_ambiguous_prefix_lists_the_ids(objects: DictObjects, catalog: Catalo
         catalog.find(parse_reference("db@20261102"), "web1")
 
 
-def test_an_unknown_prefix_is_told_what_there_is(objects: DictObjects, catalog: Catalog) -> None:
+def test_an_unknown_prefix_names_what_there_is(objects: DictObjects, catalog: Catalog) -> None:
     committed(objects, ID1)
     with pytest.raises(NotFoundError) as caught:
         catalog.find(parse_reference("db@2025"), "web1")
@@ -329,7 +329,7 @@ def test_remove_refuses_what_others_need_and_names_them(objects: DictObjects, ca
     assert objects.held == {}
 
 
-def test_other_volumes_and_hosts_are_no_dependents(objects: DictObjects, catalog: Catalog) -> None:
+def test_other_volumes_and_hosts_are_not_dependents(objects: DictObjects, catalog: Catalog) -> None:
     for host, volume in [("web1", "db"), ("web2", "db"), ("web1", "db2")]:
         committed(objects, ID1, volume, host)
         committed(objects, ID2, volume, host, depends_on=[ID1] if host == "web2" or volume == "db2" else [])
@@ -347,7 +347,7 @@ def test_remove_refuses_while_a_later_damaged_manifest_may_need_it(objects: Dict
     assert objects.held == {}
 
 
-def test_an_older_damaged_manifest_does_not_hold_back_a_removal(objects: DictObjects, catalog: Catalog) -> None:
+def test_an_older_damaged_manifest_does_not_prevent_a_removal(objects: DictObjects, catalog: Catalog) -> None:
     older, newer = committed(objects, ID1), committed(objects, ID2)
     damage(objects, older)
     catalog.remove(newer)

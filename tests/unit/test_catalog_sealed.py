@@ -63,7 +63,7 @@ def test_every_truncation_is_found() -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{}", b"\0" * 1000, b"\n", b'{"format":1}', b"}" * 83])
-def test_garbage_is_no_document(garbage: bytes) -> None:
+def test_garbage_is_not_a_document(garbage: bytes) -> None:
     with pytest.raises(FormatError):
         open_document(garbage, Manifest, "it")
 

@@ -240,7 +240,7 @@ def test_files_are_merged_and_a_name_is_defined_once(load: Load, tmp_path: Path)
     assert config.metrics is not None
 
 
-def test_what_is_sound_stays_where_something_else_is_broken(load: Load) -> None:
+def test_what_is_valid_stays_where_something_else_is_broken(load: Load) -> None:
     text = '[repositories.r]\nurl = 3\n[jobs.a]\nrepository = "main"\n[jobs.b]\nrepository = "r"\nnotify = "ops"\n'
     config = load(GOOD + text + '[jobs.c]\nrepository = "main"\nlevel = 50\n')
     assert list(config.jobs) == ["a"]
@@ -250,7 +250,7 @@ def test_what_is_sound_stays_where_something_else_is_broken(load: Load) -> None:
     ]
 
 
-def test_of_a_file_that_is_no_toml_jobs_and_whom_to_tell_are_known(load: Load) -> None:
+def test_of_a_file_that_is_not_toml_jobs_and_whom_to_notify_are_known(load: Load) -> None:
     text = '[jobs.a]\nrepository = "main"\nnotify = "ops"\n[jobs.b]\nlevel = = 3\n[jobs.b.keep]\nlast = 3\n'
     config = load(GOOD + text)
     assert config.jobs == {}

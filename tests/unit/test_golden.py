@@ -1,4 +1,4 @@
-"""The golden repository of format 1: made once, read for ever. It is never made anew to please a reader."""
+"""The golden repository of format 1: made once, read by every version. It is never made anew to please a reader."""
 
 from __future__ import annotations
 

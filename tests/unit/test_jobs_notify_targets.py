@@ -1,4 +1,4 @@
-"""Whom a job's run is told: those that it names, and everybody where none of them can be told."""
+"""Whom a job's run notifies: those that it names, and everybody where none of them can be notified."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _with_offsets(tmp_path: Path, offset_of: dict[bytes, int]) -> tuple[MemorySt
 
 @pytest.mark.parametrize("room", [1, 200, 512, 1024, 1535])
 def test_index_whose_members_have_no_room_for_their_headers_is_refused(tmp_path: Path, room: int) -> None:
-    """It must not be read for ever, nor end in an error of Python."""
+    """It must not be read without end, nor end in an error of Python."""
     first = b"f" * 150
     begin = 3 * 512
     store, manifest = _with_offsets(tmp_path, {b"g": begin + room})

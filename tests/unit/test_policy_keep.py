@@ -211,7 +211,7 @@ def test_the_day_on_which_an_hour_is_left_out_is_one_day() -> None:
     assert len(kept(KeepRules(hourly=UNLIMITED), full_day, zone=BERLIN)) == 23
 
 
-def test_backups_of_one_second_are_told_apart_by_their_ids() -> None:
+def test_backups_of_one_second_are_distinguished_by_their_ids() -> None:
     same = [made(at("2026-01-01"), number) for number in (7, 2, 9)]
     assert kept(KeepRules(last=1), same) == [same[2].id]
     assert kept(KeepRules(daily=1), same) == [same[2].id]

@@ -101,12 +101,12 @@ def test_an_unknown_label_is_named_with_the_nearest(label: str, nearest: str) ->
     assert f"label {label} of container 'pg' is unknown: did you mean {nearest}" in complaint(label, "x")
 
 
-def test_an_unknown_label_that_resembles_none_is_told_what_there_is() -> None:
+def test_an_unknown_label_that_resembles_none_names_what_there_is() -> None:
     reported = complaint("volback.xxxxxxxx", "x")
     assert all(f"volback.{word}" in reported for word in KNOWN)
 
 
-def test_labels_that_volback_sets_itself_are_no_complaint() -> None:
+def test_labels_that_volback_sets_itself_cause_no_complaint() -> None:
     from volback.engine import helper
 
     own = {helper.LABEL, helper.RUN_LABEL, helper.CLIENT_LABEL, helper.MADE_LABEL}

@@ -58,7 +58,7 @@ def test_a_newer_set_that_is_not_whole_is_passed_over_with_a_warning(library: Li
     assert warnings == [f"set {set_id(2)} is newer, but lacks shop_uploads: {set_id(1)} is restored instead"]
 
 
-def test_a_damaged_manifest_that_could_be_of_a_newer_set_is_told(library: Library) -> None:
+def test_a_damaged_manifest_that_could_be_of_a_newer_set_is_reported(library: Library) -> None:
     back_up(library, 1)
     key = back_up(library, 2)[1]
     library.repository.store.put(key.manifest, [b"{}"])

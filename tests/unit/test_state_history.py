@@ -46,7 +46,7 @@ def test_two_that_note_at_once_lose_nothing(tmp_path: Path) -> None:
     assert len(read_history(tmp_path, "n")) == 20
 
 
-def test_a_damaged_file_is_begun_anew_and_a_denied_one_told(tmp_path: Path) -> None:
+def test_a_damaged_file_is_begun_anew_and_a_denied_one_reported(tmp_path: Path) -> None:
     note_run(tmp_path, "n", run(1))
     (tmp_path / "jobs/n.json").write_text("{")
     note_run(tmp_path, "n", run(2))

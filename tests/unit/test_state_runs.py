@@ -72,7 +72,7 @@ def test_nothing_is_begun_where_it_cannot_be_noted(tmp_path: Path) -> None:
     assert not run.directory.exists()
 
 
-def test_what_is_finished_is_no_error_where_that_cannot_be_noted(
+def test_what_is_finished_is_not_an_error_where_that_cannot_be_noted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Run(tmp_path, "restore") as run, run.begun(VOLUME):

@@ -346,7 +346,7 @@ def test_a_file_as_root_is_refused_by_every_call(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"precious"
 
 
-def test_a_directory_is_no_object(store: LocalStore, root: Path) -> None:
+def test_a_directory_is_not_an_object(store: LocalStore, root: Path) -> None:
     store.put("a/b", [b"x"])
     store.delete("a")
     with pytest.raises(NotFoundError):
@@ -360,7 +360,7 @@ def test_a_directory_is_no_object(store: LocalStore, root: Path) -> None:
     assert files(root) == ["a", "a/b"]
 
 
-def test_a_fifo_is_no_object_and_does_not_hang(store: LocalStore, root: Path) -> None:
+def test_a_fifo_is_not_an_object_and_does_not_hang(store: LocalStore, root: Path) -> None:
     root.mkdir()
     os.mkfifo(root / "fifo")
     with pytest.raises(NotFoundError):
@@ -371,7 +371,7 @@ def test_a_fifo_is_no_object_and_does_not_hang(store: LocalStore, root: Path) ->
 # links
 
 
-def test_a_linked_object_is_no_object_and_its_target_stays(store: LocalStore, root: Path, tmp_path: Path) -> None:
+def test_a_linked_object_is_not_an_object_and_its_target_stays(store: LocalStore, root: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"secret")
     root.mkdir()

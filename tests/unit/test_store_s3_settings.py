@@ -56,7 +56,7 @@ def test_the_url_wins_over_the_environment() -> None:
         "s3://bucket?bandwidth=0", "s3://bucket?bandwidth=nan", "s3://bucket?timeout=-1", "s3://[x/",
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_with_a_hint(url: str) -> None:
+def test_what_is_not_valid_is_refused_with_a_hint(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_s3_url(url, {})
     assert caught.value.hint

@@ -103,10 +103,10 @@ def backup(
         found, errors = _sources(
             ctx, engine, sources or [], _finders(every=every, label=label, project=project, container=container)
         )
-        made = _Made(ctx, engine, repository, options, errors)
+        results = _Results(ctx, engine, repository, options, errors)
         alone = not (sources or every or label or container)
-        made.work_off(found, project=project if alone else None, dry_run=dry_run)
-    return made.outcome(dry_run=dry_run)
+        results.work_off(found, project=project if alone else None, dry_run=dry_run)
+    return results.outcome(dry_run=dry_run)
 
 
 def _quiesce(*, stop: bool, pause: bool) -> How | None:
@@ -159,7 +159,7 @@ def _absolute(name: str) -> str:
     return os.path.abspath(name) if "/" in name or name in (".", "..") else name
 
 
-class _Made:
+class _Results:
     """The backups (or dry runs) of one call, and what failed."""
 
     def __init__(

@@ -49,6 +49,6 @@ def notify(
         raise UsageError("the configuration has no notifications", "see `volback config check`")
     host = os.environ.get("VOLBACK_HOSTNAME") or platform.node()
     trial = try_notifications(config, names or [], as_status, host=host, now=datetime.now(UTC))
-    result = {"told": list(trial.told), "failed": trial.failures}
-    text = [] if trial.failures else [f"notified {name}" for name in trial.told]
+    result = {"told": list(trial.notified), "failed": trial.failures}
+    text = [] if trial.failures else [f"notified {name}" for name in trial.notified]
     return Outcome(result, text, errors=[VolbackError(failure, "fix it in volback.toml") for failure in trial.failures])

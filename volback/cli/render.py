@@ -21,13 +21,13 @@ def outcome(call: Call, done: Outcome | None) -> int:
         _warnings(call, [])
         return EXIT_DONE
     code = _code(done)
-    said = {error.message for error in done.errors}
-    call.logged = [warning for warning in call.logged if warning not in said]  # an error is not repeated as a warning
+    shown = {error.message for error in done.errors}
+    call.logged = [warning for warning in call.logged if warning not in shown]  # an error is not repeated as a warning
     if call.json:
         _document(call, _body(call, done))
     else:
         _lines(() if call.quiet else done.text)
-        _warnings(call, _told(call, done, code))
+        _warnings(call, _shown_warnings(call, done, code))
         for error in done.errors:
             _error(call, error)
     return code
@@ -57,7 +57,7 @@ def _code(done: Outcome) -> int:
     return EXIT_WARNINGS if done.incomplete else EXIT_DONE
 
 
-def _told(call: Call, done: Outcome, code: int) -> list[str]:
+def _shown_warnings(call: Call, done: Outcome, code: int) -> list[str]:
     """The warnings that are still to be printed; with --quiet none, unless something failed."""
     if call.quiet:
         return done.warnings if code else []

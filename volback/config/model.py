@@ -57,7 +57,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What a job may use; None is no limit."""
+    """What a job may use; None is unlimited."""
 
     cpus: float | None = None
     memory_bytes: int | None = None

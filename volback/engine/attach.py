@@ -170,7 +170,7 @@ class _Wire(Wire):
         streams = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
         super().__init__(upgrade(client, f"containers/{container}/attach", helper.what, params=streams), helper.what)
         self._helper = helper
-        self._patience_s = client.timeout
+        self._silence_limit_s = client.timeout
 
     def receive(self) -> memoryview:
         """Wait for data and return it; empty at the end. Raises EngineUnreachable."""
@@ -190,7 +190,7 @@ class _Wire(Wire):
 
     def _wait(self, event: int) -> None:
         """Wait for the socket; while no data arrives, check from time to time whether the engine still answers."""
-        while not self.is_ready(event, self._patience_s):
+        while not self.is_ready(event, self._silence_limit_s):
             if self._helper.has_ended():
                 raise EngineUnreachable(f"{self._helper.what}: the connection does not end")
             self._helper.check_engine()

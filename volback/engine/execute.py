@@ -62,7 +62,7 @@ class Execution:
         self._limit_s = limit_s
         self._kind = what
         self._deadline = 0.0
-        self._patience_s = min(_SILENCE_S, client.timeout)
+        self._silence_limit_s = min(_SILENCE_S, client.timeout)
         self._id: str | None = None
         self._wire: Wire | None = None
         self._pid: str | None = None
@@ -122,12 +122,12 @@ class Execution:
 
     def _lines(self) -> Iterator[str]:
         while received := self._receive(self._deadline):
-            yield from self._told(received)
+            yield from self._lines_of(received)
         if received is None:
             raise self._too_late()
         yield from self._rest()
 
-    def _told(self, received: memoryview) -> list[str]:
+    def _lines_of(self, received: memoryview) -> list[str]:
         """The lines that are complete by now; the first on standard output is the command's PID in the container."""
         assert self._wire is not None
         notes = []
@@ -166,7 +166,7 @@ class Execution:
             if received is not None:
                 return received
             if (
-                not self._wire.is_ready(select.POLLIN, min(left_s, self._patience_s))
+                not self._wire.is_ready(select.POLLIN, min(left_s, self._silence_limit_s))
                 and self._exit_status() is not None
             ):
                 return memoryview(b"")  # it has ended, and processes that it left keep the stream open
@@ -206,7 +206,7 @@ class Execution:
     def _learn_pid(self) -> None:
         deadline = time.monotonic() + _SETTLE_S
         while self._wire is not None and self._pid is None and (received := self._receive(deadline)):
-            self._told(received)
+            self._lines_of(received)
 
     def _too_late(self) -> EngineError:
         message = f"{self.what} did not end within {self._limit_s:g} s"

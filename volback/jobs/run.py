@@ -35,7 +35,7 @@ from volback.jobs.log_tail import LogTail, log_tail
 from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
-from volback.jobs.select import Chosen, choose_sources
+from volback.jobs.select import SelectedSources, select_sources
 from volback.jobs.steps import RunTotals, back_up, backup_options, job_context, prune, volume_report
 from volback.notify.announce import announce, announce_start
 from volback.notify.report import VolumeReport
@@ -131,19 +131,19 @@ class _Run:
         self._tail = tail
         self._id = str(uuid.uuid4())
         self._started = ctx.now()
-        self._chosen = Chosen()
-        self._made = RunTotals()
+        self._selection = SelectedSources()
+        self._totals = RunTotals()
         self._repositories: dict[str, Repository] = {}
         self._is_skipped = False
         self._targets = Targets()
-        self._untold: list[str] = []
+        self._notify_warnings: list[str] = []
         """Why notifications failed: these warnings do not make the job fail."""
 
     def find_targets(self) -> None:
         """Find out whom to notify: before anything else, so that every failure is reported."""
         job, broken = self._config.jobs.get(self._name), self._config.broken.get(self._name)
         names = job.notify if job is not None else broken.notify if broken is not None else None
-        self._targets, self._untold = targets_of(self._config, names)
+        self._targets, self._notify_warnings = targets_of(self._config, names)
 
     def work(self, stack: ExitStack) -> None:
         """Do all steps; an error of the job as a whole is raised. `stack` releases the locks after the end."""
@@ -157,15 +157,15 @@ class _Run:
         state = self._ctx.settings.state
         stack.enter_context(job_lock(state, job.name))
         for dead in note_dead_runs(state, job.name):
-            self._made.warnings.append(
+            self._totals.warnings.append(
                 f"the run of {dead.started_at} never ended: it was killed, or the machine went down"
             )
         note_run(state, job.name, JobRun(id=self._id, started_at=iso(self._started)))
         log.info("job %s begins", job.name)
-        self._untold += announce_start(self._targets, run_id=self._id)
+        self._notify_warnings += announce_start(self._targets, run_id=self._id)
         with io_class(job.limits.io_class) as failure:
             if failure:
-                self._made.warnings.append(f"I/O class {job.limits.io_class} cannot be set: {failure}")
+                self._totals.warnings.append(f"I/O class {job.limits.io_class} cannot be set: {failure}")
             self._back_up(job)
             self._copy(job)
             self._prune(job)
@@ -183,7 +183,7 @@ class _Run:
     def end(self) -> JobResult:
         """Record the run and report it. Raises nothing: a failure here is a warning."""
         result = self._result()
-        result.warnings.extend(self._untold)
+        result.warnings.extend(self._notify_warnings)
         if self._options.dry_run:
             return result
         log.info("%s", summary_line(result), extra={"facts": facts_of(result)})
@@ -212,28 +212,28 @@ class _Run:
         raise NotFoundError(f"there is no job {self._name!r} in the configuration", f"there are: {known}")
 
     def _plan(self, job: Job) -> None:
-        self._choose(job)
-        for source in self._chosen.sources:
+        self._select(job)
+        for source in self._selection.sources:
             try:
                 self._made.planned.append(dry_run(self._ctx, self._engine, source, backup_options(job)))
             except VolbackError as exc:
-                self._made.errors.append(exc)
+                self._totals.errors.append(exc)
 
     def _back_up(self, job: Job) -> None:
         repository = self._repository(job, job.repositories[0])
-        self._choose(job)
-        if self._chosen.sources:
+        self._select(job)
+        if self._selection.sources:
             wait_s = job.wait_s if self._options.wait_s is None else self._options.wait_s
-            back_up(self._ctx, self._engine, repository, job, self._chosen.sources, self._made, wait_s=wait_s)
-        for made in self._made.backups:
+            back_up(self._ctx, self._engine, repository, job, self._selection.sources, self._totals, wait_s=wait_s)
+        for made in self._totals.backups:
             log.info(
                 "backup %s: %s files, %s bytes", name_of(made.manifest), made.manifest.files, made.manifest.raw_bytes
             )
 
-    def _choose(self, job: Job) -> None:
-        self._chosen = choose_sources(self._ctx, self._engine, job)
-        self._made.errors += self._chosen.errors
-        if not self._chosen.sources and not self._chosen.errors:
+    def _select(self, job: Job) -> None:
+        self._selection = select_sources(self._ctx, self._engine, job)
+        self._totals.errors += self._selection.errors
+        if not self._selection.sources and not self._selection.errors:
             raise NotFoundError(
                 f"job {job.name!r} has nothing to back up",
                 f"name volumes, or give them the label volback.job={job.name}",
@@ -246,38 +246,38 @@ class _Run:
                 source, target = self._repository(job, job.repositories[0]), self._repository(job, name)
                 prepare_target(self._ctx, source, target)
                 wanted = [
-                    reference for item in self._chosen.sources for reference in self._to_copy(source, target, item)
+                    reference for item in self._selection.sources for reference in self._to_copy(source, target, item)
                 ]
                 for copy in plan_copies(source, wanted):
                     with self._kept_going():
                         if copy_backup(self._ctx, source, target, copy) == "copied":
-                            self._made.copied.append(f"{copy.name} -> {target.store.url}")
+                            self._totals.copied.append(f"{copy.name} -> {target.store.url}")
                             log.info("copied %s to %s", copy.name, target.store.url)
 
     def _to_copy(self, source: Repository, target: Repository, item: Source) -> list[str]:
         """All backups newer than the newest one there; for an empty repository only the new ones."""
         there = [key.id for key in target.catalog.backups(source.host, item.name)]
-        made = {done.manifest.id for done in self._made.backups if done.manifest.volume == item.name}
+        made = {done.manifest.id for done in self._totals.backups if done.manifest.volume == item.name}
         oldest = max(there, default=min(made, default="~"))
         here = source.catalog.backups(source.host, item.name)
         return [str(Reference(key.host, key.volume, key.id)) for key in here if key.id > oldest or key.id in made]
 
     def _prune(self, job: Job) -> None:
         """In each repository, for the volumes that have a new backup."""
-        made = {done.manifest.volume for done in self._made.backups}
-        sources = [source for source in self._chosen.sources if source.name in made]
+        made = {done.manifest.volume for done in self._totals.backups}
+        sources = [source for source in self._selection.sources if source.name in made]
         if not sources:
             return
         for name in job.repositories:
             with self._kept_going():
-                prune(self._ctx, self._engine, self._repository(job, name), job, sources, self._made)
+                prune(self._ctx, self._engine, self._repository(job, name), job, sources, self._totals)
 
     @contextmanager
     def _kept_going(self) -> Iterator[None]:
         try:
             yield
         except VolbackError as exc:
-            self._made.errors.append(exc)
+            self._totals.errors.append(exc)
 
     # what it needs
 
@@ -307,26 +307,28 @@ class _Run:
     # what came of it
 
     def _result(self) -> JobResult:
-        made, errors = self._made, worst_first(self._made.errors)
-        incomplete = [warning for done in made.backups if done.incomplete for warning in done.manifest.warnings]
-        made.notices += [warning for done in made.backups if not done.incomplete for warning in done.manifest.warnings]
-        warnings = made.warnings + incomplete
+        totals, errors = self._totals, worst_first(self._totals.errors)
+        incomplete = [warning for done in totals.backups if done.incomplete for warning in done.manifest.warnings]
+        totals.notices += [
+            warning for done in totals.backups if not done.incomplete for warning in done.manifest.warnings
+        ]
+        warnings = totals.warnings + incomplete
         return JobResult(
             job=self._name,
             run_id=self._id,
             status=self._status(errors, warnings),
             started_at=self._started,
             ended_at=self._ctx.now(),
-            set_id=made.set_id,
-            backups=made.backups,
-            planned=made.planned,
+            set_id=totals.set_id,
+            backups=totals.backups,
+            planned=totals.planned,
             volumes=tuple(self._volumes()),
-            copied=made.copied,
-            removed=made.removed,
+            copied=totals.copied,
+            removed=totals.removed,
             errors=errors,
             interrupted=made.interrupted,
             warnings=warnings,
-            notices=made.notices,
+            notices=totals.notices,
         )
 
     def _status(self, errors: list[VolbackError], warnings: list[str]) -> JobStatus:
@@ -337,12 +339,12 @@ class _Run:
         return "warning" if warnings else "success"
 
     def _volumes(self) -> Iterator[VolumeReport]:
-        made = {done.manifest.volume: done for done in self._made.backups}
-        for name, error in self._chosen.missing.items():
+        made = {done.manifest.volume: done for done in self._totals.backups}
+        for name, error in self._selection.missing.items():
             yield VolumeReport(name, False, error.message)
-        for source in self._chosen.sources if not self._options.dry_run else ():
+        for source in self._selection.sources if not self._options.dry_run else ():
             if source.name in made:
-                yield volume_report(made[source.name], self._made.downtime_s)
+                yield volume_report(made[source.name], self._totals.downtime_s)
             else:
                 yield VolumeReport(source.name, False, self._why_not(source.name))
 
@@ -369,8 +371,8 @@ class _Run:
 
 def _unattributed(config: Config) -> list[object]:
     """Problems of files that cannot be read, whose jobs are not known."""
-    told = {problem for broken in config.broken.values() for problem in broken.problems}
-    return [problem for problem in config.problems if not problem.place.key and problem not in told]
+    reported = {problem for broken in config.broken.values() for problem in broken.problems}
+    return [problem for problem in config.problems if not problem.place.key and problem not in reported]
 
 
 def _first_of(problems: list[str]) -> UsageError:

@@ -19,7 +19,7 @@ JOB_LABEL = "volback.job"
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedSources:
     """What a job backs up; a missing source does not stop the others."""
 
     sources: list[Source] = field(default_factory=list)
@@ -28,30 +28,30 @@ class Chosen:
     """By the name that the job uses."""
 
 
-def choose_sources(ctx: Context, engine: Engine, job: Job) -> Chosen:
+def select_sources(ctx: Context, engine: Engine, job: Job) -> SelectedSources:
     """Find what the job backs up. Raises EngineUnreachable.
 
     What is named is backed up whatever its labels say; what is found by a label, a project or a container is left out
     where it has `volback.enable=false`.
     """
-    choice = _Choice(ctx, engine, job)
+    selector = _Selector(ctx, engine, job)
     for name in (*job.sources.volumes, *job.sources.directories):
-        choice.named(name)
+        selector.named(name)
     for project in job.sources.projects:
-        choice.found(f"project {project!r}", partial(sources_of_project, engine, project))
+        selector.found(f"project {project!r}", partial(sources_of_project, engine, project))
     for container in job.sources.containers:
-        choice.found(f"container {container!r}", partial(sources_of_container, engine, container))
+        selector.found(f"container {container!r}", partial(sources_of_container, engine, container))
     for label in job.sources.labels:
-        choice.found(f"label {label!r}", partial(_of_label, ctx, engine, label))
+        selector.found(f"label {label!r}", partial(_of_label, ctx, engine, label))
     if job.sources.all:
-        choice.found("", partial(resolve_sources, ctx, engine, [], every=True))
-    choice.labelled()
-    return choice.chosen
+        selector.found("", partial(resolve_sources, ctx, engine, [], every=True))
+    selector.labelled()
+    return selector.selection
 
 
-class _Choice:
+class _Selector:
     def __init__(self, ctx: Context, engine: Engine, job: Job) -> None:
-        self.chosen = Chosen()
+        self.selection = SelectedSources()
         self._ctx = ctx
         self._engine = engine
         self._job = job
@@ -68,8 +68,8 @@ class _Choice:
         except EngineUnreachable:
             raise
         except VolbackError as exc:
-            self.chosen.missing[name] = exc
-            self.chosen.errors.append(exc)
+            self.selection.missing[name] = exc
+            self.selection.errors.append(exc)
 
     def found(self, what: str, find: Callable[[], list[Source]]) -> None:
         """Volumes found by a label, project or container; finding none is a failure."""
@@ -80,8 +80,8 @@ class _Choice:
         except EngineUnreachable:
             raise
         except VolbackError as exc:
-            self.chosen.missing[what] = exc
-            self.chosen.errors.append(exc)
+            self.selection.missing[what] = exc
+            self.selection.errors.append(exc)
             return
         for source in sources:
             self._add_unless_disabled(source)
@@ -107,7 +107,7 @@ class _Choice:
     def _add(self, source: Source) -> None:
         if source.name not in self._known:
             self._known.add(source.name)
-            self.chosen.sources.append(source)
+            self.selection.sources.append(source)
 
 
 def _of_label(ctx: Context, engine: Engine, label: str) -> list[Source]:

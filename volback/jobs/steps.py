@@ -63,7 +63,7 @@ def back_up(
     repository: Repository,
     job: Job,
     sources: list[Source],
-    made: RunTotals,
+    totals: RunTotals,
     *,
     wait_s: float,
 ) -> None:
@@ -88,16 +88,16 @@ def back_up(
 
 
 def prune(
-    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source], made: RunTotals
+    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source], totals: RunTotals
 ) -> None:
     """Remove of these sources what the job's rules, or else the labels', do not keep. Raises Interrupted."""
     if job.keep is not None:
-        _prune(ctx, engine, repository, job.keep, sources, job=job, made=made)
+        _prune(ctx, engine, repository, job.keep, sources, job=job, totals=totals)
         return
     for source in sources:
         rules = _rules_of_labels(engine, source)
         if rules is not None:
-            _prune(ctx, engine, repository, rules, [source], job=job, made=made)
+            _prune(ctx, engine, repository, rules, [source], job=job, totals=totals)
 
 
 def _prune(
@@ -108,13 +108,13 @@ def _prune(
     sources: list[Source],
     *,
     job: Job,
-    made: RunTotals,
+    totals: RunTotals,
 ) -> None:
     names = [str(Reference(repository.host, source.name)) for source in sources]
     zone = None if job.timezone is None else zone_of(job.timezone)
     done = operation.prune(ctx, engine, repository, rules, volumes=names, zone=zone)
     where = repository.store.url
-    made.removed += [
+    totals.removed += [
         f"{Reference(judged.key.host, judged.key.volume, judged.key.id)} in {where}"
         for judged in done.judged
         if not judged.is_kept

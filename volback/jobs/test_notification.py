@@ -19,7 +19,7 @@ _WORDS = "this is a test of volback's notifications; nothing has been backed up"
 class Trial:
     """Who was notified, and what failed: one line each."""
 
-    told: tuple[str, ...]
+    notified: tuple[str, ...]
     failures: list[str]
 
 

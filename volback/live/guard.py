@@ -34,7 +34,7 @@ from volback.state.runs import Run, open_run
 log = logging.getLogger(__name__)
 
 READY_S = 60.0
-PATIENCE_S = 900.0
+TIME_LIMIT_S = 900.0
 """How long it keeps trying: an engine's restart takes less."""
 _PAUSE_S = 0.5
 _LEAST_LIKELY = "-1000"
@@ -55,12 +55,12 @@ class Guard:
             str(settings.state), run.id, str(watched), str(says_ready), *engine,
         ]  # fmt: skip
         try:
-            with (run.directory / "guard.log").open("wb") as said:
+            with (run.directory / "guard.log").open("wb") as log_file:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
+                    stdout=log_file,
+                    stderr=log_file,
                     pass_fds=(watched, says_ready, run.lock_fd),
                     start_new_session=True,  # Ctrl-C in the terminal, or closing it, must not end the guard
                     cwd="/",
@@ -77,9 +77,9 @@ class Guard:
         word = os.read(self._ready, 1) if ready else b""
         os.close(self._ready)
         if word != b".":
-            said = (self._run.directory / "guard.log").read_text(errors="backslashreplace").strip().splitlines()
+            lines = (self._run.directory / "guard.log").read_text(errors="backslashreplace").strip().splitlines()
             raise EngineError(
-                f"the guard process does not watch: {said[-1] if said else 'it wrote no message'}",
+                f"the guard process does not watch: {lines[-1] if lines else 'it wrote no message'}",
                 "nothing was stopped; see `volback doctor`",
             )
 
@@ -137,7 +137,7 @@ def _load(settings: Settings) -> None:
 
 def _take_over(settings: Settings, run_id: str) -> int:
     """Start the containers again; try until all run, or until the time limit."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIME_LIMIT_S
     while True:
         try:
             if _resume(settings, run_id):

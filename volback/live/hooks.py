@@ -30,9 +30,9 @@ def run_hook(engine: Engine, hook: Hook, *, what: str) -> None:
         for line in execution.lines():
             log.info("%s: %s", execution.container, _printable(line, _LOGGED_CHARS))
     if execution.status:
-        said = _printable(execution.last_words, _QUOTED_CHARS) or "it wrote no message"
+        message = _printable(execution.last_words, _QUOTED_CHARS) or "it wrote no message"
         raise EngineError(
-            f"{execution.what} failed with status {execution.status}: {said}",
+            f"{execution.what} failed with status {execution.status}: {message}",
             f"see its full output with --verbose; try it: docker exec {execution.container} sh",
         )
 

@@ -49,7 +49,7 @@ class QuiesceRequest:
     grace_s: int | None = None
 
 
-def containers_at_hand(ctx: Context, engine: Engine) -> list[Container]:
+def quiesce_candidates(ctx: Context, engine: Engine) -> list[Container]:
     """Containers that run, and those that another run has quiesced: that run must not start them while this one reads.
 
     The container that this process runs in is not among them.
@@ -72,14 +72,14 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
     Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
     stopped. Raises ConflictError for a container that would be removed when it is stopped, or that cannot be paused.
     """
-    wanted: dict[str, QuiesceTarget] = {}
+    targets: dict[str, QuiesceTarget] = {}
     for request in requests:
         for container in writers(request.source, containers):
-            _want(wanted, container, request.how, request.grace_s)
-    _add_sharers(wanted, containers)
-    for item in wanted.values():
+            _add_request(targets, container, request.how, request.grace_s)
+    _add_sharers(targets, containers)
+    for item in targets.values():
         _refuse(item)
-    return _in_order(list(wanted.values()))
+    return _in_order(list(targets.values()))
 
 
 def _refuse(item: QuiesceTarget) -> None:
@@ -117,7 +117,7 @@ class Quiesced:
         ctx: Context,
         engine: Engine,
         run: Run,
-        wanted: list[QuiesceTarget],
+        targets: list[QuiesceTarget],
         *,
         health_limit_s: float = HEALTH_LIMIT_S,
     ) -> None:
@@ -127,7 +127,7 @@ class Quiesced:
         self._ctx = ctx
         self._engine = engine
         self._run = run
-        self._wanted = wanted
+        self._targets = targets
         self._health_limit_s = health_limit_s
         self._down_since: dict[str, float] = {}
         self._started_at: dict[str, str] = {}
@@ -135,10 +135,10 @@ class Quiesced:
 
     def __enter__(self) -> Self:
         try:
-            if self._wanted:
-                for wanted, held in zip(self._wanted, self._begin(), strict=True):
+            if self._targets:
+                for target, held in zip(self._targets, self._begin(), strict=True):
                     with deferred_signals():
-                        self._halt(wanted, held)
+                        self._halt(target, held)
         except BaseException:
             self._end()
             raise
@@ -152,7 +152,7 @@ class Quiesced:
     @property
     def containers(self) -> list[Container]:
         """The containers to quiesce, as they were before."""
-        return [item.container for item in self._wanted]
+        return [item.container for item in self._targets]
 
     @property
     def held(self) -> list[str]:
@@ -167,17 +167,17 @@ class Quiesced:
 
     def release(self) -> None:
         """All has been read: start them again, in a thread, while the caller continues."""
-        if self._releasing is None and self._wanted:
+        if self._releasing is None and self._targets:
             self._releasing = threading.Thread(target=self._resume, name="resume-containers")
             self._releasing.start()
 
     def _begin(self) -> list[HeldContainer]:
         """Write the journal before anything is stopped."""
-        planned = [_planned(self._engine, item, self._wanted) for item in self._wanted]
+        planned = [_planned(self._engine, item, self._targets) for item in self._targets]
         self._run.note(*planned)
         return planned
 
-    def _halt(self, wanted: QuiesceTarget, held: HeldContainer) -> None:
+    def _halt(self, target: QuiesceTarget, held: HeldContainer) -> None:
         """Stop or pause one. It may have ended meanwhile: then this run must not start it."""
         engine = self._engine
         with container_lock(self._ctx.settings.state, held.id):
@@ -192,14 +192,14 @@ class Quiesced:
             self._run.write_journal()
             self._down_since[held.name] = time.monotonic()
             if state in ("running", "restarting"):
-                if wanted.how == "stop":
-                    engine.stop_container(held.id, grace_s=wanted.grace_s)
+                if target.how == "stop":
+                    engine.stop_container(held.id, grace_s=target.grace_s)
                 else:
                     self._pause(held)
             held.phase = "held"
             self._run.write_journal()
             self._started_at[held.id] = engine.container(held.id).started_at
-        log.info("container %s %s", held.name, "stopped" if wanted.how == "stop" else "paused")
+        log.info("container %s %s", held.name, "stopped" if target.how == "stop" else "paused")
 
     def _pause(self, held: HeldContainer) -> None:
         try:
@@ -243,48 +243,48 @@ def _held_by_others(ctx: Context, run: Run) -> set[str]:
     }
 
 
-def _want(wanted: dict[str, QuiesceTarget], container: Container, how: How, grace_s: int | None) -> None:
+def _add_request(targets: dict[str, QuiesceTarget], container: Container, how: How, grace_s: int | None) -> None:
     """Add a request; of two for one container the stronger applies, and the longer grace time."""
     grace_s = container.grace_s if grace_s is None else grace_s
-    before = wanted.get(container.id)
+    before = targets.get(container.id)
     if before is not None:
         how = "stop" if "stop" in (how, before.how) else "pause"
         grace_s = max(grace_s, before.grace_s)
-    wanted[container.id] = QuiesceTarget(container, how, grace_s)
+    targets[container.id] = QuiesceTarget(container, how, grace_s)
 
 
-def _add_sharers(wanted: dict[str, QuiesceTarget], active: list[Container]) -> None:
+def _add_sharers(targets: dict[str, QuiesceTarget], active: list[Container]) -> None:
     """A container in another's namespace would be cut off from it by a restart, so it is stopped with it."""
     while True:
-        stopped = [item.container for item in wanted.values() if item.how == "stop"]
+        stopped = [item.container for item in targets.values() if item.how == "stop"]
         more = [
             container
             for container in active
-            if (container.id not in wanted or wanted[container.id].how != "stop")
+            if (container.id not in targets or targets[container.id].how != "stop")
             and any(container.shares_with(other) for other in stopped)
         ]
         if not more:
             return
         for container in more:
-            _want(wanted, container, "stop", None)
+            _add_request(targets, container, "stop", None)
 
 
-def _in_order(wanted: list[QuiesceTarget]) -> list[QuiesceTarget]:
+def _in_order(targets: list[QuiesceTarget]) -> list[QuiesceTarget]:
     """Each before what it needs; where containers need one another in a circle, in the given order."""
     graph: Mapping[str, list[str]] = {
-        item.container.id: [other.container.id for other in wanted if other.container.needs(item.container)]
-        for item in wanted
+        item.container.id: [other.container.id for other in targets if other.container.needs(item.container)]
+        for item in targets
     }
-    by_id = {item.container.id: item for item in wanted}
+    by_id = {item.container.id: item for item in targets}
     try:
         return [by_id[id_] for id_ in TopologicalSorter(graph).static_order()]
     except CycleError:
-        return wanted
+        return targets
 
 
-def _planned(engine: Engine, item: QuiesceTarget, wanted: list[QuiesceTarget]) -> HeldContainer:
+def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget]) -> HeldContainer:
     info, container = engine.info, item.container
-    needs = [other.container.id for other in wanted if other is not item and container.needs(other.container)]
+    needs = [other.container.id for other in targets if other is not item and container.needs(other.container)]
     return HeldContainer(
         engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,
         needs=needs,

@@ -263,9 +263,9 @@ def rfc3339(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _vanished(cutter: Cutter, told: list[str]) -> list[str]:
+def _vanished(cutter: Cutter, messages: list[str]) -> list[str]:
     """Vanished members that tar has not named in a message of its own."""
-    named = "\n".join(told)
+    named = "\n".join(messages)
     paths = [path.decode(errors="backslashreplace") for path in cutter.report.vanished]
     return [f"{path} vanished while the volume was read" for path in paths if path not in named]
 

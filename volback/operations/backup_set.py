@@ -22,7 +22,7 @@ from volback.live.guard import guarded
 from volback.live.hooks import run_hook
 from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
 from volback.live.post_hooks import pending, run_pending
-from volback.live.quiesce import Quiesced, QuiesceRequest, QuiesceTarget, containers_at_hand, plan_quiesce, writers
+from volback.live.quiesce import Quiesced, QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, writers
 from volback.live.resuming import HEALTH_LIMIT_S
 from volback.operations.backup import BackupOptions, BackupResult, SourceHold, make_backup
 from volback.operations.recover import sweep
@@ -162,11 +162,11 @@ class _Set:
             self._hooked(run, policy, needed=bool(still or policy.after)),
         ):
             if still:
-                self._back_up_still(run, still, candidates)
+                self._back_up_quiesced(run, still, candidates)
                 self._run_after(run, policy, {item.source.name for item in live})
             self._back_up_live(live)
 
-    def _can_be_still(self, request: QuiesceRequest, candidates: list[Container]) -> bool:
+    def _can_quiesce(self, request: QuiesceRequest, candidates: list[Container]) -> bool:
         """Whether its containers can be stopped or paused; if not, only this source fails."""
         try:
             plan_quiesce(candidates, [request])

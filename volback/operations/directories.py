@@ -40,5 +40,5 @@ def _run(engine: Engine, run: Run, target: Source, command: list[str], archive: 
     above = Source(kind="directory", name=posixpath.dirname(target.name))
     status, messages = write_into(engine, run, above, command, [archive] if archive else [])
     if status or messages:
-        said = messages.decode(errors="backslashreplace").partition("\n")[0] or f"{command[0]} ended with {status}"
-        raise EngineError(f"directory {target.name} could not be created or removed: {said}")
+        message = messages.decode(errors="backslashreplace").partition("\n")[0] or f"{command[0]} ended with {status}"
+        raise EngineError(f"directory {target.name} could not be created or removed: {message}")

@@ -116,11 +116,11 @@ def _name_of(source: BinaryIO | Path) -> str:
 
 
 def _failed(archive: ForeignArchive, target: Source, failures: list[str], status: int) -> EngineError | IntegrityError:
-    said = failures[0] if failures else f"tar ended with status {status}"
+    message = failures[0] if failures else f"tar ended with status {status}"
     if any("Unexpected EOF" in line for line in failures):
         return IntegrityError(f"{archive.name} is cut short", "download or create it again")
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return EngineError(f"{archive.name} could not be imported into volume {target.name!r}: {said}{more}")
+    return EngineError(f"{archive.name} could not be imported into volume {target.name!r}: {message}{more}")
 
 
 def _devices(plan: Plan) -> list[str]:

@@ -212,8 +212,8 @@ class _Restore:
         status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
         messages = said_bytes.decode(errors="backslashreplace").splitlines()
         if status or messages:
-            said = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
-            raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {said}")
+            message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
+            raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {message}")
 
     def _result(self, options: RestoreOptions, safety: str | None = None) -> RestoreResult:
         manifest = self._backup.manifest
