@@ -31,7 +31,7 @@ Examples:
   volback backup db                           one volume
   volback backup db uploads --tag nightly     two, with a tag
   volback backup --all --exclude '*.log'      every volume, without log files
-  volback backup --project shop               the volumes of a compose project, as one set
+  volback backup --project shop               a compose project, as one set
   volback backup /srv/www                     a directory of the engine's host
   volback backup db --stop                    while its containers are stopped
 

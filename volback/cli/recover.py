@@ -11,7 +11,7 @@ Examples:
   volback recover    after a crash; every backup does it first, too
 
 \b
-Run it when the machine boots, so that no container stays stopped after a power cut.
+Run it at boot, so that no container stays stopped after a power cut.
 """
 
 

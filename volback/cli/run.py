@@ -22,7 +22,7 @@ _RUN_EPILOG = """\b
 Examples:
   volback run nightly                    one line if all went well
   volback run nightly --dry-run          what it would read
-  volback run --all --wait 30m           waits for volumes that another run uses
+  volback run --all --wait 30m           waits for volumes in use
   volback run --all --log-format json    each log record is a line of JSON
 """
 _JOBS_EPILOG = """\b

@@ -132,7 +132,7 @@ def scheduler(
 ) -> Outcome:
     """Run the jobs at their times, in the foreground.
 
-    Runs that were missed while it did not run are made up for by one run. It ends on SIGTERM, after the runs in
+    If runs of a job were missed while it was stopped, it starts one run. It ends on SIGTERM, after the runs in
     progress.
     """
     from volback.schedule import scheduler as operation

@@ -1,4 +1,4 @@
-"""Prune: remove backups that no keep rule keeps, and abandoned unfinished ones.
+"""Prune: remove backups that no keep rule keeps, and abandoned half-made ones.
 
 Needs no engine. Each volume is a group of its own and is judged under its lock; one that fails does not stop the
 others. An interruption at any point leaves complete backups; the next run finishes a removal.
@@ -251,13 +251,13 @@ class _Prune:
                 self._half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
 
     def _sweep(self, key: BackupKey) -> bool:
-        """Whether all unfinished objects there were removed."""
+        """Whether all half-made objects there were removed."""
         try:
             with prefix_lock(self._ctx, self._repository, key.prefix):
                 self._repository.store.sweep(key.prefix, older_than_s=self._older_than_s)
                 self._repository.catalog.remove_litter(key.prefix)
         except (ConflictError, LockedError) as exc:
-            log.debug("%s is not an unfinished backup any more: %s", key.prefix, exc.message)
+            log.debug("%s is not a half-made backup any more: %s", key.prefix, exc.message)
             return False
         return True
 

@@ -1,7 +1,8 @@
 """Scheduler: runs jobs at their times in the foreground, for containers and for machines without cron or systemd.
 
 Each run is a process of its own, so that no run can crash the scheduler, and memory does not grow. Runs of one job
-never overlap. Runs that were missed while nothing ran are made up for by one run. Used by `volback scheduler` only.
+never overlap. Runs that were missed while the scheduler was stopped are replaced by one run. Used by `volback
+scheduler` only.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _timer_unit(entry: Entry) -> Iterator[str]:
     yield from _head(f"volback: when the job {entry.job} runs")
     yield from ("", "[Timer]")
     yield from (f"OnCalendar={times}" for times in on_calendar(entry))
-    yield from ("# A run that was missed while the machine was down is made up for.", "Persistent=true")
+    yield from ("# A run that was missed while the machine was down is started at boot.", "Persistent=true")
     yield "AccuracySec=1s"
     if entry.jitter_s:
         yield f"RandomizedDelaySec={entry.jitter_s:g}s"
