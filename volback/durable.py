@@ -50,7 +50,7 @@ def write_new(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
 
 
 def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:
-    """fsync a directory, so that the names in it are on disk. SMB mounts cannot (EINVAL); that is no error."""
+    """fsync a directory, so that the names in it are on disk. SMB mounts cannot (EINVAL); that is not an error."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

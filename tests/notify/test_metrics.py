@@ -145,7 +145,7 @@ def test_it_is_put_in_place_by_rename(file: Path) -> None:
     assert os.listdir(file.parent) == [file.name]
 
 
-def test_what_a_killed_run_left_is_no_metrics_file_and_goes(file: Path) -> None:
+def test_what_a_killed_run_left_is_not_read_as_metrics_and_is_removed(file: Path) -> None:
     draft = file.with_name(f".{file.name}~")
     draft.write_text("volback_job_last")
     assert draft.suffix != ".prom"

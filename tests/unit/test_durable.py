@@ -137,7 +137,7 @@ def test_the_longest_name_has_room_for_its_draft(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["x" * 255, "é" * 127]
 
 
-def test_a_directory_that_cannot_be_fsynced_is_no_error_and_a_failing_disk_is(
+def test_a_directory_that_cannot_be_fsynced_is_not_an_error_and_a_failing_disk_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No filesystem here refuses it as SMB does."""

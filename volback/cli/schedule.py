@@ -46,7 +46,7 @@ Examples:
 _SCHEDULER_EPILOG = """\b
 Examples:
   volback scheduler            until SIGTERM; SIGHUP reads the jobs again
-  volback scheduler --check    whether one runs: for a container's health check
+  volback scheduler --check    whether one runs, for a health check
 """
 
 Systemd = Annotated[bool, typer.Option("--systemd", help="Timers and services.")]

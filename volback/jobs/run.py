@@ -103,7 +103,7 @@ def run_job(
         try:
             with deferred_signals():
                 result = run.end()
-        except Interrupted as exc:  # it came when all had been noted and told
+        except Interrupted as exc:  # it came when all had been noted and reported
             result = replace(result, interrupted=exc)
         return result
 
@@ -172,13 +172,13 @@ class _Run:
 
     def failed(self, error: VolbackError) -> None:
         """Note what ended the work."""
-        self._is_skipped = isinstance(error, LockedError) and not self._chosen.sources
-        self._made.errors.append(error)
+        self._is_skipped = isinstance(error, LockedError) and not self._selection.sources
+        self._totals.errors.append(error)
 
     def interrupted(self, interrupted: Interrupted, *, is_begun: bool = True) -> None:
         """Note the signal that ended the work, or that came before it."""
         self._is_skipped = not is_begun
-        self._made.interrupted = interrupted
+        self._totals.interrupted = interrupted
 
     def end(self) -> JobResult:
         """Record the run and report it. Raises nothing: a failure here is a warning."""
@@ -215,7 +215,7 @@ class _Run:
         self._select(job)
         for source in self._selection.sources:
             try:
-                self._made.planned.append(dry_run(self._ctx, self._engine, source, backup_options(job)))
+                self._totals.planned.append(dry_run(self._ctx, self._engine, source, backup_options(job)))
             except VolbackError as exc:
                 self._totals.errors.append(exc)
 
@@ -326,7 +326,7 @@ class _Run:
             copied=totals.copied,
             removed=totals.removed,
             errors=errors,
-            interrupted=made.interrupted,
+            interrupted=totals.interrupted,
             warnings=warnings,
             notices=totals.notices,
         )
@@ -334,7 +334,7 @@ class _Run:
     def _status(self, errors: list[VolbackError], warnings: list[str]) -> JobStatus:
         if self._is_skipped:
             return "skipped"
-        if errors or self._made.interrupted is not None:
+        if errors or self._totals.interrupted is not None:
             return "failure"
         return "warning" if warnings else "success"
 
@@ -350,8 +350,8 @@ class _Run:
 
     def _why_not(self, volume: str) -> str:
         """Its own error, else the worst of the whole run."""
-        own = self._made.failed.get(volume)
-        errors = [own] if own is not None else failures(self._made.interrupted, worst_first(self._made.errors))
+        own = self._totals.failed.get(volume)
+        errors = [own] if own is not None else failures(self._totals.interrupted, worst_first(self._totals.errors))
         return errors[0].message if errors else "not backed up"
 
     def _counted(self, result: JobResult) -> JobResult:

@@ -77,12 +77,12 @@ def back_up(
         wait_s=wait_s,
     )
     done = backup_set(ctx, engine, repository, sources, options, project=_project(job))
-    made.failed.update(done.failed)
-    made.set_id = done.id
-    made.backups += done.backups
-    made.warnings += done.warnings
-    made.downtime_s.update(done.downtime_s)
-    made.errors += done.errors
+    totals.failed.update(done.failed)
+    totals.set_id = done.id
+    totals.backups += done.backups
+    totals.warnings += done.warnings
+    totals.downtime_s.update(done.downtime_s)
+    totals.errors += done.errors
     if done.interrupted is not None:
         raise done.interrupted
 
@@ -119,8 +119,8 @@ def _prune(
         for judged in done.judged
         if not judged.is_kept
     ]
-    made.warnings += done.warnings
-    made.errors += done.errors
+    totals.warnings += done.warnings
+    totals.errors += done.errors
     if done.interrupted is not None:
         raise done.interrupted
 

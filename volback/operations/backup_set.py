@@ -150,8 +150,8 @@ class _Set:
             before=options.hooks_pre, after=options.hooks_post,
         )  # fmt: skip
         self._warnings.extend(policy.complaints)
-        candidates = containers_at_hand(self._ctx, self._engine) if any(item.request for item in policy.sources) else []
-        still = [item for item in policy.sources if item.request and self._can_be_still(item.request, candidates)]
+        candidates = quiesce_candidates(self._ctx, self._engine) if any(item.request for item in policy.sources) else []
+        still = [item for item in policy.sources if item.request and self._can_quiesce(item.request, candidates)]
         live = [item for item in policy.sources if item.request is None]
         if not (still or policy.before or policy.after):
             self._back_up_live(live)
@@ -205,7 +205,7 @@ class _Set:
         self._errors.extend(errors)
         self._warnings.extend(warnings)
 
-    def _back_up_still(self, run: Run, items: list[SourcePolicy], candidates: list[Container]) -> None:
+    def _back_up_quiesced(self, run: Run, items: list[SourcePolicy], candidates: list[Container]) -> None:
         items = [item for item in items if item.source.name not in self._failed]
         requests = [item.request for item in items if item.request]
         if not requests:

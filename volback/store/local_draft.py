@@ -138,7 +138,7 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def advise(fd: int, offset: int, length: int, advice: str) -> None:
-    """Advise the kernel. macOS has no such call, and some filesystems refuse it: that is no error."""
+    """Advise the kernel. macOS has no such call, and some filesystems refuse it: that is not an error."""
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(fd, offset, length, getattr(os, advice))
