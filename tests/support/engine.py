@@ -7,8 +7,10 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +25,8 @@ LABEL = "volback.test"
 CLIENT_LABEL = "volback.client"
 """Helpers carry the id that volback keeps in its state directory, so each session knows its own."""
 PROJECT = Path(__file__).resolve().parents[2]
+
+_MAKE_BACKUPS = {"backup", "import", "restore", "run"}
 
 
 class Result(NamedTuple):
@@ -70,7 +74,7 @@ class EngineSession:
         labelled = self.client.volumes.list(filters={"label": f"{LABEL}={self.id}"})
         known = {volume.name for volume in labelled}
         named = self.client.volumes.list(filters={"name": f"volback-test-{self.id}-"})
-        return labelled + [volume for volume in named if volume.name not in known]
+        return [*labelled, *(volume for volume in named if volume.name not in known)]
 
     def leftovers(self) -> list[str]:
         """What is still there, in words."""
@@ -149,6 +153,8 @@ class Volback:
         timeout_s: float = 300,
     ) -> Result:
         """Run to the end, as a fork; asserts the exit code unless `check_exit` is None."""
+        if _MAKE_BACKUPS.intersection(arguments):
+            self._wait_for_a_new_second()
         run = Forked("volback", arguments, environment=self.environment(env), directory=self.directory, input=input)
         texts = [stream.decode("utf-8", "surrogateescape") for stream in run.communicate(timeout_s)]
         self.note_client_id()
@@ -169,6 +175,11 @@ class Volback:
             cwd=self.directory,
             process_group=0,
         )
+
+    def _wait_for_a_new_second(self) -> None:
+        """Let a backup be later than those before: their ids have the second, and then four digits by chance."""
+        while any(self.repository.glob(f"*/*/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-*")):
+            time.sleep(0.01)
 
     def command(self, *arguments: str | bytes | Path) -> list[str | bytes | Path]:
         return [sys.executable, "-m", "volback", *arguments]
