@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from volback.errors import FormatError, StoreError
 from volback.state.journal import Journal, NewBackup, NewVolume, Reading, Replacing, decode_journal
-from volback.state.runs import Run, dead_runs, live_journals, live_prefixes, open_run
+from volback.state.runs import Run, dead_runs, live_journals, live_prefixes, live_runs, open_run
 
 VOLUME = NewVolume(engine="A", name="v")
 BACKUP = NewBackup(repository="/r", prefix="h/v/1/")
@@ -128,3 +129,60 @@ def test_nobody_else_may_read_a_journal(tmp_path: Path) -> None:
         assert stat.S_IMODE((run.directory / "journal.json").stat().st_mode) == 0o600
         assert stat.S_IMODE(run.directory.stat().st_mode) == 0o711
         assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o700
+
+
+def test_a_run_that_cannot_be_noted_is_not_begun_and_leaves_nothing(tmp_path: Path) -> None:
+    """As on a full disk: the kernel takes no byte more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="File too large"), Run(tmp_path, "backup"):
+            raise AssertionError("it was begun")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_living_runs_have_their_ids_and_a_run_is_opened_by_its_own(tmp_path: Path) -> None:
+    assert live_runs(tmp_path) == []
+    with Run(tmp_path, "backup") as run, Run(tmp_path, "remove") as other:
+        assert live_runs(tmp_path) == sorted([run.id, other.id])
+        opened = open_run(tmp_path, run.id)
+        assert opened is not None
+        assert (opened.journal.kind, opened.is_open, opened.is_readable) == ("backup", False, True)
+    assert open_run(tmp_path, run.id) is None
+    assert live_runs(tmp_path) == []
+
+
+def test_who_inherits_the_lock_keeps_the_run_alive(tmp_path: Path) -> None:
+    with Run(tmp_path, "backup") as run:
+        run.note(VOLUME)
+        inherited = os.dup(run.lock_fd)
+    assert live_runs(tmp_path) == [run.id]
+    os.close(inherited)
+    assert live_runs(tmp_path) == []
+    with dead_runs(tmp_path) as found:
+        assert [dead.id for dead in found] == [run.id]
+        found[0].forget()
+    with dead_runs(tmp_path) as found:
+        assert found == []
+
+
+def test_what_died_in_its_making_goes_when_it_is_old(tmp_path: Path) -> None:
+    with Run(tmp_path, "backup"):
+        young, old = (tmp_path / "runs" / f".new-{name}" for name in ("young", "old"))
+        for directory in (young, old):
+            directory.mkdir()
+        os.utime(old, (0, 0))
+        assert len(live_runs(tmp_path)) == 1
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_a_directory_for_scratch_is_another_each_time(tmp_path: Path) -> None:
+    with Run(tmp_path, "backup") as run:
+        one, two = run.scratch("pipe"), run.scratch("pipe")
+        assert one.parent == two.parent == run.directory
+        assert one != two
+        one.mkdir()
+    assert not run.directory.exists()

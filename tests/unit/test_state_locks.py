@@ -1,0 +1,82 @@
+"""Locks and the client's id: one holder at a time, also of those that come at the same moment."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from volback.errors import LockedError, StoreError
+from volback.state.client import client_id
+from volback.state.locks import lock
+
+
+def test_a_lock_that_is_held_is_refused_and_its_holder_named(tmp_path: Path) -> None:
+    with lock(tmp_path, "e-db", "volume 'db'"):
+        with lock(tmp_path, "e-web", "volume 'web'"):
+            pass
+        with (
+            pytest.raises(LockedError, match=f"^volume 'db' is locked by process {os.getpid()}$"),
+            lock(tmp_path, "e-db", "volume 'db'"),
+        ):
+            raise AssertionError("two hold it")
+    with lock(tmp_path, "e-db", "volume 'db'"):
+        pass
+
+
+def test_a_lock_is_waited_for_and_no_longer_than_asked(tmp_path: Path) -> None:
+    with lock(tmp_path, "x", "x"):
+        began = time.monotonic()
+        with pytest.raises(LockedError), lock(tmp_path, "x", "x", wait_s=0.3):
+            raise AssertionError("two hold it")
+        assert time.monotonic() - began >= 0.3
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock(tmp_path, "x", "x"):
+            held.set()
+            let_go.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(hold)
+        assert held.wait(30)
+        threading.Timer(0.3, let_go.set).start()
+        with lock(tmp_path, "x", "x", wait_s=30):
+            assert let_go.is_set()
+        holding.result()
+
+
+def test_a_name_with_a_slash_is_one_file(tmp_path: Path) -> None:
+    with lock(tmp_path, "s3://bucket/a", "it"):
+        assert [path.name for path in (tmp_path / "locks").iterdir()] == ["s3:%2F%2Fbucket%2Fa"]
+
+
+def test_a_client_keeps_its_id_and_only_its_user_may_read_it(tmp_path: Path) -> None:
+    first = client_id(tmp_path / "state")
+    assert len(first) == 32
+    assert client_id(tmp_path / "state") == first
+    assert client_id(tmp_path / "other") != first
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["client-id"]
+
+
+def test_clients_that_begin_at_one_moment_agree_on_an_id(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def ask(_: int) -> str:
+        start.wait()
+        return client_id(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(ask, range(8)))
+    assert len(ids) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["client-id"]
+
+
+def test_a_state_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(StoreError, match=str(tmp_path / "state")):
+        client_id(tmp_path / "state")
