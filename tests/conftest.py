@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: a handler lets i
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
 _SERVERS = {"radosgw", "rclone", "moto"}
 _NEEDS = {
-    "engine": "engine", "radosgw": "ceph", "rclone": "servers", "moto": "servers", "mount_small": "root",
+    "engine": "engine", "radosgw": "ceph", "rclone": "rclone", "moto": "moto", "mount_small": "root",
 }  # fmt: skip
 """Fixtures, and the marker of what a test needs for them."""
 _NEEDED = {*_NEEDS.values(), "programs"}
@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     tests = Path(__file__).parent
     for item in items:
+        assert isinstance(item, pytest.Function)
         for fixture in _NEEDS.keys() & item.fixturenames:
             item.add_marker(_NEEDS[fixture])
         if item.path.relative_to(tests).parts[0] in _UNIT and not any(map(item.get_closest_marker, _NEEDED)):

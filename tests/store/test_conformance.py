@@ -59,7 +59,7 @@ class TestConformance(StoreConformance):
         params=[
             *STORES,
             *(
-                pytest.param(name, marks=pytest.mark.ceph if server == "radosgw" else pytest.mark.servers)
+                pytest.param(name, marks=getattr(pytest.mark, "ceph" if server == "radosgw" else server))
                 for name, server in SERVERS.items()
             ),
         ]
