@@ -204,4 +204,4 @@ def _helpers(engine: EngineSession, run_volback: Volback) -> list[Any]:
     path = run_volback.state / "client-id"
     if not path.is_file():  # the run has only just begun
         return []
-    return engine.client.containers.list(all=True, filters={"label": f"volback.client={path.read_text()}"})
+    return list(engine.client.containers.list(all=True, filters={"label": f"volback.client={path.read_text()}"}))

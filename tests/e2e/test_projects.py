@@ -195,6 +195,7 @@ def test_a_project_is_refused_as_a_whole(
     for volume in two:
         (volume_path(volume) / "file").write_text("as backed up")
     made = back_up_set(library, project, [volume_source(library.engine, volume) for volume in two])[0].set
+    assert made is not None
     assert f"set:          {made.id} of project {project}: {first}, {second}\n" in run_volback("show", first).stdout
     listed = run_volback("list", first, "--json").json["result"]["backups"][0]
     assert listed["set"] == {"id": made.id, "project": project, "volumes": two}
@@ -234,6 +235,7 @@ def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
 
     said = run_volback("restore", "--project", project, check_exit=4)
     assert errors(said) == [f"error: no set of project {project!r} is complete"]
+    assert made[0].set is not None
     said = run_volback("restore", "--project", project, "--set", made[0].set.id[:13], check_exit=7)
     assert f"warning: set {made[0].set.id} is not complete: it lacks {missing}\n" in said.stderr
     assert [line for line in said.stdout.splitlines() if " -> volume " in line or line.startswith("not ")] == [

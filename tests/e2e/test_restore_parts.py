@@ -198,10 +198,11 @@ def test_proof_of_a_part_names_what_differs(
     odd: Part, volume_name: Callable[..., str], monkeypatch: pytest.MonkeyPatch, volume_path: Callable[[str], Path]
 ) -> None:
     """The volume changes between the restore and its proof, which must see it."""
+    from volback.operations import prove
     from volback.operations import restore as module
 
     name = volume_name("part")
-    compare_as_ever = module.compare_part
+    compare_as_ever = prove.compare_part
 
     def change_then_compare(*arguments: object) -> object:
         (volume_path(name) / "acls" / "file").write_bytes(b"XXX")

@@ -118,8 +118,8 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(
 ) -> None:
     container = container_factory()
     command = "trap '' TERM HUP INT; sleep 501 & (sleep 502 | cat &); bash -mc 'sleep 503 & wait' & echo go; sleep 504"
-    execution = ours.execute(container.name, command, limit_s=3)
-    with execution, pytest.raises(EngineError, match=r"container '.*' did not end within 3 s, so it was ended"):
+    ended = pytest.raises(EngineError, match=r"container '.*' did not end within 3 s, so it was ended")
+    with ours.execute(container.name, command, limit_s=3) as execution, ended:
         assert list(execution.lines()) == ["go", "never"]
     assert commands_in(container) == ["sleep 600"]
 

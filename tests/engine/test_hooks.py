@@ -12,7 +12,8 @@ import pytest
 from tests.support.engine import EngineSession
 from tests.support.library import Library, open_from
 from volback.errors import EngineError, NotRunningError
-from volback.live.hooks import Hook, run_hook
+from volback.live.hooks import run_hook
+from volback.policy.hooks import Hook
 from volback.policy.labels import LabelPolicy, hooks_of
 from volback.settings import Settings
 

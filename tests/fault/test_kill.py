@@ -65,7 +65,7 @@ def _has_volume(engine: EngineSession, name: str) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_backup_leaves_nothing(
-    number: int, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    number: signal.Signals, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
     volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
     before = fingerprint(volume_path(source))
@@ -100,7 +100,7 @@ def test_killed_backup_is_cleaned_up_by_the_next_run(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_restore_leaves_no_half_volume(
-    number: int, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    number: signal.Signals, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
     volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
     run_volback("backup", source)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,8 +45,13 @@ class Place:
         self.store = LocalStore(directory / "repository")
         self.state = directory / "state"
 
-    def make(self, *ids: str, volume: str = "db", host: str = "web1", **more: list[str]) -> list[BackupKey]:
-        return [make_backup(self.store, id_, volume=volume, host=host, data_bytes=5000, **more) for id_ in ids]
+    def make(
+        self, *ids: str, volume: str = "db", host: str = "web1", depends_on: Sequence[str] = ()
+    ) -> list[BackupKey]:
+        return [
+            make_backup(self.store, id_, volume=volume, host=host, data_bytes=5000, depends_on=list(depends_on))
+            for id_ in ids
+        ]
 
     def library(self, host: str = "web1") -> Library:
         settings = Settings(self.store.url, self.state, engine="unix:///nonexistent", host=host)

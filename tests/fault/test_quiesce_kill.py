@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from tests.fault.conftest import StepsOf
@@ -245,10 +247,14 @@ def test_after_the_engine_was_killed_recover_lets_containers_run_again(
         second.start()
         run_volback("recover", env=environment)
         with closing(second.client()) as client:
-            wait_for(lambda one=client: one.containers.get("writer").status == "running", f"the writer, after {step}")
+            wait_for(partial(_writer_runs, client), f"the writer, after {step}")
             assert client.containers.get("idle").status == "created"
     run_volback("doctor", "--fix", env=environment)
     with closing(second.client()) as client:
         assert sorted(container.name for container in client.containers.list(all=True)) == ["idle", "writer"]
         for container in client.containers.list(all=True):
             container.remove(force=True)
+
+
+def _writer_runs(client: docker.DockerClient) -> bool:
+    return bool(client.containers.get("writer").status == "running")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ SMALL = b"a small object" * 1000
 LARGE = b"".join(bytes([number]) * MIB for number in range(12))
 
 Opened = tuple[S3Store, Proxy, str]
-Open = Callable[..., "contextmanager[Opened]"]
+Open = Callable[..., AbstractContextManager[Opened]]
 
 WRITES = [
     Planned("refuse", ("PUT", "/d/o")),

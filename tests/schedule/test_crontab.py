@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def test_installed_twice_and_removed(table: Path) -> None:
 
 def test_a_file_of_somebody_else_is_left_alone(table: Path) -> None:
     table.write_text("* * * * * root something\n")
-    for call in (lambda: CronFile(table).install([NIGHTLY], COMMAND), CronFile(table).remove):
+    calls: list[Callable[[], object]] = [lambda: CronFile(table).install([NIGHTLY], COMMAND), CronFile(table).remove]
+    for call in calls:
         with pytest.raises(UsageError, match="was not written by volback"):
             call()
     assert table.read_text() == "* * * * * root something\n"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 
 import pytest
@@ -210,14 +211,14 @@ class StoreConformance:
 
     def test_of_two_puts_on_one_key_one_wins_whole(self, store: Store) -> None:
         texts = [bytes([65 + number]) * 300_000 for number in range(4)]
-        assert _together([lambda text=text: store.put("a/b", _paced(text)) for text in texts]) == [300_000] * 4
+        assert _together([partial(store.put, "a/b", _paced(text)) for text in texts]) == [300_000] * 4
         assert content(store, "a/b") in texts
         assert keys(store) == ["a/b"]
 
     def test_of_many_puts_if_absent_on_one_key_exactly_one_succeeds(self, store: Store, atomic_if_absent: bool) -> None:
         """Where the server is not atomic, those that began at one moment replace one another; each is whole."""
         texts = [bytes([65 + number]) * 100_000 for number in range(6)]
-        results = _together([lambda text=text: store.put("a/b", _paced(text), if_absent=True) for text in texts])
+        results = _together([partial(store.put, "a/b", _paced(text), if_absent=True) for text in texts])
         winners = [text for text, result in zip(texts, results, strict=True) if result == 100_000]
         assert [type(result) for result in results].count(ConflictError) == 6 - len(winners)
         assert len(winners) == 1 or not atomic_if_absent

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +20,7 @@ from volback.store.s3.store import S3Store
 pytestmark = pytest.mark.xdist_group("s3")
 
 LARGE = b"".join(bytes([number]) * MIB for number in range(6))
-PARTS = {"part_size": 5, "timeout": 20, "give_up": 20}
+PARTS: dict[str, Any] = {"part_size": 5, "timeout": 20, "give_up": 20}
 
 Use = Callable[[S3Server], None]
 

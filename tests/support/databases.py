@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,13 @@ class Compose:
         """Start both services, or bring them to what `override` says, and wait for their health."""
         self("up", "--detach", *self.ports, override=override)
         for service in self.ports:
-            wait_until(lambda one=service: _is_healthy(self.container(one)), f"health of {service}")
+            wait_until(partial(self._is_healthy, service), f"health of {service}")
+
+    def _is_healthy(self, service: str) -> bool:
+        container = self.container(service)
+        state = container.attrs["State"]
+        assert state["Status"] in {"created", "running", "restarting"}, container.logs().decode()[-3000:]
+        return bool(state.get("Health", {}).get("Status") == "healthy")
 
     def container(self, service: str) -> Any:
         """The service's container as it is now."""
@@ -249,12 +256,6 @@ def _answers(container: Any, command: list[str]) -> bool:
         return False
     status, output = container.exec_run(command)
     return status == 0 and b"LOADING" not in output
-
-
-def _is_healthy(container: Any) -> bool:
-    state = container.attrs["State"]
-    assert state["Status"] in {"created", "running", "restarting"}, container.logs().decode()[-3000:]
-    return state.get("Health", {}).get("Status") == "healthy"
 
 
 def _free_port() -> int:

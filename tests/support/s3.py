@@ -90,7 +90,7 @@ class S3Server:
         subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
         return replace(self, name=name, access_key=access, secret_key=secret)
 
-    def store(self, bucket: str, prefix: str = "", **settings: object) -> S3Store:
+    def store(self, bucket: str, prefix: str = "", **settings: Any) -> S3Store:
         """A store there; settings as in an s3:// URL, with `_` for `-`."""
         query = "&".join(f"{name.replace('_', '-')}={value}" for name, value in settings.items())
         store = open_store(f"s3://{bucket}/{prefix}" + (f"?{query}" if query else ""), self.environment())

@@ -16,7 +16,7 @@ import random
 import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -402,7 +402,12 @@ def _main(arguments: list[str]) -> None:
         lines = differences(fingerprint(path), fingerprint(rest[0]))
         print("\n".join(lines) or f"identical: {len(fingerprint(path))} entries")
         sys.exit(bool(lines))
-    makers = {"odd": make_odd_tree, "mixed": make_mixed_tree, "tiny": make_tiny_tree, "big": make_big_files}
+    makers: dict[str, Callable[..., None]] = {
+        "odd": make_odd_tree,
+        "mixed": make_mixed_tree,
+        "tiny": make_tiny_tree,
+        "big": make_big_files,
+    }
     path.mkdir(parents=True, exist_ok=True)
     makers[command](path, *map(int, rest))
 

@@ -116,9 +116,14 @@ def _as_directory(path: Path) -> None:
     path.mkdir()
 
 
-def _as_symlink(path: Path) -> None:
+def _as_symlink(path: Path, target: str = "elsewhere") -> None:
     path.unlink()
-    path.symlink_to("elsewhere")
+    path.symlink_to(target)
+
+
+def _as_file(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"file")
 
 
 CHANGES: dict[str, tuple[str, Callable[[Path], object], list[bytes]]] = {
@@ -134,9 +139,9 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object], list[bytes]]] = {
     "small file is a directory": ("small", _as_directory, []),
     "small file is a symlink": ("small", _as_symlink, []),
     "large file is a symlink": ("large", _as_symlink, []),
-    "symlink points elsewhere": ("link", lambda path: (path.unlink(), path.symlink_to("other")), []),
-    "symlink points far": ("link", lambda path: (path.unlink(), path.symlink_to("o" * 300)), []),
-    "symlink is a file": ("link", lambda path: (path.unlink(), path.write_bytes(b"file")), []),
+    "symlink points elsewhere": ("link", lambda path: _as_symlink(path, "other"), []),
+    "symlink points far": ("link", lambda path: _as_symlink(path, "o" * 300), []),
+    "symlink is a file": ("link", _as_file, []),
     "file has a second name": ("small", lambda path: path.with_name("unplanned").hardlink_to(path), []),
     "mode has changed": ("small", lambda path: path.chmod(0o400), []),
 }

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -211,15 +212,26 @@ def _signatures(root: Path) -> dict[bytes, bytes]:
     return {header.path: signature for header, signature in walk([read(root, plan_of(root))])}
 
 
-CHANGES = {
-    "content": lambda path: (path.write_bytes(b"CONTENT"), os.utime(path, ns=(0, 7))),
-    "size": lambda path: (path.write_bytes(b"content."), os.utime(path, ns=(0, 7))),
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    os.utime(path, ns=(0, 7))
+
+
+def _as_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o644)
+    os.utime(path, ns=(0, 7))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "content": lambda path: _write(path, b"CONTENT"),
+    "size": lambda path: _write(path, b"content."),
     "mode": lambda path: path.chmod(0o601),
     "owner": lambda path: os.chown(path, 1, 0),
     "group": lambda path: os.chown(path, 0, 1),
     "time": lambda path: os.utime(path, ns=(0, 8)),
     "attribute": lambda path: os.setxattr(path, "user.new", b""),
-    "type": lambda path: (path.unlink(), os.mkfifo(path, 0o644), os.utime(path, ns=(0, 7))),
+    "type": _as_fifo,
 }
 
 

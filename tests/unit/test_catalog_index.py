@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from volback.catalog import index
 from volback.catalog.index import STORED_MAX_BYTES, decode_unit, encode_unit, read_units
-from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit
+from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 ID = "20261123T160254Z-3f9c"
@@ -38,13 +39,14 @@ def members(draw: st.DrawFn, offset: int) -> Member:
     link = draw({"l": TARGETS, "h": PATHS}.get(type_, st.just(b"")))
     owner = st.integers(0, 2**32 - 1)
     inode = st.integers(0, 2**64 - 1)
-    numbers = [draw(numbers) for numbers in (SIZES, TIMES, TIMES, inode, st.integers(0, 0o7777), owner, owner)]
-    return Member(path, type_, *numbers, link, offset)
+    size, mtime, ctime, mode = draw(SIZES), draw(TIMES), draw(TIMES), draw(st.integers(0, 0o7777))
+    return Member(path, type_, size, mtime, ctime, draw(inode), mode, draw(owner), draw(owner), link, offset)
 
 
 @st.composite
 def units(draw: st.DrawFn) -> Unit:
-    kind = draw(st.sampled_from(["group", "file", "end"]))
+    kinds: list[UnitKind] = ["group", "file", "end"]
+    kind = draw(st.sampled_from(kinds))
     frames = draw(st.lists(FRAMES, max_size=3))
     room = sum(frame.raw_bytes for frame in frames)
     offsets = draw(st.sets(st.integers(0, room - 1), max_size=4)) if room and kind != "end" else set[int]()
@@ -70,7 +72,7 @@ def test_units_read_the_same_however_the_bytes_are_cut(written: list[Unit], data
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
     buffers = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     assert list(read_units(buffers)) == written
-    assert list(read_units(map(memoryview, buffers))) == written
+    assert list(read_units(memoryview(buffer) for buffer in buffers)) == written
 
 
 UNIT = Unit(
@@ -150,11 +152,11 @@ def test_a_bad_line_is_named_by_its_number() -> None:
         list(read_units([encode_unit(UNIT) + b"\n"]))
 
 
-def with_frame(**changes: object) -> Unit:
+def with_frame(**changes: Any) -> Unit:
     return UNIT._replace(frames=[UNIT.frames[0]._replace(**changes)])
 
 
-def with_member(**changes: object) -> Unit:
+def with_member(**changes: Any) -> Unit:
     return UNIT._replace(members=[UNIT.members[0], UNIT.members[1]._replace(**changes)])
 
 
@@ -205,7 +207,7 @@ HOSTILE = [
     with_member(offset=4096),
     with_member(offset=2**63),
     UNIT._replace(kind="end"),
-    UNIT._replace(kind="other"),
+    UNIT._replace(kind=cast(UnitKind, "other")),
     UNIT._replace(frames=[]),
 ]
 

@@ -106,7 +106,7 @@ def test_content_of_each_file_comes_out(library: Library, backup_id: str) -> Non
                 path = info.name.encode("utf-8", "surrogateescape").removeprefix(b"./").decode("latin-1")
                 file = archive.extractfile(info) if path in expected else None
                 if file is not None:
-                    found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                    found[path] = hashlib.sha256(file.read()).hexdigest()
     assert found == expected
 
 

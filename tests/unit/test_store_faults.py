@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Generator, Iterable
+
 import pytest
 
 from volback.errors import NotFoundError, StoreError, StoreUnreachable
-from volback.store.faults import CutOpen, FailCall, FailPut, FaultStore, FlipByte, SlowCall
+from volback.store.base import Buffer
+from volback.store.faults import CutOpen, FailCall, FailPut, FaultStore, FlipByte, Method, SlowCall
 from volback.store.memory import MemoryStore
 
 
@@ -22,10 +26,10 @@ def content(store: FaultStore, key: str, **where: int) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["put", "open", "stat", "list", "delete", "free_bytes", "sweep"])
-def test_the_nth_call_of_a_method_fails_and_no_other(inner: MemoryStore, method: str) -> None:
+def test_the_nth_call_of_a_method_fails_and_no_other(inner: MemoryStore, method: Method) -> None:
     error = StoreUnreachable("gone")
     store = FaultStore(inner, [FailCall(method, error, nth=2)])
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "put": lambda: store.put("a/new", [b"x"]),
         "open": lambda: list(store.open("a/data")),
         "stat": lambda: store.stat("a/data"),
@@ -61,11 +65,15 @@ def test_only_keys_like_the_pattern_count_and_fail(inner: MemoryStore) -> None:
 
 @pytest.mark.parametrize("after_bytes", [0, 1, 4, 5, 9, 10])
 def test_a_put_fails_once_so_many_bytes_reached_the_store(inner: MemoryStore, after_bytes: int) -> None:
-    seen = []
+    seen: list[bytes] = []
 
     class Watched(MemoryStore):
-        def put(self, key, chunks, *, if_absent=False):
-            return super().put(key, (seen.append(bytes(chunk)) or chunk for chunk in chunks), if_absent=if_absent)
+        def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+            return super().put(key, map(see, chunks), if_absent=if_absent)
+
+    def see(chunk: Buffer) -> Buffer:
+        seen.append(bytes(chunk))
+        return chunk
 
     store = FaultStore(Watched("watched"), [FailPut(after_bytes, KeyboardInterrupt())])
     with pytest.raises(KeyboardInterrupt):
@@ -131,10 +139,10 @@ def test_errors_of_the_store_itself_pass_through_and_faults_add_up(inner: Memory
 
 
 def test_closing_an_open_closes_the_inner_one(inner: MemoryStore) -> None:
-    opened = []
+    opened: list[Generator[bytes, None, None]] = []
 
     class Watched(MemoryStore):
-        def open(self, key, *, start=0, length=None):
+        def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
             opened.append(super().open(key, start=start, length=length))
             return opened[-1]
 
@@ -143,4 +151,4 @@ def test_closing_an_open_closes_the_inner_one(inner: MemoryStore) -> None:
     buffers = FaultStore(watched, [FlipByte(0)]).open("a")
     next(buffers)
     buffers.close()
-    assert opened[0].gi_frame is None
+    assert inspect.getgeneratorstate(opened[0]) == inspect.GEN_CLOSED

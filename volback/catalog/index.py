@@ -86,7 +86,7 @@ def decode_unit(line: bytes, *, number: int = 1) -> Unit:
     return unit
 
 
-def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
+def read_units(buffers: Iterable[bytes | memoryview]) -> Iterator[Unit]:
     """Yield the units of an index, lazily, from its bytes in buffers of any size.
 
     Raises FormatError for a line that is not a unit, IntegrityError for an index that ends inside a line.
@@ -94,7 +94,7 @@ def read_units(buffers: Iterable[bytes]) -> Iterator[Unit]:
     return (unit for _, unit in select_units(buffers, lambda _: True))
 
 
-def select_units(buffers: Iterable[bytes], wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
+def select_units(buffers: Iterable[bytes | memoryview], wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
     """Yield the wanted units with their numbers, counted from 0; other lines are not decoded. Raises as `read_units`.
 
     `wanted` is called for each number in turn, after the unit before it has been used.
@@ -112,7 +112,7 @@ def _too_long(unit: Unit, size_bytes: int) -> VolbackError:
     )
 
 
-def _lines(buffers: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(buffers: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     count, pending, pending_bytes = 0, list[bytes](), 0
     for buffer in buffers:
         first, *rest = bytes(buffer).split(b"\n")
