@@ -214,3 +214,33 @@ def test_a_web_identity_is_used(moto: S3Server, monkeypatch: pytest.MonkeyPatch,
     with moto.bucket() as bucket, proxied(moto) as (server, proxy):
         server.store(bucket, **PARTS).put("d/o", [b"data"])
         assert all("Credential=ASIA" in head and "x-amz-security-token: " in head.lower() for head in proxy.heads)
+
+
+def test_a_key_that_may_not_read_asks_the_listing_what_is_there(moto: S3Server, use: Use) -> None:
+    use(moto)
+    denied = error_reply(403, "AccessDenied", "Access Denied")
+    reads = [Planned("reply", (verb, "/d/"), nth=None, reply=denied) for verb in ("HEAD", "GET")]
+    with moto.bucket() as bucket:
+        moto.store(bucket, **PARTS).put("d/o", [b"data"])
+        with proxied(moto, *reads) as (server, _):
+            store = server.store(bucket, **PARTS)
+            assert store.stat("d/o").size_bytes == 4
+            with pytest.raises(NotFoundError):
+                store.stat("d/none")
+            with pytest.raises(StoreDenied):
+                content(store, "d/o")
+        reads.append(Planned("reply", ("GET", "list-type=2"), nth=None, reply=denied))
+        with proxied(moto, *reads) as (server, _), pytest.raises(StoreDenied, match="'d/o'"):
+            server.store(bucket, **PARTS).stat("d/o")
+
+
+def test_a_delete_of_what_is_gone_is_none_and_a_denied_one_is_named(moto: S3Server, use: Use) -> None:
+    """AWS says 204 for what is gone; other servers say 404."""
+    use(moto)
+    gone, denied = error_reply(404, "NoSuchKey", "Gone"), error_reply(403, "AccessDenied", "Access Denied")
+    with moto.bucket() as bucket:
+        with proxied(moto, Planned("reply", ("DELETE", "/d/o"), reply=gone)) as (server, _):
+            server.store(bucket, **PARTS).delete("d/o")
+        plan = Planned("reply", ("DELETE", "/d/o"), reply=denied)
+        with proxied(moto, plan) as (server, _), pytest.raises(StoreDenied, match="'d/o'"):
+            server.store(bucket, **PARTS).delete("d/o")
