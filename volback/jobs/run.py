@@ -36,7 +36,8 @@ from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
 from volback.jobs.select import SelectedSources, select_sources
-from volback.jobs.steps import RunTotals, back_up, backup_options, job_context, prune, volume_report
+from volback.jobs.steps import back_up, backup_options, job_context, prune_sources, volume_report
+from volback.jobs.totals import RunTotals
 from volback.notify.announce import announce, announce_start
 from volback.notify.report import VolumeReport
 from volback.notify.targets import Targets
@@ -224,7 +225,9 @@ class _Run:
         self._select(job)
         if self._selection.sources:
             wait_s = job.wait_s if self._options.wait_s is None else self._options.wait_s
-            back_up(self._ctx, self._engine, repository, job, self._selection.sources, self._totals, wait_s=wait_s)
+            self._totals.add_set(
+                back_up(self._ctx, self._engine, repository, job, self._selection.sources, wait_s=wait_s)
+            )
         for made in self._totals.backups:
             log.info(
                 "backup %s: %s files, %s bytes", name_of(made.manifest), made.manifest.files, made.manifest.raw_bytes
@@ -270,7 +273,9 @@ class _Run:
             return
         for name in job.repositories:
             with self._kept_going():
-                prune(self._ctx, self._engine, self._repository(job, name), job, sources, self._totals)
+                repository = self._repository(job, name)
+                for done in prune_sources(self._ctx, self._engine, repository, job, sources):
+                    self._totals.add_pruned(done, repository.store.url)
 
     @contextmanager
     def _kept_going(self) -> Iterator[None]:

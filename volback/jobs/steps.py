@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
@@ -10,34 +11,15 @@ from volback.config.model import Job, Sources
 from volback.config.times import zone_of
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import Interrupted, VolbackError
 from volback.notify.report import VolumeReport
-from volback.operations import prune as operation
-from volback.operations.backup import BackupOptions, BackupResult, DryRun
-from volback.operations.backup_set import SetOptions, backup_set
+from volback.operations.backup import BackupOptions, BackupResult
+from volback.operations.backup_set import SetOptions, SetResult, backup_set
+from volback.operations.prune import PruneResult, prune
 from volback.policy.keep import KeepRules
 from volback.policy.labels import policy_of
 
 _IDLE_WEIGHT = 10
 """Compared to the engine's 500 for other containers."""
-
-
-@dataclass(slots=True)
-class RunTotals:
-    """The totals of a run so far."""
-
-    set_id: str | None = None
-    backups: list[BackupResult] = field(default_factory=list)
-    planned: list[DryRun] = field(default_factory=list)
-    copied: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    errors: list[VolbackError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    interrupted: Interrupted | None = None
-    failed: dict[str, VolbackError] = field(default_factory=dict)
-    """By source: why it has no backup."""
-    downtime_s: dict[str, float] = field(default_factory=dict)
 
 
 def job_context(base: Context, job: Job) -> Context:
@@ -58,16 +40,9 @@ def backup_options(job: Job) -> BackupOptions:
 
 
 def back_up(
-    ctx: Context,
-    engine: Engine,
-    repository: Repository,
-    job: Job,
-    sources: list[Source],
-    totals: RunTotals,
-    *,
-    wait_s: float,
-) -> None:
-    """Back up the selected sources, as one set. Raises Interrupted, and errors that concern all of them."""
+    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source], *, wait_s: float
+) -> SetResult:
+    """Back up the selected sources, as one set. Raises errors that concern all of them."""
     options = SetOptions(
         backup=backup_options(job),
         quiesce=job.quiesce,
@@ -76,53 +51,27 @@ def back_up(
         hooks_post=job.hooks_post,
         wait_s=wait_s,
     )
-    done = backup_set(ctx, engine, repository, sources, options, project=_project(job))
-    totals.failed.update(done.failed)
-    totals.set_id = done.id
-    totals.backups += done.backups
-    totals.warnings += done.warnings
-    totals.downtime_s.update(done.downtime_s)
-    totals.errors += done.errors
-    if done.interrupted is not None:
-        raise done.interrupted
+    return backup_set(ctx, engine, repository, sources, options, project=_project(job))
 
 
-def prune(
-    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source], totals: RunTotals
-) -> None:
-    """Remove of these sources what the job's rules, or else the labels', do not keep. Raises Interrupted."""
+def prune_sources(
+    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source]
+) -> Iterator[PruneResult]:
+    """Remove what the job's rules, or else the labels', do not keep; yields one result for each set of rules."""
+    zone = None if job.timezone is None else zone_of(job.timezone)
+    for rules, ruled in _ruled(engine, job, sources):
+        names = [str(Reference(repository.host, source.name)) for source in ruled]
+        yield prune(ctx, engine, repository, rules, volumes=names, zone=zone)
+
+
+def _ruled(engine: Engine, job: Job, sources: list[Source]) -> Iterator[tuple[KeepRules, list[Source]]]:
     if job.keep is not None:
-        _prune(ctx, engine, repository, job.keep, sources, job=job, totals=totals)
+        yield job.keep, sources
         return
     for source in sources:
         rules = _rules_of_labels(engine, source)
         if rules is not None:
-            _prune(ctx, engine, repository, rules, [source], job=job, totals=totals)
-
-
-def _prune(
-    ctx: Context,
-    engine: Engine,
-    repository: Repository,
-    rules: KeepRules,
-    sources: list[Source],
-    *,
-    job: Job,
-    totals: RunTotals,
-) -> None:
-    names = [str(Reference(repository.host, source.name)) for source in sources]
-    zone = None if job.timezone is None else zone_of(job.timezone)
-    done = operation.prune(ctx, engine, repository, rules, volumes=names, zone=zone)
-    where = repository.store.url
-    totals.removed += [
-        f"{Reference(judged.key.host, judged.key.volume, judged.key.id)} in {where}"
-        for judged in done.judged
-        if not judged.is_kept
-    ]
-    totals.warnings += done.warnings
-    totals.errors += done.errors
-    if done.interrupted is not None:
-        raise done.interrupted
+            yield rules, [source]
 
 
 def _rules_of_labels(engine: Engine, source: Source) -> KeepRules | None:

@@ -1,0 +1,49 @@
+"""Totals: what a job's run has come to so far, added up step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from volback.catalog.reference import Reference
+from volback.errors import Interrupted, VolbackError
+from volback.operations.backup import BackupResult, DryRun
+from volback.operations.backup_set import SetResult
+from volback.operations.prune import PruneResult
+
+
+@dataclass(slots=True)
+class RunTotals:
+    """The totals of a run so far."""
+
+    set_id: str | None = None
+    backups: list[BackupResult] = field(default_factory=list)
+    planned: list[DryRun] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    errors: list[VolbackError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    interrupted: Interrupted | None = None
+    failed: dict[str, VolbackError] = field(default_factory=dict)
+    """By source: why it has no backup."""
+    downtime_s: dict[str, float] = field(default_factory=dict)
+
+    def add_set(self, done: SetResult) -> None:
+        """Add what a set of backups has come to. Raises Interrupted if a signal ended it."""
+        self.set_id = done.id
+        self.backups += done.backups
+        self.errors += done.errors
+        self.warnings += done.warnings
+        self.failed.update(done.failed)
+        self.downtime_s.update(done.downtime_s)
+        if done.interrupted is not None:
+            raise done.interrupted
+
+    def add_pruned(self, done: PruneResult, where: str) -> None:
+        """Add what was removed from one repository. Raises Interrupted if a signal ended it."""
+        removed = (judged.key for judged in done.judged if not judged.is_kept)
+        self.removed += [f"{Reference(key.host, key.volume, key.id)} in {where}" for key in removed]
+        self.errors += done.errors
+        self.warnings += done.warnings
+        if done.interrupted is not None:
+            raise done.interrupted
