@@ -52,6 +52,10 @@ def restore(
     label: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")
     ] = None,
+    no_label: Annotated[
+        list[str] | None,
+        typer.Option("--no-label", metavar="KEY", help="Leave out a label of the backup; KEY may hold *."),
+    ] = None,
     project: Annotated[
         str | None, typer.Option(metavar="NAME", help="All volumes of a compose project, from one set.")
     ] = None,
@@ -59,14 +63,21 @@ def restore(
         str | None,
         typer.Option("--set", metavar="ID-PREFIX", help="With --project: use this set, not the latest complete one."),
     ] = None,
-    driver: Annotated[str | None, typer.Option(metavar="NAME", help="Another volume driver.")] = None,
-    driver_opt: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")
+    driver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="This driver, without the backup's driver options.")
     ] = None,
+    driver_opt: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A driver option, in place of the backup's; repeatable.")
+    ] = None,
+    keep_driver: Annotated[
+        bool, typer.Option("--keep-driver", help="The backup's driver and options, also where they name a device.")
+    ] = False,
 ) -> Outcome:
     """Restore a backup into a new volume.
 
-    The volume gets the driver, options and labels that it had. An existing volume is only changed with --replace.
+    The volume gets the labels that it had; under another name, none of those by which compose and volback act on it.
+    It is a plain local volume unless driver options or --keep-driver are given. One that exists is only touched with
+    --replace.
     With --project, the volumes of a compose project come back together; HOST/NAME is one of another host.
     """
     from volback.operations import restore as operation
@@ -81,6 +92,8 @@ def restore(
         labels=pairs(label, "--label"),
         driver=driver,
         driver_options=pairs(driver_opt, "--driver-opt"),
+        without_labels=tuple(no_label or ()),
+        keep_driver=keep_driver,
     )
     if project is not None or set_prefix is not None:
         _refuse_beside_project(backup, project, options)
@@ -89,7 +102,7 @@ def restore(
         raise UsageError("no backup is named", "name one, like db or db@20261123, or give --project NAME")
     with call_of(context).opened() as (ctx, engine, repository):
         done = operation.restore(ctx, engine, repository, backup, options)
-    return Outcome(_facts(done), list(_lines(done)))
+    return Outcome(_facts(done), list(_lines(done)), list(done.warnings))
 
 
 def _refuse_beside_project(backup: str | None, project: str | None, options: RestoreOptions) -> None:
@@ -99,7 +112,7 @@ def _refuse_beside_project(backup: str | None, project: str | None, options: Res
         raise UsageError("--project restores all volumes of a project; do not name a BACKUP with it")
     given = {
         "--as": options.name, "--path": options.paths, "--to": options.directory, "--label": options.labels,
-        "--driver": options.driver, "--driver-opt": options.driver_options,
+        "--no-label": options.without_labels, "--driver": options.driver, "--driver-opt": options.driver_options,
     }  # fmt: skip
     if wrong := [option for option, value in given.items() if value]:
         hint = "its volumes get the names and labels that they had; restore single ones by name"
@@ -109,7 +122,7 @@ def _refuse_beside_project(backup: str | None, project: str | None, options: Res
 def _project(context: typer.Context, project: str, set_prefix: str | None, options: RestoreOptions) -> Outcome:
     from volback.operations.restore_set import SetRestoreOptions, restore_project
 
-    wanted = SetRestoreOptions(set_prefix, options.replace, options.safety_backup, options.prove)
+    wanted = SetRestoreOptions(set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver)
     with call_of(context).opened() as (ctx, engine, repository):
         done = restore_project(ctx, engine, repository, project, wanted)
     made = done.set.made

@@ -58,7 +58,8 @@ def import_tar(
     Raises FormatError for what is not a tar archive, IntegrityError for one that is damaged or cut short, ConflictError
     if the volume exists, NotFoundError, EngineError. After any of them the volume does not exist.
     """
-    target = Source(kind="volume", name=name, driver=driver, options=driver_options or {}, labels=labels or {})
+    given = {key: value for key, value in (driver_options or {}).items() if value}
+    target = Source(kind="volume", name=name, driver=driver, options=given, labels=labels or {})
     with _opened(source) as file:
         archive = ForeignArchive(file, _name_of(source))
         sweep(ctx, engine, repository)

@@ -286,10 +286,13 @@ def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | N
 
 
 def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: Leftovers, *, remove: bool) -> bool:
-    if _half_restored(engine, run, entry) is None:
+    volume = _half_restored(engine, run, entry)
+    if volume is None:
         return True
     left.volumes.append(entry.name)
-    if remove:
+    if remove and volume.driver != "local":
+        log.warning("half-restored volume %s stays: removing it could remove data that was there before", entry.name)
+    elif remove:
         try:
             engine.remove_volume(entry.name)
         except (ConflictError, EngineError) as exc:

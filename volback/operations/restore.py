@@ -16,15 +16,7 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
 from volback.context import Context, Repository, name_of
 from volback.engine.engine import Engine
-from volback.errors import (
-    ConflictError,
-    EngineError,
-    IntegrityError,
-    Interrupted,
-    NotFoundError,
-    UsageError,
-    VolbackError,
-)
+from volback.errors import ConflictError, EngineError, IntegrityError, Interrupted, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
@@ -32,6 +24,7 @@ from volback.operations.directories import make_directory, remove_directory
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
+from volback.operations.restore_target import TargetOptions, changed_storage, check_target, choose_target
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
@@ -44,20 +37,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreOptions:
+class RestoreOptions(TargetOptions):
     """What to restore, where to, and how to check it."""
 
-    name: str | None = None
-    """Of the volume; None is the volume of the backup."""
-    directory: str | None = None
-    """A directory of the engine's host, instead of a volume; empty or not existing yet."""
     paths: list[str] = field(default_factory=list)
     replace: bool = False
     safety_backup: bool = True
     prove: bool = False
-    labels: dict[str, str] = field(default_factory=dict)
-    driver: str | None = None
-    driver_options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +57,7 @@ class RestoreResult:
     proven: bool
     safety_backup: str | None = None
     """The backup of a replaced volume's former content."""
+    warnings: tuple[str, ...] = ()
 
 
 def restore(
@@ -80,11 +67,11 @@ def restore(
 
     Raises IntegrityError too if `prove` finds a difference; the volume is then kept for inspection.
     """
-    _check(options)
+    check_target(options, replace=options.replace)
     sweep(ctx, engine, repository)
     opened = OpenBackup(repository.store, repository.find(reference))
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
-    target = _target(opened, options)
+    target = choose_target(opened.manifest, options, backup=opened.name)
     with (
         lock(ctx.settings.state, f"{engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
         Run(ctx.settings.state, "restore", opened.name) as run,
@@ -123,7 +110,7 @@ class _Restore:
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
         with new_volume(self._engine, self._run, self._target):
             self._write(tar.EXTRACT)
-        return self._result(options)
+        return self._result(options, warnings=changed_storage(self._backup.manifest, self._target))
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
         with self._empty_directory() if self._is_there() else self._new_directory():
@@ -215,7 +202,9 @@ class _Restore:
             message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
             raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {message}")
 
-    def _result(self, options: RestoreOptions, safety: str | None = None) -> RestoreResult:
+    def _result(
+        self, options: RestoreOptions, safety: str | None = None, warnings: Iterable[str] = ()
+    ) -> RestoreResult:
         manifest = self._backup.manifest
         proven = False
         if options.prove:
@@ -231,7 +220,7 @@ class _Restore:
         if self._selection is not None:
             members = list(self._selection.members())
             files, size = len(members), sum(member.size_bytes for member in members)
-        return RestoreResult(self._backup.name, self._target, files, size, proven, safety)
+        return RestoreResult(self._backup.name, self._target, files, size, proven, safety, tuple(warnings))
 
     def _prove(self) -> Comparison:
         if self._selection is not None:
@@ -241,35 +230,6 @@ class _Restore:
 
 def _key(opened: OpenBackup) -> BackupKey:
     return BackupKey(opened.manifest.host, opened.manifest.volume, opened.manifest.id)
-
-
-def _check(options: RestoreOptions) -> None:
-    if options.directory is None:
-        return
-    if not options.directory.startswith("/"):
-        raise UsageError(f"--to {options.directory} is not an absolute path", "name the directory from /")
-    if options.name or options.replace or options.labels or options.driver or options.driver_options:
-        raise UsageError(
-            "--to does not accept --as, --replace, --label and --driver-opt", "these options apply to volumes"
-        )
-
-
-def _target(opened: OpenBackup, options: RestoreOptions) -> Source:
-    source = opened.manifest.source
-    if options.directory is not None:
-        return Source(kind="directory", name=options.directory.rstrip("/") or "/")
-    if source.kind == "directory" and options.name is None:
-        raise UsageError(
-            f"backup {opened.name} is of a host directory", "name the target: --to DIRECTORY, or --as VOLUME"
-        )
-    kept = source if source.kind == "volume" else Source(kind="volume", name=source.name)
-    return Source(
-        kind="volume",
-        name=options.name or source.name,
-        driver=options.driver or kept.driver,
-        options={**kept.options, **options.driver_options},
-        labels={**kept.labels, **options.labels},
-    )
 
 
 def _refuse_in_use(*, engine: Engine, name: str) -> None:

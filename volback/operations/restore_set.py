@@ -51,6 +51,8 @@ class SetRestoreOptions:
     replace: bool = False
     safety_backup: bool = True
     prove: bool = False
+    keep_driver: bool = False
+    """Use the drivers and options that the backups say, wherever they reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,12 @@ def restore_project(
     restored, errors, left = list[RestoreResult](), list[VolbackError](), dict(sorted(chosen.backups.items()))
     failed: list[str] = []
     interrupted: Interrupted | None = None
-    each = RestoreOptions(replace=options.replace, safety_backup=options.safety_backup, prove=options.prove)
+    each = RestoreOptions(
+        replace=options.replace,
+        safety_backup=options.safety_backup,
+        prove=options.prove,
+        keep_driver=options.keep_driver,
+    )
     for volume, manifest in sorted(chosen.backups.items()):
         del left[volume]
         try:
@@ -96,6 +103,7 @@ def restore_project(
     if left:
         commands = "; ".join(f"volback restore {name_of(manifest)}" for manifest in left.values())
         errors.append(VolbackError(f"restoring stopped before {', '.join(left)}", commands))
+    warnings += [warning for result in restored for warning in result.warnings]
     return SetRestoreResult(chosen, tuple(restored), (*failed, *left), tuple(errors), interrupted, tuple(warnings))
 
 

@@ -5,6 +5,7 @@ A new volume is journalled and labelled, and removed again if what fills it fail
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,11 +19,17 @@ from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError
 from volback.interrupts import deferred_signals
 from volback.operations.recover import RESTORE_LABEL
+from volback.policy.storage import described, is_plain
 from volback.state.journal import NewVolume
 from volback.state.runs import Run
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 """The rule by which engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
+
+_FIRST_ENTRY = ["/bin/sh", "-c", "find . -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit >&2"]
+"""Names one entry of a volume, on standard error. A new filesystem has a lost+found, and is empty all the same."""
+
+log = logging.getLogger(__name__)
 
 
 def open_reader(engine: Engine, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
@@ -56,8 +63,8 @@ def unreadable(failures: list[str]) -> EngineError:
 def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
     """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
 
-    Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name. After
-    SIGKILL the next run's sweep finds it by journal and label.
+    Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name, or if its
+    storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
     """
     if target.driver == "local" and not _NAME.fullmatch(target.name):
         raise UsageError(
@@ -70,10 +77,56 @@ def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
             "choose another name with --as, or replace its content with --replace",
         )
     entry = NewVolume(engine=engine.info.id, host=engine.info.name, name=target.name)
-    with run.begun(entry, undo=lambda: _remove_half_made(engine, run, target.name)):
+    making = _Making(engine, run, target)
+    with run.begun(entry, undo=making.undo):
         with deferred_signals():
-            engine.create_volume(_labelled(run, target))
+            making.create()
+        making.look()
         yield
+
+
+class _Making:
+    """A new volume, whose storage may be an old one: a directory of the host, a share, a device."""
+
+    def __init__(self, engine: Engine, run: Run, target: Source) -> None:
+        self._engine = engine
+        self._run = run
+        self._target = target
+        self._was_made = False
+        self._was_full = False
+
+    def create(self) -> None:
+        """Create the volume. Raises ConflictError, EngineError."""
+        self._engine.create_volume(_labelled(self._run, self._target))
+        self._was_made = True
+
+    def look(self) -> None:
+        """Raises ConflictError if the storage is not empty: it is not ours then."""
+        name = self._target.name
+        status, said = write_into(self._engine, self._run, self._target, _FIRST_ENTRY, ())
+        messages = said.decode(errors="backslashreplace").splitlines()
+        if status:
+            raise EngineError(f"volume {name!r} cannot be looked into: {messages[0] if messages else status}")
+        if messages:
+            self._was_full = True
+            where = described(self._target.driver, self._target.options)
+            raise ConflictError(
+                f"the storage of the new volume {name!r} ({where}) is not empty: it holds {messages[0]!r}",
+                "nothing was written; restore into an empty one, or as a plain local volume with --driver local",
+            )
+
+    def undo(self) -> bool:
+        """Remove the volume, as far as that cannot remove what somebody else put into its storage."""
+        if not self._was_made:
+            return _remove_half_made(self._engine, self._run, self._target.name)
+        plain = is_plain(self._target.driver, self._target.options)
+        name = self._target.name
+        if self._target.driver != "local" or (plain and self._was_full):
+            log.warning("volume %s stays: removing it could remove data that was there before", name)
+            return True
+        if not plain and not self._was_full:
+            log.warning("what was written stays in the storage of volume %s, which is incomplete", name)
+        return _remove_half_made(self._engine, self._run, name)
 
 
 def write_into(

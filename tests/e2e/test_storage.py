@@ -1,0 +1,170 @@
+"""A volume is its storage and not its name: no restore or import writes into a storage that it did not find empty."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import EngineSession, Volback
+from tests.support.library import Library, open_library
+from volback.context import name_of
+from volback.errors import ConflictError, UsageError
+from volback.operations.backup import BackupOptions, backup
+from volback.operations.import_ import import_tar
+from volback.operations.restore import RestoreOptions, restore
+from volback.operations.sources import volume_source
+
+
+@pytest.fixture
+def library(engine: EngineSession, tmp_path: Path) -> Library:
+    return open_library(engine, tmp_path)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """A directory of the host that a volume is a bind of."""
+    path = tmp_path / "srv"
+    path.mkdir()
+    (path / "file").write_text("old")
+    return path
+
+
+def bind_options(device: Path) -> dict[str, str]:
+    return {"type": "none", "o": "bind", "device": str(device)}
+
+
+@pytest.fixture
+def bound(library: Library, volume_factory: Callable[..., str], device: Path) -> str:
+    """A volume on `device`, backed up; what is in the directory has changed since."""
+    name = volume_factory("bound", driver_opts=bind_options(device))
+    backup(*library, volume_source(library.engine, name), BackupOptions())
+    (device / "file").write_text("newer")
+    return name
+
+
+def held_by(device: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in device.iterdir()}
+
+
+def test_a_copy_of_a_volume_with_a_device_is_a_plain_volume(
+    library: Library, bound: str, device: Path, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    copy = volume_name("copy")
+    result = restore(*library, bound, RestoreOptions(name=copy, prove=True))
+    assert held_by(device) == {"file": "newer"}
+    assert held_by(volume_path(copy)) == {"file": "old"}
+    assert library.engine.volume(copy).options == {}
+    (warning,) = result.warnings
+    assert f"{copy!r} is a plain local volume now" in warning
+
+
+def test_under_its_own_name_too(
+    engine: EngineSession, library: Library, bound: str, device: Path, volume_path: Callable[[str], Path]
+) -> None:
+    """The directory outlives `docker volume rm`; the manifest's options do not lead a restore into it."""
+    engine.client.volumes.get(bound).remove()
+    result = restore(*library, bound, RestoreOptions())
+    assert held_by(device) == {"file": "newer"}
+    assert held_by(volume_path(bound)) == {"file": "old"}
+    assert len(result.warnings) == 1
+
+
+def test_a_device_that_is_asked_for_is_only_filled_if_it_is_empty(
+    engine: EngineSession, library: Library, bound: str, device: Path
+) -> None:
+    engine.client.volumes.get(bound).remove()
+    with pytest.raises(ConflictError, match=r"is not empty: it holds './file'"):
+        restore(*library, bound, RestoreOptions(keep_driver=True))
+    assert held_by(device) == {"file": "newer"}
+    assert not library.engine.has_volume(bound)
+    (device / "file").unlink()
+    restore(*library, bound, RestoreOptions(keep_driver=True))
+    assert held_by(device) == {"file": "old"}
+    assert library.engine.volume(bound).options == bind_options(device)
+
+
+def test_options_that_are_given_replace_the_old_ones(
+    library: Library, bound: str, tmp_path: Path, volume_name: Callable[..., str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    copy, plain = volume_name("copy"), volume_name("plain")
+    result = restore(*library, bound, RestoreOptions(name=copy, driver_options=bind_options(other)))
+    assert held_by(other) == {"file": "old"}
+    assert result.warnings == ()
+    restore(*library, bound, RestoreOptions(name=plain, driver="local", driver_options={"o": "", "device": ""}))
+    assert library.engine.volume(plain).options == {}
+
+
+def test_what_was_in_a_new_volumes_directory_is_never_removed(
+    library: Library, bound: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    """The engine takes a directory that lies where a volume's would be: somebody has copied it there."""
+    name = volume_name("adopted")
+    directory = volume_path(bound).parents[1] / name / "_data"
+    directory.mkdir(parents=True)
+    (directory / "precious").write_text("data")
+    with pytest.raises(ConflictError, match="is not empty"):
+        restore(*library, bound, RestoreOptions(name=name))
+    assert held_by(directory) == {"precious": "data"}
+
+
+def test_an_import_does_not_write_into_a_full_device(
+    library: Library, device: Path, volume_name: Callable[..., str]
+) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as writer:
+        writer.addfile(tarfile.TarInfo("file"))
+    name = volume_name("imported")
+    with pytest.raises(ConflictError, match="is not empty"):
+        import_tar(*library, io.BytesIO(archive.getvalue()), name, driver_options=bind_options(device))
+    assert held_by(device) == {"file": "old"}
+    assert not library.engine.has_volume(name)
+
+
+def test_keep_driver_contradicts_another_driver(library: Library, bound: str) -> None:
+    with pytest.raises(UsageError, match="--keep-driver goes without --driver"):
+        restore(*library, bound, RestoreOptions(keep_driver=True, driver="local"))
+
+
+def test_a_copy_does_not_join_its_originals_project(
+    library: Library, volume_factory: Callable[..., str], volume_name: Callable[..., str]
+) -> None:
+    labels = {
+        "com.docker.compose.project": "shop",
+        "volback.keep-last": "2",
+        "com.docker.volume.anonymous": "",
+        "a": "b",
+    }
+    name, copy = volume_factory(labels=labels), volume_name("copy")
+    made = name_of(backup(*library, volume_source(library.engine, name), BackupOptions()).manifest)
+    restore(*library, made, RestoreOptions(name=copy, without_labels=("volback.test",)))
+    found = library.engine.volume(copy).labels
+    assert {key for key in found if key != "com.docker.volback.restore"} == {"a"}
+
+
+def test_a_volume_under_its_own_name_stays_in_its_project(
+    engine: EngineSession, library: Library, volume_factory: Callable[..., str]
+) -> None:
+    labels = {"com.docker.compose.project": "shop", "com.docker.volume.anonymous": "", "traefik.enable": "true"}
+    name = volume_factory(labels=labels)
+    backup(*library, volume_source(library.engine, name), BackupOptions())
+    engine.client.volumes.get(name).remove()
+    restore(*library, name, RestoreOptions(without_labels=("traefik.*",)))
+    found = library.engine.volume(name).labels
+    assert found["com.docker.compose.project"] == "shop"
+    assert not {"com.docker.volume.anonymous", "traefik.enable"} & found.keys()
+
+
+def test_the_program_says_that_the_storage_is_another(
+    run_volback: Volback, volume_factory: Callable[..., str], volume_name: Callable[..., str], device: Path
+) -> None:
+    name, copy = volume_factory(driver_opts=bind_options(device)), volume_name("copy")
+    run_volback("backup", name)
+    said = run_volback("restore", name, "--as", copy, "--no-label", "volback.*")
+    assert f"warning: volume '{copy}' is a plain local volume now" in said.stderr
+    assert held_by(device) == {"file": "old"}

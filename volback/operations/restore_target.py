@@ -1,0 +1,87 @@
+"""Restore target: the volume or directory that a restore fills, and what it takes over of the one that was backed up.
+
+What a manifest says is data, not an order: driver options that reach the host's filesystem or its network count only if
+the person asks for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from volback.catalog.model import Manifest, Source
+from volback.errors import UsageError
+from volback.policy.storage import described, inherited_labels, is_plain
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """Where to restore to; what is None or empty is as the backup says."""
+
+    name: str | None = None
+    """Of the volume; None is the one that the backup is of."""
+    directory: str | None = None
+    """Of the engine's host, instead of a volume; empty or not there yet."""
+    labels: dict[str, str] = field(default_factory=dict)
+    without_labels: tuple[str, ...] = ()
+    """Keys of the backup's labels that the volume is not to have; `*` stands for any text."""
+    driver: str | None = None
+    driver_options: dict[str, str] = field(default_factory=dict)
+    """With `driver`, they replace what the backup says. An empty value is an option that is not given."""
+    keep_driver: bool = False
+    """Use the driver and options that the backup says, wherever they reach."""
+
+
+def check_target(options: TargetOptions, *, replace: bool) -> None:
+    """Raises UsageError for options that contradict each other."""
+    given = bool(options.driver or options.driver_options)
+    if options.keep_driver and given:
+        raise UsageError("--keep-driver goes without --driver and --driver-opt", "they replace what it would keep")
+    if options.directory is None:
+        return
+    if not options.directory.startswith("/"):
+        raise UsageError(f"--to {options.directory} is not an absolute path", "name the directory from /")
+    if options.name or replace or options.labels or options.without_labels or given or options.keep_driver:
+        raise UsageError(
+            "--to goes without --as, --replace, --label, --no-label, --driver, --driver-opt and --keep-driver",
+            "they are about volumes",
+        )
+
+
+def choose_target(manifest: Manifest, options: TargetOptions, *, backup: str) -> Source:
+    """Return what is to be filled. Raises UsageError where a backup of a directory comes without a place to go to."""
+    source = manifest.source
+    if options.directory is not None:
+        return Source(kind="directory", name=options.directory.rstrip("/") or "/")
+    if source.kind == "directory" and options.name is None:
+        raise UsageError(f"backup {backup} is of a host directory", "say where: --to DIRECTORY, or --as VOLUME")
+    renamed = source.kind != "volume" or options.name not in (None, source.name)
+    driver, driver_options = _driver(source, options)
+    labels = inherited_labels(source.labels, renamed=renamed, without=options.without_labels)
+    return Source(
+        kind="volume",
+        name=options.name or source.name,
+        driver=driver,
+        options=driver_options,
+        labels={**labels, **options.labels},
+    )
+
+
+def changed_storage(manifest: Manifest, target: Source) -> list[str]:
+    """Say that the volume `target` is a plain one where the backup's was not: a warning, or none."""
+    source = manifest.source
+    was_plain = source.kind != "volume" or is_plain(source.driver, source.options)
+    if was_plain or not is_plain(target.driver, target.options):
+        return []
+    return [
+        f"volume {target.name!r} is a plain local volume now: {source.name!r} was on other storage"
+        f" ({described(source.driver, source.options)}), which is only used with --keep-driver or --driver-opt"
+    ]
+
+
+def _driver(source: Source, options: TargetOptions) -> tuple[str, dict[str, str]]:
+    if options.driver or options.driver_options:
+        given = {key: value for key, value in options.driver_options.items() if value}
+        return options.driver or "local", given
+    if source.kind == "volume" and (options.keep_driver or is_plain(source.driver, source.options)):
+        return source.driver, dict(source.options)
+    return "local", {}
