@@ -18,6 +18,8 @@ Harm = Literal[
     "refuse", "cut-request", "cut-reply", "truncate", "delay", "status", "reply", "flip-request", "flip-reply"
 ]
 
+_LIMIT_S = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -44,6 +46,7 @@ class Proxy:
         self._hits: Counter[int] = Counter()
         self.heads: list[str] = []
         """Of all requests so far: the first line and the headers."""
+        self._serving: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     @property
@@ -58,7 +61,7 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Iterator[Proxy]:
-        """Serves inside; in the end its port is closed."""
+        """Serves inside; in the end its port is closed, and what was under way has reached the server or never will."""
         threading.Thread(target=self._accept, daemon=True).start()
         try:
             yield self
@@ -66,12 +69,16 @@ class Proxy:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
+            for thread in self._serving:
+                thread.join(_LIMIT_S)
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                serving = threading.Thread(target=self._serve, args=(client,), daemon=True)
+                self._serving.append(serving)
+                serving.start()
 
     def _serve(self, client: socket.socket) -> None:
         with client, suppress(OSError):
@@ -114,7 +121,7 @@ class Proxy:
         client.sendall(reply_body[: len(reply_body) // 2] if harm == "truncate" else reply_body)
 
     def _forward(self, head: bytes, body: bytes, harm: str | None) -> tuple[bytes, bytes]:
-        with socket.create_connection(self._server, timeout=60) as server:
+        with socket.create_connection(self._server, timeout=_LIMIT_S) as server:
             server.sendall(closing(head) + body)
             return (b"", b"") if harm == "cut-request" else _read_message(server, is_head=head.startswith(b"HEAD"))
 
