@@ -31,7 +31,7 @@ def no_unit(_unit: PlannedUnit) -> Unit | None:
 def known_frames(units: Iterable[Unit]) -> KnownFrame:
     """Return the lookup of all frames of `units`; of several with one digest the first one is used.
 
-    Takes about 480 bytes of memory a frame.
+    Takes about 480 bytes of memory per frame.
     """
     frames: dict[bytes, Frame] = {}
     for unit in units:

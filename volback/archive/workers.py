@@ -2,7 +2,7 @@
 
 A generator that nobody finished, because its consumer raised and the error is kept, is closed by the collector: in any
 thread, at any allocation. That may be inside threading.Thread.start(), which holds a lock (_shutdown_locks_lock of
-CPython 3.11) that a thread of the pool needs to begin or to end. To wait for that thread there never ends; a fuzz
+CPython 3.11) that a thread of the pool needs to begin or to end. Waiting for that thread there never ends; a fuzz
 test did.
 """
 

@@ -1,9 +1,9 @@
 """Paths: which units of an index can hold a path, so that a lookup decodes those and skips the others.
 
-A stream is sorted by path, but for hard links, which stand where the first name of their inode does. So the lowest and
-the highest path of each unit are kept, and no order of the units is relied on: two paths a unit, not one a member.
-Seen with a million files in 1,000 units: the first lookup takes as long as decoding the index (8 s on a loaded core), a
-later one 0.05 to 0.1 s; 180 bytes a unit.
+A stream is sorted by path, except for hard links, which come where the first name of their inode comes. So the lowest
+and the highest path of each unit are kept, and no order of the units is relied on: two paths per unit, not one per
+member. Seen with a million files in 1,000 units: the first lookup takes as long as decoding the index (8 s on a loaded
+core), a later one 0.05 to 0.1 s; 180 bytes a unit.
 """
 
 from __future__ import annotations

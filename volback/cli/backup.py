@@ -206,7 +206,7 @@ class _Results:
                 self._errors.append(exc)
 
     def outcome(self, *, dry_run: bool) -> Outcome:
-        """What there is to say."""
+        """The output."""
         errors = failures(self._interrupted, self._errors)
         if not (self._backups or self._dry_runs or self._warnings) and len(errors) == 1:
             raise errors[0]

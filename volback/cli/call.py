@@ -100,7 +100,7 @@ class Outcome:
     text: Iterable[str] = ()
     warnings: list[str] = field(default_factory=list)
     errors: Sequence[Failure] = ()
-    """Where a part of the work failed; the first one gives the exit code."""
+    """Failures of parts of the work; the first one gives the exit code."""
     incomplete: bool = False
     warned_in_text: bool = False
     """Whether the text contains the warnings already."""

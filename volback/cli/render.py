@@ -34,7 +34,7 @@ def outcome(call: Call, done: Outcome | None) -> int:
 
 
 def failure(call: Call, exc: Exception | Interrupted) -> int:
-    """Say why a command failed and return the exit code."""
+    """Print why a command failed and return the exit code."""
     error = exc if isinstance(exc, Failure) else _internal(exc)
     if call.json:
         _document(call, {"ok": False, "error": _error_facts(error)})

@@ -172,7 +172,7 @@ class _Run:
             self._prune(job)
 
     def failed(self, error: VolbackError) -> None:
-        """Note what ended the work."""
+        """Record the error that ended the work."""
         self._is_skipped = isinstance(error, LockedError) and not self._selection.sources
         self._totals.errors.append(error)
 

@@ -59,7 +59,7 @@ class SetResult:
     errors: tuple[VolbackError, ...]
     interrupted: Interrupted | None
     failed: Mapping[str, VolbackError]
-    """By source: which of the errors is why it has no backup."""
+    """By source: the error because of which it has no backup."""
     warnings: tuple[str, ...]
     """Of the set: those of single backups are in their manifests."""
     downtime_s: Mapping[str, float]
@@ -138,7 +138,7 @@ class _Set:
         return True
 
     def _fail(self, sources: Iterable[str], exc: VolbackError) -> None:
-        """One error, whichever number of sources it costs."""
+        """Add one error, for any number of sources."""
         self._errors.append(exc)
         for name in sources:
             self._failed.setdefault(name, exc)

@@ -107,9 +107,9 @@ def prune(
 ) -> PruneResult:
     """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
-    `zone` is that of the calendar; None is this machine's. Half-made backups are taken for dead where nothing of them
-    is younger than `older_than_s` and no run on this machine is at them. Raises UsageError where no rule says what to
-    keep, StoreUnreachable; what concerns one volume is among the result's errors.
+    `zone` is that of the calendar; None is this machine's. Half-made backups are considered dead where nothing of them
+    is younger than `older_than_s` and no run on this machine works on them. Raises UsageError where no rule says what
+    to keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
@@ -235,7 +235,8 @@ class _Prune:
                 )  # fmt: skip
 
     def _sweep_half_made(self, scope: Scope, begun: Holdings) -> None:
-        """Remove half-made backups. They were listed before the live runs are asked, which write to no older ones."""
+        """Remove half-made backups. They were listed before the live runs are looked up, which do not write to older
+        ones."""
         store, now = self._repository.store, self._ctx.now()
         uploads: dict[BackupKey, list[datetime]] = {}
         for left in store.unfinished(_store_prefix(scope)):

@@ -1,4 +1,4 @@
-"""What an S3 server's refusal means to the user. Pure: store.s3.client reads the SDK's exceptions into a Failure."""
+"""What an S3 server's refusal means for the user. Pure: store.s3.client reads the SDK's exceptions into a Failure."""
 
 from __future__ import annotations
 
