@@ -190,7 +190,7 @@ def test_a_volume_made_by_mounting_is_named(
     volume_factory(labels=labels)  # another client's
     check = _by_name(doctor(*library, fix=True))["empty volumes"]
     assert check.status == "warning"
-    assert check.text.endswith(f"made anew: {name}")
+    assert check.text.endswith(f"created them again: {name}")
     assert engine.client.volumes.get(name)
 
 
