@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from volback.catalog.model import Manifest
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
 from volback.errors import EngineUnreachable, NotFoundError
 from volback.progress import Progress, Silent
@@ -118,8 +118,3 @@ def open_repository(
         bandwidth_bytes_s=access.bandwidth_bytes_s,
     )
     return Repository(store, lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name)
-
-
-def name_of(manifest: Manifest) -> str:
-    """A backup's full name."""
-    return str(Reference(manifest.host, manifest.volume, manifest.id))

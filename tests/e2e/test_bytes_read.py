@@ -11,10 +11,8 @@ import pytest
 from tests.support.counting import CountingStore, Read
 from tests.support.engine import EngineSession
 from tests.support.library import Library, open_library
-from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES
-from volback.context import name_of
 from volback.operations import contents
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup
@@ -28,8 +26,8 @@ class Counted:
     """The library on a backup of 40 MiB, its reads counted from now on."""
 
     def __init__(self, library: Library, manifest: Manifest) -> None:
-        self.name = name_of(manifest)
-        self.key = BackupKey(manifest.host, manifest.volume, manifest.id)
+        self.name = manifest.name
+        self.key = manifest.key
         self.units = list(OpenBackup(library.repository.store, manifest).units())
         self.documents = [
             Read(

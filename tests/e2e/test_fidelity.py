@@ -14,9 +14,7 @@ from tests.support.engine import EngineSession
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.library import Library, open_library
 from tests.support.tree import make_deep_path, make_odd_tree
-from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, Source
-from volback.context import name_of
 from volback.errors import EngineError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.prove import Comparison, prove
@@ -46,7 +44,7 @@ def _back_up(library: Library, name: str) -> Manifest:
 
 
 def _data_path(library: Library, manifest: Manifest) -> Path:
-    key = BackupKey(manifest.host, manifest.volume, manifest.id)
+    key = manifest.key
     return Path(library.ctx.settings.repository) / key.data
 
 
@@ -63,13 +61,13 @@ def test_restored_volume_has_no_difference(
     assert manifest.sockets_skipped == 3
     assert manifest.files == len(before)
 
-    result = restore(*library, name_of(manifest), RestoreOptions(name=copy, prove=True))
+    result = restore(*library, manifest.name, RestoreOptions(name=copy, prove=True))
 
     assert result.proven
     assert result.files == len(before)
     assert differences(before, fingerprint(volume_path(copy))) == []
-    assert prove(*library, name_of(manifest), original) == IDENTICAL
-    assert prove(*library, name_of(manifest), copy) == IDENTICAL
+    assert prove(*library, manifest.name, original) == IDENTICAL
+    assert prove(*library, manifest.name, copy) == IDENTICAL
     assert _back_up(library, copy).digest == manifest.digest
 
 
@@ -109,15 +107,15 @@ def test_host_directory_goes_to_a_directory_and_to_a_volume(
     manifest = _back_up(library, str(original))
     assert manifest.source.kind == "directory"
 
-    into_directory = restore(*library, name_of(manifest), RestoreOptions(directory=str(target), prove=True))
-    into_volume = restore(*library, name_of(manifest), RestoreOptions(name=copy, prove=True))
+    into_directory = restore(*library, manifest.name, RestoreOptions(directory=str(target), prove=True))
+    into_volume = restore(*library, manifest.name, RestoreOptions(name=copy, prove=True))
 
     assert into_directory.proven
     assert into_volume.proven
     assert differences(before, fingerprint(original)) == []
     assert differences(before, fingerprint(target)) == []
     assert differences(before, fingerprint(volume_path(copy))) == []
-    assert prove(*library, name_of(manifest)) == IDENTICAL
+    assert prove(*library, manifest.name) == IDENTICAL
     assert _back_up(library, str(target)).digest == manifest.digest
 
 
@@ -136,7 +134,7 @@ def test_sparse_file_of_10_gib_costs_what_it_holds(
     original, copy = volume_factory("sparse", fill=fill), volume_name("copy")
     started = time.monotonic()
     manifest = _back_up(library, original)
-    restore(*library, name_of(manifest), RestoreOptions(name=copy))
+    restore(*library, manifest.name, RestoreOptions(name=copy))
     assert time.monotonic() - started < 30
     assert manifest.raw_bytes < 400_000
     assert manifest.stored_bytes < 300_000

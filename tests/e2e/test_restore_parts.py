@@ -13,7 +13,6 @@ from tests.support.fingerprint import Entry, differences, fingerprint
 from tests.support.library import Library, open_library
 from tests.support.tree import make_odd_tree
 from volback.archive.codec import ZstdCodec
-from volback.context import name_of
 from volback.errors import IntegrityError, NotFoundError, UsageError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
@@ -32,7 +31,7 @@ class Part:
         self.library = library
         self.original = original
         self.before = fingerprint(volume_path(original))
-        self.backup = name_of(backup(*library, volume_source(library.engine, original), BackupOptions()).manifest)
+        self.backup = backup(*library, volume_source(library.engine, original), BackupOptions()).manifest.name
         self._volume_name = volume_name
         self._volume_path = volume_path
 

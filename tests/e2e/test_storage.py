@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_library
-from volback.context import name_of
 from volback.errors import ConflictError, UsageError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.import_ import import_tar
@@ -141,7 +140,7 @@ def test_a_copy_does_not_join_its_originals_project(
         "a": "b",
     }
     name, copy = volume_factory(labels=labels), volume_name("copy")
-    made = name_of(backup(*library, volume_source(library.engine, name), BackupOptions()).manifest)
+    made = backup(*library, volume_source(library.engine, name), BackupOptions()).manifest.name
     restore(*library, made, RestoreOptions(name=copy, without_labels=("volback.test",)))
     found = library.engine.volume(copy).labels
     assert {key for key in found if key != "com.docker.volback.restore"} == {"a"}

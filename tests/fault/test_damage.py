@@ -22,10 +22,8 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_from, open_library
 from volback.archive.codec import Compressor
-from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, ObjectDigest, RepositoryInfo, Source
 from volback.catalog.sealed import seal_document
-from volback.context import name_of
 from volback.errors import IntegrityError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup
@@ -51,7 +49,7 @@ class Intact(NamedTuple):
 
     @property
     def keys(self) -> dict[str, str]:
-        key = BackupKey(self.manifest.host, self.manifest.volume, self.manifest.id)
+        key = self.manifest.key
         return {"data": key.data, "index": key.index, "manifest": key.manifest, "repository": "volback.json"}
 
     def lost(self, start: int, stop: int | None = None) -> list[str]:
@@ -150,7 +148,7 @@ def _read_as_far_as_it_goes(library: Library, intact: Intact) -> bool:
     """Read the stream, each byte held against the intact one; return whether it was complete."""
     at = 0
     try:
-        for buffer in OpenBackup(library.repository.store, library.repository.find(name_of(intact.manifest))).stream():
+        for buffer in OpenBackup(library.repository.store, library.repository.find(intact.manifest.name)).stream():
             assert buffer == intact.stream[at : at + len(buffer)], f"a byte that was never written, in the {at}s"
             at += len(buffer)
     except IntegrityError:
@@ -291,7 +289,7 @@ def test_a_hostile_document_is_named_and_refused(case: str, intact: Intact, copy
     objects, words, name = HOSTILE[case]
     for key, content in objects(intact).items():
         (copy / intact.keys[key]).write_bytes(content)
-    backup_name = name_of(intact.manifest)
+    backup_name = intact.manifest.name
     target = copy.parent / "target"
     target.mkdir()
 

@@ -19,7 +19,6 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import Entry, fingerprint
 from tests.support.library import Library, open_library
-from volback.context import name_of
 from volback.errors import EngineError
 from volback.operations.backup import BackupOptions, BackupResult, backup
 from volback.operations.restore import RestoreOptions, restore
@@ -88,7 +87,7 @@ class Live:
     def restored(self, result: BackupResult) -> dict[bytes, Entry]:
         """Restore it, proven, and verify every byte."""
         options = RestoreOptions(name=self._copy, prove=True)
-        assert restore(*self.library, name_of(result.manifest), options).proven
+        assert restore(*self.library, result.manifest.name, options).proven
         assert verify(self.library.ctx, self.library.repository, [], data=True).damaged == []
         return fingerprint(self._path(self._copy))
 

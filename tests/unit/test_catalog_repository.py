@@ -88,7 +88,7 @@ def committed(objects: DictObjects, id_: str, volume: str = "db", host: str = "w
 
 
 def key_of(manifest: Manifest) -> BackupKey:
-    return BackupKey(manifest.host, manifest.volume, manifest.id)
+    return manifest.key
 
 
 def damage(objects: DictObjects, manifest: Manifest, data: bytes | None = None) -> None:

@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from volback.catalog.keys import BackupKey
+from volback.catalog.reference import Reference
+
 FORMAT = 1
 FRAME_MAX_BYTES = 8 * 1024 * 1024
 """No writer makes a larger frame; a reader refuses it, so that hostile sizes cost no memory."""
@@ -146,6 +149,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     set: SetOf | None = None
     """None for a backup that does not belong to a set, and in repositories written before there were sets."""
     volback: str
+
+    @property
+    def key(self) -> BackupKey:
+        """Where the backup's objects are."""
+        return BackupKey(self.host, self.volume, self.id)
+
+    @property
+    def name(self) -> str:
+        """The backup's full name: `HOST/VOLUME@ID`."""
+        return str(Reference(self.host, self.volume, self.id))
 
 
 class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):

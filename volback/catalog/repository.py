@@ -83,7 +83,7 @@ class Catalog:
 
         Raises IntegrityError if an object that it names is not stored with that size, ConflictError if the id is taken.
         """
-        key = BackupKey(manifest.host, manifest.volume, manifest.id)
+        key = manifest.key
         check_manifest(manifest, key)
         self._check_stored(key.data, manifest.data)
         self._check_stored(key.index, manifest.index)

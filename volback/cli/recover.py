@@ -33,4 +33,4 @@ def recover(context: typer.Context) -> Outcome:
     text = [f"container {name} runs again" for name in left.containers]
     if not (text or left.errors):
         text = ["no container was left down"]
-    return Outcome({"resumed": left.containers}, text, errors=left.errors)
+    return Outcome({"resumed": list(left.containers)}, text, errors=left.errors)

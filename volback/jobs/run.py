@@ -18,7 +18,7 @@ from pathlib import Path
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
 from volback.config.model import Config, Job
-from volback.context import Context, Repository, name_of, open_engine
+from volback.context import Context, Repository, open_engine
 from volback.engine.engine import Engine
 from volback.errors import (
     Interrupted,
@@ -229,9 +229,7 @@ class _Run:
                 back_up(self._ctx, self._engine, repository, job, self._selection.sources, wait_s=wait_s)
             )
         for made in self._totals.backups:
-            log.info(
-                "backup %s: %s files, %s bytes", name_of(made.manifest), made.manifest.files, made.manifest.raw_bytes
-            )
+            log.info("backup %s: %s files, %s bytes", made.manifest.name, made.manifest.files, made.manifest.raw_bytes)
 
     def _select(self, job: Job) -> None:
         self._selection = select_sources(self._ctx, self._engine, job)

@@ -21,11 +21,11 @@ from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, S
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
+from volback.operations.locks import volume_lock
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
 from volback.state.journal import NewBackup
-from volback.state.locks import lock
 from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,7 @@ def backup(
     On any error nothing of the backup is left; after SIGKILL the next run removes it.
     """
     sweep(ctx, engine, repository)
-    name = f"{engine.info.id}-{source.name}"
-    with lock(ctx.settings.state, name, f"{source.kind} {source.name!r}"):
+    with volume_lock(ctx, engine.info.id, source):
         return make_backup(ctx, engine, repository, source, options)
 
 

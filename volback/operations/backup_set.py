@@ -25,11 +25,11 @@ from volback.live.post_hooks import pending, run_pending
 from volback.live.quiesce import Quiesced, QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, writers
 from volback.live.resuming import HEALTH_LIMIT_S
 from volback.operations.backup import BackupOptions, BackupResult, SourceHold, make_backup
+from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep
 from volback.policy.excludes import exclusion
 from volback.policy.hooks import Hook
 from volback.policy.quiesce import Quiesce
-from volback.state.locks import lock
 from volback.state.runs import Run
 
 
@@ -128,10 +128,8 @@ class _Set:
         )
 
     def _locked(self, locks: ExitStack, source: Source) -> bool:
-        name = f"{self._engine.info.id}-{source.name}"
-        what = f"{source.kind} {source.name!r}"
         try:
-            locks.enter_context(lock(self._ctx.settings.state, name, what, wait_s=self._options.wait_s))
+            locks.enter_context(volume_lock(self._ctx, self._engine.info.id, source, wait_s=self._options.wait_s))
         except VolbackError as exc:
             self._fail([source.name], exc)
             return False

@@ -18,9 +18,10 @@ from volback.archive.ranges import read_pieces
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository, name_of
+from volback.context import Context, Repository
 from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
-from volback.operations.recover import discard, prefix_lock, sweep_repository
+from volback.operations.locks import prefix_lock
+from volback.operations.recover import discard, sweep_repository
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
 from volback.store.base import Buffer, Store
@@ -40,12 +41,12 @@ class Copy:
     @property
     def key(self) -> BackupKey:
         """Its key, the same in both repositories."""
-        return BackupKey(self.manifest.host, self.manifest.volume, self.manifest.id)
+        return self.manifest.key
 
     @property
     def name(self) -> str:
         """The backup's full name."""
-        return name_of(self.manifest)
+        return self.manifest.name
 
     @property
     def needs(self) -> list[str]:
@@ -74,7 +75,7 @@ def plan_copies(source: Repository, references: list[str]) -> list[Copy]:
     """
     found: dict[BackupKey, Copy] = {}
     graph: dict[BackupKey, list[BackupKey]] = {}
-    wanted = [(_key(source.find(reference)), "") for reference in references]
+    wanted = [(source.find(reference).key, "") for reference in references]
     while wanted:
         key, needed_by = wanted.pop()
         if key in found:
@@ -113,10 +114,6 @@ def _id(repository: Repository) -> str | None:
         return repository.catalog.info().id
     except NotFoundError:
         return None
-
-
-def _key(manifest: Manifest) -> BackupKey:
-    return BackupKey(manifest.host, manifest.volume, manifest.id)
 
 
 def _load(source: Repository, key: BackupKey, needed_by: str) -> Copy:

@@ -20,9 +20,9 @@ from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
+from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
-from volback.state.locks import lock
 from volback.state.runs import Run
 
 WARNINGS_MAX = 50
@@ -64,7 +64,7 @@ def import_tar(
         archive = ForeignArchive(file, _name_of(source))
         sweep(ctx, engine, repository)
         with (
-            lock(ctx.settings.state, f"{engine.info.id}-{name}", f"volume {name!r}"),
+            volume_lock(ctx, engine.info.id, name),
             Run(ctx.settings.state, "import", name) as run,
             new_volume(engine, run, target),
         ):

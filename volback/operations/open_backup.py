@@ -13,7 +13,6 @@ from volback.catalog.index import read_units, select_units
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, Member, Span, Unit
 from volback.catalog.paths import PathRanges
-from volback.context import name_of
 from volback.errors import IntegrityError, NotFoundError
 from volback.store.base import Store
 
@@ -29,8 +28,8 @@ class OpenBackup:
         `codec` is the one with which the backup's frames were sealed; None is plain zstd.
         """
         self.manifest = manifest
-        self.name = name_of(manifest)
-        self.key = BackupKey(manifest.host, manifest.volume, manifest.id)
+        self.name = manifest.name
+        self.key = manifest.key
         self._store = store
         self._codec = codec or ZstdCodec()
         self._paths = PathRanges()

@@ -30,7 +30,8 @@ from volback.errors import (
 )
 from volback.interrupts import deferred_signals
 from volback.operations.list import created_at
-from volback.operations.recover import prefix_lock, sweep_repository
+from volback.operations.locks import prefix_lock
+from volback.operations.recover import sweep_repository
 from volback.operations.remove import Found, key_of, removal, volume_locks
 from volback.policy.keep import Candidate, Decision, KeepRules, choose, removal_order
 from volback.state.journal import NewBackup, Reading

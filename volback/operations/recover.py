@@ -5,12 +5,10 @@ Only what a dead run's journal or label names is changed; a live run holds its l
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from volback.errors import ConflictError, EngineError, LockedError, NotFoundErro
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
+from volback.operations.locks import prefix_lock
 from volback.state.journal import (
     Entry,
     HeldContainer,
@@ -34,7 +33,6 @@ from volback.state.journal import (
     Reading,
     Replacing,
 )
-from volback.state.locks import lock
 from volback.state.runs import DeadRun, dead_runs, live_journals, live_runs
 
 log = logging.getLogger(__name__)
@@ -56,23 +54,23 @@ _ENGINELESS: tuple[Kind, ...] = ("copy", "remove")
 class Leftovers:
     """What crashed runs left; names for people."""
 
-    helpers: list[str] = field(default_factory=list)
-    volumes: list[str] = field(default_factory=list)
-    backups: list[str] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
+    helpers: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    backups: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
     """Runs of which nothing is left to remember."""
-    directories: list[str] = field(default_factory=list)
+    directories: tuple[str, ...] = ()
     """Directories that a restore created and did not fill completely; they are reported once, and stay."""
-    replaced: list[Replacing] = field(default_factory=list)
+    replaced: tuple[Replacing, ...] = ()
     """Volumes whose replacement was cut off."""
-    containers: list[str] = field(default_factory=list)
+    containers: tuple[str, ...] = ()
     """Those that a crashed run stopped or paused; they run again, unless nothing is to be removed, or there is an
     error."""
-    elsewhere: list[Entry] = field(default_factory=list)
+    elsewhere: tuple[Entry, ...] = ()
     """What is on another engine, or in another repository: only a run there can act on it. It is kept."""
-    unreadable: list[Path] = field(default_factory=list)
+    unreadable: tuple[Path, ...] = ()
     """Directories of runs whose journals this version cannot read. They are kept."""
-    errors: list[VolbackError] = field(default_factory=list)
+    errors: tuple[VolbackError, ...] = ()
     """Why some of the containers do not run again."""
 
     def __bool__(self) -> bool:
@@ -80,9 +78,40 @@ class Leftovers:
         return bool(made or self.replaced or self.containers)
 
 
+@dataclass(slots=True)
+class _Found:
+    """Leftovers while they are gathered."""
+
+    helpers: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
+    backups: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+    replaced: list[Replacing] = field(default_factory=list)
+    containers: list[str] = field(default_factory=list)
+    elsewhere: list[Entry] = field(default_factory=list)
+    unreadable: list[Path] = field(default_factory=list)
+    errors: list[VolbackError] = field(default_factory=list)
+
+    def all(self) -> Leftovers:
+        """All of them."""
+        return Leftovers(
+            helpers=tuple(self.helpers),
+            volumes=tuple(self.volumes),
+            backups=tuple(self.backups),
+            runs=tuple(self.runs),
+            directories=tuple(self.directories),
+            replaced=tuple(self.replaced),
+            containers=tuple(self.containers),
+            elsewhere=tuple(self.elsewhere),
+            unreadable=tuple(self.unreadable),
+            errors=tuple(self.errors),
+        )
+
+
 def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True) -> Leftovers:
     """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError."""
-    left = Leftovers()
+    left = _Found()
     state = ctx.settings.state
     alive = live_runs(state)
     with dead_runs(state) as dead:
@@ -96,7 +125,7 @@ def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool 
             _sweep_run(ctx, engine, repository, run, left, remove=remove)
     if remove:
         _warn_of(left)
-    return left
+    return left.all()
 
 
 def half_restored(ctx: Context, engine: Engine) -> set[str]:
@@ -115,7 +144,7 @@ def recover(ctx: Context, engine: Engine) -> Leftovers:
 
     It waits for a guard that is doing it already.
     """
-    left = Leftovers()
+    left = _Found()
     _await_guards(ctx, engine)
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
@@ -124,10 +153,10 @@ def recover(ctx: Context, engine: Engine) -> Leftovers:
             if not run.is_open:
                 run.forget()
     _warn_of(left)
-    return left
+    return left.all()
 
 
-def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: Leftovers, *, resume: bool = True) -> None:
+def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: _Found, *, resume: bool = True) -> None:
     """Start those of one dead run on this engine again; one that cannot be started stays in its journal, and is an
     error."""
     if not any(_is_on(engine, entry) for entry in run.journal.quiescing):
@@ -157,7 +186,7 @@ def _is_in(repository: Repository, entry: InRepository) -> bool:
     return entry.repository == repository.store.url
 
 
-def _warn_of(left: Leftovers) -> None:
+def _warn_of(left: _Found) -> None:
     """Report what stays because it belongs to another engine. Objects left in a repository wait for its next backup."""
     for entry in left.elsewhere:
         if isinstance(entry, OnEngine):
@@ -191,7 +220,7 @@ def sweep_repository(ctx: Context, repository: Repository) -> None:
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             here = [entry for entry in run.journal.of(NewBackup) if _is_in(repository, entry)]
-            done = [entry for entry in here if _sweep_backup(ctx, repository, run, entry, Leftovers(), remove=True)]
+            done = [entry for entry in here if _sweep_backup(ctx, repository, run, entry, _Found(), remove=True)]
             _settle(run, done, forget=run.journal.kind in _ENGINELESS)
 
 
@@ -210,14 +239,8 @@ def discard(repository: Repository, key: BackupKey) -> bool:
     return True
 
 
-def prefix_lock(ctx: Context, repository: Repository, prefix: str) -> AbstractContextManager[None]:
-    """Lock one backup's prefix in a repository. A new backup has a new prefix; a copy and its sweep can share one."""
-    name = hashlib.sha256(f"{repository.store.url}\n{prefix}".encode()).hexdigest()
-    return lock(ctx.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {repository.store.url}")
-
-
 def _sweep_run(
-    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: Leftovers, *, remove: bool
+    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: _Found, *, remove: bool
 ) -> None:
     if not run.is_readable:
         left.unreadable.append(run.directory)
@@ -240,7 +263,7 @@ def _settle(run: DeadRun, done: Sequence[Entry], *, forget: bool = True) -> None
 
 
 def _sweep_entry(
-    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, entry: Entry, left: Leftovers, *, remove: bool
+    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, entry: Entry, left: _Found, *, remove: bool
 ) -> bool:
     """Whether nothing of it is left to remember."""
     if isinstance(entry, Reading):
@@ -285,7 +308,7 @@ def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | N
     return volume if volume.labels.get(RESTORE_LABEL) == run.id else None
 
 
-def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: Leftovers, *, remove: bool) -> bool:
+def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: _Found, *, remove: bool) -> bool:
     volume = _half_restored(engine, run, entry)
     if volume is None:
         return True
@@ -302,7 +325,7 @@ def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: Leftover
 
 
 def _sweep_backup(
-    ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: Leftovers, *, remove: bool
+    ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: _Found, *, remove: bool
 ) -> bool:
     """Whether nothing is left to remember; objects that a key may not delete must not block new backups of its host."""
     # A dead run's uploads are dead at any age; but another machine may be copying the same backup there.

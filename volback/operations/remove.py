@@ -18,9 +18,9 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, StoreError, UsageError
 from volback.interrupts import deferred_signals
+from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep_repository
 from volback.state.journal import NewBackup
-from volback.state.locks import lock
 from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: 
     names = {(_engine_id(engine, repository, backup), backup.volume) for backup in backups}
     with ExitStack() as held:
         for engine_id, volume in sorted(names):
-            held.enter_context(lock(ctx.settings.state, f"{engine_id}-{volume}", f"volume {volume!r}"))
+            held.enter_context(volume_lock(ctx, engine_id, volume))
         yield
 
 

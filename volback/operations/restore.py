@@ -12,15 +12,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from volback.archive import tar
-from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
-from volback.context import Context, Repository, name_of
+from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, IntegrityError, Interrupted, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
+from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
@@ -30,7 +30,6 @@ from volback.operations.verify import verify_backup
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
 from volback.policy.keep import SAFETY_TAG
 from volback.state.journal import NewDirectory, Reading, Replacing
-from volback.state.locks import lock
 from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
@@ -73,9 +72,9 @@ def restore(
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
     target = choose_target(opened.manifest, options, backup=opened.name)
     with (
-        lock(ctx.settings.state, f"{engine.info.id}-{target.name}", f"{target.kind} {target.name!r}"),
+        volume_lock(ctx, engine.info.id, target),
         Run(ctx.settings.state, "restore", opened.name) as run,
-        run.begun(Reading(repository=repository.store.url, prefix=_key(opened).prefix)),
+        run.begun(Reading(repository=repository.store.url, prefix=opened.key.prefix)),
     ):
         restoring = _Restore(ctx, engine, repository, run, opened=opened, selection=selection, target=target)
         if options.directory is not None:
@@ -181,9 +180,8 @@ class _Restore:
 
     def _safety_backup(self) -> str:
         source = volume_source(self._engine, self._target.name)
-        return name_of(
-            make_backup(self._ctx, self._engine, self._repository, source, BackupOptions(tags=[SAFETY_TAG])).manifest
-        )
+        options = BackupOptions(tags=[SAFETY_TAG])
+        return make_backup(self._ctx, self._engine, self._repository, source, options).manifest.name
 
     def _wipe(self) -> None:
         self._command(["find", ".", "-mindepth", "1", "-delete"], ())
@@ -226,10 +224,6 @@ class _Restore:
         if self._selection is not None:
             return compare_part(self._engine, self._run, self._selection, self._target)
         return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[])
-
-
-def _key(opened: OpenBackup) -> BackupKey:
-    return BackupKey(opened.manifest.host, opened.manifest.volume, opened.manifest.id)
 
 
 def _refuse_in_use(*, engine: Engine, name: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
 from volback.catalog.model import Manifest, SetOf
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository, name_of
+from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,
@@ -89,11 +89,11 @@ def restore_project(
     for volume, manifest in sorted(chosen.backups.items()):
         del left[volume]
         try:
-            restored.append(restore(ctx, engine, repository, name_of(manifest), each))
+            restored.append(restore(ctx, engine, repository, manifest.name, each))
         except (VolbackError, Interrupted) as exc:
             failed.append(volume)
             exc.message = f"volume {volume!r} of project {chosen.made.project!r} was not restored: {exc.message}"
-            exc.hint = exc.hint or f"volback restore {name_of(manifest)}"
+            exc.hint = exc.hint or f"volback restore {manifest.name}"
             if isinstance(exc, Interrupted):
                 interrupted = exc
                 break
@@ -101,7 +101,7 @@ def restore_project(
             if isinstance(exc, EngineUnreachable | StoreUnreachable):
                 break
     if left:
-        commands = "; ".join(f"volback restore {name_of(manifest)}" for manifest in left.values())
+        commands = "; ".join(f"volback restore {manifest.name}" for manifest in left.values())
         errors.append(VolbackError(f"restoring stopped before {', '.join(left)}", commands))
     warnings += [warning for result in restored for warning in result.warnings]
     return SetRestoreResult(chosen, tuple(restored), (*failed, *left), tuple(errors), interrupted, tuple(warnings))

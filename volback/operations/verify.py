@@ -15,7 +15,7 @@ from volback.archive.seal import in_order
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, Unit
 from volback.catalog.repository import DamagedManifest
-from volback.context import Context, Repository, name_of
+from volback.context import Context, Repository
 from volback.errors import IntegrityError, NotFoundError
 from volback.operations.open_backup import OpenBackup
 
@@ -63,7 +63,7 @@ def verify(ctx: Context, repository: Repository, references: list[str], *, data:
 
 def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, data: bool) -> list[Damage]:
     """Verify one backup; return all damage found, objects first."""
-    key, name = BackupKey(manifest.host, manifest.volume, manifest.id), name_of(manifest)
+    key, name = manifest.key, manifest.name
     damaged = list(_objects(repository, manifest, key, name))
     if any(damage.object == key.index for damage in damaged):
         return damaged
