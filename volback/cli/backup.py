@@ -89,7 +89,6 @@ def backup(
     from volback.operations.backup import BackupOptions
     from volback.operations.backup_set import SetOptions
 
-    call = call_of(context)
     if not (sources or every or label or project or container):
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
     options = SetOptions(
@@ -99,10 +98,9 @@ def backup(
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
         wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
     )
-    with call.opened() as (ctx, engine, repository):
-        found, errors = _sources(
-            ctx, engine, sources or [], _finders(every=every, label=label, project=project, container=container)
-        )
+    finders = _finders(every=every, label=label, project=project, container=container)
+    with call_of(context).opened() as (ctx, engine, repository):
+        found, errors = _sources(ctx, engine, sources or [], finders)
         results = _Results(ctx, engine, repository, options, errors)
         alone = not (sources or every or label or container)
         results.work_off(found, project=project if alone else None, dry_run=dry_run)

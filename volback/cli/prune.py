@@ -96,6 +96,10 @@ def prune(
             older_than_s=older_than_s,
             zone=_zone(timezone),
         )
+    return _outcome(result, dry_run=dry_run)
+
+
+def _outcome(result: PruneResult, *, dry_run: bool) -> Outcome:
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not (result.judged or result.half_made):
         raise errors[0]

@@ -32,6 +32,7 @@ from volback.errors import (
 )
 from volback.interrupts import deferred_signals
 from volback.jobs.log_tail import LogTail, log_tail
+from volback.jobs.lookup import CONFIGURATION, find_job, unattributed
 from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
@@ -48,9 +49,6 @@ from volback.state.history import JobRun, note_dead_runs, note_run, read_history
 from volback.state.locks import lock
 
 log = logging.getLogger("volback.run")
-
-CONFIGURATION = "configuration"
-"""The job name under which an unreadable file of the configuration is reported, if no job in it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def run_jobs(
     wanted = [*config.jobs, *config.broken] if every else list(dict.fromkeys(names))
     if every and not wanted and not config.problems:
         raise UsageError("there is no job in the configuration", "see `volback config show`")
-    if every and _unattributed(config):
+    if every and unattributed(config):
         wanted.append(CONFIGURATION)
     interrupted: Interrupted | None = None
     for name in wanted:
@@ -148,9 +146,7 @@ class _Run:
 
     def work(self, stack: ExitStack) -> None:
         """Do all steps; an error of the job as a whole is raised. `stack` releases the locks after the end."""
-        if self._name == CONFIGURATION and self._name not in self._config.jobs:
-            raise _first_of([str(problem) for problem in _unattributed(self._config)])
-        job = self._job()
+        job = find_job(self._config, self._name)
         self._ctx = job_context(self._ctx, job)
         if self._options.dry_run:
             self._plan(job)
@@ -199,18 +195,6 @@ class _Run:
         return replace(result, warnings=result.warnings + warnings)
 
     # the steps
-
-    def _job(self) -> Job:
-        job, broken = self._config.jobs.get(self._name), self._config.broken.get(self._name)
-        if job is not None:
-            return job
-        if broken is not None:
-            raise _first_of([str(problem) for problem in broken.problems])
-        known = ", ".join(sorted({*self._config.jobs, *self._config.broken})) or "none"
-        lost = _unattributed(self._config)
-        if lost:
-            raise UsageError(f"there is no job {self._name!r}, but {lost[0]}", "see `volback config check`")
-        raise NotFoundError(f"there is no job {self._name!r} in the configuration", f"there are: {known}")
 
     def _plan(self, job: Job) -> None:
         self._select(job)
@@ -370,14 +354,3 @@ class _Run:
         return replace(
             result, volumes=tuple(replace(volume, backups=counts.get(volume.name)) for volume in result.volumes)
         )
-
-
-def _unattributed(config: Config) -> list[object]:
-    """Problems of files that cannot be read, whose jobs are not known."""
-    reported = {problem for broken in config.broken.values() for problem in broken.problems}
-    return [problem for problem in config.problems if not problem.place.key and problem not in reported]
-
-
-def _first_of(problems: list[str]) -> UsageError:
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return UsageError(f"configuration: {problems[0]}{more}", "see `volback config check`")

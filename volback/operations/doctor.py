@@ -16,7 +16,8 @@ from typing import Literal
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, NotFoundError, VolbackError
-from volback.operations.recover import Leftovers, sweep
+from volback.operations.leftovers import Leftovers
+from volback.operations.recover import sweep
 from volback.state.journal import Replacing
 from volback.state.runs import Run
 

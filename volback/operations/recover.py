@@ -9,17 +9,16 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from volback.catalog.keys import BackupKey
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied, VolbackError
+from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
+from volback.operations.leftovers import FoundLeftovers, Leftovers
 from volback.operations.locks import prefix_lock
 from volback.state.journal import (
     Entry,
@@ -50,68 +49,9 @@ _ENGINELESS: tuple[Kind, ...] = ("copy", "remove")
 """Runs of these kinds do not use an engine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """What crashed runs left; names for people."""
-
-    helpers: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
-    backups: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-    """Runs of which nothing is left to remember."""
-    directories: tuple[str, ...] = ()
-    """Directories that a restore created and did not fill completely; they are reported once, and stay."""
-    replaced: tuple[Replacing, ...] = ()
-    """Volumes whose replacement was cut off."""
-    containers: tuple[str, ...] = ()
-    """Those that a crashed run stopped or paused; they run again, unless nothing is to be removed, or there is an
-    error."""
-    elsewhere: tuple[Entry, ...] = ()
-    """What is on another engine, or in another repository: only a run there can act on it. It is kept."""
-    unreadable: tuple[Path, ...] = ()
-    """Directories of runs whose journals this version cannot read. They are kept."""
-    errors: tuple[VolbackError, ...] = ()
-    """Why some of the containers do not run again."""
-
-    def __bool__(self) -> bool:
-        made = self.helpers or self.volumes or self.directories or self.backups or self.runs
-        return bool(made or self.replaced or self.containers)
-
-
-@dataclass(slots=True)
-class _Found:
-    """Leftovers while they are gathered."""
-
-    helpers: list[str] = field(default_factory=list)
-    volumes: list[str] = field(default_factory=list)
-    backups: list[str] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
-    replaced: list[Replacing] = field(default_factory=list)
-    containers: list[str] = field(default_factory=list)
-    elsewhere: list[Entry] = field(default_factory=list)
-    unreadable: list[Path] = field(default_factory=list)
-    errors: list[VolbackError] = field(default_factory=list)
-
-    def all(self) -> Leftovers:
-        """All of them."""
-        return Leftovers(
-            helpers=tuple(self.helpers),
-            volumes=tuple(self.volumes),
-            backups=tuple(self.backups),
-            runs=tuple(self.runs),
-            directories=tuple(self.directories),
-            replaced=tuple(self.replaced),
-            containers=tuple(self.containers),
-            elsewhere=tuple(self.elsewhere),
-            unreadable=tuple(self.unreadable),
-            errors=tuple(self.errors),
-        )
-
-
 def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True) -> Leftovers:
     """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError."""
-    left = _Found()
+    left = FoundLeftovers()
     state = ctx.settings.state
     alive = live_runs(state)
     with dead_runs(state) as dead:
@@ -144,7 +84,7 @@ def recover(ctx: Context, engine: Engine) -> Leftovers:
 
     It waits for a guard that is doing it already.
     """
-    left = _Found()
+    left = FoundLeftovers()
     _await_guards(ctx, engine)
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
@@ -156,7 +96,7 @@ def recover(ctx: Context, engine: Engine) -> Leftovers:
     return left.all()
 
 
-def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: _Found, *, resume: bool = True) -> None:
+def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: FoundLeftovers, *, resume: bool = True) -> None:
     """Start those of one dead run on this engine again; one that cannot be started stays in its journal, and is an
     error."""
     if not any(_is_on(engine, entry) for entry in run.journal.quiescing):
@@ -186,7 +126,7 @@ def _is_in(repository: Repository, entry: InRepository) -> bool:
     return entry.repository == repository.store.url
 
 
-def _warn_of(left: _Found) -> None:
+def _warn_of(left: FoundLeftovers) -> None:
     """Report what stays because it belongs to another engine. Objects left in a repository wait for its next backup."""
     for entry in left.elsewhere:
         if isinstance(entry, OnEngine):
@@ -220,7 +160,9 @@ def sweep_repository(ctx: Context, repository: Repository) -> None:
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             here = [entry for entry in run.journal.of(NewBackup) if _is_in(repository, entry)]
-            done = [entry for entry in here if _sweep_backup(ctx, repository, run, entry, _Found(), remove=True)]
+            done = [
+                entry for entry in here if _sweep_backup(ctx, repository, run, entry, FoundLeftovers(), remove=True)
+            ]
             _settle(run, done, forget=run.journal.kind in _ENGINELESS)
 
 
@@ -240,7 +182,7 @@ def discard(repository: Repository, key: BackupKey) -> bool:
 
 
 def _sweep_run(
-    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: _Found, *, remove: bool
+    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: FoundLeftovers, *, remove: bool
 ) -> None:
     if not run.is_readable:
         left.unreadable.append(run.directory)
@@ -263,7 +205,14 @@ def _settle(run: DeadRun, done: Sequence[Entry], *, forget: bool = True) -> None
 
 
 def _sweep_entry(
-    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, entry: Entry, left: _Found, *, remove: bool
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    run: DeadRun,
+    entry: Entry,
+    left: FoundLeftovers,
+    *,
+    remove: bool,
 ) -> bool:
     """Whether nothing of it is left to remember."""
     if isinstance(entry, Reading):
@@ -308,7 +257,7 @@ def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | N
     return volume if volume.labels.get(RESTORE_LABEL) == run.id else None
 
 
-def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: _Found, *, remove: bool) -> bool:
+def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: FoundLeftovers, *, remove: bool) -> bool:
     volume = _half_restored(engine, run, entry)
     if volume is None:
         return True
@@ -325,7 +274,7 @@ def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: _Found, 
 
 
 def _sweep_backup(
-    ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: _Found, *, remove: bool
+    ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: FoundLeftovers, *, remove: bool
 ) -> bool:
     """Whether nothing is left to remember; objects that a key may not delete must not block new backups of its host."""
     # A dead run's uploads are dead at any age; but another machine may be copying the same backup there.
