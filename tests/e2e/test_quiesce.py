@@ -108,6 +108,66 @@ def test_a_container_that_would_be_gone_is_not_stopped_and_the_others_go_on(
     run_volback("backup", volume, "--pause")
 
 
+SWARM = {"com.docker.swarm.service.name": "web", "com.docker.swarm.task.id": "t1"}
+
+
+def test_what_a_scheduler_would_replace_is_not_stopped_but_may_be_paused(
+    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, container_factory: Containers
+) -> None:
+    task = container_factory(volumes={volume: "/data"}, labels=engine.labels | SWARM)
+    since = time.time()
+    said = run_volback("backup", volume, "--stop", check_exit=5)
+    assert f"container {task.name!r} belongs to swarm service 'web'" in said.stderr
+    assert "docker service scale web=0" in said.stderr
+    assert _events(engine, since, writer, task) == [], "nothing was stopped before that was seen"
+    run_volback("backup", volume, "--pause")
+    assert _events(engine, since, task) == [(task.name, "pause"), (task.name, "unpause")]
+
+
+def test_a_label_that_asks_to_stop_what_a_scheduler_owns_fails_that_volume_alone(
+    run_volback: Volback, engine: EngineSession, volume: str, volume_factory: Volumes, container_factory: Containers
+) -> None:
+    other = volume_factory("other")
+    labels = engine.labels | {"PODMAN_SYSTEMD_UNIT": "app.service", "volback.quiesce": "stop"}
+    unit = container_factory(volumes={volume: "/data"}, labels=labels)
+    said = run_volback("backup", volume, other, check_exit=5)
+    assert f"container {unit.name!r} belongs to systemd unit 'app.service'" in said.stderr
+    assert "systemctl stop app.service" in said.stderr
+    assert [row["volume"] for row in run_volback("list", "--json").json["result"]["backups"]] == [other]
+
+
+@pytest.mark.parametrize("what", ["ended", "removed"])
+def test_a_paused_container_that_its_scheduler_has_replaced_is_not_started(
+    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers, what: str
+) -> None:
+    task = container_factory(volumes={volume: "/data"}, labels=engine.labels | SWARM)
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--pause") as run:
+        task.unpause()
+        task.kill()
+        since = time.time()
+        if what == "removed":
+            task.remove()
+    assert run.ended.exit_code == 3, run.ended
+    assert "swarm service 'web' starts another one" in run.ended.stderr
+    assert _events(engine, since, task) == []
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_recover_does_not_start_what_a_scheduler_owns(
+    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers
+) -> None:
+    """Such a journal is one of a version that stopped it."""
+    task = container_factory(volumes={volume: "/data"}, labels=engine.labels | SWARM)
+    task.kill()
+    engine_id = engine.client.info()["ID"]
+    with Run(run_volback.state, "quiesce") as run:
+        run.note(HeldContainer(engine=engine_id, id=task.id, name=task.name, how="stop", phase="held"))
+    said = run_volback("recover")
+    assert "swarm service 'web' starts another one" in said.stderr
+    assert _state(task) == "exited"
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
 def test_a_container_that_crashes_again_and_again_cannot_be_paused_but_stopped(
     run_volback: Volback, volume: str, container_factory: Containers
 ) -> None:

@@ -133,10 +133,13 @@ def pause(client: Any, container: str) -> None:
         raise
 
 
-def resume(client: Any, container: str) -> bool:
-    """Make it run: thaw it, or start it; False if it ran already. Raises NotFoundError, EngineError."""
+def resume(client: Any, container: str, *, may_start: bool) -> bool:
+    """Make it run: thaw it, or start it; False if it ran already, or may not be started.
+
+    Raises NotFoundError, EngineError.
+    """
     state = inspect(client, container).state
-    if state in ("running", "restarting"):
+    if state in ("running", "restarting") or not (may_start or state == "paused"):
         return False
     with translated(f"container {container!r}"):
         if state == "paused":

@@ -158,9 +158,12 @@ class Engine:
         """Freeze its processes. Raises NotFoundError, EngineError."""
         containers.pause(self._client, id)
 
-    def resume_container(self, id: str) -> bool:
-        """Unpause or start it, as needed; False if it ran already. Raises NotFoundError, EngineError."""
-        return containers.resume(self._client, id)
+    def resume_container(self, id: str, *, may_start: bool = True) -> bool:
+        """Unpause or start it, as needed; False if it ran already, or may not be started.
+
+        Raises NotFoundError, EngineError.
+        """
+        return containers.resume(self._client, id, may_start=may_start)
 
     def wait_healthy(self, id: str, *, limit_s: float, hurry: Callable[[], bool]) -> str | None:
         """Wait until its health check passes, or `hurry` says so; return its health, None without a check."""

@@ -25,6 +25,7 @@ from volback.errors import ConflictError, NotFoundError, NotRunningError, Volbac
 from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.policy.quiesce import How
+from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer
 from volback.state.runs import Run, live_journals
 
@@ -70,7 +71,8 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
     """Return the containers to quiesce, in the order in which they are to be stopped.
 
     Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
-    stopped. Raises ConflictError for a container that would be removed when it is stopped, or that cannot be paused.
+    stopped. Raises ConflictError for a container that would be removed or replaced (by its scheduler) when it is
+    stopped, or that cannot be paused.
     """
     targets: dict[str, QuiesceTarget] = {}
     for request in requests:
@@ -84,6 +86,13 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
 
 def _refuse(item: QuiesceTarget) -> None:
     name = item.container.name
+    owner = owner_of(item.container.labels)
+    if item.how == "stop" and owner is not None:
+        raise ConflictError(
+            f"container {name!r} belongs to {owner.what}, which starts another one when it is stopped",
+            f"run: {owner.stop_command}; then back up without --stop, and run: {owner.start_command};"
+            " or use --pause instead",
+        )
     if item.how == "stop" and item.container.auto_remove:
         raise ConflictError(
             f"container {name!r} would be removed as soon as it stops (--rm)",
@@ -285,9 +294,10 @@ def _in_order(targets: list[QuiesceTarget]) -> list[QuiesceTarget]:
 def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget]) -> HeldContainer:
     info, container = engine.info, item.container
     needs = [other.container.id for other in targets if other is not item and container.needs(other.container)]
+    owner = owner_of(container.labels)
     return HeldContainer(
         engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,
-        needs=needs,
+        needs=needs, owner=owner.what if owner else "",
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
+from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer
 from volback.state.locks import lock
 from volback.state.runs import RecordedRun, live_journals
@@ -84,11 +85,34 @@ class Resumer:
                 return
             if held.phase == "planned":
                 return  # this run did not stop it: if it is down, somebody else has stopped it
+            if self._is_left_to_its_owner(held):
+                return
             if held.phase == "stopping":
                 self._end_stopping(held)
-            if self._engine.resume_container(held.id):
+            if self._engine.resume_container(held.id, may_start=not held.owner):
                 self.resumed.append(held.name)
                 self._started[held.id] = held.name
+
+    def _is_left_to_its_owner(self, held: HeldContainer) -> bool:
+        """Whether a scheduler owns it and it is not paused: started by us, it could run beside the one that replaced
+        it. A paused one is thawed, as nobody else does that."""
+        try:
+            seen = self._engine.container(held.id)
+        except NotFoundError:
+            if not held.owner:
+                raise
+            self._warn_of_owner(held, held.owner, "was removed")
+            return True
+        owner = owner_of(seen.labels)
+        if owner is None or (held.how == "pause" and seen.is_active):
+            return False
+        if not seen.is_active:
+            self._warn_of_owner(held, owner.what, "has ended")
+        return True
+
+    def _warn_of_owner(self, held: HeldContainer, owner: str, what: str) -> None:
+        word = "stopped" if held.how == "stop" else "paused"
+        self.warnings.append(f"container {held.name!r} {what} while it was {word}; {owner} starts another one")
 
     def _end_stopping(self, held: HeldContainer) -> None:
         """The engine continues a stop although nobody waits for its answer: a container that runs now may stop in a

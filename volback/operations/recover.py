@@ -112,8 +112,8 @@ def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: FoundLef
         errors += run_pending(engine, run)[0]
     left.containers.extend(resumer.resumed)
     left.errors.extend(errors)
-    for error in errors:
-        log.warning("%s", error.message)
+    for message in [*resumer.warnings, *(error.message for error in errors)]:
+        log.warning("%s", message)
 
 
 def _is_on(engine: Engine, entry: OnEngine) -> bool:

@@ -117,6 +117,8 @@ class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, 
     """When the stopping began, in seconds since 1970."""
     needs: list[str] = []
     """Ids of others of the journal that have to run, and to be healthy, before it."""
+    owner: str = ""
+    """The scheduler's unit of work that it belongs to, in words: only that scheduler starts it."""
 
     @property
     def what(self) -> str:
