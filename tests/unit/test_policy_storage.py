@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import pytest
 
-from volback.policy.storage import described, inherited_labels, is_plain
+from volback.policy.storage import described, inherited_labels, is_plain, storage_of_directory, storage_of_volume
 
 COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.volume": "db", "com.docker.compose.version": "2"}
 ACTING = {**COMPOSE, "com.docker.stack.namespace": "shop", "volback.keep-last": "2", "volback.job": "nightly"}
@@ -53,3 +55,90 @@ def test_labels_are_left_out_by_key_or_by_pattern() -> None:
         "volback.job": "nightly",
         "com.example.part": "one",
     }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A volume as an engine describes it."""
+
+    name: str
+    driver: str = "local"
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def mountpoint(self) -> str:
+        return f"{ALL}/{self.name}/_data"
+
+
+ALL = "/var/lib/docker/volumes"
+BIND = {"type": "none", "o": "bind"}
+NFS = {"type": "nfs", "o": "addr=nas,ro"}
+
+
+def alias_of(one: Facts, other: Facts) -> bool:
+    return other.name in storage_of_volume(one.name, [one, other], all_volumes=ALL).volumes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {}, False),
+        (BIND | {"device": "/srv"}, BIND | {"device": "/srv"}, True),
+        (BIND | {"device": "/srv"}, BIND | {"device": "/srv/below"}, True),
+        (BIND | {"device": "/srv"}, BIND | {"device": "/srv2"}, False),
+        ({}, BIND | {"device": f"{ALL}/one/_data"}, True),
+        (NFS | {"device": ":/x"}, {"type": "nfs4", "o": "addr=nas", "device": ":/x"}, True),
+        (NFS | {"device": ":/x"}, {"type": "nfs", "device": "nas:/x/y"}, True),
+        (NFS | {"device": ":/x"}, NFS | {"device": ":/y"}, False),
+        (NFS | {"device": ":/x"}, {"type": "nfs", "device": "other:/x"}, False),
+        ({"type": "cifs", "device": "//NAS/db"}, {"type": "cifs", "device": "//nas/DB"}, True),
+        ({"type": "ext4", "device": "/dev/sdb1"}, {"device": "/dev/sdb1"}, True),
+        ({"type": "tmpfs", "device": "tmpfs"}, {"type": "tmpfs", "device": "tmpfs"}, False),
+    ],
+)
+def test_two_names_of_one_storage_are_known_by_its_device(
+    one: dict[str, str], other: dict[str, str], same: bool
+) -> None:
+    mine, theirs = Facts("one", options=one), Facts("other", options=other)
+    assert alias_of(mine, theirs) is alias_of(theirs, mine) is same
+
+
+@pytest.mark.parametrize(("options", "same"), [({"sshcmd": "h:/x"}, True), ({}, False)])
+def test_equal_options_of_a_plugin_are_one_storage(options: dict[str, str], same: bool) -> None:
+    assert alias_of(Facts("one", "sshfs", options), Facts("other", "sshfs", options)) is same
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "reach"),
+    [
+        ("volume", "db", "near"),
+        ("volume", "other", None),
+        ("bind", f"{ALL}/db/_data", "near"),
+        ("bind", f"{ALL}/db", "near"),
+        ("bind", f"{ALL}/db/_data/base", "near"),
+        ("bind", f"{ALL}/db2", None),
+        ("bind", ALL, "broad"),
+        ("bind", "/var/lib/docker", "broad"),
+        ("bind", "/", "broad"),
+        ("tmpfs", "", None),
+    ],
+)
+def test_a_mount_reaches_a_volume_by_name_or_by_path(kind: str, source: str, reach: str | None) -> None:
+    storage = storage_of_volume("db", [Facts("db"), Facts("other")], all_volumes=ALL)
+    assert storage.reach(kind, source) == reach
+
+
+def test_a_directory_is_reached_by_the_volumes_that_are_on_it() -> None:
+    volumes = [Facts("a", options=BIND | {"device": "/srv/db"}), Facts("b")]
+    storage = storage_of_directory("/srv/db", volumes, all_volumes=ALL)
+    assert storage.volumes == {"a"}
+    assert [storage.reach("bind", path) for path in ("/srv", "/srv/db/x", "/srv/other", "/")] == [
+        "near", "near", None, "broad",
+    ]  # fmt: skip
+
+
+def test_a_volume_on_a_parent_does_not_draw_in_all_that_is_below_it() -> None:
+    volumes = [Facts("a"), Facts("host", options=BIND | {"device": "/"}), Facts("b")]
+    storage = storage_of_volume("a", volumes, all_volumes=ALL)
+    assert storage.volumes == {"a", "host"}
+    assert storage.reach("bind", "/srv") is None

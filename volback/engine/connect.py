@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +32,8 @@ from volback.errors import (
 DEFAULT_TIMEOUT_S = 60.0
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
 _MINIMUM_API = (1, 40)
+_CLOCK_DOUBT_S = 2.0
+"""Less is the time that the answer took, and what was cut off below the second."""
 _START_HINT = "start the engine, or name another with --host"
 
 
@@ -43,6 +48,8 @@ class EngineInfo:
     architecture: str
     root_directory: str
     kernel: str
+    clock_ahead_s: float = 0.0
+    """By how much the engine's clock was ahead of this one when it was asked."""
 
 
 def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Any, EngineInfo]:
@@ -125,7 +132,17 @@ def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
         architecture=facts["Architecture"],
         root_directory=facts["DockerRootDir"],
         kernel=facts["KernelVersion"],
+        clock_ahead_s=_clock_ahead_s(facts.get("SystemTime") or ""),
     )
+
+
+def _clock_ahead_s(there: str) -> float:
+    """How far the engine's clock (RFC 3339, with nanoseconds) is ahead; 0 where that is less than a second's doubt."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)", there)
+    if match is None:
+        return 0.0
+    ahead_s = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00")).timestamp() - time.time()
+    return ahead_s if abs(ahead_s) > _CLOCK_DOUBT_S else 0.0
 
 
 def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError:

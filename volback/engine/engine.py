@@ -14,10 +14,12 @@ from volback.engine.containers import Container
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
 from volback.engine.own import OwnContainer, own_container
+from volback.engine.storage import Arrivals, StorageUser, find_storage, storage_users
 from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
 from volback.engine.transport import Transports
 from volback.engine.volumes import Volume, VolumeUser
 from volback.errors import ConflictError, NotFoundError
+from volback.policy.storage import Storage
 from volback.settings import Transport
 
 
@@ -130,6 +132,22 @@ class Engine:
     def users(self, name: str) -> list[VolumeUser]:
         """Containers that mount the volume, running or not; no helpers."""
         return [user for user in volumes.users(self._client, name).get(name, []) if not user.helper]
+
+    def storage(self, target: Target) -> Storage:
+        """Return where the bytes of a volume or a directory are, and by which names and paths they are reached."""
+        return find_storage(self._client, target.kind, target.name, all_volumes=f"{self.info.root_directory}/volumes")
+
+    def storage_users(self, found: Storage) -> list[StorageUser]:
+        """Containers that reach the storage, by whatever name or path, running or not; no helpers.
+
+        Not among them is the container that volback itself runs in, where that has a mount that holds all volumes.
+        """
+        users = storage_users(self._client, found)
+        return [user for user in users if not (user.broad and user.container_id == self.own_container_id)]
+
+    def arrivals(self, found: Storage) -> Arrivals:
+        """Find the containers that start in a block and can write to the storage; a context manager."""
+        return Arrivals(self._client, found, clock_ahead_s=self.info.clock_ahead_s)
 
     def all_users(self) -> dict[str, list[VolumeUser]]:
         """Containers by the volume that they mount; no helpers."""

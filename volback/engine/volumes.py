@@ -23,6 +23,8 @@ class Volume:
     driver: str
     options: dict[str, str]
     labels: dict[str, str]
+    mountpoint: str = ""
+    """Where the engine's host has it, or will have it; not every driver tells."""
     size_bytes: int | None = None
     """Only where requested; None where the engine does not report it."""
 
@@ -120,6 +122,7 @@ def _volume(facts: dict[str, Any]) -> Volume:
         driver=facts["Driver"],
         options=facts.get("Options") or {},
         labels=facts.get("Labels") or {},
+        mountpoint=facts.get("Mountpoint") or "",
         size_bytes=size if size >= 0 else None,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
@@ -61,7 +61,7 @@ def read_policies(
     for source in sources:
         policy, more = policy_of(source.name, source.labels, [(user.name, user.labels) for user in users[source.name]])
         complaints += more if source.kind == "volume" else []
-        policies.append(_policy(source, policy, users[source.name], quiesce, stop_timeout_s))
+        policies.append(_located(engine, _policy(source, policy, users[source.name], quiesce, stop_timeout_s)))
     labelled_before, labelled_after = hooks_of(_container_policies(users.values()))
     return SetPolicy(
         policies,
@@ -73,6 +73,13 @@ def read_policies(
 
 def _users(engine: Engine, source: Source) -> list[VolumeUser]:
     return engine.users(source.name) if source.kind == "volume" else []
+
+
+def _located(engine: Engine, policy: SourcePolicy) -> SourcePolicy:
+    """With the storage of what is to be quiesced, by which its writers are known."""
+    if policy.request is None:
+        return policy
+    return replace(policy, request=replace(policy.request, storage=engine.storage(policy.source)))
 
 
 def _policy(

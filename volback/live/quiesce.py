@@ -13,19 +13,19 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Self
 
 from volback.catalog.model import Source
 from volback.context import Context
-from volback.engine.containers import Container, Mount
+from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, NotFoundError, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.policy.quiesce import How
 from volback.policy.schedulers import owner_of
+from volback.policy.storage import Storage
 from volback.state.journal import HeldContainer
 from volback.state.runs import Run, live_journals
 
@@ -48,6 +48,17 @@ class QuiesceRequest:
     source: Source
     how: How
     grace_s: int | None = None
+    storage: Storage | None = None
+    """Where the source's bytes are; None is what its name alone says."""
+
+    @property
+    def reached(self) -> Storage:
+        """By which names and paths containers reach the source."""
+        if self.storage is not None:
+            return self.storage
+        if self.source.kind == "volume":
+            return Storage(frozenset({self.source.name}), frozenset())
+        return Storage(frozenset(), frozenset({self.source.name}))
 
 
 def quiesce_candidates(ctx: Context, engine: Engine) -> list[Container]:
@@ -76,7 +87,7 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
     """
     targets: dict[str, QuiesceTarget] = {}
     for request in requests:
-        for container in writers(request.source, containers):
+        for container in writers(request, containers):
             _add_request(targets, container, request.how, request.grace_s)
     _add_sharers(targets, containers)
     for item in targets.values():
@@ -109,9 +120,13 @@ def _never_pausable(name: str) -> ConflictError:
     )
 
 
-def writers(source: Source, containers: Iterable[Container]) -> list[Container]:
-    """Those of the containers that can write to the source."""
-    return [item for item in containers if any(_writes_to(source, mount) for mount in item.mounts)]
+def writers(request: QuiesceRequest, containers: Iterable[Container]) -> list[Container]:
+    """Those of the containers that can write to the source, but for those that mount all volumes at once."""
+    return [
+        item
+        for item in containers
+        if any(mount.writable and request.reached.reach(mount.kind, mount.source) == "near" for mount in item.mounts)
+    ]
 
 
 class Quiesced:
@@ -299,14 +314,3 @@ def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget]) 
         engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,
         needs=needs, owner=owner.what if owner else "",
     )  # fmt: skip
-
-
-def _writes_to(source: Source, mount: Mount) -> bool:
-    if not mount.writable:
-        return False
-    if source.kind == "volume":
-        return mount.kind == "volume" and mount.source == source.name
-    if mount.kind != "bind":
-        return False
-    mine, theirs = PurePosixPath(source.name), PurePosixPath(mount.source)
-    return mine.is_relative_to(theirs) or theirs.is_relative_to(mine)

@@ -22,6 +22,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.operations.locks import volume_lock
+from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
@@ -120,14 +121,6 @@ def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions
     return DryRun(source, len(plan.records), reader_bytes, plan.excluded, plan.sockets)
 
 
-@dataclass(frozen=True, slots=True)
-class _Observation:
-    """Who had the volume mounted at one moment: names of its active containers, and of those that can write."""
-
-    users: list[str]
-    writers: list[str]
-
-
 class _Backup:
     """One backup in progress: the stages' totals, read after the stream has ended."""
 
@@ -151,7 +144,7 @@ class _Backup:
         self._options = options
         self._key = key
         self._hold = hold
-        self._observed: list[_Observation] = []
+        self._observer = Observer(engine, source)
         self._disturbed: list[str] = []
         self._at_read_end: list[Future[None]] = []
         self._started = ctx.now()
@@ -159,10 +152,9 @@ class _Backup:
         self._recorder = Recorder(key.id, ctx.progress)
 
     def make(self) -> BackupResult:
-        self._observe()
         progress = self._ctx.progress
         progress.start(f"scan {self._source.name}", total_bytes=None, total_files=None)
-        with open_reader(self._engine, self._run, self._source) as reader:
+        with self._observer.observing(), open_reader(self._engine, self._run, self._source) as reader:
             plan = scan(reader, self._options.excludes)
             cutter = Cutter(plan)
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
@@ -187,8 +179,8 @@ class _Backup:
             source=self._source,
             started_at=rfc3339(self._started),
             ended_at=rfc3339(self._ctx.now()),
-            consistency=self._consistency(),
-            containers=sorted({*self._hold.containers, *(name for seen in self._observed for name in seen.users)}),
+            consistency="live" if self._disturbed else self._observer.consistency(self._hold.how),
+            containers=sorted({*self._hold.containers, *self._observer.users}),
             files=cutter.report.members,
             raw_bytes=cutter.report.raw_bytes,
             stored_bytes=recorder.stored_bytes,
@@ -199,7 +191,7 @@ class _Backup:
             data=recorder.data_digest(),
             index=index,
             digest=recorder.stream_digest(),
-            warnings=self._notices() + warnings,
+            warnings=self._observer.notices(but=self._disturbed) + warnings,
             tags=self._options.tags,
             set=self._options.set,
             volback=volback.__version__,
@@ -217,33 +209,14 @@ class _Backup:
         self._at_read_end.append(pool.submit(self._end_reading))
 
     def _end_reading(self) -> None:
-        self._observe()
-        self._disturbed = self._hold.disturbed()
+        self._observer.end()
+        self._disturbed = self._disturbers()
         self._hold.on_read_end()
 
-    def _observe(self) -> None:
-        """Record who has the volume mounted, before it is read and after."""
-        users = []
-        if self._source.kind == "volume":
-            users = [user for user in self._engine.users(self._source.name) if user.is_active]
-        writers = [user.name for user in users if user.writable and user.state != "paused"]
-        self._observed.append(_Observation(sorted(user.name for user in users), sorted(writers)))
-
-    def _consistency(self) -> Consistency:
-        """The weakest consistency observed."""
-        if self._disturbed or any(seen.writers for seen in self._observed):
-            return "live"
-        if self._source.kind != "volume":
-            return self._hold.how
-        return "paused" if any(seen.users for seen in self._observed) else "stopped"
-
-    def _notices(self) -> list[str]:
-        writers = dict.fromkeys(name for seen in self._observed for name in seen.writers)
-        return [
-            f"volume {self._source.name!r} may be written to while it is read: container {name!r} is running"
-            for name in writers
-            if name not in self._disturbed
-        ]
+    def _disturbers(self) -> list[str]:
+        """Names of those that ran though the source was to be quiesced: what was read is not what was promised."""
+        came = self._observer.came if self._hold.containers else []
+        return sorted({*self._hold.disturbed(), *came})
 
     def _disturbances(self) -> list[str]:
         return [

@@ -251,7 +251,7 @@ def _because(exc: VolbackError, what: str) -> VolbackError:
 
 def _hold(request: QuiesceRequest, quiesced: Quiesced, *, last: bool) -> SourceHold:
     held = set(quiesced.held)
-    mine = {container.name for container in writers(request.source, quiesced.containers)} & held
+    mine = {container.name for container in writers(request, quiesced.containers)} & held
     how: Consistency = "live" if not mine else "stopped" if request.how == "stop" else "paused"
     return SourceHold(
         containers=tuple(sorted(mine)),

@@ -20,6 +20,7 @@ from volback.interrupts import deferred_signals
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
+from volback.operations.in_use import UnusedStorage
 from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
@@ -154,14 +155,14 @@ class _Restore:
 
     def in_place(self, options: RestoreOptions) -> RestoreResult:
         engine, name = self._engine, self._target.name
-        _refuse_in_use(engine=self._engine, name=name)
+        storage = UnusedStorage(engine, self._target)
+        storage.check()
         damage = verify_backup(self._ctx, self._repository, self._backup.manifest, data=True)
         if damage:
             raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
         safety = self._safety_backup() if options.safety_backup else None
-        with self._run.begun(self._replacing(safety)):
+        with storage.replacing(), self._run.begun(self._replacing(safety)):
             try:
-                _refuse_in_use(engine=self._engine, name=name)
                 self._wipe()
                 self._write(tar.EXTRACT)
             except (VolbackError, Interrupted) as exc:
@@ -172,7 +173,7 @@ class _Restore:
                 raise
         forget_replacements(self._ctx, self._engine, name)
         log.debug("volume %s replaced on engine %s", name, engine.info.name)
-        return self._result(options, safety)
+        return self._result(options, safety, storage.warnings())
 
     def _replacing(self, safety: str | None) -> Replacing:
         info, url = self._engine.info, self._repository.store.url
@@ -224,14 +225,6 @@ class _Restore:
         if self._selection is not None:
             return compare_part(self._engine, self._run, self._selection, self._target)
         return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[])
-
-
-def _refuse_in_use(*, engine: Engine, name: str) -> None:
-    active = [user.name for user in engine.users(name) if user.is_active]
-    if active:
-        raise ConflictError(
-            f"volume {name!r} is in use by container {active[0]!r}", f"stop it first: docker stop {active[0]}"
-        )
 
 
 def _counted(ctx: Context, origin: OpenBackup | Selection) -> Generator[bytes | memoryview, None, None]:

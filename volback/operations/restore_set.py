@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
-from volback.catalog.model import Manifest, SetOf
+from volback.catalog.model import Manifest, SetOf, Source
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
@@ -216,10 +216,16 @@ def _refuse(engine: Engine, chosen: StoredSet, options: SetRestoreOptions) -> No
             f"volumes of project {chosen.made.project!r} exist already, so none was restored: {', '.join(there)}",
             "replace their content with --replace, or remove them first: docker compose down --volumes",
         )
-    users = {volume: [user.name for user in engine.users(volume) if user.is_active] for volume in there}
+    users = {volume: _users(engine, volume) for volume in there}
     used = [f"{volume} by container {names[0]!r}" for volume, names in users.items() if names]
     if used:
         raise ConflictError(
             f"volumes of project {chosen.made.project!r} are in use, so none was restored: {', '.join(used)}",
             "stop its containers first: docker compose stop",
         )
+
+
+def _users(engine: Engine, volume: str) -> list[str]:
+    """Names of the running containers that reach the volume's storage."""
+    found = engine.storage_users(engine.storage(Source(kind="volume", name=volume)))
+    return [user.name for user in found if user.is_active and not user.broad]

@@ -1,0 +1,60 @@
+"""In use: a volume that is replaced must have no running users - asked of its storage, by whatever name it is reached.
+
+It is asked before anything is done, right before the old content is removed, and at the end; containers that came and
+went in between are known by the engine's events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from volback.catalog.model import Source
+from volback.engine.engine import Engine
+from volback.engine.storage import StorageUser
+from volback.errors import ConflictError
+
+
+class UnusedStorage:
+    """The storage of a volume or directory that nobody is to use while it is replaced."""
+
+    def __init__(self, engine: Engine, target: Source) -> None:
+        self._engine = engine
+        self._what = f"{target.kind} {target.name!r}"
+        self._storage = engine.storage(target)
+
+    def check(self) -> None:
+        """Raises ConflictError if a running container uses it."""
+        used = [user.name for user in self._active() if not user.broad]
+        if used:
+            raise ConflictError(
+                f"{self._what} is in use by container {used[0]!r}", f"stop it first: docker stop {used[0]}"
+            )
+
+    @contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Check before and after the block that replaces the content; what came and went meanwhile counts too.
+
+        Raises ConflictError.
+        """
+        with self._engine.arrivals(self._storage) as arrivals:
+            self.check()
+            yield
+            used = [user.name for user in self._active() if user.writable and not user.broad]
+            used = sorted({*used, *arrivals.names()})
+        if used:
+            raise ConflictError(
+                f"{self._what} was used by container {used[0]!r} while it was replaced, and may hold its changes",
+                f"stop it (docker stop {used[0]}), and restore again with --replace",
+            )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Name the running containers that can write to it only because they mount all volumes: they do not stop it."""
+        return tuple(
+            f"container {user.name!r} mounts the directory of all volumes, so it can write to {self._what}"
+            for user in self._active()
+            if user.broad and user.writable
+        )
+
+    def _active(self) -> list[StorageUser]:
+        return [user for user in self._engine.storage_users(self._storage) if user.is_active]
