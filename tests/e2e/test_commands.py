@@ -261,9 +261,12 @@ def test_list_knows_hosts(run_volback: Volback, small: str) -> None:
     assert "--all-hosts" in run_volback("list", small, check_exit=4).stderr
 
 
-def test_show_tells_what_the_volume_was(run_volback: Volback, volume_factory: MakeVolume) -> None:
+def test_show_tells_what_the_volume_was(
+    run_volback: Volback, volume_factory: MakeVolume, container_factory: Callable[..., Any]
+) -> None:
     options = {"type": "tmpfs", "device": "tmpfs", "o": "size=8m,uid=0"}
     name = volume_factory("options", driver_opts=options, labels={"com.example.part": "one"})
+    container_factory(volumes={name: "/data"})
     run_volback("backup", name)
     said = run_volback("show", name)
     assert "o=size=8m,uid=0" in said.stdout

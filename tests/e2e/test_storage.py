@@ -6,6 +6,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_library
 from volback.errors import ConflictError, UsageError
 from volback.operations.backup import BackupOptions, backup
+from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.import_ import import_tar
 from volback.operations.restore import RestoreOptions, restore
-from volback.operations.sources import volume_source
+from volback.operations.sources import resolve_sources, volume_source
 
 
 @pytest.fixture
@@ -167,3 +169,57 @@ def test_the_program_says_that_the_storage_is_another(
     said = run_volback("restore", name, "--as", copy, "--no-label", "volback.*")
     assert f"warning: volume '{copy}' is a plain local volume now" in said.stderr
     assert held_by(device) == {"file": "old"}
+
+
+@pytest.fixture
+def in_memory(volume_factory: Callable[..., str]) -> str:
+    return volume_factory("ram", driver_opts={"type": "tmpfs", "device": "tmpfs", "o": "size=8m"})
+
+
+def test_a_tmpfs_volume_is_only_backed_up_while_it_is_mounted(
+    engine: EngineSession,
+    library: Library,
+    in_memory: str,
+    container_factory: Callable[..., Any],
+    volume_name: Callable[..., str],
+) -> None:
+    source = volume_source(library.engine, in_memory)
+    with pytest.raises(ConflictError, match=r"in memory \(tmpfs\), and empty"):
+        backup(*library, source, BackupOptions())
+    assert in_memory not in {
+        found.name for found in resolve_sources(*library[:2], [], label=f"volback.test={engine.id}")
+    }
+    container_factory("echo state > /data/file; exec sleep 600", volumes={in_memory: "/data"})
+    copy = volume_name("copy")
+    made = backup(*library, source, BackupOptions()).manifest.name
+    result = restore(*library, made, RestoreOptions(name=copy, prove=True))
+    assert (result.files, library.engine.volume(copy).options) == (2, {})
+
+
+def test_a_tmpfs_volume_is_not_stopped(library: Library, in_memory: str, container_factory: Callable[..., Any]) -> None:
+    container = container_factory(volumes={in_memory: "/data"})
+    result = backup_set(*library, [volume_source(library.engine, in_memory)], SetOptions(quiesce="stop"))
+    assert "its content is lost when its containers stop" in result.errors[0].message
+    container.reload()
+    assert container.status == "running"
+    paused = backup_set(*library, [volume_source(library.engine, in_memory)], SetOptions(quiesce="pause"))
+    assert [made.manifest.consistency for made in paused.backups] == ["paused"]
+
+
+def test_nothing_is_restored_into_a_tmpfs_that_nobody_mounts(
+    engine: EngineSession, library: Library, in_memory: str, container_factory: Callable[..., Any]
+) -> None:
+    container = container_factory("echo state > /data/file; exec sleep 600", volumes={in_memory: "/data"})
+    backup(*library, volume_source(library.engine, in_memory), BackupOptions())
+    with pytest.raises(ConflictError, match="is in use by"):
+        restore(*library, in_memory, RestoreOptions(replace=True))
+    container.pause()
+    assert restore(*library, in_memory, RestoreOptions(replace=True, prove=True)).proven
+    container.remove(force=True)
+    with pytest.raises(ConflictError, match=r"in memory \(tmpfs\)"):
+        restore(*library, in_memory, RestoreOptions(replace=True))
+    engine.client.volumes.get(in_memory).remove()
+    with pytest.raises(ConflictError, match=r"would be in memory \(tmpfs\)"):
+        restore(*library, in_memory, RestoreOptions())
+    assert not library.engine.has_volume(in_memory)
+    assert restore(*library, in_memory, RestoreOptions(driver="local", prove=True)).proven

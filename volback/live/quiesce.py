@@ -25,7 +25,7 @@ from volback.interrupts import deferred_signals
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.policy.quiesce import How
 from volback.policy.schedulers import owner_of
-from volback.policy.storage import Storage
+from volback.policy.storage import Storage, is_tmpfs
 from volback.state.journal import HeldContainer
 from volback.state.runs import Run, live_journals
 
@@ -87,12 +87,22 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
     """
     targets: dict[str, QuiesceTarget] = {}
     for request in requests:
+        _refuse_to_lose(request)
         for container in writers(request, containers):
             _add_request(targets, container, request.how, request.grace_s)
     _add_sharers(targets, containers)
     for item in targets.values():
         _refuse(item)
     return _in_order(list(targets.values()))
+
+
+def _refuse_to_lose(request: QuiesceRequest) -> None:
+    source = request.source
+    if request.how == "stop" and source.kind == "volume" and is_tmpfs(source.driver, source.options):
+        raise ConflictError(
+            f"volume {source.name!r} is in memory (tmpfs): its content is lost when its containers stop",
+            "pause them instead with --pause",
+        )
 
 
 def _refuse(item: QuiesceTarget) -> None:

@@ -21,10 +21,11 @@ from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, S
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
+from volback.errors import ConflictError
 from volback.operations.locks import volume_lock
 from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
-from volback.operations.volumes import open_reader, scan, unreadable
+from volback.operations.volumes import is_lost_when_unmounted, open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
@@ -100,6 +101,11 @@ def make_backup(
 ) -> BackupResult:
     """Back up a source whose lock the caller holds; `hold` says whether the caller has quiesced it."""
     exclusion(options.excludes)
+    if is_lost_when_unmounted(engine, source):
+        raise ConflictError(
+            f"volume {source.name!r} is in memory (tmpfs), and empty while no container runs that mounts it",
+            "start its container, and back it up live or with --pause",
+        )
     repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
     key = BackupKey(repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2)))
     entry = NewBackup(repository=repository.store.url, prefix=key.prefix)

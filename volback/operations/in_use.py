@@ -13,6 +13,7 @@ from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.engine.storage import StorageUser
 from volback.errors import ConflictError
+from volback.policy.storage import is_tmpfs
 
 
 class UnusedStorage:
@@ -22,10 +23,20 @@ class UnusedStorage:
         self._engine = engine
         self._what = f"{target.kind} {target.name!r}"
         self._storage = engine.storage(target)
+        self._is_tmpfs = False
+        if target.kind == "volume":
+            volume = engine.volume(target.name)
+            self._is_tmpfs = is_tmpfs(volume.driver, volume.options)
 
     def check(self) -> None:
-        """Raises ConflictError if a running container uses it."""
-        used = [user.name for user in self._active() if not user.broad]
+        """Raises ConflictError if a running container uses it, or if none does that keeps a tmpfs mounted."""
+        active = [user for user in self._active() if not user.broad]
+        if self._is_tmpfs and not active:
+            raise ConflictError(
+                f"{self._what} is in memory (tmpfs), and its content lost as soon as it is restored",
+                "start or pause a container that mounts it, or restore to another volume with --as",
+            )
+        used = [user.name for user in active if not (self._is_tmpfs and (user.state == "paused" or not user.writable))]
         if used:
             raise ConflictError(
                 f"{self._what} is in use by container {used[0]!r}", f"stop it first: docker stop {used[0]}"
@@ -40,7 +51,7 @@ class UnusedStorage:
         with self._engine.arrivals(self._storage) as arrivals:
             self.check()
             yield
-            used = [user.name for user in self._active() if user.writable and not user.broad]
+            used = [user.name for user in self._active() if self._may_write(user)]
             used = sorted({*used, *arrivals.names()})
         if used:
             raise ConflictError(
@@ -55,6 +66,9 @@ class UnusedStorage:
             for user in self._active()
             if user.broad and user.writable
         )
+
+    def _may_write(self, user: StorageUser) -> bool:
+        return user.writable and not user.broad and not (self._is_tmpfs and user.state == "paused")
 
     def _active(self) -> list[StorageUser]:
         return [user for user in self._engine.storage_users(self._storage) if user.is_active]

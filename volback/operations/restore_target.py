@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from volback.catalog.model import Manifest, Source
 from volback.errors import UsageError
-from volback.policy.storage import described, inherited_labels, is_plain
+from volback.policy.storage import described, inherited_labels, is_plain, is_tmpfs
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def choose_target(manifest: Manifest, options: TargetOptions, *, backup: str) ->
     if source.kind == "directory" and options.name is None:
         raise UsageError(f"backup {backup} is of a host directory", "say where: --to DIRECTORY, or --as VOLUME")
     renamed = source.kind != "volume" or options.name not in (None, source.name)
-    driver, driver_options = _driver(source, options)
+    driver, driver_options = _driver(source, options, renamed=renamed)
     labels = inherited_labels(source.labels, renamed=renamed, without=options.without_labels)
     return Source(
         kind="volume",
@@ -78,10 +78,14 @@ def changed_storage(manifest: Manifest, target: Source) -> list[str]:
     ]
 
 
-def _driver(source: Source, options: TargetOptions) -> tuple[str, dict[str, str]]:
+def _driver(source: Source, options: TargetOptions, *, renamed: bool) -> tuple[str, dict[str, str]]:
     if options.driver or options.driver_options:
         given = {key: value for key, value in options.driver_options.items() if value}
         return options.driver or "local", given
-    if source.kind == "volume" and (options.keep_driver or is_plain(source.driver, source.options)):
+    if source.kind == "volume" and (
+        options.keep_driver
+        or is_plain(source.driver, source.options)
+        or (is_tmpfs(source.driver, source.options) and not renamed)  # what was in memory does not go to a disk unasked
+    ):
         return source.driver, dict(source.options)
     return "local", {}

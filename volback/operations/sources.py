@@ -5,6 +5,7 @@ Asks the engine; changes nothing.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 
@@ -15,6 +16,9 @@ from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
 from volback.operations.recover import RESTORE_LABEL, half_restored
 from volback.policy.labels import policy_of
+from volback.policy.storage import is_tmpfs
+
+log = logging.getLogger(__name__)
 
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 
@@ -32,8 +36,12 @@ def resolve_sources(
     if every or label:
         known, users = {source.name for source in found} | half_restored(ctx, engine), engine.all_users()
         for volume in engine.volumes(label):
-            if volume.name not in known and _is_enabled(volume, users.get(volume.name, [])):
-                found.append(volume_source(engine, volume.name))
+            if volume.name in known or not _is_enabled(volume, users.get(volume.name, [])):
+                continue
+            if is_tmpfs(volume.driver, volume.options) and not any(u.is_active for u in users.get(volume.name, [])):
+                log.warning("volume %s is left out: it is in memory (tmpfs), and no container mounts it", volume.name)
+                continue
+            found.append(volume_source(engine, volume.name))
     return found
 
 

@@ -19,7 +19,7 @@ from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError
 from volback.interrupts import deferred_signals
 from volback.operations.recover import RESTORE_LABEL
-from volback.policy.storage import described, is_plain
+from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
 from volback.state.runs import Run
 
@@ -59,6 +59,13 @@ def unreadable(failures: list[str]) -> EngineError:
     return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or fix it")
 
 
+def is_lost_when_unmounted(engine: Engine, volume: Source) -> bool:
+    """Whether the volume is in memory (tmpfs), and no running container keeps it mounted."""
+    if volume.kind != "volume" or not is_tmpfs(volume.driver, volume.options):
+        return False
+    return not any(user.is_active for user in engine.users(volume.name))
+
+
 @contextmanager
 def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
     """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
@@ -75,6 +82,11 @@ def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
         raise ConflictError(
             f"volume {target.name!r} exists already",
             "choose another name with --as, or replace its content with --replace",
+        )
+    if is_lost_when_unmounted(engine, target):
+        raise ConflictError(
+            f"volume {target.name!r} would be in memory (tmpfs), and its content lost as soon as it is restored",
+            "restore it as a plain local volume: --driver local",
         )
     entry = NewVolume(engine=engine.info.id, host=engine.info.name, name=target.name)
     making = _Making(engine, run, target)
