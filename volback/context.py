@@ -54,11 +54,12 @@ class Context:
 class Repository:
     """One repository: its store, its catalog, and the lookup of backups by reference. Opened when it is first used."""
 
-    def __init__(self, store: Store, own_host: Callable[[], str]) -> None:
+    def __init__(self, store: Store, own_host: Callable[[], str], now: Callable[[], datetime] = _now) -> None:
         """`own_host` gives the name under which backups of the current engine are filed. Raises EngineUnreachable."""
         self.store = store
         self.catalog = Catalog(store)
         self._own_host = own_host
+        self.now = now
 
     @cached_property
     def host(self) -> str:
@@ -82,7 +83,7 @@ class Repository:
     def find(self, reference: str) -> Manifest:
         """Return the backup that `VOLUME`, `VOLUME@ID-PREFIX` or `HOST/VOLUME@ID-PREFIX` names."""
         parsed = parse_reference(reference)
-        return self.catalog.find(parsed, parsed.host or self.host)
+        return self.catalog.find(parsed, parsed.host or self.host, now=self.now())
 
 
 def open_engine(ctx: Context) -> Engine:
@@ -117,4 +118,4 @@ def open_repository(
         credentials=access.credentials,
         bandwidth_bytes_s=access.bandwidth_bytes_s,
     )
-    return Repository(store, lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name)
+    return Repository(store, lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name, ctx.now)

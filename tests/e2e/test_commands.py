@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -23,6 +24,7 @@ from tests.support.engine import EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted
 from tests.support.tree import make_odd_tree
+from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.state.locks import lock
 
@@ -201,6 +203,50 @@ def test_restore_never_touches_a_volume_without_replace(
     done = run_volback("restore", small, "--replace", "--prove", "--json").json["result"]
     assert not (volume_path(small) / "new").exists()
     assert run_volback("cat", done["safety_backup"], "new").stdout == "kept in the safety backup"
+
+
+def test_replacing_twice_restores_the_same_backup_twice(
+    run_volback: Volback, small: str, volume_path: VolumePath
+) -> None:
+    made = reference(run_volback, small)
+    conf = volume_path(small) / "etc" / "app.conf"
+    conf.write_text("damaged")
+    safeties = {run_volback("restore", small, "--replace", "--json").json["result"]["safety_backup"] for _ in range(2)}
+    assert conf.read_text() == "port = 80\n"
+    assert len(safeties) == 2
+    run_volback("prove", small)
+    assert run_volback("show", small).stdout.splitlines()[0].endswith(made.partition("@")[2])
+    [volume] = [item for item in run_volback("volumes", "--json").json["result"]["volumes"] if item["name"] == small]
+    assert volume["last_backup"]["id"] == made.partition("@")[2]
+    assert run_volback("cat", min(safeties), "etc/app.conf").stdout == "damaged"
+
+
+def test_a_backup_from_the_future_is_said_and_is_not_the_latest(
+    run_volback: Volback, small: str, volume_path: VolumePath
+) -> None:
+    from msgspec.structs import replace
+
+    from volback.catalog.repository import Catalog
+    from volback.catalog.sealed import seal_document
+    from volback.store.local import LocalStore
+
+    made = reference(run_volback, small)
+    volume, _, id_ = made.partition("@")
+    future = f"{volume}@{int(id_[:4]) + 1}{id_[4:]}"
+    path, copied = (run_volback.repository / name.replace("@", "/") for name in (made, future))
+    shutil.copytree(path, copied)
+    manifest = Catalog(LocalStore(run_volback.repository)).read(BackupKey(*made.replace("@", "/").split("/")))
+    (copied / "manifest.json").write_bytes(seal_document(replace(manifest, id=copied.name)))
+    (volume_path(small) / "etc" / "app.conf").write_text("newer")
+    newer = reference(run_volback, small)
+    shown = run_volback("cat", small, "etc/app.conf")
+    assert shown.stdout == "newer"
+    assert f"warning: backup {future} is from the future" in shown.stderr
+    listed = run_volback("volumes", "--json").json
+    [volume] = [item for item in listed["result"]["volumes"] if item["name"] == small]
+    assert volume["last_backup"]["id"] == newer.partition("@")[2]
+    assert [warning for warning in listed["warnings"] if future in warning]
+    assert run_volback("show", future).stderr == ""
 
 
 def test_prove_names_each_difference(run_volback: Volback, small: str, volume_path: VolumePath) -> None:

@@ -102,6 +102,16 @@ def test_what_a_further_repository_missed_is_brought_there_later(desk: Desk, vol
     assert len(result["copied"]) == 2
 
 
+def test_a_job_copies_no_safety_copy(desk: Desk, volume: str) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main", "second"]\n')
+    desk.run("run", "n")
+    safety = desk.run("restore", volume, "--replace", "--json").json["result"]["safety_backup"]
+    desk.run("run", "n")
+    copied = desk.volback("--repo", desk.second, "list", "--json").json["result"]["backups"]
+    assert len(copied) == 2
+    assert safety.partition("@")[2] not in {backup["id"] for backup in copied}
+
+
 def test_a_volume_that_fails_does_not_stop_the_next_nor_a_job_the_next(desk: Desk, volume: str) -> None:
     desk.write(
         f"""

@@ -109,6 +109,28 @@ def test_ids_sort_by_time(then: datetime, later_s: int) -> None:
     assert new_id(then, "ffff") < new_id(then + timedelta(seconds=later_s), "0000")
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-300, 2), st.integers(0, 0xFFFF)), max_size=40))
+def test_ids_of_one_writer_increase_whatever_its_clock_does_within_minutes(steps: list[tuple[int, int]]) -> None:
+    now, made = datetime(2026, 11, 23, 12, tzinfo=UTC), list[str]()
+    for step_s, digits in steps:
+        made.append(new_id(now + timedelta(seconds=step_s), f"{digits:04x}", after=made))
+    assert made == sorted(set(made))
+
+
+def test_the_last_id_of_a_second_is_followed_by_the_next_second() -> None:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert new_id(now, "0001", after=["20261123T120000Z-ffff"]) == "20261123T120001Z-0001"
+    assert new_id(now, "0001", after=["20261123T120000Z-00ff", "20261123T115959Z-ffff"]) == "20261123T120000Z-0101"
+
+
+def test_an_id_does_not_follow_one_from_the_future() -> None:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    there = ["20261123T115959Z-ffff", "20261123T121001Z-0000", "20271123T120000Z-0000", "99999999T999999Z-0000"]
+    assert new_id(now, "0001", after=there) == "20261123T120000Z-0001"
+    assert new_id(now, "0001", after=["20261123T121000Z-0000"]) == "20261123T121000Z-0002"
+
+
 @pytest.mark.parametrize("random_hex", ["", "3F9C", "3f9", "3f9cc", "3f9c\n"])
 def test_a_bad_random_part_is_refused(random_hex: str) -> None:
     with pytest.raises(UsageError):

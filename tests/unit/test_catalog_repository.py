@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -17,6 +17,8 @@ from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_docum
 from volback.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StoreUnreachable, UsageError
 from volback.store.base import ObjectInfo
 
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+SAFETY = ["before-replace"]
 ID1, ID2, ID3 = "20261101T000000Z-aaaa", "20261102T000000Z-bbbb", "20261102T000000Z-cccc"
 
 
@@ -130,14 +132,14 @@ def test_a_damaged_repository_document_is_refused_not_replaced(
 def test_a_committed_backup_is_found(objects: DictObjects, catalog: Catalog) -> None:
     manifest = committed(objects, ID1)
     assert list(catalog.manifests()) == [manifest]
-    assert catalog.find(parse_reference("db"), "web1") == manifest
+    assert catalog.find(parse_reference("db"), "web1", now=NOW) == manifest
 
 
 def test_a_backup_without_manifest_does_not_exist(objects: DictObjects, catalog: Catalog) -> None:
     store(objects, ID1)
     assert list(catalog.manifests()) == []
     with pytest.raises(NotFoundError):
-        catalog.find(parse_reference("db"), "web1")
+        catalog.find(parse_reference("db"), "web1", now=NOW)
 
 
 @pytest.mark.parametrize("missing", ["data", "index"])
@@ -172,7 +174,7 @@ def test_commit_never_overwrites(objects: DictObjects, catalog: Catalog) -> None
     manifest = committed(objects, ID1)
     with pytest.raises(ConflictError):
         catalog.commit(msgspec.structs.replace(manifest, files=99))
-    assert catalog.find(parse_reference("db"), "web1") == manifest
+    assert catalog.find(parse_reference("db"), "web1", now=NOW) == manifest
 
 
 def test_manifests_come_by_host_volume_and_id(objects: DictObjects, catalog: Catalog) -> None:
@@ -201,14 +203,14 @@ def test_a_manifest_moved_under_another_key_is_damaged(objects: DictObjects, cat
     first, second = committed(objects, ID1), committed(objects, ID2)
     damage(objects, second, objects.held[key_of(first).manifest])
     with pytest.raises(FormatError, match="another backup"):
-        catalog.find(parse_reference(f"db@{ID2}"), "web1")
+        catalog.find(parse_reference(f"db@{ID2}"), "web1", now=NOW)
 
 
 def test_a_huge_manifest_is_not_read_to_its_end(objects: DictObjects, catalog: Catalog) -> None:
     manifest = committed(objects, ID1)
     damage(objects, manifest, b" " * (2 * DOCUMENT_MAX_BYTES))
     with pytest.raises(FormatError, match="larger"):
-        catalog.find(parse_reference("db"), "web1")
+        catalog.find(parse_reference("db"), "web1", now=NOW)
 
 
 def test_a_manifest_removed_while_listing_is_left_out(objects: DictObjects, catalog: Catalog) -> None:
@@ -236,52 +238,89 @@ def test_latest_is_the_highest_id_and_opens_no_other_manifest(objects: DictObjec
     for id_ in (ID2, ID3, ID1):
         committed(objects, id_)
     objects.opened.clear()
-    assert catalog.find(parse_reference("db"), "web1").id == ID3
+    assert catalog.find(parse_reference("db"), "web1", now=NOW).id == ID3
     assert objects.opened == [BackupKey("web1", "db", ID3).manifest]
+
+
+def test_a_safety_copy_is_never_the_latest_and_answers_to_its_id(objects: DictObjects, catalog: Catalog) -> None:
+    made = committed(objects, ID1)
+    copies = [committed(objects, id_, tags=SAFETY) for id_ in (ID2, ID3)]
+    assert catalog.find(parse_reference("db"), "web1", now=NOW) == made
+    assert catalog.newest([key_of(item) for item in (made, *copies)], now=NOW) == key_of(made)
+    for copy in copies:
+        assert catalog.find(parse_reference(f"db@{copy.id}"), "web1", now=NOW) == copy
+
+
+def test_safety_copies_alone_are_named(objects: DictObjects, catalog: Catalog) -> None:
+    copy = committed(objects, ID1, tags=SAFETY)
+    with pytest.raises(NotFoundError, match="safety copies") as caught:
+        catalog.find(parse_reference("db"), "web1", now=NOW)
+    assert ID1 in str(caught.value.hint)
+    assert catalog.newest([key_of(copy)], now=NOW) is None
+
+
+def test_a_backup_from_the_future_is_not_the_latest_and_is_named(
+    objects: DictObjects, catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, near, far = (
+        committed(objects, id_) for id_ in (ID1, "20261125T121000Z-aaaa", "20271230T000000Z-aaaa")
+    )  # fmt: skip
+    assert catalog.find(parse_reference("db"), "web1", now=NOW) == near
+    assert [record.getMessage() for record in caplog.records if far.id in record.getMessage()]
+    assert not [record for record in caplog.records if near.id in record.getMessage()]
+    assert catalog.find(parse_reference(f"db@{far.id}"), "web1", now=NOW) == far
+    assert catalog.newest([key_of(item) for item in (made, near, far)], now=NOW - timedelta(hours=1)) == key_of(made)
+    assert catalog.newest([key_of(far)], now=NOW) is None
+
+
+def test_a_damaged_newest_counts_as_the_latest_in_an_overview(objects: DictObjects, catalog: Catalog) -> None:
+    keys = [key_of(committed(objects, id_)) for id_ in (ID1, ID2)]
+    damage(objects, catalog.read(keys[1]))
+    assert catalog.newest(keys, now=NOW) == keys[1]
 
 
 def test_a_prefix_finds_its_backup(objects: DictObjects, catalog: Catalog) -> None:
     for id_ in (ID1, ID2, ID3):
         committed(objects, id_)
-    assert catalog.find(parse_reference("db@20261101"), "web1").id == ID1
-    assert catalog.find(parse_reference(f"db@{ID2}"), "web1").id == ID2
+    assert catalog.find(parse_reference("db@20261101"), "web1", now=NOW).id == ID1
+    assert catalog.find(parse_reference(f"db@{ID2}"), "web1", now=NOW).id == ID2
 
 
 def test_an_ambiguous_prefix_lists_the_ids(objects: DictObjects, catalog: Catalog) -> None:
     for id_ in (ID1, ID2, ID3):
         committed(objects, id_)
     with pytest.raises(UsageError, match=f"{ID2}, {ID3}"):
-        catalog.find(parse_reference("db@20261102"), "web1")
+        catalog.find(parse_reference("db@20261102"), "web1", now=NOW)
 
 
 def test_an_unknown_prefix_names_what_there_is(objects: DictObjects, catalog: Catalog) -> None:
     committed(objects, ID1)
     with pytest.raises(NotFoundError) as caught:
-        catalog.find(parse_reference("db@2025"), "web1")
+        catalog.find(parse_reference("db@2025"), "web1", now=NOW)
     assert ID1 in str(caught.value.hint)
 
 
 def test_a_volume_of_other_hosts_is_pointed_to(objects: DictObjects, catalog: Catalog) -> None:
     committed(objects, ID1, host="web2")
     with pytest.raises(NotFoundError) as caught:
-        catalog.find(parse_reference("db@2026"), "web1")
+        catalog.find(parse_reference("db@2026"), "web1", now=NOW)
     assert "web2/db@2026" in str(caught.value.hint)
-    assert catalog.find(parse_reference("web2/db"), "web1").host == "web2"
+    assert catalog.find(parse_reference("web2/db"), "web1", now=NOW).host == "web2"
 
 
 def test_a_damaged_latest_is_not_skipped_and_the_one_before_is_named(objects: DictObjects, catalog: Catalog) -> None:
     first, second = committed(objects, ID1), committed(objects, ID2)
     damage(objects, second)
     with pytest.raises(FormatError, match=ID2) as caught:
-        catalog.find(parse_reference("db"), "web1")
+        catalog.find(parse_reference("db"), "web1", now=NOW)
     reference = str(caught.value.hint).rsplit(maxsplit=1)[-1]
-    assert catalog.find(parse_reference(reference), "elsewhere") == first
+    assert catalog.find(parse_reference(reference), "elsewhere", now=NOW) == first
 
 
 def test_a_later_format_asks_for_a_newer_volback(objects: DictObjects, catalog: Catalog) -> None:
     damage(objects, committed(objects, ID1), reseal(format=2, id=ID1))
     with pytest.raises(FormatError, match="format 2") as caught:
-        catalog.find(parse_reference("db"), "web1")
+        catalog.find(parse_reference("db"), "web1", now=NOW)
     assert "newer volback" in str(caught.value.hint)
 
 
@@ -333,7 +372,7 @@ def test_other_volumes_and_hosts_are_not_dependents(objects: DictObjects, catalo
     for host, volume in [("web1", "db"), ("web2", "db"), ("web1", "db2")]:
         committed(objects, ID1, volume, host)
         committed(objects, ID2, volume, host, depends_on=[ID1] if host == "web2" or volume == "db2" else [])
-    assert catalog.dependents(catalog.find(parse_reference("db@20261101"), "web1")) == []
+    assert catalog.dependents(catalog.find(parse_reference("db@20261101"), "web1", now=NOW)) == []
 
 
 def test_remove_refuses_while_a_later_damaged_manifest_may_need_it(objects: DictObjects, catalog: Catalog) -> None:

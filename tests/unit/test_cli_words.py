@@ -41,6 +41,11 @@ def test_ages_have_one_number_and_one_unit(seconds: float, text: str) -> None:
     assert human_age(seconds) == text
 
 
+@pytest.mark.parametrize(("seconds", "text"), [(-600, "now"), (-630, "in 10 min"), (-400 * 86400, "in 13 mo")])
+def test_what_is_still_to_come_is_not_now(seconds: float, text: str) -> None:
+    assert human_age(seconds) == text
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_grow_coarser(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text

@@ -33,6 +33,7 @@ FLOORS = {
     "durable": 0,
     "errors": 0,
     "interrupts": 0,
+    "latest": 0,
     "measures": 0,
     "priority": 0,
     "progress": 0,

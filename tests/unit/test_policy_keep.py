@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volback.errors import ConflictError, UsageError
+from volback.latest import SAFETY_TAG
 from volback.policy.durations import CalendarDuration
 from volback.policy.invalid import InvalidValue
 from volback.policy.keep import (
-    SAFETY_TAG,
     UNLIMITED,
     Candidate,
     KeepRules,

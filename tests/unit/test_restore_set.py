@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def test_the_latest_whole_set_is_taken(library: Library) -> None:
     found, warnings = find_set(library.repository, "shop")
     assert (found.made.id, found.missing, warnings) == (set_id(2), [], [])
     assert found.backups == {key.volume: manifest_of(library.repository.store, key) for key in keys}
+
+
+def test_a_set_from_the_future_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    settings = Settings(repository=str(tmp_path / "repository"), state=tmp_path / "state", host="web1")
+    library = open_from(settings, now=lambda: datetime(2026, 11, 2, tzinfo=UTC))
+    back_up(library, 1)
+    back_up(library, 3)
+    back_up(library, 4, project="other")
+    found, warnings = find_set(library.repository, "shop")
+    assert found.made.id == set_id(1)
+    assert warnings == [f"set {set_id(3)} is from the future, so it is not the latest: {set_id(1)} is restored"]
+    assert find_set(library.repository, "shop", set_id(3))[0].made.id == set_id(3)
 
 
 def test_a_newer_set_that_is_not_whole_is_passed_over_with_a_warning(library: Library) -> None:

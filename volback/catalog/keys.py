@@ -7,11 +7,13 @@ same backup and a listing can be read back into names.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote_to_bytes
 
 from volback.errors import UsageError
+from volback.latest import created_at, is_future
 
 REPOSITORY_KEY = "volback.json"
 DATA_NAME = "data.tar.zst"
@@ -22,6 +24,8 @@ ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 """Use it with fullmatch: `$` would accept a trailing newline."""
 
 _ID_EXAMPLE = "20261123T160254Z-3f9c"
+_LARGEST_SUFFIX = 0xFFFF
+_LARGEST_STEP = 256
 _PART_MAX_CHARS = 255  # the limit of a file name on Linux; a local store uses a part as a file name
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_.-]|%[0-9A-F]{2})+")
@@ -100,15 +104,35 @@ def backup_prefix(host: str, volume: str, id: str) -> str:
     return f"{volume_prefix(host, volume)}{id}/"
 
 
-def new_id(now: datetime, random_hex: str) -> str:
-    """Return the id of a backup that starts `now` (aware); ids sort by time, `random_hex` distinguishes two of one
-    second."""
+def new_id(now: datetime, random_hex: str, *, after: Iterable[str] = ()) -> str:
+    """Return the id of a backup that starts `now` (aware). Ids sort by time; `random_hex` (4 digits) distinguishes
+    those of several writers in one second.
+
+    It sorts after each id in `after` that is not from the future, also in the same second, or where the clock was put
+    back by some minutes: its time is then a little later than `now`.
+    """
     if now.tzinfo is None:
         raise UsageError("the time of a backup must have a time zone")
-    made = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random_hex}"
+    made = _stamped(now, random_hex)
+    last = max((id_ for id_ in after if not is_future(created_at(id_), now)), default="")
+    return made if made > last else _successor(last, random_hex)
+
+
+def _stamped(time: datetime, random_hex: str) -> str:
+    made = f"{time.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random_hex}"
     if not is_id(made):
         raise UsageError(f"{made!r} is not a backup id", f"an id looks like {_ID_EXAMPLE}")
     return made
+
+
+def _successor(last: str, random_hex: str) -> str:
+    """An id after `last`: of its second, as long as that has one left. The step is random, so that two writers that
+    both follow `last` seldom have one id."""
+    stamp, _, suffix = last.partition("-")
+    number = int(suffix, 16) + 1 + int(random_hex, 16) % _LARGEST_STEP
+    if number > _LARGEST_SUFFIX:
+        return _stamped(created_at(last) + timedelta(seconds=1), random_hex)
+    return f"{stamp}-{number:04x}"
 
 
 def is_id(text: str) -> bool:

@@ -7,8 +7,9 @@ Operations call this with any store; locks between runs are the caller's task.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.keys import (
@@ -33,6 +34,7 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
+from volback.latest import created_at, is_future, is_safety_copy
 
 log = logging.getLogger(__name__)
 
@@ -120,25 +122,44 @@ class Catalog:
         document = self._read(key.manifest)
         return check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key), document
 
-    def find(self, reference: Reference, default_host: str) -> Manifest:
+    def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.
 
         Raises NotFoundError, UsageError if the id prefix is ambiguous, FormatError if that very backup's manifest
-        is damaged: an older one is never used instead without a request.
+        is damaged: an older one is never used instead without a request. Backups from the future are logged.
         """
         host = reference.host or default_host
         keys = self.backups(host, reference.volume)
         if not keys:
             raise self._no_backup(reference, host)
-        wanted = [key for key in keys if key.id.startswith(reference.id_prefix or "")]
+        if not reference.id_prefix:
+            return self._latest(reference, host, keys, now)
+        wanted = [key for key in keys if key.id.startswith(reference.id_prefix)]
         if not wanted:
             raise NotFoundError(f"no backup {_name(reference, host)}", f"its backups are {_ids(keys)}")
-        if reference.id_prefix and len(wanted) > 1:
+        if len(wanted) > 1:
             raise UsageError(
                 f"{_name(reference, host)} matches {len(wanted)} backups: {_ids(wanted)}",
                 "give more characters of the id",
             )
-        return self._read_chosen(wanted[-1], keys)
+        return self._read_chosen(wanted[0], keys)
+
+    def newest(self, keys: Sequence[BackupKey], *, now: datetime) -> BackupKey | None:
+        """Which of one volume's backups (oldest first) is the latest; None where none is.
+
+        One that cannot be read is taken for it. Raises StoreUnreachable.
+        """
+        for key in reversed(_not_future(keys, now)):
+            try:
+                if not is_safety_copy(self.read(key).tags):
+                    return key
+            except NotFoundError:
+                log.debug("%s was removed meanwhile", key.manifest)
+            except StoreUnreachable:
+                raise
+            except (IntegrityError, StoreError):
+                return key
+        return None
 
     def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
         """Return what lies below each backup's prefix, committed or not, by host, volume and id; one listing."""
@@ -220,6 +241,19 @@ class Catalog:
             message = f"backup not committed: it needs {needed.id}, which was removed meanwhile"
             raise IntegrityError(message, "run the backup again") from exc
 
+    def _latest(self, reference: Reference, host: str, keys: list[BackupKey], now: datetime) -> Manifest:
+        for key in reversed(_not_future(keys, now)):
+            manifest = self._read_chosen(key, keys)
+            if not is_safety_copy(manifest.tags):
+                for warning in future_warnings(keys, now):
+                    log.warning("%s", warning)
+                return manifest
+        raise NotFoundError(
+            f"no backup of {reference.volume} on host {host} is the latest: those there are, are safety copies"
+            " or from the future",
+            f"name one by its id: {_name(reference, host)}@ID, of {_ids(keys)}",
+        )
+
     def _read_chosen(self, key: BackupKey, keys: list[BackupKey]) -> Manifest:
         try:
             return self.read(key)
@@ -236,6 +270,20 @@ class Catalog:
             other = Reference(hosts[0], reference.volume, reference.id_prefix)
             return NotFoundError(message, f"there are some of {', '.join(hosts)}: say {other}")
         return NotFoundError(message, "volback list --all-hosts shows every backup")
+
+
+def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:
+    """One line for each backup whose time is ahead of this clock: it is not the latest until then."""
+    return [
+        f"backup {Reference(key.host, key.volume, key.id)} is from the future, so it is not the latest: the clock that"
+        f" made it was wrong, or this one is ({now:%Y-%m-%d %H:%M:%S} UTC)"
+        for key in keys
+        if is_future(created_at(key.id), now)
+    ]
+
+
+def _not_future(keys: Sequence[BackupKey], now: datetime) -> list[BackupKey]:
+    return [key for key in keys if not is_future(created_at(key.id), now)]
 
 
 def _prefix(host: str | None, volume: str | None) -> str:

@@ -27,13 +27,18 @@ _LEAST_CHARS = 12
 
 
 def human_age(seconds: float) -> str:
-    """`3 h ago`."""
-    if seconds < 1:
+    """`3 h ago`; `in 3 h` for a time that is still to come, by more than clocks usually differ."""
+    if -600 <= seconds < 1:
         return "now"
+    since = _since(abs(seconds))
+    return f"in {since}" if seconds < 0 else f"{since} ago"
+
+
+def _since(seconds: float) -> str:
     for limit, divisor, unit in _AGES:
         if seconds < limit:
-            return f"{int(seconds / divisor)} {unit} ago"
-    return f"{int(seconds / 31557600)} y ago"
+            return f"{int(seconds / divisor)} {unit}"
+    return f"{int(seconds / 31557600)} y"
 
 
 def local_time(time: datetime) -> str:

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from volback.catalog.model import Source
-from volback.catalog.reference import Reference
 from volback.config.model import Config, Job
 from volback.context import Context, Repository, open_engine
 from volback.engine.engine import Engine
@@ -37,7 +35,7 @@ from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
 from volback.jobs.select import SelectedSources, select_sources
-from volback.jobs.steps import back_up, backup_options, job_context, prune_sources, volume_report
+from volback.jobs.steps import back_up, backup_options, job_context, prune_sources, to_copy, volume_report
 from volback.jobs.totals import RunTotals
 from volback.notify.announce import announce, announce_start
 from volback.notify.report import VolumeReport
@@ -231,7 +229,9 @@ class _Run:
                 source, target = self._repository(job, job.repositories[0]), self._repository(job, name)
                 prepare_target(self._ctx, source, target)
                 wanted = [
-                    reference for item in self._selection.sources for reference in self._to_copy(source, target, item)
+                    reference
+                    for item in self._selection.sources
+                    for reference in to_copy(self._ctx, source, target, item.name, self._made(item.name))
                 ]
                 for copy in plan_copies(source, wanted):
                     with self._kept_going():
@@ -239,13 +239,9 @@ class _Run:
                             self._totals.copied.append(f"{copy.name} -> {target.store.url}")
                             log.info("copied %s to %s", copy.name, target.store.url)
 
-    def _to_copy(self, source: Repository, target: Repository, item: Source) -> list[str]:
-        """All backups newer than the newest one there; for an empty repository only the new ones."""
-        there = [key.id for key in target.catalog.backups(source.host, item.name)]
-        made = {done.manifest.id for done in self._totals.backups if done.manifest.volume == item.name}
-        oldest = max(there, default=min(made, default="~"))
-        here = source.catalog.backups(source.host, item.name)
-        return [str(Reference(key.host, key.volume, key.id)) for key in here if key.id > oldest or key.id in made]
+    def _made(self, volume: str) -> set[str]:
+        """Ids of the volume's backups of this run."""
+        return {done.manifest.id for done in self._totals.backups if done.manifest.volume == volume}
 
     def _prune(self, job: Job) -> None:
         """In each repository, for the volumes that have a new backup."""

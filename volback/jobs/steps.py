@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
 from volback.config.model import Job, Sources
 from volback.config.times import zone_of
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
+from volback.errors import IntegrityError
+from volback.latest import created_at, is_future, is_safety_copy
 from volback.notify.report import VolumeReport
 from volback.operations.backup import BackupOptions, BackupResult
 from volback.operations.backup_set import SetOptions, SetResult, backup_set
@@ -99,3 +102,26 @@ def volume_report(made: BackupResult, downtime_s: dict[str, float]) -> VolumeRep
         consistency=manifest.consistency,
         downtime_s=max(downtimes, default=None),
     )
+
+
+def to_copy(ctx: Context, source: Repository, target: Repository, volume: str, made: set[str]) -> list[str]:
+    """All backups of a volume newer than the newest one there; for an empty repository only those just `made` (ids).
+
+    Never a safety copy; one from the future does not hide those that are not there yet.
+    """
+    there = {key.id for key in target.catalog.backups(source.host, volume)}
+    past = [id_ for id_ in there if not is_future(created_at(id_), ctx.now())]
+    newest = max(past, default=min(made, default="~"))
+    return [
+        str(Reference(key.host, key.volume, key.id))
+        for key in source.catalog.backups(source.host, volume)
+        if key.id in made or (key.id > newest and key.id not in there and not _is_safety_copy(source, key))
+    ]
+
+
+def _is_safety_copy(repository: Repository, key: BackupKey) -> bool:
+    """Whether it is one, as far as its manifest can be read: to copy one that is damaged is refused, and said."""
+    try:
+        return is_safety_copy(repository.catalog.read(key).tags)
+    except IntegrityError:
+        return False

@@ -21,7 +21,7 @@ from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, S
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
-from volback.errors import ConflictError
+from volback.errors import ConflictError, StoreError, StoreUnreachable
 from volback.operations.locks import volume_lock
 from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
@@ -107,13 +107,25 @@ def make_backup(
             "start its container, and back it up live or with --pause",
         )
     repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
-    key = BackupKey(repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2)))
+    key = _new_key(ctx, repository, source.name)
     entry = NewBackup(repository=repository.store.url, prefix=key.prefix)
     with (
         Run(ctx.settings.state, "backup", source.name) as run,
         run.begun(entry, undo=lambda: discard(repository, key)),
     ):
         return _Backup(ctx, engine, repository, run, source, options, key=key, hold=hold or SourceHold()).make()
+
+
+def _new_key(ctx: Context, repository: Repository, volume: str) -> BackupKey:
+    """A key that sorts after those of the volume's backups; after none of them where listing is not allowed."""
+    try:
+        there = [key.id for key in repository.catalog.backups(repository.host, volume)]
+    except StoreUnreachable:
+        raise
+    except StoreError as exc:
+        log.debug("two backups of one second may be in any order: %s", exc.message)
+        there = []
+    return BackupKey(repository.host, volume, new_id(ctx.now(), ctx.random_hex(2), after=there))
 
 
 def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions) -> DryRun:

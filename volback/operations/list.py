@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
@@ -11,6 +10,7 @@ from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import NotFoundError, VolbackError
+from volback.latest import created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,6 @@ def list_backups(
     if not rows and named is not None:
         raise NotFoundError(f"no backup of {reference} in {repository.store.url}", "see `volback list --all-hosts`")
     return rows
-
-
-def created_at(id: str) -> datetime:
-    """When the backup of that id began; a time that does not exist in the calendar counts as a future one."""
-    try:
-        return datetime.strptime(id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.max.replace(tzinfo=UTC)
 
 
 def age_s(ctx: Context, id: str) -> float:

@@ -1,14 +1,23 @@
-"""Overview: every volume of the engine, who uses it, and how old its last backup is. Reads no manifest."""
+"""Overview: every volume of the engine, who uses it, and how old its last backup is.
+
+Reads a manifest for each volume: a safety copy does not count, nor does a backup from the future, which would hide
+that backups have stopped.
+"""
 
 from __future__ import annotations
 
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey
+from volback.catalog.repository import future_warnings
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
 from volback.operations.list import age_s
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +37,10 @@ class VolumeOverview:
 def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: bool = True) -> list[VolumeOverview]:
     """Return every volume, by name. With `sizes` the engine walks through all of them, which can take a while."""
     users = engine.all_users()
-    host = repository.host
-    latest = {key.volume: key for key in repository.catalog.backups(host)}  # oldest first, so the last one stays
+    volumes = engine.volumes(sizes=sizes)
+    latest = _latest(ctx, repository, {volume.name for volume in volumes})
     rows = []
-    for volume in engine.volumes(sizes=sizes):
+    for volume in volumes:
         last = latest.get(volume.name)
         rows.append(
             VolumeOverview(
@@ -45,3 +54,17 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
             )
         )
     return rows
+
+
+def _latest(ctx: Context, repository: Repository, volumes: set[str]) -> dict[str, BackupKey]:
+    """The latest backup of each of the volumes that has one."""
+    now, of_volume = ctx.now(), dict[str, list[BackupKey]]()
+    for key in repository.catalog.backups(repository.host):
+        if key.volume in volumes:
+            of_volume.setdefault(key.volume, []).append(key)
+    for keys in of_volume.values():
+        for warning in future_warnings(keys, now):
+            log.warning("%s", warning)
+    with ThreadPoolExecutor(repository.store.parallel_reads) as pool:
+        newest = pool.map(lambda keys: repository.catalog.newest(keys, now=now), of_volume.values())
+        return {key.volume: key for key in newest if key is not None}

@@ -29,7 +29,7 @@ from volback.errors import (
     VolbackError,
 )
 from volback.interrupts import deferred_signals
-from volback.operations.list import created_at
+from volback.latest import created_at
 from volback.operations.locks import prefix_lock
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import Found, key_of, removal, volume_locks

@@ -17,6 +17,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, IntegrityError, Interrupted, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.latest import SAFETY_TAG
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
@@ -29,7 +30,6 @@ from volback.operations.restore_target import TargetOptions, changed_storage, ch
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import new_volume, open_reader, scan, write_into
-from volback.policy.keep import SAFETY_TAG
 from volback.state.journal import NewDirectory, Reading, Replacing
 from volback.state.runs import Run
 

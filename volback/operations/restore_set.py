@@ -22,6 +22,7 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
+from volback.latest import created_at, is_future
 from volback.operations.recover import sweep
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
 
@@ -135,7 +136,9 @@ class _Search:
         self._warnings: list[str] = []
 
     def latest(self) -> tuple[StoredSet, list[str]]:
-        whole = self._read_back()
+        now, keys = self._repository.now(), self._repository.catalog.backups(self._host)
+        future = [key for key in keys if is_future(created_at(key.id), now)]
+        whole = self._read_back([key for key in keys if key not in future])
         if whole is None and self._found:
             hint = f"restore an incomplete one with --set: {self._ids(self._found)}"
             raise NotFoundError(f"no set of project {self._project!r} is complete", hint)
@@ -144,10 +147,21 @@ class _Search:
         for newer in sorted(id_ for id_ in self._found if id_ > whole.made.id):
             lacks = ", ".join(self._found[newer].missing)
             self._warnings.append(f"set {newer} is newer, but lacks {lacks}: {whole.made.id} is restored instead")
+        self._warn_of_future(future, whole)
         return whole, self._warnings
 
+    def _warn_of_future(self, keys: list[BackupKey], chosen: StoredSet) -> None:
+        """Say which sets were made with a clock that was ahead; backups of other projects are not their concern."""
+        known = set(self._found)
+        for key in keys:
+            self._add(key)
+        for id_ in sorted(self._found.keys() - known):
+            self._warnings.append(
+                f"set {id_} is from the future, so it is not the latest: {chosen.made.id} is restored"
+            )
+
     def named(self, prefix: str) -> tuple[StoredSet, list[str]]:
-        self._read_back(prefix)
+        self._read_back(self._repository.catalog.backups(self._host), prefix)
         fitting = [id_ for id_ in self._found if id_.startswith(prefix)]
         if not self._found:
             raise self._none()
@@ -163,9 +177,8 @@ class _Search:
             self._warnings.append(f"set {chosen.made.id} is not complete: it lacks {', '.join(chosen.missing)}")
         return chosen, self._warnings
 
-    def _read_back(self, prefix: str | None = None) -> StoredSet | None:
+    def _read_back(self, keys: list[BackupKey], prefix: str | None = None) -> StoredSet | None:
         """Read until a requested set is complete: any without `prefix`; with one, the set whose full id it is."""
-        keys = self._repository.catalog.backups(self._host)
         for key in sorted(keys, key=lambda key: key.id, reverse=True):
             found = self._add(key)
             wanted = prefix is None or (found is not None and is_id(prefix) and found.made.id == prefix)

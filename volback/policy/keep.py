@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from volback.errors import ConflictError, UsageError
+from volback.latest import is_future, is_safety_copy
 from volback.policy.durations import CalendarDuration
 from volback.policy.invalid import InvalidValue
 
 UNLIMITED = -1
-SAFETY_TAG = "before-replace"
-"""The tag of the backup that `restore --replace` makes of the data that it replaces."""
 
 Period = Callable[[datetime], tuple[object, ...]]
 
@@ -126,11 +125,11 @@ def choose(
     """
     rules.check()
     ordered = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
-    good = [backup for backup in ordered if backup.damage is None and backup.created_at <= now]
+    good = [backup for backup in ordered if backup.damage is None and not is_future(backup.created_at, now)]
     kept: dict[str, list[str]] = {backup.id: [] for backup in ordered}
     missed: dict[str, list[str]] = {backup.id: [] for backup in ordered}
-    regular = [backup for backup in good if SAFETY_TAG not in backup.tags]
-    safety = [backup for backup in good if SAFETY_TAG in backup.tags]
+    regular = [backup for backup in good if not is_safety_copy(backup.tags)]
+    safety = [backup for backup in good if is_safety_copy(backup.tags)]
     for backup, keeps, reason in _judged(rules, regular, safety, zone):
         (kept if keeps else missed)[backup.id].append(reason)
     if good and not any(kept.values()):
@@ -249,7 +248,7 @@ def _protect(
     for backup in ordered:
         if backup.damage is not None:
             kept[backup.id].append("damaged")
-        elif backup.created_at > now:
+        elif is_future(backup.created_at, now):
             kept[backup.id].append("in the future")
         elif backup.is_in_use and not kept[backup.id]:
             kept[backup.id].append("being restored")
