@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+import re
+import time
+from collections.abc import Iterator
+
 import pytest
 
 from volback.errors import UsageError
@@ -24,6 +30,13 @@ def test_no_patterns_exclude_nothing() -> None:
         ("cache/tmp", b"deep/cache/tmp", False),
         ("a/**/b", b"a/b", True),
         ("a/**/b", b"a/x/y/b", True),
+        ("**/b", b"x/y/b", True),
+        ("a/**", b"a/x/y", True),
+        ("a/**", b"a", False),
+        ("a**b", b"ax/yb", True),
+        ("a**/b", b"ax/y/b", True),
+        ("*a*b*", b"xaxxbx", True),
+        ("*.tar.*", b"deep/x.tar.gz", True),
         ("a*b", b"a/b", False),
         ("a?b", b"a/b", False),
         ("a[!x]b", b"a/b", False),
@@ -47,3 +60,71 @@ def test_pattern_that_would_exclude_everything_is_refused(pattern: str) -> None:
 def test_pattern_with_a_range_that_runs_backwards_is_refused() -> None:
     with pytest.raises(UsageError, match=r"pattern '\[z-a\]x' is not valid: bad character range"):
         exclusion(["*.log", "[z-a]x"])
+
+
+ALPHABET = ["a", "b", "/", "*", "**", "?", "[!a]"]
+PATHS = [
+    path
+    for size in range(1, 6)
+    for path in map("".join, itertools.product("ab/", repeat=size))
+    if not path.startswith("/") and not path.endswith("/") and "//" not in path
+]
+
+
+def _patterns() -> Iterator[str]:
+    """Every pattern of up to three parts, and longer ones by chance; where `**` is part of a name it has no slash next
+    to it, as `a**/b` matched `ab` in the expression that tries all."""
+    chance = random.Random(1)
+    short = itertools.chain.from_iterable(itertools.product(ALPHABET, repeat=size) for size in (1, 2, 3))
+    long = (chance.choices(ALPHABET, k=chance.randrange(4, 10)) for _ in range(1500))
+    for parts in itertools.chain(short, long):
+        pattern = "".join(parts)
+        if pattern.strip("/") and "***" not in pattern and not re.search(r"[^/]\*\*/", pattern):
+            yield pattern
+
+
+def _trying_all(pattern: str) -> re.Pattern[str]:
+    """The expression that tries every place of every star: the definition of a match, and exponential."""
+    stem = pattern.rstrip("/")
+    stem = stem.lstrip("/") if "/" in stem else f"**/{stem}"
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]", "[!a]": "(?!/)[^a]"}
+    return re.compile("".join(words.get(part, part) for part in re.findall(r"\*\*/|\*+|\?|\[!a\]|[^*?\[]", stem)))
+
+
+def test_every_pattern_matches_what_trying_all_its_places_matches() -> None:
+    differ = []
+    for pattern in _patterns():
+        excluded, wanted = exclusion([pattern]), _trying_all(pattern)
+        assert excluded is not None
+        for path in PATHS:
+            if (excluded.match(path.encode()) is None) != (wanted.fullmatch(path) is None):
+                differ.append((pattern, path))
+    assert differ == []
+
+
+DEEP = b"/".join([b"a" * 255] * 16)
+"""The longest path that Linux takes has 4,095 bytes, a name of it 255."""
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*a" * 12 + "*b",
+        "*" + "a*" * 100 + "b",
+        "*?" * 100 + "b",
+        "**/" * 40 + "b",
+        "**/*a*a*a*a*a*a*b" * 3,
+        "a**" * 40 + "b",
+        "**a*a*a*a*a*a*b**" * 3,
+        "*[!b]" * 50 + "*b*c",
+        "*" * 200 + "b",
+        "[" * 500,
+    ],
+)
+@pytest.mark.parametrize("path", [b"a" * 255, DEEP, b"a/" * 2000 + b"a"], ids=["name", "path", "depth"])
+def test_no_pattern_takes_long_on_any_name(pattern: str, path: bytes) -> None:
+    excluded = exclusion([pattern])
+    assert excluded is not None
+    began = time.process_time()
+    assert excluded.match(path) is None
+    assert time.process_time() - began < 1

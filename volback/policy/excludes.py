@@ -1,21 +1,34 @@
-"""Excludes: which paths of a volume a backup leaves out. Pure: patterns in, one expression out."""
+"""Excludes: which paths of a volume a backup leaves out. Pure: patterns in, one expression out.
+
+Patterns and names both come from others, so no pattern may take long on any name. An expression that tries every place
+of every star takes exponential time. Here the text after a star is taken where it is found first, and that choice is
+final (an atomic group): the next star can match all that this one left out. Only where a `**` begins is open, which the
+text after it and its stars try as one.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from volback.errors import UsageError
 
-_PATTERN_PARTS = re.compile(rb"\*\*/|\*+|\?|\[!?\]?[^\]]*\]|[^*?\[]+|\[", re.DOTALL)
-_WILDCARDS = {b"**/": b"(?:.*/)?", b"*": b"[^/]*", b"**": b".*", b"?": b"[^/]"}
+_PATTERN_PARTS = re.compile(rb"\*+|\?|/|\[!?\]?[^\]]*\]|[^*?/\[]+|\[", re.DOTALL)
+_STAR = b"[^/]*"
+
+_Lead = Literal["start", "directories", "text"]
+_SHORTEST: dict[_Lead, bytes] = {"start": b"", "directories": b"(?:.*?/)??", "text": b".*?"}
+_LONGEST: dict[_Lead, bytes] = {"start": b"", "directories": b"(?:.*/)?", "text": b".*"}
 
 
 def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
     """Compile exclude patterns; None where there are none. A directory that matches is excluded with all below it.
 
     `*.log` matches a name at any depth; `cache/tmp` or `/cache` with a slash matches from the volume's root.
-    `*`, `?` and `[...]` never match a slash; `**` between slashes is any number of directories, or none.
+    `*`, `?` and `[...]` never match a slash; `**` between slashes is any number of directories, or none, and elsewhere
+    any text. The time is linear in the path, and at most the square of its longest name where `**` is part of a name.
     Raises UsageError for an empty pattern, and for a range that runs backwards.
     """
     rules: list[bytes] = []
@@ -23,12 +36,11 @@ def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
         stem = pattern.rstrip("/")
         if not stem:
             raise UsageError(f"exclude pattern {pattern!r} would exclude everything", "name a file or directory")
-        rooted = "/" in stem
-        rule = _rule(stem.lstrip("/").encode("utf-8", "surrogateescape"))
-        rules.append(_checked(rule if rooted else b"(?:.*/)?" + rule, pattern))
+        rooted = stem.lstrip("/") if "/" in stem else f"**/{stem}"
+        rules.append(_checked(_rule(rooted.encode("utf-8", "surrogateescape")), pattern))
     if not rules:
         return None
-    return re.compile(b"|".join(b"(?:%s)\\Z" % rule for rule in rules), re.DOTALL)
+    return re.compile(b"|".join(b"(?:%s)" % rule for rule in rules), re.DOTALL)
 
 
 def _checked(rule: bytes, pattern: str) -> bytes:
@@ -39,13 +51,69 @@ def _checked(rule: bytes, pattern: str) -> bytes:
     return rule
 
 
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """The part of a pattern up to the next `**`: expressions of a fixed length, with a star between each two."""
+
+    lead: _Lead
+    """What may stand before it: nothing, any directories, or any text."""
+    texts: list[bytes]
+
+
 def _rule(pattern: bytes) -> bytes:
-    """The expression of one pattern. fnmatch.translate cannot be used: its star matches slashes."""
-    return b"".join(
-        _WILDCARDS.get(part)
-        or (b"(?!/)[%s]" % _set_of(part) if len(part) > 2 and part[:1] == b"[" else re.escape(part))
-        for part in _PATTERN_PARTS.findall(pattern)
-    )
+    """The expression of one pattern, from a path's start to its end.
+
+    fnmatch.translate cannot be used: its star matches slashes.
+    """
+    *sections, last = _sections(pattern)
+    first = b"".join(b"(?>%s%s)" % (_SHORTEST[section.lead], _found_first(section.texts)) for section in sections)
+    return first + _LONGEST[last.lead] + _found_at_end(last.texts)
+
+
+def _found_first(texts: list[bytes]) -> bytes:
+    return texts[0] + b"".join(b"(?>%s?%s)" % (_STAR, text) for text in texts[1:])
+
+
+def _found_at_end(texts: list[bytes]) -> bytes:
+    if len(texts) == 1:
+        return texts[0] + rb"\Z"
+    return _found_first(texts[:-1]) + _STAR + texts[-1] + rb"\Z"
+
+
+def _sections(pattern: bytes) -> list[_Section]:
+    """Cut a pattern at each `**`."""
+    sections = [_Section("start", [b""])]
+    parts = _PATTERN_PARTS.findall(pattern)
+    for at, part in enumerate(parts):
+        texts = sections[-1].texts
+        if part == b"*":
+            texts.append(b"")
+        elif not part.startswith(b"*"):
+            if not _ends_directories(parts, at):
+                texts[-1] += _fixed(part)
+        elif _is_alone(parts, at):
+            sections.append(_Section("directories", [b""]))
+        else:
+            sections.append(_Section("text", [b""]))
+    return sections
+
+
+def _is_alone(parts: list[bytes], at: int) -> bool:
+    """Whether a `**` stands between slashes; what it matches ends with the slash after it, then."""
+    return (at == 0 or parts[at - 1] == b"/") and parts[at + 1 : at + 2] == [b"/"]
+
+
+def _ends_directories(parts: list[bytes], at: int) -> bool:
+    return parts[at] == b"/" and at > 0 and parts[at - 1].startswith(b"**") and _is_alone(parts, at - 1)
+
+
+def _fixed(part: bytes) -> bytes:
+    """The expression of a part that matches one fixed number of bytes."""
+    if part == b"?":
+        return b"[^/]"
+    if len(part) > 2 and part[:1] == b"[":
+        return b"(?!/)[%s]" % _set_of(part)
+    return re.escape(part)
 
 
 def _set_of(part: bytes) -> bytes:
