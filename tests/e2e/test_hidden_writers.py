@@ -78,7 +78,7 @@ def test_replace_refuses_while_a_hidden_writer_runs(
     assert (volume_path(volume) / "file").read_text() == "old"
 
 
-def test_a_reader_by_path_is_no_writer(
+def test_a_read_only_bind_mount_is_not_a_writer(
     library: Library, volume: str, container_factory: Callable[..., Any], volume_path: Callable[[str], Path]
 ) -> None:
     container_factory(mounts=bound(volume_path(volume), read_only=True))

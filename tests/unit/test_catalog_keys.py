@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -17,6 +18,7 @@ from volback.catalog.keys import (
     new_id,
     parse_backup_key,
     parse_manifest_key,
+    short_name,
 )
 from volback.errors import UsageError
 from volback.store.base import check_key
@@ -61,7 +63,7 @@ def test_names_encode_as_the_format_says(name: str, part: str) -> None:
     assert encode_part(name) == part
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "é" * 43, "\udc80"])
+@pytest.mark.parametrize("name", ["", "\udc80"])
 def test_names_that_no_key_can_hold_are_refused(name: str) -> None:
     with pytest.raises(UsageError):
         encode_part(name)
@@ -145,3 +147,19 @@ def test_a_time_without_zone_is_refused() -> None:
 def test_every_beginning_of_an_id_is_an_id_prefix() -> None:
     assert all(is_id_prefix(ID[:length]) for length in range(1, len(ID) + 1))
     assert not any(is_id_prefix(text) for text in ["", "x", ID + "0", "2026-", "20261123t", ID[:-1] + "F", "2026\n"])
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 43, "/srv/" + "ж" * 45, "/srv/" + "long/" * 100])
+def test_a_long_name_is_shortened_by_a_digest(name: str) -> None:
+    part = encode_part(name)
+    assert len(part) <= 255
+    assert part == encode_part(short_name(name)) != encode_part(name + "x")
+    assert decode_part(part) == short_name(name) == short_name(short_name(name))
+    assert short_name(name).startswith(name[:20])
+    key = BackupKey("web1", name, ID)
+    assert parse_manifest_key(key.manifest) == key
+
+
+def test_the_short_form_stays_as_it_is() -> None:
+    """Names in existing repositories depend on it."""
+    assert short_name("é" * 43) == "é" * 30 + "\u2026" + hashlib.sha256(("é" * 43).encode()).hexdigest()[:32]

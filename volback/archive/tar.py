@@ -24,6 +24,8 @@ SCAN_END = "end of scan"
 """Written after find has ended by itself: a scan without it was cut off."""
 
 FIND = ["find", ".", "-printf", SCAN_FORMAT]
+FIND_ONE_FILE_SYSTEM = ["find", ".", "-xdev", "-printf", SCAN_FORMAT]
+"""Mount points are named, what is mounted on them is not."""
 
 # exthdr.name: the default holds tar's PID. --xattrs-include: without it security.capability is lost, silently.
 # --no-unquote: names come as they are, also those with a backslash.

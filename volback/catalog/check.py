@@ -35,7 +35,7 @@ def check_repository(info: RepositoryInfo, what: str) -> RepositoryInfo:
 def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
     if manifest.format != FORMAT:
         yield f"has format {manifest.format}, not {FORMAT}"
-    if (manifest.host, manifest.volume, manifest.id) != (key.host, key.volume, key.id):
+    if BackupKey(manifest.host, manifest.volume, manifest.id) != key:
         yield f"belongs to another backup: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
     yield from _number_faults(manifest)
     yield from _text_faults(manifest)

@@ -1,11 +1,13 @@
 """Names and keys of format 1: HOST/VOLUME/ID/ and the three objects below it.
 
 A host or volume name is any text; in a key it is percent-encoded, in one way only, so that two keys never refer to the
-same backup and a listing can be read back into names.
+same backup and a listing can be read back into names. A name that is too long is shortened first: its end becomes a
+digest of the whole name, which the manifest holds.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,17 +29,25 @@ _ID_EXAMPLE = "20261123T160254Z-3f9c"
 _LARGEST_SUFFIX = 0xFFFF
 _LARGEST_STEP = 256
 _PART_MAX_CHARS = 255  # the limit of a file name on Linux; a local store uses a part as a file name
+_SHORT_CHARS = 180
+"""Encoded characters of a long name that are kept: 45 encoded letters of two bytes."""
+_DIGEST_CHARS = 32
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9_.-]|%[0-9A-F]{2})+")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BackupKey:
-    """The names of a backup (not encoded); ordered by host, volume, id."""
+    """The names of a backup (not encoded, shortened where they are too long); ordered by host, volume, id."""
 
     host: str
     volume: str
     id: str
+
+    def __post_init__(self) -> None:
+        """Shorten the names, so that a key that was made from them equals one that was read from a listing."""
+        object.__setattr__(self, "host", short_name(self.host))
+        object.__setattr__(self, "volume", short_name(self.volume))
 
     @property
     def prefix(self) -> str:
@@ -60,23 +70,47 @@ class BackupKey:
         return self.prefix + MANIFEST_NAME
 
 
-def encode_part(name: str) -> str:
-    """Return `name` as one key part. Raises UsageError if it is empty, not UTF-8, or too long for a file name."""
+def short_name(name: str) -> str:
+    """Return `name`, or where it is too long for a file name when encoded: its beginning, `…`, and a digest of it all.
+
+    A short name is its own short name.
+    """
     try:
         raw = name.encode()
+    except UnicodeEncodeError:
+        return name
+    if len(_encoded(raw)) <= _PART_MAX_CHARS:
+        return name
+    kept, size = [], 0
+    for char in name:
+        size += len(_encoded(char.encode()))
+        if size > _SHORT_CHARS:
+            break
+        kept.append(char)
+    return "".join(kept) + "\u2026" + hashlib.sha256(raw).hexdigest()[:_DIGEST_CHARS]
+
+
+def encode_part(name: str) -> str:
+    """Return `name`, shortened where it is too long, as one key part. Raises UsageError if it is empty or not UTF-8."""
+    try:
+        raw = short_name(name).encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"name {name!r} is not valid UTF-8, so a key cannot contain it") from exc
     if not raw:
         raise UsageError("an empty name cannot be a host or a volume")
+    return _encoded(raw)
+
+
+def _encoded(raw: bytes) -> str:
     plain = frozenset[int]() if raw in {b".", b".."} else _PLAIN
-    part = "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in raw)
-    if len(part) > _PART_MAX_CHARS:
-        raise UsageError(f"name {name!r} is too long: {len(part)} characters when encoded, at most {_PART_MAX_CHARS}")
-    return part
+    return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in raw)
 
 
 def decode_part(part: str) -> str:
-    """Return the name from which `encode_part` made `part`. Raises UsageError for text that it never returns."""
+    """Return the name from which `encode_part` made `part`, or its short name.
+
+    Raises UsageError for text that it never returns.
+    """
     if _ENCODED.fullmatch(part):
         try:
             name = unquote_to_bytes(part).decode()

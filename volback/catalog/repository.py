@@ -18,6 +18,7 @@ from volback.catalog.keys import (
     host_prefix,
     parse_backup_key,
     parse_manifest_key,
+    short_name,
     volume_prefix,
 )
 from volback.catalog.model import FORMAT, Manifest, ObjectDigest, RepositoryInfo
@@ -96,7 +97,8 @@ class Catalog:
     def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
         """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
         keys = (parse_manifest_key(stored.key) for stored in self._objects.list(_prefix(host, volume)))
-        return sorted(key for key in keys if key and volume in {None, key.volume})
+        wanted = None if volume is None else short_name(volume)
+        return sorted(key for key in keys if key and wanted in {None, key.volume})
 
     def manifests(self, host: str | None = None, volume: str | None = None) -> Iterator[Manifest | DamagedManifest]:
         """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others."""
@@ -164,9 +166,10 @@ class Catalog:
     def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
         """Return what lies below each backup's prefix, committed or not, by host, volume and id; one listing."""
         found: dict[BackupKey, list[StoredObject]] = {}
+        wanted = None if volume is None else short_name(volume)
         for stored in self._objects.list(_prefix(host, volume)):
             key = parse_backup_key(stored.key)
-            if key and volume in {None, key.volume}:
+            if key and wanted in {None, key.volume}:
                 found.setdefault(key, []).append(stored)
         return dict(sorted(found.items()))
 

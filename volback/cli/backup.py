@@ -57,6 +57,9 @@ def backup(
     label: Annotated[str | None, typer.Option(metavar="K=V", help="Volumes that have this label.")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
+    one_file_system: Annotated[
+        bool, typer.Option("--one-file-system", help="Leave out what is mounted below a source.")
+    ] = False,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match; may be repeated.")
     ] = None,
@@ -92,7 +95,7 @@ def backup(
     if not (sources or every or label or project or container):
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
     options = SetOptions(
-        BackupOptions(excludes=exclude or [], level=level, tags=tag or []),
+        BackupOptions(excludes=exclude or [], level=level, tags=tag or [], one_file_system=one_file_system),
         quiesce=_quiesce(stop=stop, pause=pause),
         stop_timeout_s=None if stop_timeout is None else read_option("--stop-timeout", stop_timeout, read_seconds),
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),

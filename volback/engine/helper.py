@@ -74,8 +74,12 @@ def volume_mount(name: str, *, read_only: bool, client_id: str) -> Any:
 
 
 def directory_mount(path: str, *, read_only: bool) -> Any:
-    """Mount a directory of the engine's host."""
-    return docker.types.Mount(MOUNT_POINT, path, type="bind", read_only=read_only, propagation="rprivate")
+    """Mount a directory of the engine's host.
+
+    Without a propagation the engine takes `rprivate`, and `rslave` where it accepts nothing else: for its own data
+    root, what is in it, and what is above it (moby, volume/mounts/linux_parser.go).
+    """
+    return docker.types.Mount(MOUNT_POINT, path, type="bind", read_only=read_only)
 
 
 def create(client: Any, spec: HelperSpec) -> str:

@@ -40,6 +40,8 @@ class BackupOptions:
     excludes: list[str] = field(default_factory=list)
     level: int = DEFAULT_LEVEL
     tags: list[str] = field(default_factory=list)
+    one_file_system: bool = False
+    """Whether to leave out what is mounted below the source; the mount points are kept, as empty directories."""
     set: SetOf | None = None
     """The set to which the backup belongs."""
 
@@ -132,7 +134,7 @@ def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions
     """Scan and plan only."""
     with (
         Run(ctx.settings.state, "backup", f"--dry-run {source.name}") as run,
-        open_reader(engine, run, source) as reader,
+        open_reader(engine, run, source, one_file_system=options.one_file_system) as reader,
     ):
         plan = scan(reader, options.excludes)
         reader_bytes = plan.total_bytes
@@ -172,7 +174,9 @@ class _Backup:
     def make(self) -> BackupResult:
         progress = self._ctx.progress
         progress.start(f"scan {self._source.name}", total_bytes=None, total_files=None)
-        with self._observer.observing(), open_reader(self._engine, self._run, self._source) as reader:
+        one_file_system = self._options.one_file_system
+        opening = open_reader(self._engine, self._run, self._source, one_file_system=one_file_system)
+        with self._observer.observing(), opening as reader:
             plan = scan(reader, self._options.excludes)
             cutter = Cutter(plan)
             progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
@@ -191,7 +195,7 @@ class _Backup:
             format=FORMAT,
             id=self._key.id,
             host=self._key.host,
-            volume=self._key.volume,
+            volume=self._source.name,
             kind="incremental" if recorder.depends_on else "full",
             engine_id=self._engine.info.id,
             source=self._source,

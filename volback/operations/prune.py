@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
-from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
+from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, short_name, volume_prefix
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
@@ -241,7 +241,7 @@ class _Prune:
         store, now = self._repository.store, self._ctx.now()
         uploads: dict[BackupKey, list[datetime]] = {}
         for left in store.unfinished(_store_prefix(scope)):
-            if (key := parse_backup_key(left.key)) and scope[1] in {None, key.volume}:
+            if (key := parse_backup_key(left.key)) and _is_of(key, scope[1]):
                 uploads.setdefault(key, []).append(left.started_at)
         alive = live_prefixes(self._ctx.settings.state, store.url, NewBackup)
         for key in sorted(begun.keys() | uploads.keys()):
@@ -313,3 +313,7 @@ def _judged(found: Found, held: Holdings, is_kept: bool, reasons: list[str], dam
     size = sum(stored.size_bytes for stored in held[key_of(found)])
     tags = list(found.tags) if isinstance(found, Manifest) else []
     return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage)
+
+
+def _is_of(key: BackupKey, volume: str | None) -> bool:
+    return volume is None or key.volume == short_name(volume)

@@ -6,6 +6,7 @@ the person asks for them.
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 
 from volback.catalog.model import Manifest, Source
@@ -51,7 +52,7 @@ def choose_target(manifest: Manifest, options: TargetOptions, *, backup: str) ->
     """Return what is to be filled. Raises UsageError where a backup of a directory comes without a place to go to."""
     source = manifest.source
     if options.directory is not None:
-        return Source(kind="directory", name=options.directory.rstrip("/") or "/")
+        return Source(kind="directory", name="/" + posixpath.normpath(options.directory).lstrip("/"))
     if source.kind == "directory" and options.name is None:
         raise UsageError(f"backup {backup} is of a host directory", "say where: --to DIRECTORY, or --as VOLUME")
     renamed = source.kind != "volume" or options.name not in (None, source.name)

@@ -6,6 +6,7 @@ Asks the engine; changes nothing.
 from __future__ import annotations
 
 import logging
+import posixpath
 import re
 from collections import defaultdict
 
@@ -87,8 +88,7 @@ def volumes_by_project(engine: Engine) -> dict[str, set[str]]:
 
 def _source(engine: Engine, name: str) -> Source:
     if name.startswith("/"):
-        path = name.rstrip("/") or "/"
-        return Source(kind="directory", name=path)
+        return Source(kind="directory", name="/" + posixpath.normpath(name).lstrip("/"))
     return volume_source(engine, name)
 
 

@@ -32,13 +32,15 @@ _FIRST_ENTRY = ["/bin/sh", "-c", "find . -mindepth 1 -maxdepth 1 ! -name lost+fo
 log = logging.getLogger(__name__)
 
 
-def open_reader(engine: Engine, run: Run, source: Source) -> AbstractContextManager[VolumeReader]:
+def open_reader(
+    engine: Engine, run: Run, source: Source, *, one_file_system: bool = False
+) -> AbstractContextManager[VolumeReader]:
     """Start a helper that scans and reads `source` with the arguments that make the stream deterministic."""
     return engine.reader(
         source,
         run=run.id,
         directory=run.scratch("read"),
-        scan=tar.FIND,
+        scan=tar.FIND_ONE_FILE_SYSTEM if one_file_system else tar.FIND,
         read=tar.CREATE,
         scan_end=tar.SCAN_END,
     )
@@ -56,7 +58,10 @@ def scan(reader: VolumeReader, excludes: list[str]) -> Plan:
 def unreadable(failures: list[str]) -> EngineError:
     """The error for what find or tar could not read."""
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    return EngineError(f"cannot read everything: {failures[0]}{more}", "leave it out with --exclude, or fix it")
+    return EngineError(
+        f"cannot read everything: {failures[0]}{more}",
+        "leave it out with --exclude, or other filesystems with --one-file-system, or fix it",
+    )
 
 
 def is_lost_when_unmounted(engine: Engine, volume: Source) -> bool:
