@@ -122,20 +122,31 @@ def test_image(engine: EngineSession) -> Iterator[str]:
 
 
 @pytest.fixture
-def container_factory(engine: EngineSession, test_image: str) -> Iterator[Callable[..., Any]]:
-    """Starts containers: `container_factory("script", volumes={NAME: "/data"})`; they are removed after the test."""
-    started: list[Any] = []
+def create_container(engine: EngineSession, test_image: str) -> Iterator[Callable[..., Any]]:
+    """Creates containers: `create_container("script", volumes={NAME: "/data"})`; they are removed after the test."""
+    created: list[Any] = []
 
-    def start(script: str = "exec sleep 600", *, volumes: dict[str, str] | None = None, **options: Any) -> Any:
+    def create(script: str = "exec sleep 600", *, volumes: dict[str, str] | None = None, **options: Any) -> Any:
         mounts = {name: {"bind": path, "mode": "rw"} for name, path in (volumes or {}).items()}
         options = {"init": False, "network_mode": "none", "labels": engine.labels, "stop_signal": "SIGKILL"} | options
         container = engine.client.containers.create(test_image, ["/bin/sh", "-c", script], volumes=mounts, **options)
-        started.append(container)
+        created.append(container)
+        return container
+
+    yield create
+    remove_containers(created)
+
+
+@pytest.fixture
+def container_factory(create_container: Callable[..., Any]) -> Callable[..., Any]:
+    """Starts containers, as `create_container` creates them."""
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        container = create_container(*arguments, **options)
         container.start()
         return container
 
-    yield start
-    remove_containers(started)
+    return start
 
 
 @pytest.fixture

@@ -322,6 +322,78 @@ def test_a_container_that_is_removed_meanwhile_is_reported(run_volback: Volback,
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
+def _compose(number: str) -> dict[str, str]:
+    keys = ("project", "service", "container-number")
+    return {f"com.docker.compose.{key}": value for key, value in zip(keys, ("shop", "db", number), strict=True)}
+
+
+def test_a_container_that_was_made_anew_while_it_was_down_is_started(
+    run_volback: Volback, volume: str, writer: Any, create_container: Containers
+) -> None:
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        writer.remove()
+        new = create_container(volumes={volume: "/data"}, name=writer.name)
+    assert run.ended.exit_code == 0, run.ended
+    assert _state(new) == "running"
+    assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "stopped"
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_a_container_that_was_made_anew_and_runs_already_counts_as_resumed(
+    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, create_container: Containers
+) -> None:
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        writer.remove()
+        new = create_container(volumes={volume: "/data"}, name=writer.name)
+        since = time.time()
+        new.start()
+    assert run.ended.exit_code == 3, run.ended
+    assert f"container {writer.name!r} was started by others" in run.ended.stderr, "it wrote while it was read"
+    assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "live"
+    assert _events(engine, since, new) == [(new.name, "start")]
+
+
+def test_a_compose_service_is_found_again_under_another_name(
+    run_volback: Volback, engine: EngineSession, volume: str, create_container: Containers
+) -> None:
+    first, second = (
+        create_container(volumes={volume: "/data"}, labels=engine.labels | _compose(number)) for number in "12"
+    )
+    first.start()
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        first.remove()
+        new = create_container(volumes={volume: "/data"}, labels=engine.labels | _compose("1"))
+    assert run.ended.exit_code == 0, run.ended
+    assert (_state(new), _state(second)) == ("running", "created")
+
+
+def test_a_container_is_not_started_beside_the_one_that_runs_in_its_place(
+    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, create_container: Containers
+) -> None:
+    name = writer.name
+    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+        writer.rename(f"{name}-old")
+        new = create_container(volumes={volume: "/data"}, name=name)
+        new.start()
+    assert run.ended.exit_code == 3, run.ended
+    assert (_state(writer), _state(new)) == ("exited", "running")
+
+
+def test_recover_starts_what_was_made_anew(
+    run_volback: Volback, engine: EngineSession, volume: str, create_container: Containers
+) -> None:
+    new = create_container(volumes={volume: "/data"}, labels=engine.labels | _compose("1"))
+    gone = HeldContainer(
+        engine=engine.client.info()["ID"], id="f" * 64, name=f"{new.name}-gone", how="stop", phase="held",
+        replica=("shop", "db", "1"),
+    )  # fmt: skip
+    with Run(run_volback.state, "quiesce") as run:
+        run.note(gone)
+    run_volback("recover")
+    assert _state(new) == "running"
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
 def test_a_host_directory_that_containers_bind(
     run_volback: Volback, container_factory: Containers, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,10 @@ _POLL_S = 0.2
 _DEPENDS_ON = "com.docker.compose.depends_on"
 _SERVICE = "com.docker.compose.service"
 _PROJECT = "com.docker.compose.project"
+_NUMBER = "com.docker.compose.container-number"
+_ONE_OFF = "com.docker.compose.oneoff"
+_NEVER = "0001-"
+"""How the engine's text begins for the start of a container that was never started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,18 @@ class Container:
             return self.labels[_PROJECT], self.labels[_SERVICE]
         return None
 
+    @property
+    def replica(self) -> tuple[str, str, str] | None:
+        """Its compose project, service and number, which a container has that compose makes in its place."""
+        if self.service is None or _NUMBER not in self.labels or self.labels.get(_ONE_OFF) == "True":
+            return None
+        return *self.service, self.labels[_NUMBER]
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it was ever started."""
+        return bool(self.started_at) and not self.started_at.startswith(_NEVER)
+
     def needs(self, other: Container) -> bool:
         """Whether `other` has to run before this one can: by a shared namespace, a link, or compose's depends_on."""
         if any(other.id.startswith(shared) or other.name == shared for shared in self.shares):
@@ -89,17 +106,38 @@ def inspect(client: Any, container: str) -> Container:
         raise NotFoundError(f"container {container!r} does not exist", "see docker ps --all") from None
 
 
+def successor(client: Any, id: str, name: str, replica: tuple[str, str, str] | None) -> Container | None:
+    """Describe the container that was made in place of that one: it has its name, or else its place in compose.
+
+    Compose gives it the name last. None: there is no other.
+    """
+    with suppress(NotFoundError):
+        found = inspect(client, name)
+        if found.name == name and found.id != id:
+            return found
+    if replica is None:
+        return None
+    labels = [f"{key}={value}" for key, value in zip((_PROJECT, _SERVICE, _NUMBER), replica, strict=True)]
+    with translated("containers"):
+        ids = [facts["Id"] for facts in client.containers(all=True, filters={"label": labels})]
+    others = _inspected(client, [other for other in ids if other != id])
+    others = [container for container in others if container.replica is not None]
+    return min(others, key=lambda container: not container.is_active, default=None)
+
+
 def list_containers(client: Any, *, every: bool = False) -> list[Container]:
     """Describe the containers that are active (or all), by name; one that is removed meanwhile is left out."""
     with translated("containers"):
         ids = [facts["Id"] for facts in client.containers(all=every)]
+    return sorted(_inspected(client, ids), key=lambda container: container.name)
+
+
+def _inspected(client: Any, ids: list[str]) -> list[Container]:
     found = []
     for id_ in ids:
-        try:
+        with suppress(NotFoundError):
             found.append(inspect(client, id_))
-        except NotFoundError:
-            continue
-    return sorted(found, key=lambda container: container.name)
+    return found
 
 
 def stop(client: Any, container: str, *, grace_s: int) -> None:

@@ -164,6 +164,10 @@ class Engine:
         """Describe one container, by name or id. Raises NotFoundError."""
         return containers.inspect(self._client, name)
 
+    def successor(self, id: str, name: str, replica: tuple[str, str, str] | None) -> Container | None:
+        """Describe the container that was made anew in place of that one; None where there is none."""
+        return containers.successor(self._client, id, name, replica)
+
     def stop_container(self, id: str, *, grace_s: int) -> None:
         """Stop it and wait for its end; after `grace_s` the engine kills it. Raises NotFoundError, EngineError."""
         containers.stop(self._client, id, grace_s=grace_s)

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from types import TracebackType
@@ -242,11 +243,12 @@ class Quiesced:
             raise _never_pausable(held.name) from exc
 
     def _runs(self, held: HeldContainer) -> bool:
-        try:
+        with suppress(NotFoundError):
             seen = self._engine.container(held.id)
-        except NotFoundError:
-            return False
-        return seen.state == "running" or seen.started_at != self._started_at.get(held.id, seen.started_at)
+            if seen.state == "running" or seen.started_at != self._started_at.get(held.id, seen.started_at):
+                return True
+        successor = self._engine.successor(held.id, held.name, held.replica)
+        return successor is not None and successor.has_run
 
     def _end(self) -> None:
         with deferred_signals():
@@ -322,5 +324,5 @@ def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget]) 
     owner = owner_of(container.labels)
     return HeldContainer(
         engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,
-        needs=needs, owner=owner.what if owner else "",
+        needs=needs, replica=container.replica, owner=owner.what if owner else "",
     )  # fmt: skip

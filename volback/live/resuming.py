@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
@@ -50,6 +51,8 @@ class Resumer:
         self._run = run
         self._health_limit_s = health_limit_s
         self._started: dict[str, str] = {}
+        self._successors: dict[str, str] = {}
+        """The id of what was made in place of a container of the journal, by that container's id."""
         self._known_health: dict[str, str | None] = {}
 
     def resume_all(self, on_resumed: Callable[[HeldContainer], None] = lambda _: None) -> None:
@@ -87,11 +90,43 @@ class Resumer:
                 return  # this run did not stop it: if it is down, somebody else has stopped it
             if self._is_left_to_its_owner(held):
                 return
-            if held.phase == "stopping":
-                self._end_stopping(held)
-            if self._engine.resume_container(held.id, may_start=not held.owner):
+            try:
+                if held.phase == "stopping":
+                    self._end_stopping(held)
+                started = self._is_replaced(held) or self._engine.resume_container(held.id, may_start=not held.owner)
+            except NotFoundError:
+                started = self._resume_successor(held)
+            if started:
                 self.resumed.append(held.name)
                 self._started[held.id] = held.name
+
+    def _is_replaced(self, held: HeldContainer) -> bool:
+        """Whether it is down and another one runs in its place: both would write to one volume.
+
+        That one counts as resumed.
+        """
+        if self._engine.container(held.id).is_active:
+            return False
+        new = self._engine.successor(held.id, held.name, held.replica)
+        if new is None or not new.is_active:
+            return False
+        self._note_successor(held, new)
+        return True
+
+    def _resume_successor(self, held: HeldContainer) -> bool:
+        """Start what was made in its place while it was down, if it does not run. Raises NotFoundError without one."""
+        new = self._engine.successor(held.id, held.name, held.replica)
+        if new is None:
+            raise NotFoundError(f"container {held.name!r} does not exist")
+        self._note_successor(held, new)
+        with container_lock(self._state, new.id):
+            if new.is_active or _held_by_others(self._state, self._run.id, new.id):
+                return True
+            return self._engine.resume_container(new.id, may_start=owner_of(new.labels) is None)
+
+    def _note_successor(self, held: HeldContainer, new: Container) -> None:
+        self._successors[held.id] = new.id
+        log.info("container %s was made anew while it was %s", held.name, "stopped" if held.how == "stop" else "paused")
 
     def _is_left_to_its_owner(self, held: HeldContainer) -> bool:
         """Whether a scheduler owns it and it is not paused: started by us, it could run beside the one that replaced
@@ -99,10 +134,9 @@ class Resumer:
         try:
             seen = self._engine.container(held.id)
         except NotFoundError:
-            if not held.owner:
-                raise
-            self._warn_of_owner(held, held.owner, "was removed")
-            return True
+            if held.owner:
+                self._warn_of_owner(held, held.owner, "was removed")
+            return bool(held.owner)
         owner = owner_of(seen.labels)
         if owner is None or (held.how == "pause" and seen.is_active):
             return False
@@ -149,7 +183,9 @@ class Resumer:
     def _health(self, id_: str) -> str | None:
         if id_ not in self._known_health:
             try:
-                self._known_health[id_] = self._engine.wait_healthy(id_, limit_s=self._health_limit_s, hurry=is_pending)
+                self._known_health[id_] = self._engine.wait_healthy(
+                    self._successors.get(id_, id_), limit_s=self._health_limit_s, hurry=is_pending
+                )
             except VolbackError as exc:
                 self.warnings.append(f"health of container {self._started[id_]!r} is not known: {exc.message}")
                 self._known_health[id_] = None

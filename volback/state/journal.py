@@ -117,6 +117,8 @@ class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, 
     """When the stopping began, in seconds since 1970."""
     needs: list[str] = []
     """Ids of others of the journal that have to run, and to be healthy, before it."""
+    replica: tuple[str, str, str] | None = None
+    """Its compose project, service and number: a container that is made in its place has the same."""
     owner: str = ""
     """The scheduler's unit of work that it belongs to, in words: only that scheduler starts it."""
 
