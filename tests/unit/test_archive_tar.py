@@ -263,3 +263,59 @@ def test_messages_of_a_live_volume_are_not_failures() -> None:
     warnings, failures = tar.read_warnings(said)
     assert [line[5:8] for line in warnings] == ["./a", "./b", "./c", "./d"]
     assert failures == ["tar: ./e: Cannot open: Permission denied"]
+
+
+FULL = b"tar: ./implausibly old: Wrote only 512 of 10240 bytes\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        FULL,
+        b"tar: ./Removing leading / from member names: Cannot open: No space left on device\n",
+        b"tar: Removing leading `/' from member names: Wrote only 1 of 2 bytes\n",
+        b"tar: ./Cannot set 'a' extended attribute for file 'b': Cannot write: Disk quota exceeded\n",
+        b"tar: ./A lone zero block at 5: Cannot write: No space left on device\n",
+        b"tar: ./x: Warning: Cannot acl_from_text: Cannot write: No space left on device\n",
+    ],
+)
+def test_a_failure_is_one_whatever_the_members_name_says(line: bytes) -> None:
+    said = tar.read_extract_messages(line + b"tar: Exiting with failure status due to previous errors\n", 2)
+    assert said.failures == [line.decode().strip()]
+    assert (said.is_full, said.warnings, said.unset) == (True, [], {})
+
+
+def test_what_keeps_a_member_inside_is_a_warning() -> None:
+    lines = [
+        b"tar: Removing leading `/' from member names",
+        b"tar: Removing leading `../../' from hard link targets",
+        b"tar: ../x: Member name contains '..'",
+        b"tar: Ignoring unknown extended header keyword 'LIBARCHIVE.creationtime'",
+        b"tar: A lone zero block at 20",
+        b"tar: ./x: implausibly old time stamp 1970-01-01 00:00:00",
+    ]
+    said = tar.read_extract_messages(b"\n".join(lines), 2)
+    assert (said.warnings, said.failures) == ([line.decode() for line in lines], [])
+
+
+def test_attributes_that_could_not_be_set_are_told_by_name() -> None:
+    said = tar.read_extract_messages(
+        b"tar: setxattrat: Cannot set 'security.NTACL' extended attribute for file './a': Operation not permitted\n"
+        b"tar: setxattrat: Cannot set 'security.NTACL' extended attribute for file './b\nb': Operation not permitted\n"
+        b"tar: setxattrat: Cannot set 'user.x' extended attribute for file 'c': No space left on device\n"
+        b"tar: ./d: Cannot open: Permission denied\n",
+        2,
+    )
+    assert said.unset == {
+        ("security.NTACL", "Operation not permitted"): ["a", "b\nb"],
+        ("user.x", "No space left on device"): ["c"],
+    }
+    assert said.failures == ["tar: ./d: Cannot open: Permission denied"]
+    assert not said.is_full
+
+
+def test_a_name_cannot_pass_a_failure_off_as_a_change() -> None:
+    line = b"tar: ./x: file changed as we read it: Cannot open: Permission denied"
+    assert tar.read_warnings(line) == ([], [line.decode()])
+    line = b"tar: ./Exiting with failure status due to previous errors: Cannot open: Permission denied"
+    assert tar.read_warnings(line) == ([], [line.decode()])

@@ -23,6 +23,8 @@ SPLIT_BYTES = 4 * 1024 * 1024
 HEADER_MAX_BYTES = 64 * 1024 * 1024
 assert SPLIT_BYTES + BLOCK_BYTES <= FRAME_MAX_BYTES
 
+_NAMED_AT_MOST = 5
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -52,6 +54,14 @@ Cut = RawFrame | Reused | UnitEnd
 
 
 @dataclass(slots=True)
+class PrivilegedAttribute:
+    """How many members have one attribute, and the first few of them."""
+
+    members: int = 0
+    paths: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class CutReport:
     """What the cutter has found; read it after the stream has ended."""
 
@@ -59,6 +69,8 @@ class CutReport:
     """Of the whole stream as it is stored, including reused frames and the end of the archive."""
     members: int = 0
     vanished: list[bytes] = field(default_factory=list)
+    privileged: dict[str, PrivilegedAttribute] = field(default_factory=dict)
+    """By name: the attributes that a restore sets only with CAP_SYS_ADMIN."""
 
 
 class Cutter:
@@ -169,6 +181,8 @@ class Cutter:
         ):
             if entry.path.startswith(self._links):
                 raise self._read_through_link(entry.path)
+            if extended and buf.find(tar.SECURITY_RECORD, at - extended, at) >= 0:
+                self._note_privileged(entry.path, tar.read_header(window.peek(extended + tar.BLOCK)))
             window.skip(extended + tar.BLOCK)
             self._next += 1
             return _planned(entry, offset), tar.padded(entry.size_bytes) if entry.type == "f" else 0
@@ -186,6 +200,7 @@ class Cutter:
             return None
         if header.path.startswith(self._links):
             raise self._read_through_link(header.path)
+        self._note_privileged(header.path, header)
         self._vanish(number)
         self._next = number + 1
         window.skip(header.header_bytes)
@@ -193,6 +208,13 @@ class Cutter:
         if entry.type == "d" and header.type == "l":
             self._links += (entry.path + b"/",)
         return _as_stored(entry, header, offset), header.data_bytes
+
+    def _note_privileged(self, path: bytes, header: tar.Header) -> None:
+        for name in tar.privileged_xattrs(header):
+            found = self.report.privileged.setdefault(name, PrivilegedAttribute())
+            found.members += 1
+            if len(found.paths) < _NAMED_AT_MOST:
+                found.paths.append(path)
 
     def _read_through_link(self, path: bytes) -> EngineError:
         link = next(link for link in self._links if path.startswith(link))[:-1].decode(errors="backslashreplace")

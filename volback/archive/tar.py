@@ -50,19 +50,28 @@ IMPORT = [*EXTRACT, "--acls"]
 MEMBER_TYPES = {0: "f", 48: "f", 49: "h", 50: "l", 51: "c", 52: "b", 53: "d", 54: "p", 55: "f"}
 """The header's type flag (a byte) to find's letter; h is a hard link."""
 
+# A message ends with what tar says, after a name that may hold any text: so only the ends are looked at.
 _CHANGED = re.compile(
-    rb"(file changed as we read it|File removed before we read it|File shrank by|"
-    rb"Cannot (stat|open|read|savedir|readlink).*: No such file or directory|Read error at byte .*: No such file)"
+    rb": (file changed as we read it|File removed before we read it|File shrank by \d+ bytes?; padding with zeros)$"
 )
 _GONE = (b": No such file or directory", b": Not a directory")
 """The second where a file has replaced a directory above."""
 
 _CONTAINED = re.compile(
-    rb"Removing leading .* from (member names|hard link targets)|Member name contains '\.\.'|"
-    rb"Ignoring unknown extended header keyword|A lone zero block at|Cannot acl_from_text|"
-    rb"Cannot set .* extended attribute|implausibly old"
+    rb"tar: Removing leading .* from (member names|hard link targets)|tar: .*: Member name contains '\.\.'|"
+    rb"tar: Ignoring unknown extended header keyword '.*'|tar: A lone zero block at \d+|"
+    rb"tar: .*: Warning: Cannot acl_from_text: [^:]*|tar: .*: implausibly old time stamp [-0-9: .]+"
 )
-_SUMMARY = b"Exiting with failure status due to previous errors"
+SECURITY_RECORD = b"SCHILY.xattr.security."
+_SETTABLE = {b"security.capability", b"security.selinux"}
+_SUMMARY = b"tar: Exiting with failure status due to previous errors"
+# Of several lines where the file's name is: tar does not quote it here (xattrs.c, GNU tar 1.34).
+_UNSET = re.compile(
+    rb"^tar: \w+: Cannot set '(?P<name>[^\n]+?)' extended attribute for file '(?P<path>.*?)': (?P<why>[\w ]+)$\n?",
+    re.MULTILINE | re.DOTALL,
+)
+_FULL = re.compile(rb": (No space left on device|Disk quota exceeded|Wrote only \d+ of \d+ bytes?)$")
+_CUT_SHORT = b"tar: Unexpected EOF in archive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +174,14 @@ def read_header(block: bytes | bytearray | memoryview) -> Header:
     )
 
 
+def privileged_xattrs(header: Header) -> list[str]:
+    """Names of the member's attributes that only CAP_SYS_ADMIN or CAP_MAC_ADMIN may set: security.* (xattr(7)), but not
+    capability, which has a capability of its own, nor selinux, which that module lets owners set."""
+    prefix = SECURITY_RECORD.removesuffix(b"security.")
+    names = (key.removeprefix(prefix) for key in header.records if key.startswith(SECURITY_RECORD))
+    return [name.decode(errors="backslashreplace") for name in names if name not in _SETTABLE]
+
+
 def pax_records(data: bytes) -> dict[bytes, bytes]:
     """Return the records (`LENGTH KEY=VALUE newline`) of a pax header. Raises IntegrityError."""
     records: dict[bytes, bytes] = {}
@@ -214,23 +231,47 @@ def read_warnings(messages: bytes) -> tuple[list[str], list[str]]:
         text = line.decode(errors="backslashreplace").strip()
         if _CHANGED.search(line) or line.endswith(_GONE):
             warnings.append(text)
-        elif text and _SUMMARY not in line:
+        elif text and line != _SUMMARY:
             failures.append(text)
     return warnings, failures
 
 
-def read_import_messages(messages: bytes, status: int) -> tuple[list[str], list[str]]:
-    """Split tar's messages about a foreign archive into warnings and failures; each is reported once, in order.
-    Messages with which tar still succeeds, and changes that keep a member inside the volume, are warnings.
-    """
+@dataclass(frozen=True, slots=True)
+class ExtractMessages:
+    """What an extracting tar has said, each message once, in order."""
+
+    warnings: list[str]
+    """With which tar succeeds, or which keep a member inside the volume."""
+    failures: list[str]
+    unset: dict[tuple[str, str], list[str]]
+    """Attributes that could not be set, each with the reason, and the files."""
+    is_full: bool
+    """Whether a failure is that no space is left."""
+    is_cut_short: bool
+
+
+def read_extract_messages(messages: bytes, status: int) -> ExtractMessages:
+    """Sort the messages of an extracting tar that ended with `status`."""
     warnings: dict[str, None] = {}
-    failures: dict[str, None] = {}
-    for line in messages.splitlines():
-        if _SUMMARY in line:
+    failures: dict[bytes, None] = {}
+    unset: dict[tuple[str, str], list[str]] = {}
+    for found in _UNSET.finditer(messages):
+        name, path, why = (part.decode(errors="backslashreplace") for part in found.group("name", "path", "why"))
+        unset.setdefault((name, why), []).append(path.removeprefix("./"))
+    for line in _UNSET.sub(b"", messages).splitlines():
+        if line == _SUMMARY or not line.strip():
             continue
-        kind = warnings if status == 0 or _CONTAINED.search(line) else failures
-        kind[line.decode(errors="backslashreplace").strip()] = None
-    return list(warnings), list(failures)
+        if status == 0 or _CONTAINED.fullmatch(line):
+            warnings[line.decode(errors="backslashreplace").strip()] = None
+        else:
+            failures[line] = None
+    return ExtractMessages(
+        warnings=list(warnings),
+        failures=[line.decode(errors="backslashreplace").strip() for line in failures],
+        unset=unset,
+        is_full=any(_FULL.search(line) for line in failures),
+        is_cut_short=_CUT_SHORT in failures,
+    )
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -49,6 +49,10 @@ def restore(
         bool, typer.Option("--no-safety-backup", help="With --replace: do not back up the volume first.")
     ] = False,
     prove: Annotated[bool, typer.Option("--prove", help="Compare the result with the backup, bit for bit.")] = False,
+    privileged_xattrs: Annotated[
+        bool,
+        typer.Option("--privileged-xattrs", help="Let the helper set attributes that need CAP_SYS_ADMIN."),
+    ] = False,
     label: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")
     ] = None,
@@ -89,6 +93,7 @@ def restore(
         replace=replace,
         safety_backup=not no_safety_backup,
         prove=prove,
+        privileged_xattrs=privileged_xattrs,
         labels=pairs(label, "--label"),
         driver=driver,
         driver_options=pairs(driver_opt, "--driver-opt"),
@@ -102,7 +107,7 @@ def restore(
         raise UsageError("no backup is named", "name one, like db or db@20261123, or give --project NAME")
     with call_of(context).opened() as (ctx, engine, repository):
         done = operation.restore(ctx, engine, repository, backup, options)
-    return Outcome(_facts(done), list(_lines(done)), list(done.warnings))
+    return Outcome(_facts(done), list(_lines(done)), list(done.warnings), incomplete=done.incomplete)
 
 
 def _refuse_beside_project(backup: str | None, project: str | None, options: RestoreOptions) -> None:
@@ -122,7 +127,10 @@ def _refuse_beside_project(backup: str | None, project: str | None, options: Res
 def _project(context: typer.Context, project: str, set_prefix: str | None, options: RestoreOptions) -> Outcome:
     from volback.operations.restore_set import SetRestoreOptions, restore_project
 
-    wanted = SetRestoreOptions(set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver)
+    wanted = SetRestoreOptions(
+        set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver,
+        options.privileged_xattrs,
+    )  # fmt: skip
     with call_of(context).opened() as (ctx, engine, repository):
         done = restore_project(ctx, engine, repository, project, wanted)
     made = done.set.made
@@ -136,7 +144,8 @@ def _project(context: typer.Context, project: str, set_prefix: str | None, optio
         "restored": [_facts(each) for each in done.restored],
         "not_restored": list(done.not_restored),
     }
-    return Outcome(result, text, list(done.warnings), failures(done.interrupted, done.errors))
+    incomplete = any(each.incomplete for each in done.restored)
+    return Outcome(result, text, list(done.warnings), failures(done.interrupted, done.errors), incomplete)
 
 
 def _lines(done: RestoreResult) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -212,10 +213,14 @@ class Engine:
         return self._transports.reader(place, ReadCommands(scan, read, scan_end))
 
     def writer(
-        self, target: Target, *, run: str, directory: Path, write: list[str]
+        self, target: Target, *, run: str, directory: Path, write: list[str], privileged_xattrs: bool = False
     ) -> AbstractContextManager[VolumeWriter]:
-        """Write into a volume or directory; a context manager whose end removes the helper. Raises NotFoundError."""
-        return self._transports.writer(self._place(self._mount(target, read_only=False), run, directory), write)
+        """Write into a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
+
+        `privileged_xattrs` gives the helper CAP_SYS_ADMIN, which attributes such as security.ima need.
+        """
+        place = self._place(self._mount(target, read_only=False), run, directory)
+        return self._transports.writer(replace(place, privileged_xattrs=privileged_xattrs), write)
 
     def probe(self, *, run: str, directory: Path, size_bytes: int = probe.SIZE_BYTES) -> probe.Speed:
         """Measure how fast zeros come from a helper, and by which transport. Raises EngineError."""

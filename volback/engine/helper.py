@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 READ_CAPABILITIES = ("DAC_READ_SEARCH",)
 WRITE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
+XATTR_CAPABILITY = "SYS_ADMIN"
+"""For security.* attributes except capability, and for trusted.* (xattr(7)); a writer has it only if that is asked."""
 LABEL = "volback.helper"
 RUN_LABEL = "volback.run"
 CLIENT_LABEL = "volback.client"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, HelperSpec, Limits
+from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, XATTR_CAPABILITY, HelperSpec, Limits
 
 
 class VolumeReader(Protocol):
@@ -83,15 +83,20 @@ class Place:
     """For its named pipes, on the client's side; does not exist yet."""
     host_directory: str | None
     """The same directory by its path on the engine's host; None where helpers cannot mount it."""
+    privileged_xattrs: bool = False
+    """Whether a writer may set the attributes that need CAP_SYS_ADMIN."""
 
     def spec(self, *, script: str, write: bool = False, mounts: Iterable[Any] = (), stdin: bool = False) -> HelperSpec:
         """The helper that runs `script` here with the least that it needs."""
+        capabilities = WRITE_CAPABILITIES if write else READ_CAPABILITIES
+        if write and self.privileged_xattrs:
+            capabilities = (*capabilities, XATTR_CAPABILITY)
         return HelperSpec(
             role="write" if write else "read",
             image=self.image,
             script=script,
             mounts=[mount for mount in (self.mount, *mounts) if mount is not None],
-            capabilities=WRITE_CAPABILITIES if write else READ_CAPABILITIES,
+            capabilities=capabilities,
             labels=self.labels,
             limits=self.limits,
             stdin=stdin,

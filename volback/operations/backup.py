@@ -22,6 +22,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, StoreError, StoreUnreachable
+from volback.measures import count
 from volback.operations.locks import volume_lock
 from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
@@ -53,7 +54,7 @@ class BackupResult:
     manifest: Manifest
     duration_s: float
     incomplete: bool
-    """Whether files changed or vanished while they were read."""
+    """Whether files changed or vanished while they were read, or will not be restored in every respect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class _Backup:
             warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
-        warnings += _vanished(cutter, warnings) + _odd(plan) + self._disturbances()
+        warnings += _vanished(cutter, warnings) + _odd(plan) + _privileged(cutter) + self._disturbances()
         recorder, index = self._recorder, self._put_index()
         manifest = Manifest(
             format=FORMAT,
@@ -262,6 +263,19 @@ def _vanished(cutter: Cutter, messages: list[str]) -> list[str]:
     named = "\n".join(messages)
     paths = [path.decode(errors="backslashreplace") for path in cutter.report.vanished]
     return [f"{path} vanished while the volume was read" for path in paths if path not in named]
+
+
+def _privileged(cutter: Cutter) -> list[str]:
+    """Attributes that a restore will not set by itself: said now, not when the volume is needed."""
+    lines = []
+    for name, found in cutter.report.privileged.items():
+        more = ", ..." if found.members > len(found.paths) else ""
+        paths = ", ".join(path.decode(errors="backslashreplace") or "." for path in found.paths)
+        lines.append(
+            f"attribute {name} of {count(found.members, 'file')} comes back only with restore --privileged-xattrs:"
+            f" {paths}{more}"
+        )
+    return lines
 
 
 def _odd(plan: Plan) -> list[str]:

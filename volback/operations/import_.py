@@ -22,7 +22,7 @@ from volback.engine.engine import Engine
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
 from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep
-from volback.operations.volumes import new_volume, open_reader, scan, write_into
+from volback.operations.volumes import full_target, new_volume, open_reader, scan, unset_warnings, write_into
 from volback.state.runs import Run
 
 WARNINGS_MAX = 50
@@ -75,9 +75,12 @@ def _unpack(ctx: Context, engine: Engine, run: Run, archive: ForeignArchive, tar
     ctx.progress.start(f"import {target.name}", total_bytes=None, total_files=None)
     counted = _Counted(ctx, archive)
     status, messages = write_into(engine, run, target, [*tar.IMPORT, "--file=-"], counted.stream())
-    warnings, failures = tar.read_import_messages(messages, status)
-    if failures or (status and not warnings):
-        raise _failed(archive, target, failures, status)
+    said = tar.read_extract_messages(messages, status)
+    warnings = said.warnings + unset_warnings(said, privileged_xattrs=None)
+    if said.is_full:
+        raise full_target(engine, run, target, counted.size_bytes)
+    if said.failures or (status and not warnings):
+        raise _failed(archive, target, said, status)
     if not archive.has_end:
         warnings.append(f"{archive.name} does not end as tar archives do: it may be cut short")
     with open_reader(engine, run, target) as reader:
@@ -116,9 +119,12 @@ def _name_of(source: BinaryIO | Path) -> str:
     return f"archive {source}" if isinstance(source, Path) else "the archive"
 
 
-def _failed(archive: ForeignArchive, target: Source, failures: list[str], status: int) -> EngineError | IntegrityError:
+def _failed(
+    archive: ForeignArchive, target: Source, said: tar.ExtractMessages, status: int
+) -> EngineError | IntegrityError:
+    failures = said.failures
     message = failures[0] if failures else f"tar ended with status {status}"
-    if any("Unexpected EOF" in line for line in failures):
+    if said.is_cut_short:
         return IntegrityError(f"{archive.name} is cut short", "download or create it again")
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     return EngineError(f"{archive.name} could not be imported into volume {target.name!r}: {message}{more}")

@@ -29,7 +29,7 @@ from volback.operations.recover import forget_replacements, sweep
 from volback.operations.restore_target import TargetOptions, changed_storage, check_target, choose_target
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
-from volback.operations.volumes import new_volume, open_reader, scan, write_into
+from volback.operations.volumes import full_target, new_volume, open_reader, scan, unset_warnings, write_into
 from volback.state.journal import NewDirectory, Reading, Replacing
 from volback.state.runs import Run
 
@@ -44,6 +44,8 @@ class RestoreOptions(TargetOptions):
     replace: bool = False
     safety_backup: bool = True
     prove: bool = False
+    privileged_xattrs: bool = False
+    """Whether the writing helper gets CAP_SYS_ADMIN, for attributes such as security.ima."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class RestoreResult:
     safety_backup: str | None = None
     """The backup of a replaced volume's former content."""
     warnings: tuple[str, ...] = ()
+    incomplete: bool = False
+    """Whether attributes could not be set: the warnings name them."""
 
 
 def restore(
@@ -106,15 +110,16 @@ class _Restore:
         self._backup = opened
         self._selection = selection
         self._target = target
+        self._unset: list[str] = []
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
         with new_volume(self._engine, self._run, self._target):
-            self._write(tar.EXTRACT)
+            self._write(tar.EXTRACT, options)
         return self._result(options, warnings=changed_storage(self._backup.manifest, self._target))
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
         with self._empty_directory() if self._is_there() else self._new_directory():
-            self._write(tar.EXTRACT)
+            self._write(tar.EXTRACT, options)
         return self._result(options)
 
     @contextmanager
@@ -164,7 +169,7 @@ class _Restore:
         with storage.replacing(), self._run.begun(self._replacing(safety)):
             try:
                 self._wipe()
-                self._write(tar.EXTRACT)
+                self._write(tar.EXTRACT, options)
             except (VolbackError, Interrupted) as exc:
                 if safety is not None:
                     exc.hint = (
@@ -187,19 +192,35 @@ class _Restore:
     def _wipe(self) -> None:
         self._command(["find", ".", "-mindepth", "1", "-delete"], ())
 
-    def _write(self, command: list[str]) -> None:
+    def _write(self, command: list[str], options: RestoreOptions) -> None:
         manifest, progress = self._backup.manifest, self._ctx.progress
         progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
         origin = self._selection or self._backup
         with closing(_counted(self._ctx, origin)) as stream:
-            self._command([*command, "--file=-"], stream)
+            status, said_bytes = write_into(
+                self._engine, self._run, self._target, [*command, "--file=-"], stream,
+                privileged_xattrs=options.privileged_xattrs,
+            )  # fmt: skip
+        said = tar.read_extract_messages(said_bytes, status)
+        if said.is_full:
+            raise full_target(self._engine, self._run, self._target, self._size_bytes())
+        self._check(status, said.failures + said.warnings, command)
+        self._unset += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
 
     def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
         status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
-        messages = said_bytes.decode(errors="backslashreplace").splitlines()
+        self._check(status, said_bytes.decode(errors="backslashreplace").splitlines(), command)
+
+    def _check(self, status: int, messages: list[str], command: list[str]) -> None:
         if status or messages:
             message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
             raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {message}")
+
+    def _size_bytes(self) -> int:
+        """Of what is restored: of the whole backup, or the part's files."""
+        if self._selection is None:
+            return self._backup.manifest.raw_bytes
+        return sum(member.size_bytes for member in self._selection.members())
 
     def _result(
         self, options: RestoreOptions, safety: str | None = None, warnings: Iterable[str] = ()
@@ -219,7 +240,9 @@ class _Restore:
         if self._selection is not None:
             members = list(self._selection.members())
             files, size = len(members), sum(member.size_bytes for member in members)
-        return RestoreResult(self._backup.name, self._target, files, size, proven, safety, tuple(warnings))
+        return RestoreResult(
+            self._backup.name, self._target, files, size, proven, safety, (*warnings, *self._unset), bool(self._unset)
+        )
 
     def _prove(self) -> Comparison:
         if self._selection is not None:

@@ -54,6 +54,7 @@ class SetRestoreOptions:
     prove: bool = False
     keep_driver: bool = False
     """Use the drivers and options that the backups say, wherever they reach."""
+    privileged_xattrs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def restore_project(
         safety_backup=options.safety_backup,
         prove=options.prove,
         keep_driver=options.keep_driver,
+        privileged_xattrs=options.privileged_xattrs,
     )
     for volume, manifest in sorted(chosen.backups.items()):
         del left[volume]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -16,8 +17,9 @@ from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, EngineError, NotFoundError, UsageError
+from volback.errors import ConflictError, EngineError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.measures import count, human_size
 from volback.operations.recover import RESTORE_LABEL
 from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
@@ -28,6 +30,9 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 _FIRST_ENTRY = ["/bin/sh", "-c", "find . -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit >&2"]
 """Names one entry of a volume, on standard error. A new filesystem has a lost+found, and is empty all the same."""
+
+_NAMED_AT_MOST = 5
+_DENIED = "Operation not permitted"
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +125,9 @@ class _Making:
     def look(self) -> None:
         """Raises ConflictError if the storage is not empty: it is not ours then."""
         name = self._target.name
-        status, said = write_into(self._engine, self._run, self._target, _FIRST_ENTRY, ())
+        scratch = self._run.scratch("look")
+        with self._engine.writer(self._target, run=self._run.id, directory=scratch, write=_FIRST_ENTRY) as helper:
+            status, said = helper.write(()), helper.messages()
         messages = said.decode(errors="backslashreplace").splitlines()
         if status:
             raise EngineError(f"volume {name!r} cannot be looked into: {messages[0] if messages else status}")
@@ -147,12 +154,47 @@ class _Making:
 
 
 def write_into(
-    engine: Engine, run: Run, target: Source, command: list[str], stream: Iterable[bytes | memoryview]
+    engine: Engine,
+    run: Run,
+    target: Source,
+    command: list[str],
+    stream: Iterable[bytes | memoryview],
+    *,
+    privileged_xattrs: bool = False,
 ) -> tuple[int, bytes]:
-    """Run `command` in a helper that has `target` mounted writable; return its exit status and its messages."""
-    with engine.writer(target, run=run.id, directory=run.scratch("write"), write=command) as writer:
+    """Run `command` in a helper that has `target` mounted writable; return its exit status and its messages.
+
+    What was written is on disk then: the target's filesystem is synced. A sync that fails is status 1, and a message.
+    `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN.
+    """
+    synced = ["/bin/sh", "-c", f"{shlex.join(command)}; status=$?; sync -f . || exit 1; exit $status"]
+    with engine.writer(
+        target, run=run.id, directory=run.scratch("write"), write=synced, privileged_xattrs=privileged_xattrs
+    ) as writer:
         status = writer.write(stream)
         return status, writer.messages()
+
+
+def full_target(engine: Engine, run: Run, target: Source, wanted_bytes: int) -> EngineError:
+    """The error for a target that is full; a tar stream of `wanted_bytes` was to be unpacked into it."""
+    missing = ""
+    try:
+        with open_reader(engine, run, target) as reader:
+            missing_bytes = max(0, wanted_bytes - scan(reader, []).total_bytes)
+        missing = f": {human_size(missing_bytes)} of {human_size(wanted_bytes)} did not fit"
+    except VolbackError as exc:
+        log.debug("what is missing in %s is not known: %s", target.name, exc.message)
+    return EngineError(f"no space left in {target.kind} {target.name!r}{missing}", "make room there, or use another")
+
+
+def unset_warnings(said: tar.ExtractMessages, *, privileged_xattrs: bool | None) -> list[str]:
+    """One line for each attribute that the target did not take; `privileged_xattrs` None: there is no such option."""
+    lines = []
+    for (name, why), paths in said.unset.items():
+        files = ", ".join(paths[:_NAMED_AT_MOST]) + (", ..." if len(paths) > _NAMED_AT_MOST else "")
+        way = "; --privileged-xattrs sets it" if privileged_xattrs is False and why == _DENIED else ""
+        lines.append(f"attribute {name} could not be set on {count(len(paths), 'file')} ({why}{way}): {files}")
+    return lines
 
 
 def _labelled(run: Run, target: Source) -> Volume:

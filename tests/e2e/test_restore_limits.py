@@ -1,0 +1,140 @@
+"""What a target does not take is said: attributes, more bytes than fit, a sync that fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import EngineSession, Volback
+from volback.engine.image import assemble
+
+NTACL = "security.NTACL"
+
+
+@pytest.fixture
+def samba(volume_factory: Callable[..., str]) -> str:
+    def fill(root: Path) -> None:
+        (root / "share").mkdir()
+        (root / "share" / "file").write_text("text")
+        (root / "plain").write_text("plain")
+        for name in ("share", "share/file"):
+            os.setxattr(root / name, NTACL, b"\4\0")
+        os.setxattr(root / "plain", "user.kept", b"yes")
+
+    return volume_factory("samba", fill=fill)
+
+
+@pytest.fixture
+def small_directory(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 3 MB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "volback-test", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
+def image_that_cannot_sync(engine: EngineSession) -> Iterator[str]:
+    """A helper image whose sync fails as that of a disk with errors does."""
+    tag = f"volback-test-helper:{secrets.token_hex(6)}"
+    out, script = io.BytesIO(), b"#!/bin/sh\necho \"sync: error syncing '$2': Input/output error\" >&2; exit 1\n"
+    with (
+        tarfile.open(fileobj=io.BytesIO(assemble())) as assembled,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for entry in assembled:
+            if entry.name != "usr/bin/sync":
+                archive.addfile(entry, assembled.extractfile(entry) if entry.isfile() else None)
+        entry = tarfile.TarInfo("usr/bin/sync")
+        entry.size, entry.mode = len(script), 0o755
+        archive.addfile(entry, io.BytesIO(script))
+    repository, _, version = tag.partition(":")
+    changes = ["ENV PATH=/usr/bin:/bin"]
+    engine.client.api.import_image_from_data(out.getvalue(), repository=repository, tag=version, changes=changes)
+    try:
+        yield tag
+    finally:
+        engine.client.images.remove(tag)
+
+
+def test_attributes_that_need_a_capability_are_named_and_all_else_is_restored(
+    run_volback: Volback, samba: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    made = run_volback("backup", samba, check_exit=3)
+    assert f"attribute {NTACL} of 2 files" in made.stderr
+    assert "--privileged-xattrs" in made.stderr
+    copy = volume_name("copy")
+    done = run_volback("restore", samba, "--as", copy, check_exit=3)
+    assert f"attribute {NTACL} could not be set on 2 files" in done.stderr
+    assert "share/file" in done.stderr
+    assert (volume_path(copy) / "share" / "file").read_text() == "text"
+    assert os.getxattr(volume_path(copy) / "plain", "user.kept") == b"yes"
+    assert NTACL not in os.listxattr(volume_path(copy) / "share" / "file")
+
+
+def test_privileged_xattrs_sets_them(
+    run_volback: Volback, samba: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    run_volback("backup", samba, check_exit=3)
+    copy = volume_name("copy")
+    run_volback("restore", samba, "--as", copy, "--privileged-xattrs", "--prove")
+    assert os.getxattr(volume_path(copy) / "share" / "file", NTACL) == b"\4\0"
+
+
+def test_replacing_a_volume_with_such_attributes_and_its_safety_copy_work(
+    run_volback: Volback, samba: str, volume_path: Callable[[str], Path]
+) -> None:
+    run_volback("backup", samba, check_exit=3)
+    file = volume_path(samba) / "share" / "file"
+    file.write_text("newer")
+    done = run_volback("restore", samba, "--replace", "--json", check_exit=3)
+    assert file.read_text() == "text"
+    run_volback("restore", done.json["result"]["safety_backup"], "--replace", check_exit=3)
+    assert file.read_text() == "newer"
+
+
+def test_a_full_target_says_how_much_does_not_fit(
+    run_volback: Volback, volume_factory: Callable[..., str], small_directory: Path
+) -> None:
+    large = volume_factory("large", fill=lambda root: (root / "implausibly old").write_bytes(os.urandom(5_000_000)))
+    run_volback("backup", large)
+    failed = run_volback("restore", large, "--to", small_directory, check_exit=1)
+    assert f"error: no space left in directory '{small_directory}': 1.8 MiB of 4.8 MiB did not fit" in failed.stderr
+    assert list(small_directory.iterdir()) == []
+
+
+def test_an_import_that_does_not_fit_fails_whatever_its_files_are_called(
+    run_volback: Volback, volume_name: Callable[..., str], small_directory: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        entry = tarfile.TarInfo("implausibly old")
+        entry.size = 5_000_000
+        archive.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    device = [f"--driver-opt={option}" for option in ("type=none", "o=bind", f"device={small_directory}")]
+    failed = run_volback("import", tmp_path / "x.tar", "--as", volume_name("small"), *device, check_exit=1)
+    assert "error: no space left in volume" in failed.stderr
+
+
+def test_a_target_that_cannot_be_synced_is_a_failure(
+    run_volback: Volback, samba: str, volume_name: Callable[..., str], image_that_cannot_sync: str, tmp_path: Path
+) -> None:
+    run_volback("backup", samba, check_exit=3)
+    env = {"VOLBACK_HELPER_IMAGE": image_that_cannot_sync}
+    failed = run_volback("restore", samba, "--as", volume_name("none"), env=env, check_exit=1)
+    assert "sync: error syncing '.': Input/output error" in failed.stderr
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    failed = run_volback("import", tmp_path / "x.tar", "--as", volume_name("none"), env=env, check_exit=1)
+    assert "sync: error syncing" in failed.stderr
+    failed = run_volback("restore", samba, "--replace", "--no-safety-backup", env=env, check_exit=1)
+    assert "sync: error syncing" in failed.stderr
