@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.support.fingerprint import Entry, differences, fingerprint
 from tests.support.library import Library, open_library
 from tests.support.tree import make_odd_tree
 from volback.archive.codec import ZstdCodec
-from volback.errors import IntegrityError, NotFoundError, UsageError
+from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
 from volback.operations.sources import volume_source
@@ -142,6 +143,90 @@ def test_part_into_a_directory(odd: Part, tmp_path: Path) -> None:
     options = RestoreOptions(directory=str(target), paths=["acls", "sparse/small"], prove=True)
     assert restore(*odd.library, odd.backup, options).proven
     assert differences(odd.expected(b"acls", b"sparse/small"), fingerprint(target)) == []
+
+
+@pytest.fixture
+def in_place(library: Library, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]) -> InPlace:
+    def fill(root: Path) -> None:
+        (root / "etc" / "conf.d").mkdir(parents=True)
+        (root / "etc" / "app.conf").write_text("port = 80")
+        os.chown(root / "etc" / "app.conf", 1000, 2000)
+        (root / "etc" / "app.conf").chmod(0o640)
+        os.link(root / "etc" / "app.conf", root / "second-name")
+        (root / "etc" / "conf.d" / "a").write_text("a")
+        (root / "other").write_text("other")
+
+    name = volume_factory("in-place", fill=fill)
+    backup(*library, volume_source(library.engine, name), BackupOptions())
+    return InPlace(library, name, volume_path(name))
+
+
+class InPlace:
+    """A backed-up volume that has changed since, and restores of parts into it."""
+
+    def __init__(self, library: Library, name: str, root: Path) -> None:
+        self.library, self.name, self.root = library, name, root
+
+    def restore(self, *paths: str) -> RestoreResult:
+        options = RestoreOptions(paths=list(paths), replace=True, prove=True)
+        return restore(*self.library, self.name, options)
+
+
+def test_a_part_in_place_changes_its_path_alone(in_place: InPlace) -> None:
+    root = in_place.root
+    file = root / "etc" / "app.conf"
+    file.unlink()
+    (root / "etc").chmod(0o711)
+    os.chown(root / "etc", 7, 8)
+    root.chmod(0o700)
+    (root / "other").write_text("newer")
+    (root / "etc" / "made-since").write_text("since")
+    before, times = fingerprint(root), (root / "etc").stat()
+    result = in_place.restore("etc/app.conf")
+    os.utime(root / "etc", ns=(0, times.st_mtime_ns))  # a file was made in it
+    after = fingerprint(root)
+    assert file.read_text() == "port = 80"
+    assert (file.stat().st_mode & 0o7777, file.stat().st_uid, file.stat().st_gid) == (0o640, 1000, 2000)
+    assert result.files == 1
+    assert result.safety_backup
+    del after[b"etc/app.conf"]
+    assert differences(before, after) == []
+
+
+def test_a_directory_in_place_replaces_files_of_its_names_and_keeps_the_others(in_place: InPlace) -> None:
+    root = in_place.root
+    (root / "etc" / "app.conf").write_text("damaged")
+    (root / "etc" / "made-since").write_text("since")
+    result = in_place.restore("etc")
+    assert (root / "etc" / "app.conf").read_text() == "port = 80"
+    assert (root / "etc" / "made-since").read_text() == "since"
+    assert (root / "second-name").read_text() == "damaged"
+    assert result.safety_backup
+    restore(*in_place.library, result.safety_backup, RestoreOptions(replace=True))
+    assert (root / "etc" / "app.conf").read_text() == "damaged"
+
+
+def test_a_part_in_place_makes_the_directories_above_that_are_gone(in_place: InPlace) -> None:
+    shutil.rmtree(in_place.root / "etc")
+    in_place.restore("etc/conf.d/a")
+    assert (in_place.root / "etc" / "conf.d" / "a").read_text() == "a"
+    assert not (in_place.root / "etc" / "app.conf").exists()
+
+
+@pytest.mark.parametrize("in_the_way", ["link above", "directory"])
+def test_a_part_in_place_changes_no_other_path_by_what_is_in_its_way(in_place: InPlace, in_the_way: str) -> None:
+    root = in_place.root
+    if in_the_way == "directory":
+        (root / "etc" / "app.conf").unlink()
+        (root / "etc" / "app.conf").mkdir()
+        (root / "etc" / "app.conf" / "kept").write_text("kept")
+    else:
+        (root / "etc").rename(root / "elsewhere")
+        (root / "etc").symlink_to("elsewhere")
+    before = fingerprint(root)
+    with pytest.raises(ConflictError, match="directory"):
+        in_place.restore("etc/app.conf")
+    assert differences(before, fingerprint(root)) == []
 
 
 def test_part_fetches_only_its_frames(odd: Part, monkeypatch: pytest.MonkeyPatch) -> None:

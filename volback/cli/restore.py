@@ -44,7 +44,9 @@ def restore(
     to: Annotated[
         str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the content of an existing volume.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace what an existing volume holds, or with --path that part.")
+    ] = False,
     no_safety_backup: Annotated[
         bool, typer.Option("--no-safety-backup", help="With --replace: do not back up the volume first.")
     ] = False,

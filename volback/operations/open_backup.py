@@ -133,8 +133,10 @@ class OpenBackup:
 class Selection:
     """The members at and below some paths, with the directories above them."""
 
-    def __init__(self, backup: OpenBackup, paths: list[bytes]) -> None:
+    def __init__(self, backup: OpenBackup, paths: list[bytes], *, left_out: frozenset[bytes] = frozenset()) -> None:
+        """`left_out` are directories above the paths."""
         self._backup = backup
+        self._left_out = left_out
         self._exact = set(paths)
         self._below = tuple(path + b"/" for path in paths if path)
         self._everything = b"" in self._exact
@@ -143,10 +145,20 @@ class Selection:
         if missing := self._exact - found:
             raise backup.lacks(min(missing))
 
+    @property
+    def above(self) -> set[bytes]:
+        """The directories above the paths, which are selected only for what is in them; the root is one."""
+        below = self._below
+        return set() if self._everything else {path for path in self._above - self._exact if not path.startswith(below)}
+
+    def without(self, directories: Iterable[bytes]) -> Selection:
+        """Return the same selection without some of `above`."""
+        return Selection(self._backup, list(self._exact), left_out=frozenset(directories))
+
     def holds(self, member: Member) -> bool:
         """Whether the member is selected."""
         path = member.path
-        return (
+        return path not in self._left_out and (
             self._everything
             or path in self._exact
             or path.startswith(self._below)

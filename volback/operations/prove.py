@@ -76,9 +76,11 @@ def compare(
     return _compared(signed, _read_again(engine, run, source, excludes, changed))
 
 
-def compare_part(engine: Engine, run: Run, selection: Selection, source: Source) -> Comparison:
-    """Compare a part of a backup with a volume that contains only this part."""
+def compare_part(engine: Engine, run: Run, selection: Selection, source: Source, *, alone: bool = True) -> Comparison:
+    """Compare a part of a backup with a volume that contains only this part, or (not `alone`) other files too."""
     expected = signatures(selection.stream())
+    if not alone:
+        return _compared(expected, _read_again(engine, run, source, [], set(expected)))
     with open_reader(engine, run, source) as reader:
         plan = scan(reader, [])
         found = signatures(reader.read(plan.names()))

@@ -26,6 +26,7 @@ from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
+from volback.operations.restore_part import check_part, fit_part
 from volback.operations.restore_target import TargetOptions, changed_storage, check_target, choose_target
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
@@ -111,6 +112,7 @@ class _Restore:
         self._selection = selection
         self._target = target
         self._unset: list[str] = []
+        self._is_part_in_place = False
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
         with new_volume(self._engine, self._run, self._target):
@@ -162,13 +164,12 @@ class _Restore:
         engine, name = self._engine, self._target.name
         storage = UnusedStorage(engine, self._target)
         storage.check()
-        damage = verify_backup(self._ctx, self._repository, self._backup.manifest, data=True)
-        if damage:
-            raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
+        self._prepare_in_place()
         safety = self._safety_backup() if options.safety_backup else None
         with storage.replacing(), self._run.begun(self._replacing(safety)):
             try:
-                self._wipe()
+                if self._selection is None:
+                    self._wipe()
                 self._write(tar.EXTRACT, options)
             except (VolbackError, Interrupted) as exc:
                 if safety is not None:
@@ -179,6 +180,17 @@ class _Restore:
         forget_replacements(self._ctx, self._engine, name)
         log.debug("volume %s replaced on engine %s", name, engine.info.name)
         return self._result(options, safety, storage.warnings())
+
+    def _prepare_in_place(self) -> None:
+        """Find out what can be known before the volume is changed. Raises IntegrityError, ConflictError."""
+        if self._selection is not None:
+            self._selection = fit_part(self._engine, self._run, self._selection, self._target)
+            self._is_part_in_place = True
+            check_part(self._selection)
+            return
+        damage = verify_backup(self._ctx, self._repository, self._backup.manifest, data=True)
+        if damage:
+            raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
 
     def _replacing(self, safety: str | None) -> Replacing:
         info, url = self._engine.info, self._repository.store.url
@@ -216,8 +228,10 @@ class _Restore:
             message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
             raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {message}")
 
-    def _size_bytes(self) -> int:
-        """Of what is restored: of the whole backup, or the part's files."""
+    def _size_bytes(self) -> int | None:
+        """Of what fills the target: the whole backup, or the part's files; None where there are others too."""
+        if self._is_part_in_place:
+            return None
         if self._selection is None:
             return self._backup.manifest.raw_bytes
         return sum(member.size_bytes for member in self._selection.members())
@@ -246,7 +260,8 @@ class _Restore:
 
     def _prove(self) -> Comparison:
         if self._selection is not None:
-            return compare_part(self._engine, self._run, self._selection, self._target)
+            alone = not self._is_part_in_place
+            return compare_part(self._engine, self._run, self._selection, self._target, alone=alone)
         return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[])
 
 

@@ -175,10 +175,13 @@ def write_into(
         return status, writer.messages()
 
 
-def full_target(engine: Engine, run: Run, target: Source, wanted_bytes: int) -> EngineError:
-    """The error for a target that is full; a tar stream of `wanted_bytes` was to be unpacked into it."""
+def full_target(engine: Engine, run: Run, target: Source, wanted_bytes: int | None) -> EngineError:
+    """The error for a target that is full; a tar stream of `wanted_bytes` was to be unpacked into it, which was empty
+    (None: it was not, so that how much is missing is not known)."""
     missing = ""
     try:
+        if wanted_bytes is None:
+            return EngineError(f"no space left in {target.kind} {target.name!r}", "make room there, or use another")
         with open_reader(engine, run, target) as reader:
             missing_bytes = max(0, wanted_bytes - scan(reader, []).total_bytes)
         missing = f": {human_size(missing_bytes)} of {human_size(wanted_bytes)} did not fit"
