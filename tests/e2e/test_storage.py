@@ -223,3 +223,21 @@ def test_nothing_is_restored_into_a_tmpfs_that_nobody_mounts(
         restore(*library, in_memory, RestoreOptions())
     assert not library.engine.has_volume(in_memory)
     assert restore(*library, in_memory, RestoreOptions(driver="local", prove=True)).proven
+
+
+def test_a_new_volume_on_a_storage_that_others_use_is_refused(
+    library: Library,
+    bound: str,
+    tmp_path: Path,
+    volume_factory: Callable[..., str],
+    container_factory: Callable[..., Any],
+    volume_name: Callable[..., str],
+) -> None:
+    """An empty directory is somebody's too, while a container has it mounted."""
+    other, copy = tmp_path / "other", volume_name("copy")
+    other.mkdir()
+    container = container_factory(volumes={volume_factory("second", driver_opts=bind_options(other)): "/data"})
+    with pytest.raises(ConflictError, match=f"is in use by container '{container.name}'"):
+        restore(*library, bound, RestoreOptions(name=copy, driver_options=bind_options(other)))
+    assert held_by(other) == {}
+    assert not library.engine.has_volume(copy)

@@ -20,6 +20,7 @@ from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.measures import count, human_size
+from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import RESTORE_LABEL
 from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
@@ -123,8 +124,10 @@ class _Making:
         self._was_made = True
 
     def look(self) -> None:
-        """Raises ConflictError if the storage is not empty: it is not ours then."""
+        """Raises ConflictError if the storage is not empty, or in use by another name: it is not ours then."""
         name = self._target.name
+        if not is_plain(self._target.driver, self._target.options):
+            self._check_unused()
         scratch = self._run.scratch("look")
         with self._engine.writer(self._target, run=self._run.id, directory=scratch, write=_FIRST_ENTRY) as helper:
             status, said = helper.write(()), helper.messages()
@@ -138,6 +141,13 @@ class _Making:
                 f"the storage of the new volume {name!r} ({where}) is not empty: it holds {messages[0]!r}",
                 "nothing was written; restore into an empty one, or as a plain local volume with --driver local",
             )
+
+    def _check_unused(self) -> None:
+        try:
+            UnusedStorage(self._engine, self._target).check()
+        except ConflictError:
+            self._was_full = True
+            raise
 
     def undo(self) -> bool:
         """Remove the volume, as far as that cannot remove what somebody else put into its storage."""
