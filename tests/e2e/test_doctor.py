@@ -14,8 +14,10 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.library import open_from, open_library
 from tests.support.remote import wait_for
 from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
+from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.doctor import Check, DoctorReport, doctor
 from volback.operations.recover import RESTORE_LABEL
+from volback.operations.sources import volume_source
 from volback.settings import Settings
 from volback.state.client import client_id
 from volback.state.journal import NewBackup, Replacing
@@ -130,6 +132,21 @@ def test_a_volume_whose_replacement_was_cut_off_is_named_with_the_way_back(
         assert check.status == "warning"
         assert "'db'" in check.text
         assert "volback restore host/db@20261123T160254Z-3f9c --as db --replace" in (check.hint or "")
+
+
+def test_a_backup_of_a_volume_whose_replacement_was_cut_off_warns(
+    engine: EngineSession, tmp_path: Path, volume_factory: Callable[..., str]
+) -> None:
+    library = open_library(engine, tmp_path)
+    broken, good = volume_factory("broken"), volume_factory("good")
+    with Run(library.ctx.settings.state, "restore") as run:
+        run.note(Replacing(engine=library.engine.info.id, volume=broken))
+    sources = [volume_source(library.engine, name) for name in (broken, good)]
+    made = backup_set(*library, sources, SetOptions())
+    assert len(made.backups) == 2
+    assert [warning for warning in made.warnings if "a run died while it replaced its content" in warning] == [
+        f"volume {broken!r} may be incomplete: a run died while it replaced its content; see `volback doctor`"
+    ]
 
 
 def test_a_run_that_is_kept_for_another_repository_is_not_litter_of_this_one(

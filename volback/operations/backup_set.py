@@ -8,7 +8,7 @@ killed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -83,7 +83,8 @@ def backup_set(
     left = sweep(ctx, engine, repository)
     repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
     # A container that an earlier run left down is reported as an error by every run until it runs.
-    return _Set(ctx, engine, repository, options, sources, project).make(sources, earlier=left.errors)
+    made = _Set(ctx, engine, repository, options, sources, project)
+    return made.make(sources, earlier=left.errors, half_replaced={entry.volume for entry in left.replaced})
 
 
 class _Set:
@@ -110,8 +111,15 @@ class _Set:
         if project is not None or len(sources) > 1:
             self._set = SetOf(id=self._id, project=project, volumes=[source.name for source in sources])
 
-    def make(self, sources: list[Source], *, earlier: Iterable[VolbackError]) -> SetResult:
+    def make(
+        self, sources: list[Source], *, earlier: Iterable[VolbackError], half_replaced: Collection[str]
+    ) -> SetResult:
         interrupted = None
+        self._warnings.extend(
+            f"volume {source.name!r} may be incomplete: a run died while it replaced its content; see `volback doctor`"
+            for source in sources
+            if source.kind == "volume" and source.name in half_replaced
+        )
         try:
             with ExitStack() as locks:
                 self._make([source for source in sources if self._locked(locks, source)])
