@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -594,11 +595,12 @@ def test_a_reader_that_goes_away_ends_it_quietly(run_volback: Volback, small: st
         assert process.wait(30) == 141, command
 
 
-def test_a_full_standard_output_is_an_error(run_volback: Volback, small: str) -> None:
+@pytest.mark.parametrize("command", [["export"], ["show", "--json"]])
+def test_a_full_standard_output_is_an_error(run_volback: Volback, small: str, command: list[str]) -> None:
     name = reference(run_volback, small)
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            run_volback.command("export", name),
+            run_volback.command(*command, name),
             stdout=full,
             stderr=subprocess.PIPE,
             env=run_volback.environment(),
@@ -606,6 +608,13 @@ def test_a_full_standard_output_is_an_error(run_volback: Volback, small: str) ->
         )
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["version"], ["version", "--json"], ["list"], ["--help"]])
+def test_nothing_is_printed_to_a_closed_standard_output(run_volback: Volback, command: list[str]) -> None:
+    line = shlex.join(str(part) for part in run_volback.command(*command)) + " >&-"
+    done = subprocess.run(line, shell=True, stderr=subprocess.PIPE, env=run_volback.environment(), check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_progress_is_drawn_on_a_terminal_only(run_volback: Volback, volume_factory: MakeVolume) -> None:

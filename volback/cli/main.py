@@ -20,6 +20,7 @@ takes."""
 
 def main() -> None:
     """Run the command line and exit."""
+    _open_standard_streams()
     init.take_over()
     try:
         interrupts.install()
@@ -48,6 +49,18 @@ def run(arguments: list[str]) -> int:
             return render.failure(call, exc)
     except OutputClosed:
         return _end_quietly()
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed, as after `>&-`, on /dev/null: no file of volback may get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _end_quietly() -> int:

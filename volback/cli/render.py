@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from volback.cli.call import Call, Outcome, writing
 from volback.cli.log import write_error, write_line
 from volback.cli.words import printable
-from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, VolbackError
+from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, StoreError, VolbackError
 
 SCHEMA = 1
 
@@ -37,7 +37,10 @@ def failure(call: Call, exc: Exception | Interrupted) -> int:
     """Print why a command failed and return the exit code."""
     error = exc if isinstance(exc, Failure) else _internal(exc)
     if call.json:
-        _document(call, {"ok": False, "error": _error_facts(error)})
+        try:
+            _document(call, {"ok": False, "error": _error_facts(error)})
+        except StoreError as unwritten:  # a full disk: the reason must still reach somebody
+            _error(call, unwritten)
         if call.debug:
             traceback.print_exception(exc)
     else:
