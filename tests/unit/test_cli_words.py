@@ -77,6 +77,14 @@ def test_the_widest_column_gives_way_to_the_terminal() -> None:
     assert len(max(columns(["VOLUME", "DRIVER"], [["f" * 64, "local"]]), key=len)) > 64
 
 
+def test_a_whole_column_is_never_shortened() -> None:
+    row = ["db@20261125T194828Z-ab13", "t" * 30]
+    lines = list(columns(["BACKUP", "TAGS"], [row], width=40, whole="BACKUP"))
+    assert lines[1] == "db@20261125T194828Z-ab13  " + "t" * 13 + "…"
+    lines = list(columns(["BACKUP", "TAGS"], [row], width=20, whole="BACKUP"))
+    assert lines[1] == "db@20261125T194828Z-ab13  " + "t" * 11 + "…"
+
+
 def test_pairs_keep_what_follows_the_first_equals_sign() -> None:
     assert pairs(["o=addr=nas,ro", "empty="], "--driver-opt") == {"o": "addr=nas,ro", "empty": ""}
 

@@ -71,23 +71,32 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 
 
 def columns(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "", width: int | None = None
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: str = "",
+    width: int | None = None,
+    whole: str = "",
 ) -> Iterator[str]:
     """Lines of a table; columns whose headings are words of `right` stand right; the widest column is shortened to fit
-    `width`."""
+    `width`, but never one whose heading is a word of `whole`."""
     cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(headings))]
     if width is not None:
-        _shrink(widths, width)
+        _shrink(widths, width, [at for at, heading in enumerate(headings) if heading not in whole.split()])
     to_right = [heading in right.split() for heading in headings]
     for row in cells:
         line = (_cell(text, size, right=side) for text, size, side in zip(row, widths, to_right, strict=True))
         yield "  ".join(line).rstrip()
 
 
-def _shrink(widths: list[int], width: int) -> None:
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _LEAST_CHARS:
-        widths[widths.index(max(widths))] -= 1
+def _shrink(widths: list[int], width: int, which: Sequence[int]) -> None:
+    """Take from the widest of these columns until the table fits, or each of them is short."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(which, key=lambda at: widths[at])
+        if widths[widest] <= _LEAST_CHARS:
+            return
+        widths[widest] -= 1
 
 
 def _cell(text: str, size: int, *, right: bool) -> str:
