@@ -298,7 +298,7 @@ def test_what_keeps_a_member_inside_is_a_warning() -> None:
     assert (said.warnings, said.failures) == ([line.decode() for line in lines], [])
 
 
-def test_attributes_that_could_not_be_set_are_told_by_name() -> None:
+def test_attributes_that_could_not_be_set_are_named() -> None:
     said = tar.read_extract_messages(
         b"tar: setxattrat: Cannot set 'security.NTACL' extended attribute for file './a': Operation not permitted\n"
         b"tar: setxattrat: Cannot set 'security.NTACL' extended attribute for file './b\nb': Operation not permitted\n"

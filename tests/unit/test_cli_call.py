@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def test_the_help_of_every_command_has_examples_and_fits_80_columns() -> None:
     for path, said in _helps(typer.main.get_command(build()), "volback"):
         assert "Examples:" in said, path
         assert [line for line in said.splitlines() if len(line) > 80] == [], path
+        assert [line for line in said.splitlines() if re.match(r"  \w.*\.\.\.$", line)] == [], "no summary is cut off"
 
 
 def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:

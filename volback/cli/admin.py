@@ -49,7 +49,7 @@ def volumes(
     *,
     no_sizes: Annotated[bool, typer.Option("--no-sizes", help="Do not measure the volumes.")] = False,
 ) -> Outcome:
-    """List the engine's volumes, who uses them, and their last backups."""
+    """List volumes, who uses them, and their last backups."""
     from volback.operations.overview import overview
 
     with call_of(context).opened() as (ctx, engine, repository):

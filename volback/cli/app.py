@@ -42,8 +42,8 @@ Examples:
 
 \b
 Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 not found,
-5 conflict, 6 locked, 7 integrity, 8 engine unreachable, 9 store unreachable,
-130 interrupted, 143 terminated.
+5 conflict, 6 locked, 7 integrity, 8 engine unreachable,
+9 repository unreachable, 130 interrupted, 143 terminated.
 """
 
 

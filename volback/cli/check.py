@@ -56,7 +56,8 @@ def verify(
         names = ", ".join(dict.fromkeys(item.backup for item in found.damaged))
         errors.append(IntegrityError(f"damaged: {names}", "restore from an older backup; create a new one now"))
     how = "every byte" if data else "presence and sizes"
-    text = [*_damage_lines(found.damaged), f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"]
+    summary = f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"
+    text = [*_damage_lines(found.damaged), summary if found.checked else f"no backups in {repository.store.url}"]
     return Outcome({"checked": found.checked, "damaged": damaged}, text, errors=errors)
 
 

@@ -59,7 +59,10 @@ def check(context: typer.Context) -> Outcome:
 
 
 def show(context: typer.Context) -> Outcome:
-    """Show the effective configuration: files merged, variables filled in, defaults added, secrets hidden."""
+    """Show the values that apply, secrets hidden.
+
+    Files are merged, variables filled in, and defaults added.
+    """
     from volback.config.toml import write_toml
 
     _, config = _open(context, "show")

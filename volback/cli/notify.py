@@ -32,9 +32,9 @@ def notify(
         str, typer.Option("--as", metavar="STATUS", help="The job result to send: success, warning, failure.")
     ] = "success",
 ) -> Outcome:
-    """Send a test to the notifications of volback.toml, also to those that do not want such a result.
+    """Send a test to the notifications of volback.toml.
 
-    Pings are sent too: a monitoring service counts them as a run.
+    Those that do not want such a result get it too. Pings are sent too: a monitoring service counts them as a run.
     """
     from volback.jobs.open_config import open_config
     from volback.jobs.test_notification import try_notifications
@@ -46,7 +46,7 @@ def notify(
         raise UsageError(f"--as {status!r} is unknown", f"give one of {', '.join(known)}")
     config = open_config(call_of(context).config)
     if not config.notifications:
-        raise UsageError("the configuration has no notifications", "see `volback config check`")
+        raise UsageError("the configuration has no notifications", "add [notifications.NAME] to volback.toml")
     host = os.environ.get("VOLBACK_HOSTNAME") or platform.node()
     trial = try_notifications(config, names or [], as_status, host=host, now=datetime.now(UTC))
     result = {"told": list(trial.notified), "failed": trial.failures}

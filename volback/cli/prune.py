@@ -65,13 +65,14 @@ def prune(
     ] = None,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Also prune backups of other hosts.")] = False,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Consider a half-made backup of that age dead: 90m, 24h, 2d.")
+        str, typer.Option(metavar="AGE", help="Consider an unfinished backup of that age dead: 90m, 24h, 2d.")
     ] = "24h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> Outcome:
-    """Remove the backups that no rule keeps, for each volume separately, and old half-made ones.
+    """Remove the backups that no rule keeps, and old unfinished ones.
 
-    A volume that fails does not stop the next one. Exit code 3: damaged backups were found, which stay.
+    Each volume is pruned separately. One that fails does not stop the next one. Exit code 3: damaged backups were
+    found, which stay.
     """
     from volback.operations import prune as operation
 

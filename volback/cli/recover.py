@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def recover(context: typer.Context) -> Outcome:
-    """Start the containers again that a crashed run stopped or paused.
+    """Start the containers that a crashed run stopped or paused.
 
     One that cannot be started is an error; the next run tries it again.
     """

@@ -112,7 +112,7 @@ def _facts(result: JobResult) -> dict[str, object]:
 
 
 def jobs(context: typer.Context) -> Outcome:
-    """List jobs: their last runs and results, their next runs, and missed runs."""
+    """List jobs: last runs and results, next runs, missed runs."""
     from volback.cli.render import terminal_width
     from volback.cli.words import columns
     from volback.jobs.list import list_jobs

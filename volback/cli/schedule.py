@@ -73,7 +73,7 @@ def install(
     user: OfUser = False,
     root: Root = Path("/"),
 ) -> Outcome:
-    """Run each job at its time, and `volback recover` when the machine boots.
+    """Run each job at its time, and `recover` when the machine boots.
 
     Call it again after a change of the configuration: what was installed is replaced.
     """
@@ -109,7 +109,10 @@ def remove(
 
 
 def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:
-    """Show when each job runs next, when it last ran, which runs were missed, and who runs it."""
+    """Show when each job runs next and last ran, and who runs it.
+
+    It counts the runs that were missed, too.
+    """
     from volback.jobs.open_config import open_config
     from volback.schedule import schedules
     from volback.settings import load_settings

@@ -48,7 +48,7 @@ def find_files(named: Sequence[Path]) -> list[Path]:
         elif path.exists():
             found[path] = None
         else:
-            raise NotFoundError(f"configuration {path} does not exist")
+            raise NotFoundError(f"configuration {path} does not exist", "check --config and VOLBACK_CONFIG")
     return list(found)
 
 

@@ -195,10 +195,7 @@ class Engine:
     def create_volume(self, volume: Volume) -> None:
         """Create a volume. Raises ConflictError if there is one of that name."""
         if self.has_volume(volume.name):
-            raise ConflictError(
-                f"volume {volume.name!r} exists already",
-                "choose another name with --as, or replace its content with --replace",
-            )
+            raise ConflictError(f"volume {volume.name!r} exists already", "choose another name with --as")
         volumes.create_volume(self._client, volume)
 
     def remove_volume(self, name: str) -> None:

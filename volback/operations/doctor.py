@@ -16,6 +16,7 @@ from typing import Literal
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, NotFoundError, VolbackError
+from volback.measures import count, human_size
 from volback.operations.leftovers import Leftovers
 from volback.operations.recover import sweep
 from volback.state.journal import Replacing
@@ -154,7 +155,7 @@ class _Doctor:
         free = self._repository.store.free_bytes()
         if free is None:
             return Check(name, "ok", "the repository has no known limit")
-        text, facts = f"{free / 1e9:.1f} GB free in the repository", {"free_bytes": free}
+        text, facts = f"{human_size(free)} free in the repository", {"free_bytes": free}
         if free < _LITTLE_SPACE_BYTES:
             return Check(name, "warning", text, "make room, or remove old backups: volback remove", {**facts})
         return Check(name, "ok", text, facts={**facts})
@@ -172,11 +173,10 @@ class _Doctor:
             return Check(name, "warning", f"unfinished: {names}{more}", "abort them: volback doctor --fix", facts)
         if stale:
             removed = store.sweep(older_than_s=self._older_than_s)
-            return Check(name, "ok", f"removed {len(removed)} unfinished writes", facts=facts)
+            return Check(name, "ok", f"removed {count(len(removed), 'unfinished write')}", facts=facts)
         if left:
-            return Check(
-                name, "ok", f"{len(left)} writes are in progress, or not old enough to be considered dead", facts=facts
-            )
+            text = f"{count(len(left), 'write')} in progress, or not old enough to be considered dead"
+            return Check(name, "ok", text, facts=facts)
         return Check(name, "ok", "no unfinished writes", facts=facts)
 
     def _check_leftovers(self, name: str) -> Check:

@@ -115,7 +115,8 @@ class _Restore:
         self._is_part_in_place = False
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
-        with new_volume(self._engine, self._run, self._target):
+        hint = "choose another name with --as, or replace its content with --replace"
+        with new_volume(self._engine, self._run, self._target, hint=hint):
             self._write(tar.EXTRACT, options)
         return self._result(options, warnings=changed_storage(self._backup.manifest, self._target))
 

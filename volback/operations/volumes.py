@@ -78,11 +78,13 @@ def is_lost_when_unmounted(engine: Engine, volume: Source) -> bool:
 
 
 @contextmanager
-def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
+def new_volume(
+    engine: Engine, run: Run, target: Source, *, hint: str = "choose another name with --as"
+) -> Iterator[None]:
     """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
 
-    Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name, or if its
-    storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
+    Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name (with that
+    hint), or if its storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
     """
     if target.driver == "local" and not _NAME.fullmatch(target.name):
         raise UsageError(
@@ -90,10 +92,7 @@ def new_volume(engine: Engine, run: Run, target: Source) -> Iterator[None]:
             "use two or more letters, digits or _ . -; give one with --as",
         )
     if engine.has_volume(target.name):
-        raise ConflictError(
-            f"volume {target.name!r} exists already",
-            "choose another name with --as, or replace its content with --replace",
-        )
+        raise ConflictError(f"volume {target.name!r} exists already", hint)
     if is_lost_when_unmounted(engine, target):
         raise ConflictError(
             f"volume {target.name!r} would be in memory (tmpfs), and its content lost as soon as it is restored",
