@@ -28,6 +28,7 @@ from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
+from volback.policy.storage import Storage
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
 
@@ -65,6 +66,8 @@ class SourceHold:
     """Names of the containers that it has stopped or paused."""
     how: Consistency = "live"
     """The consistency of a source whose other users are not known."""
+    storage: Storage | None = None
+    """Where the source's bytes are; None: not asked yet."""
     disturbed: Callable[[], list[str]] = list
     """Called when all has been read: names of the containers that ran meanwhile anyway."""
     on_read_end: Callable[[], None] = lambda: None
@@ -165,7 +168,7 @@ class _Backup:
         self._options = options
         self._key = key
         self._hold = hold
-        self._observer = Observer(engine, source)
+        self._observer = Observer(engine, source, hold.storage)
         self._disturbed: list[str] = []
         self._at_read_end: list[Future[None]] = []
         self._started = ctx.now()

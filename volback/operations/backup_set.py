@@ -264,6 +264,7 @@ def _hold(request: QuiesceRequest, quiesced: Quiesced, *, last: bool) -> SourceH
     return SourceHold(
         containers=tuple(sorted(mine)),
         how=how,
+        storage=request.storage,
         disturbed=lambda: [name for name in quiesced.disturbed() if name in mine],
         on_read_end=quiesced.release if last else lambda: None,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from volback.catalog.model import Consistency, Source
 from volback.engine.engine import Engine
 from volback.engine.storage import Arrivals
+from volback.policy.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,13 @@ class _Observation:
 class Observer:
     """Who can write to one source: call `observe` before it is read, and `end` after."""
 
-    def __init__(self, engine: Engine, source: Source) -> None:
+    def __init__(self, engine: Engine, source: Source, storage: Storage | None = None) -> None:
+        """`storage` is where the source's bytes are, if the caller has asked already: containers may be waiting."""
         self.came: list[str] = []
         """Names of the containers that could write to it and started while it was read."""
         self._engine = engine
         self._source = source
-        self._storage = engine.storage(source)
+        self._storage = storage or engine.storage(source)
         self._arrivals: Arrivals | None = None
         self._seen: list[_Observation] = []
 
