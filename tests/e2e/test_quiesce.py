@@ -228,6 +228,25 @@ def _health(command: str) -> Any:
     return docker.types.Healthcheck(test=["CMD-SHELL", command], interval=300_000_000, retries=1)
 
 
+SLOW = """
+trap 'echo asked >>/data/ends; sleep 4; echo ended >>/data/ends; exit 0' USR1
+echo ready >/data/$HOSTNAME
+while :; do sleep 600 & wait $!; done
+"""
+
+
+def test_containers_that_do_not_need_one_another_stop_at_the_same_time(
+    run_volback: Volback, volume: str, volume_path: Callable[[str], Path], container_factory: Containers
+) -> None:
+    several = [container_factory(SLOW, volumes={volume: "/data"}, **READY) for _ in range(3)]
+    for container in several:
+        _wait_for(volume_path(volume) / container.id[:12])
+    said = run_volback("backup", volume, "--stop", "--json").json["result"]
+    assert said["backups"][0]["consistency"] == "stopped"
+    assert run_volback("cat", volume, "ends").stdout.split() == ["asked"] * 3 + ["ended"] * 3
+    assert [_state(container) for container in several] == ["running"] * 3
+
+
 def test_a_container_with_a_health_check_is_healthy_when_the_backup_ends(
     run_volback: Volback, volume: str, container_factory: Containers
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -101,3 +103,28 @@ def test_containers_of_a_version_without_types_keep_their_engine() -> None:
 def test_what_cannot_be_read_is_said_to_be_so(data: bytes) -> None:
     with pytest.raises(FormatError, match="journal that this version cannot read"):
         decode_journal(data)
+
+
+FIRST_READ = """
+import sys
+import threading
+from volback.state.journal import HeldContainer, Journal, decode_journal, encode_journal
+held = HeldContainer(engine="A", id="c1", name="pg", how="stop", needs=["c0"])
+data = encode_journal(Journal(pid=7, kind="quiesce", entries=[held] * 100))
+sys.setswitchinterval(1e-6)
+start = threading.Barrier(8)
+def read():
+    start.wait()
+    decode_journal(data)
+threads = [threading.Thread(target=read) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_the_first_journal_may_be_read_by_several_threads_at_once() -> None:
+    """Without a decoder made before, about half of such processes died of SIGSEGV."""
+    ends = [subprocess.run([sys.executable, "-c", FIRST_READ], check=False, timeout=60).returncode for _ in range(3)]
+    assert ends == [0, 0, 0]

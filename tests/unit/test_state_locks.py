@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from volback.errors import LockedError, StoreError
 from volback.state.client import client_id
-from volback.state.locks import lock
+from volback.state.locks import is_locked, lock, lock_file
 
 
 def test_a_lock_that_is_held_is_refused_and_its_holder_named(tmp_path: Path) -> None:
@@ -80,3 +81,20 @@ def test_a_state_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StoreError, match=str(tmp_path / "state")):
         client_id(tmp_path / "state")
+
+
+def test_whether_a_lock_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    fd = lock_file(path)
+    assert is_locked(path)
+    os.close(fd)
+    assert not is_locked(path)
+
+
+def test_who_asks_for_a_lock_at_the_same_time_is_no_holder(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    os.close(lock_file(path))
+    with path.open("r+b") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        assert not is_locked(path)

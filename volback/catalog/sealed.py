@@ -7,6 +7,7 @@ Read and written only by the catalog; every byte read here may come from a damag
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +20,9 @@ DOCUMENT_MAX_BYTES = 16 * 1024 * 1024
 _HEAD_OF_SEAL = b',\n  "sha256": "'
 _END = b'"\n}\n'
 _SEAL_BYTES = len(_HEAD_OF_SEAL) + 64 + len(_END)
+
+_making_decoder = threading.Lock()
+"""msgspec crashes where two threads make the first decoder of a type at once; later ones are made in microseconds."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -72,8 +76,10 @@ def _sealed_body(data: bytes, what: str) -> bytes:
 
 
 def _decode(body: bytes, document_type: type[T], what: str) -> T:
+    with _making_decoder:
+        decoder = msgspec.json.Decoder(document_type)
     try:
-        return msgspec.json.decode(body, type=document_type)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise FormatError(f"{what} cannot be read: {exc}") from exc
 

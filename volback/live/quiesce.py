@@ -1,8 +1,8 @@
 """Quiesce: the containers that write to some volumes are stopped or paused while these are read.
 
-Dependants are stopped first and run again last. The journal is written before the first stop, and the caller has a
-guard (see `guard`), so nothing stays stopped: not after an error, a signal, SIGKILL, or an engine that was restarted
-in between.
+Dependants are stopped first and run again last; those that do not need one another, at the same time. The journal is
+written before the first stop, and the caller has a guard (see `guard`), so nothing stays stopped: not after an error, a
+signal, SIGKILL, or an engine that was restarted in between.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +23,7 @@ from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, NotFoundError, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.live.order import all_at_once, levels
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
 from volback.policy.quiesce import How
 from volback.policy.schedulers import owner_of
@@ -94,7 +95,7 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
     _add_sharers(targets, containers)
     for item in targets.values():
         _refuse(item)
-    return _in_order(list(targets.values()))
+    return [item for level in _stop_levels(list(targets.values())) for item in level]
 
 
 def _refuse_to_lose(request: QuiesceRequest) -> None:
@@ -171,9 +172,10 @@ class Quiesced:
     def __enter__(self) -> Self:
         try:
             if self._targets:
-                for target, held in zip(self._targets, self._begin(), strict=True):
+                planned = {held.id: held for held in self._begin()}
+                for level in _stop_levels(self._targets):
                     with deferred_signals():
-                        self._halt(target, held)
+                        all_at_once([partial(self._halt, item, planned[item.container.id]) for item in level])
         except BaseException:
             self._end()
             raise
@@ -305,17 +307,14 @@ def _add_sharers(targets: dict[str, QuiesceTarget], active: list[Container]) -> 
             _add_request(targets, container, "stop", None)
 
 
-def _in_order(targets: list[QuiesceTarget]) -> list[QuiesceTarget]:
-    """Each before what it needs; where containers need one another in a circle, in the given order."""
-    graph: Mapping[str, list[str]] = {
-        item.container.id: [other.container.id for other in targets if other.container.needs(item.container)]
-        for item in targets
-    }
+def _stop_levels(targets: list[QuiesceTarget]) -> list[list[QuiesceTarget]]:
+    """Those that can be stopped at the same time, level by level: each before what it needs."""
     by_id = {item.container.id: item for item in targets}
-    try:
-        return [by_id[id_] for id_ in TopologicalSorter(graph).static_order()]
-    except CycleError:
-        return targets
+    users = {
+        id_: [other.container.id for other in targets if other is not item and other.container.needs(item.container)]
+        for id_, item in by_id.items()
+    }
+    return [[by_id[id_] for id_ in level] for level in levels(users)]
 
 
 def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget]) -> HeldContainer:

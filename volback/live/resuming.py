@@ -11,12 +11,14 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
+from volback.live.order import all_at_once, levels
 from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer
 from volback.state.locks import lock
@@ -32,7 +34,7 @@ _POLL_S = 0.1
 
 
 class Resumer:
-    """Starts the containers of one run that are on this engine again, in the reverse order of their stopping."""
+    """Starts the containers of one run that are on this engine again: each after those that it needs."""
 
     def __init__(
         self,
@@ -56,23 +58,29 @@ class Resumer:
         self._known_health: dict[str, str | None] = {}
 
     def resume_all(self, on_resumed: Callable[[HeldContainer], None] = lambda _: None) -> None:
-        """Start all of them; one that fails does not stop the others, and stays in the journal.
+        """Start all of them, at the same time where none needs another.
 
-        Errors are collected, not raised. The caller defers signals, or is not the main thread.
+        One that fails does not stop the others, and stays in the journal; errors are collected, not raised.
+        `on_resumed` is called in threads. The caller defers signals, or is not the main thread.
         """
         here = [held for held in self._run.journal.of(HeldContainer) if held.engine == self._engine.info.id]
-        for held in reversed(here):
-            self._await_needed(held)
-            try:
-                self._resume(held)
-            except NotFoundError:
-                self.errors.append(_gone(held))
-                self._run.drop(held)
-            except VolbackError as exc:
-                self.errors.append(_still_down(held, exc))
-            else:
-                self._run.drop(held)
-            on_resumed(held)
+        by_id = {held.id: held for held in reversed(here)}
+        for level in levels({id_: held.needs for id_, held in by_id.items()}):
+            for id_ in level:
+                self._await_needed(by_id[id_])
+            all_at_once([partial(self._resume_one, by_id[id_], on_resumed) for id_ in level])
+
+    def _resume_one(self, held: HeldContainer, on_resumed: Callable[[HeldContainer], None]) -> None:
+        try:
+            self._resume(held)
+        except NotFoundError:
+            self.errors.append(_gone(held))
+            self._run.drop(held)
+        except VolbackError as exc:
+            self.errors.append(_still_down(held, exc))
+        else:
+            self._run.drop(held)
+        on_resumed(held)
 
     def await_health(self) -> None:
         """Wait for the health of all that were started and have a check; one that is not healthy then is a warning."""

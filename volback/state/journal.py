@@ -182,10 +182,10 @@ def encode_journal(journal: Journal) -> bytes:
 def decode_journal(data: bytes) -> Journal:
     """Read a journal's file, also one of a version before entries had types. Raises FormatError."""
     try:
-        return msgspec.json.decode(data, type=Journal)
+        return _decoder.decode(data)
     except msgspec.DecodeError as exc:
         try:
-            return _typed(msgspec.json.decode(data, type=_Untyped))
+            return _typed(_untyped_decoder.decode(data))
         except msgspec.DecodeError:
             raise FormatError(f"a journal that this version cannot read: {exc}") from exc
 
@@ -224,3 +224,8 @@ def _typed(old: _Untyped) -> Journal:
         *(PendingHook(engine=engine, hook=hook) for hook in old.hooks),
     ]
     return Journal(pid=old.pid, kind=kind, subject=old.command.partition(" ")[2], entries=entries)
+
+
+# Made here and not at the first call: msgspec crashes where two threads make the first decoder of a type at once.
+_decoder = msgspec.json.Decoder(Journal)
+_untyped_decoder = msgspec.json.Decoder(_Untyped)

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from volback.errors import FormatError, Interrupted, LockedError, StoreError
 from volback.interrupts import deferred_signals
 from volback.state.files import private_directory, usable
 from volback.state.journal import Entry, Journal, Kind, NewBackup, Reading, decode_journal, encode_journal
-from volback.state.locks import lock_file
+from volback.state.locks import is_locked, lock_file
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,13 @@ class RecordedRun:
         self.id = directory.name
         self.directory = directory
         self.journal = journal
+        self._writing = threading.RLock()
+        """Held while the journal changes and is written: containers are stopped in several threads."""
 
     def write_journal(self) -> None:
         """Write the journal to disk, completely or not at all. Raises StoreError."""
-        _write_journal(self.directory, self.journal)
+        with self._writing:
+            _write_journal(self.directory, self.journal)
 
     def drop(self, *entries: Entry) -> None:
         """Remove entries of which nothing is left. Where the disk refuses that (full), it is logged.
@@ -48,9 +52,10 @@ class RecordedRun:
         """
         if not entries:
             return
-        self.journal.drop(*entries)
         try:
-            self.write_journal()
+            with self._writing:
+                self.journal.drop(*entries)
+                self.write_journal()
         except StoreError as exc:
             names = ", ".join(entry.what for entry in entries)
             log.warning("the journal still names what is finished (%s): %s", names, exc.message)
@@ -113,7 +118,7 @@ class Run(RecordedRun):
         """Write entries to disk, before what they name is created. Raises StoreError: then they are not recorded."""
         if not entries:
             return
-        with deferred_signals():
+        with deferred_signals(), self._writing:
             self.journal.entries = [*self.journal.entries, *entries]
             try:
                 self.write_journal()
@@ -216,12 +221,8 @@ def live_prefixes(state: Path, repository: str, kind: type[NewBackup | Reading])
 
 def _live_directories(state: Path) -> Iterator[Path]:
     for directory in _directories(state):
-        try:
-            os.close(lock_file(directory / "lock"))
-        except LockedError:
+        if is_locked(directory / "lock"):
             yield directory
-        except StoreError:
-            continue  # it ended just now
 
 
 def _directories(state: Path) -> list[Path]:
