@@ -288,9 +288,9 @@ def test_proof_of_a_part_names_what_differs(
     name = volume_name("part")
     compare_as_ever = prove.compare_part
 
-    def change_then_compare(*arguments: object) -> object:
+    def change_then_compare(*arguments: object, **options: bool) -> object:
         (volume_path(name) / "acls" / "file").write_bytes(b"XXX")
-        return compare_as_ever(*arguments)  # type: ignore[arg-type]
+        return compare_as_ever(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "compare_part", change_then_compare)
     with pytest.raises(IntegrityError, match="acls/file differs"):
