@@ -30,6 +30,8 @@ class Settings:
     engine_timeout_s: float = 60.0
     transport: Transport | None = None
     """How helpers are reached; None is the way that is seen to work."""
+    shrink_ratio: float = 0.2
+    """A backup of less than this part of the one before is suspicious; 0: none is."""
 
 
 def load_settings(
@@ -48,6 +50,7 @@ def load_settings(
         helper_memory_bytes=_whole(_number(env, "VOLBACK_HELPER_MEMORY_MIB", scale=1024 * 1024)),
         engine_timeout_s=_number(env, "VOLBACK_ENGINE_TIMEOUT") or 60.0,
         transport=_transport(env),
+        shrink_ratio=_ratio(env, "VOLBACK_SHRINK_RATIO", 0.2),
     )
 
 
@@ -85,6 +88,19 @@ def _number(env: Mapping[str, str], name: str, *, scale: int = 1) -> float | Non
         value = -1.0
     if not 0 < value < 1e15:
         raise UsageError(f"{name}={text} is not a positive number")
+    return value
+
+
+def _ratio(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name}={text} is not a number from 0 to 1")
     return value
 
 

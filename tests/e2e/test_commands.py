@@ -134,6 +134,30 @@ def test_backup_chooses_by_label_and_leaves_out_what_is_excluded(
     assert errors(nothing) == ["error: no volume has the label nobody-has=this"]
 
 
+def test_a_pattern_that_excludes_everything_is_a_warning(run_volback: Volback, small: str) -> None:
+    made = run_volback("backup", small, "--exclude", "*", check_exit=3)
+    assert "warning: the patterns exclude everything: 9 files left out" in made.stderr
+    assert ", 9 excluded" in made.stdout
+    assert "*: 9 left out" in run_volback("show", small).stdout
+
+
+def test_a_suspiciously_small_backup_is_a_warning_and_keeps_the_older_ones(
+    run_volback: Volback, small: str, volume_path: VolumePath
+) -> None:
+    usual = reference(run_volback, small)
+    (volume_path(small) / "large").write_bytes(b"")
+    (volume_path(small) / "sparse").unlink()
+    for _ in range(2):
+        shrunk = run_volback("backup", small, check_exit=3)
+        assert f"where {usual.partition('@')[2]} has" in shrunk.stderr
+    pruned = run_volback("prune", small, "--keep-last", "1", "--json").json["result"]
+    assert usual.partition("@")[2] in {backup["id"] for backup in pruned["kept"]}
+    run_volback("backup", small, env={"VOLBACK_SHRINK_RATIO": "0"})
+    run_volback("prune", small, "--keep-last", "1")
+    assert len(run_volback("list", small, "--json").json["result"]["backups"]) == 1
+    run_volback("backup", small)
+
+
 def test_dry_run_stores_nothing(run_volback: Volback, small: str) -> None:
     said = run_volback("backup", small, "--dry-run", "--exclude", "large")
     assert said.stdout.startswith(f"{small}  would read 9 files, ")

@@ -290,6 +290,19 @@ def test_backups_that_depend_on_one_another_are_removed_all_the_same() -> None:
     assert sorted(removal_order(choose(KeepRules(last=1), backups, now=NOW), backups)) == [one.id, two.id]
 
 
+def test_a_suspiciously_small_backup_keeps_what_is_older_than_it() -> None:
+    nights = series("2026-03-01 02:00", 9, timedelta(days=1))
+    ordered = sorted(nights, key=lambda backup: backup.id)
+    usual, *small = ordered[-4:]
+    marked = [replace(backup, smaller_than=usual.id) for backup in small]
+    stay = {decision.id: decision for decision in choose(KeepRules(last=1), [*ordered[:-3], *marked], now=NOW)}
+    assert [backup.id for backup in ordered if stay[backup.id].keep] == [
+        *(backup.id for backup in ordered[:-3]), marked[-1].id
+    ]  # fmt: skip
+    assert stay[usual.id].reasons == [f"{marked[-1].id} is suspiciously small"]
+    assert len(kept(KeepRules(last=1), [*ordered[:-3], *marked[:-1], small[-1]])) == 1, "the new size was accepted"
+
+
 def test_a_safety_backup_takes_no_others_place_and_goes_with_its_period() -> None:
     nights = series("2026-03-01 02:00", 9, timedelta(days=1))
     safety = made(at("2026-03-05 15:00"), tags=(SAFETY_TAG,))

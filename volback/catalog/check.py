@@ -59,6 +59,7 @@ def _number_faults(manifest: Manifest) -> Iterator[str]:
         "stored_bytes": manifest.stored_bytes,
         "reused_bytes": manifest.reused_bytes,
         "sockets_skipped": manifest.sockets_skipped,
+        "excluded": manifest.excluded,
         "data.size_bytes": manifest.data.size_bytes,
         "index.size_bytes": manifest.index.size_bytes,
     }
@@ -75,6 +76,8 @@ def _text_faults(manifest: Manifest) -> Iterator[str]:
     for id_ in manifest.depends_on:
         if not is_id(id_) or id_ == manifest.id:
             yield f"depends on {id_[:40]!r}, which is not a backup id"
+    if manifest.smaller_than is not None and not is_id(manifest.smaller_than):
+        yield f"is smaller than {manifest.smaller_than[:40]!r}, which is not a backup id"
     for name, time in {"started_at": manifest.started_at, "ended_at": manifest.ended_at}.items():
         if not _is_utc_time(time):
             yield f"has no valid {name}: {time[:40]!r}"

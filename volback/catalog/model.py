@@ -137,6 +137,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reused_bytes: int = 0
     sockets_skipped: int = 0
     excludes: list[str] = []
+    excluded: int = 0
+    """How many members the patterns left out."""
+    smaller_than: str | None = None
+    """The id of the earlier backup against which this one is suspiciously small."""
     depends_on: list[str] = []
     """Ids of other backups of the same volume whose frames this one references."""
     data: ObjectDigest

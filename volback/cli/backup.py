@@ -231,9 +231,10 @@ class _Results:
 def _line(made: BackupResult) -> str:
     manifest = made.manifest
     new = human_size(manifest.stored_bytes)
+    excluded = f", {manifest.excluded:,} excluded" if manifest.excluded else ""
     return (
         f"{manifest.volume}@{manifest.id}  {count(manifest.files, 'file')}, {human_size(manifest.raw_bytes)}"
-        f" -> {new} in {human_duration(made.duration_s)}"
+        f"{excluded} -> {new} in {human_duration(made.duration_s)}"
     )
 
 

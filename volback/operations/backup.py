@@ -21,13 +21,15 @@ from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, S
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
-from volback.errors import ConflictError, StoreError, StoreUnreachable
-from volback.measures import count
+from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.latest import is_safety_copy
+from volback.measures import count, human_size
 from volback.operations.locks import volume_lock
 from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
+from volback.policy.shrink import is_suspicious
 from volback.policy.storage import Storage
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
@@ -113,25 +115,44 @@ def make_backup(
             "start its container, and back it up live or with --pause",
         )
     repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
-    key = _new_key(ctx, repository, source.name)
+    earlier = _earlier(repository, source.name)
+    id_ = new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
+    key = BackupKey(repository.host, source.name, id_)
     entry = NewBackup(repository=repository.store.url, prefix=key.prefix)
     with (
         Run(ctx.settings.state, "backup", source.name) as run,
         run.begun(entry, undo=lambda: discard(repository, key)),
     ):
-        return _Backup(ctx, engine, repository, run, source, options, key=key, hold=hold or SourceHold()).make()
+        hold = hold or SourceHold()
+        return _Backup(ctx, engine, repository, run, source, options, key=key, hold=hold, earlier=earlier).make()
 
 
-def _new_key(ctx: Context, repository: Repository, volume: str) -> BackupKey:
-    """A key that sorts after those of the volume's backups; after none of them where listing is not allowed."""
+def _earlier(repository: Repository, volume: str) -> list[BackupKey]:
+    """The volume's backups, oldest first; none where listing is not allowed."""
     try:
-        there = [key.id for key in repository.catalog.backups(repository.host, volume)]
+        return repository.catalog.backups(repository.host, volume)
     except StoreUnreachable:
         raise
     except StoreError as exc:
         log.debug("two backups of one second may be in any order: %s", exc.message)
-        there = []
-    return BackupKey(repository.host, volume, new_id(ctx.now(), ctx.random_hex(2), after=there))
+        return []
+
+
+def _usual(repository: Repository, earlier: list[BackupKey]) -> Manifest | None:
+    """The latest of the earlier backups that is not suspiciously small itself; None if it cannot be read."""
+    catalog = repository.catalog
+    try:
+        newest = catalog.newest(earlier, now=repository.now())
+        if newest is None:
+            return None
+        found = catalog.read(newest)
+        usual = BackupKey(newest.host, newest.volume, found.smaller_than) if found.smaller_than else None
+        return catalog.read(usual) if usual in earlier else found
+    except StoreUnreachable:
+        raise
+    except (NotFoundError, IntegrityError, StoreError) as exc:
+        log.debug("the size is not compared with that of an earlier backup: %s", exc.message)
+        return None
 
 
 def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions) -> DryRun:
@@ -159,6 +180,7 @@ class _Backup:
         *,
         key: BackupKey,
         hold: SourceHold,
+        earlier: list[BackupKey],
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -168,6 +190,7 @@ class _Backup:
         self._options = options
         self._key = key
         self._hold = hold
+        self._earlier = earlier
         self._observer = Observer(engine, source, hold.storage)
         self._disturbed: list[str] = []
         self._at_read_end: list[Future[None]] = []
@@ -194,6 +217,10 @@ class _Backup:
         if failures:
             raise unreadable(failures)
         warnings += _vanished(cutter, warnings) + _odd(plan) + _privileged(cutter) + self._disturbances()
+        warnings += _all_excluded(plan)
+        shrunk = self._shrunk(cutter)
+        if shrunk is not None:
+            warnings.append(_shrink_warning(cutter, shrunk))
         recorder, index = self._recorder, self._put_index()
         manifest = Manifest(
             format=FORMAT,
@@ -213,6 +240,8 @@ class _Backup:
             reused_bytes=recorder.reused_bytes,
             sockets_skipped=plan.sockets,
             excludes=self._options.excludes,
+            excluded=plan.excluded,
+            smaller_than=None if shrunk is None else shrunk.id,
             depends_on=sorted(recorder.depends_on),
             data=recorder.data_digest(),
             index=index,
@@ -244,6 +273,20 @@ class _Backup:
         came = self._observer.came if self._hold.containers else []
         return sorted({*self._hold.disturbed(), *came})
 
+    def _shrunk(self, cutter: Cutter) -> Manifest | None:
+        """The earlier backup against which this one is suspiciously small; a safety copy is what it is."""
+        ratio = self._ctx.settings.shrink_ratio
+        if not ratio or is_safety_copy(self._options.tags):
+            return None
+        usual = _usual(self._repository, self._earlier)
+        if usual is None:
+            return None
+        is_small = is_suspicious(
+            files=cutter.report.members, raw_bytes=cutter.report.raw_bytes,
+            files_before=usual.files, raw_bytes_before=usual.raw_bytes, ratio=ratio,
+        )  # fmt: skip
+        return usual if is_small else None
+
     def _disturbances(self) -> list[str]:
         return [
             f"container {name!r} was started by others while {self._source.kind} {self._source.name!r} was read"
@@ -266,6 +309,22 @@ def _vanished(cutter: Cutter, messages: list[str]) -> list[str]:
     named = "\n".join(messages)
     paths = [path.decode(errors="backslashreplace") for path in cutter.report.vanished]
     return [f"{path} vanished while the volume was read" for path in paths if path not in named]
+
+
+def _all_excluded(plan: Plan) -> list[str]:
+    """A backup of the root alone, because the patterns left out all else."""
+    if not plan.excluded or len(plan.records) > 1:
+        return []
+    return [f"the patterns exclude everything: {count(plan.excluded, 'file')} left out, nothing backed up"]
+
+
+def _shrink_warning(cutter: Cutter, usual: Manifest) -> str:
+    report = cutter.report
+    return (
+        f"the backup is suspiciously small: {count(report.members, 'file')} and {human_size(report.raw_bytes)}, where"
+        f" {usual.id} has {count(usual.files, 'file')} and {human_size(usual.raw_bytes)}; prune keeps that one and the"
+        " older ones"
+    )
 
 
 def _privileged(cutter: Cutter) -> list[str]:

@@ -290,7 +290,12 @@ def _candidates(found: list[Found], held: Holdings) -> Iterator[Candidate]:
         for fault in _faults(backup, sizes, known, damaged):
             damaged.setdefault(backup.id, fault)
         yield Candidate(
-            backup.id, created_at(backup.id), tuple(backup.tags), tuple(backup.depends_on), damaged.get(backup.id)
+            backup.id,
+            created_at(backup.id),
+            tuple(backup.tags),
+            tuple(backup.depends_on),
+            damaged.get(backup.id),
+            smaller_than=backup.smaller_than,
         )
 
 

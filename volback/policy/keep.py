@@ -77,6 +77,8 @@ class Candidate:
     """Why it is not reliable; None for a good backup."""
     is_readable: bool = True
     """Whether its manifest can be read, so that `depends_on` is known."""
+    smaller_than: str | None = None
+    """The id of the earlier backup against which it is suspiciously small."""
     is_in_use: bool = False
     """Whether it is being restored: it must stay until that has ended."""
 
@@ -245,7 +247,10 @@ def _protect(
     need."""
     if good and not kept[good[0].id]:
         kept[good[0].id].append("newest good one")
+    small = good[0] if good and good[0].smaller_than else None
     for backup in ordered:
+        if small and backup.id <= (small.smaller_than or "") and not kept[backup.id]:
+            kept[backup.id].append(f"{small.id} is suspiciously small")
         if backup.damage is not None:
             kept[backup.id].append("damaged")
         elif is_future(backup.created_at, now):

@@ -19,7 +19,7 @@ MARK = "# Written by `volback schedule install`; `volback schedule remove` takes
 
 _PASSED_ON = (
     "VOLBACK_HOSTNAME", "VOLBACK_HELPER_IMAGE", "VOLBACK_HELPER_CPUS", "VOLBACK_HELPER_MEMORY_MIB",
-    "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "DOCKER_HOST", "DOCKER_CONTEXT",
+    "VOLBACK_SHRINK_RATIO",    "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "DOCKER_HOST", "DOCKER_CONTEXT",
 )  # fmt: skip
 _PATHS_PASSED_ON = ("VOLBACK_CONFIG", "VOLBACK_STATE_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG")
 """Variables that are passed to a scheduled run with their current values. None is secret; others belong into the
