@@ -92,7 +92,7 @@ def test_whether_a_lock_is_held(tmp_path: Path) -> None:
     assert not is_locked(path)
 
 
-def test_who_asks_for_a_lock_at_the_same_time_is_no_holder(tmp_path: Path) -> None:
+def test_a_lock_that_another_asks_about_is_not_held(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     os.close(lock_file(path))
     with path.open("r+b") as asking:
