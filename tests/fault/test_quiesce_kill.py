@@ -258,3 +258,23 @@ def test_after_the_engine_was_killed_recover_lets_containers_run_again(
 
 def _writer_runs(client: docker.DockerClient) -> bool:
     return bool(client.containers.get("writer").status == "running")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("step", ["before Engine.stop_container#2", "after Engine.stop_container"])
+def test_several_that_stop_at_the_same_time_run_again(
+    run_volback: Volback,
+    volume_factory: Callable[..., str],
+    container_factory: Callable[..., Any],
+    number: signal.Signals,
+    step: str,
+) -> None:
+    volume = volume_factory("several")
+    several = [container_factory(volumes={volume: "/data"}) for _ in range(3)]
+    exit_code = struck(run_volback, number, step, "backup", volume, "--stop")
+    assert exit_code == EXIT.get(number, -number)
+    runs = run_volback.state / "runs"
+    wait_for(lambda: not list(runs.iterdir()), "the guard is still waited for")
+    for container in several:
+        container.reload()
+    assert [container.status for container in several] == ["running"] * 3
