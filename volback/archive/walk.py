@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from volback.archive import tar
-from volback.archive.cut import Buffer, Window
+from volback.archive.window import Buffer, Window
 
 _STEP_BYTES = 1024 * 1024
 _NAME_RECORDS = frozenset({b"path", b"linkpath", b"GNU.sparse.name"})

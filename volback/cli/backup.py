@@ -40,6 +40,27 @@ To S3, the memory for uploads is about (VOLBACK_S3_PARALLEL + 1) parts:
 40 MiB up to 7 GiB of stored data, 320 MiB at 100 GiB.
 """
 
+_Sources = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume),
+]
+_OneFileSystem = Annotated[bool, typer.Option("--one-file-system", help="Leave out what is mounted below a source.")]
+_Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match; may be repeated.")
+]
+_Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="Add a tag to the backup; may be repeated.")]
+_Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")]
+_Pause = Annotated[bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")]
+_StopTimeout = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")
+]
+_HealthTimeout = Annotated[
+    str, typer.Option(metavar="TIME", help="How long to wait for the containers' health checks afterwards.")
+]
+_Wait = Annotated[
+    str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
@@ -48,40 +69,21 @@ def register(app: typer.Typer) -> None:
 
 def backup(
     context: typer.Context,
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume),
-    ] = None,
+    sources: _Sources = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
     label: Annotated[str | None, typer.Option(metavar="K=V", help="Volumes that have this label.")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
-    one_file_system: Annotated[
-        bool, typer.Option("--one-file-system", help="Leave out what is mounted below a source.")
-    ] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match; may be repeated.")
-    ] = None,
+    one_file_system: _OneFileSystem = False,
+    exclude: _Exclude = None,
     level: Annotated[int, typer.Option(metavar="N", min=1, max=19, help="Of the zstd compression, 1 to 19.")] = 3,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Add a tag to the backup; may be repeated.")
-    ] = None,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")
-    ] = False,
-    pause: Annotated[
-        bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")
-    ] = False,
-    stop_timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")
-    ] = None,
-    health_timeout: Annotated[
-        str, typer.Option(metavar="TIME", help="How long to wait for the containers' health checks afterwards.")
-    ] = "2m",
-    wait: Annotated[
-        str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")
-    ] = None,
+    tag: _Tag = None,
+    stop: _Stop = False,
+    pause: _Pause = False,
+    stop_timeout: _StopTimeout = None,
+    health_timeout: _HealthTimeout = "2m",
+    wait: _Wait = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
 ) -> Outcome:
     """Back up volumes, each as one backup.

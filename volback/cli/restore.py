@@ -25,6 +25,37 @@ Examples:
   volback restore --project shop     all volumes of a compose project
 """
 
+_Backup = Annotated[str | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
+_Path = Annotated[list[str] | None, typer.Option(metavar="PATH", help="Only this file or directory; may be repeated.")]
+_To = Annotated[str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")]
+_Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace what an existing volume holds, or with --path that part.")
+]
+_NoSafetyBackup = Annotated[
+    bool, typer.Option("--no-safety-backup", help="With --replace: do not back up the volume first.")
+]
+_PrivilegedXattrs = Annotated[
+    bool,
+    typer.Option("--privileged-xattrs", help="Let the helper set attributes that need CAP_SYS_ADMIN."),
+]
+_Label = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")]
+_NoLabel = Annotated[
+    list[str] | None,
+    typer.Option("--no-label", metavar="KEY", help="Leave out a label of the backup; KEY may hold *."),
+]
+_Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project, from one set.")]
+_SetPrefix = Annotated[
+    str | None,
+    typer.Option("--set", metavar="ID-PREFIX", help="With --project: use this set, not the latest complete one."),
+]
+_Driver = Annotated[str | None, typer.Option(metavar="NAME", help="This driver, without the backup's driver options.")]
+_DriverOpt = Annotated[
+    list[str] | None, typer.Option(metavar="K=V", help="A driver option, in place of the backup's; repeatable.")
+]
+_KeepDriver = Annotated[
+    bool, typer.Option("--keep-driver", help="The backup's driver and options, also where they name a device.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
@@ -33,51 +64,22 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     context: typer.Context,
-    backup: Annotated[
-        str | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
-    ] = None,
+    backup: _Backup = None,
     *,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the volume to create.")] = None,
-    path: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="Only this file or directory; may be repeated.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace what an existing volume holds, or with --path that part.")
-    ] = False,
-    no_safety_backup: Annotated[
-        bool, typer.Option("--no-safety-backup", help="With --replace: do not back up the volume first.")
-    ] = False,
+    path: _Path = None,
+    to: _To = None,
+    replace: _Replace = False,
+    no_safety_backup: _NoSafetyBackup = False,
     prove: Annotated[bool, typer.Option("--prove", help="Compare the result with the backup, bit for bit.")] = False,
-    privileged_xattrs: Annotated[
-        bool,
-        typer.Option("--privileged-xattrs", help="Let the helper set attributes that need CAP_SYS_ADMIN."),
-    ] = False,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")
-    ] = None,
-    no_label: Annotated[
-        list[str] | None,
-        typer.Option("--no-label", metavar="KEY", help="Leave out a label of the backup; KEY may hold *."),
-    ] = None,
-    project: Annotated[
-        str | None, typer.Option(metavar="NAME", help="All volumes of a compose project, from one set.")
-    ] = None,
-    set_prefix: Annotated[
-        str | None,
-        typer.Option("--set", metavar="ID-PREFIX", help="With --project: use this set, not the latest complete one."),
-    ] = None,
-    driver: Annotated[
-        str | None, typer.Option(metavar="NAME", help="This driver, without the backup's driver options.")
-    ] = None,
-    driver_opt: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="A driver option, in place of the backup's; repeatable.")
-    ] = None,
-    keep_driver: Annotated[
-        bool, typer.Option("--keep-driver", help="The backup's driver and options, also where they name a device.")
-    ] = False,
+    privileged_xattrs: _PrivilegedXattrs = False,
+    label: _Label = None,
+    no_label: _NoLabel = None,
+    project: _Project = None,
+    set_prefix: _SetPrefix = None,
+    driver: _Driver = None,
+    driver_opt: _DriverOpt = None,
+    keep_driver: _KeepDriver = False,
 ) -> Outcome:
     """Restore a backup into a new volume.
 

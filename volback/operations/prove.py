@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from volback.archive import ranges, tar
-from volback.archive.cut import Buffer, Cut, Cutter, RawFrame, Reused, UnitEnd
+from volback.archive.cut import Cut, Cutter, RawFrame, Reused, UnitEnd
 from volback.archive.seal import in_order
 from volback.archive.walk import walk
+from volback.archive.window import Buffer
 from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
