@@ -55,7 +55,7 @@ def test_show_is_toml_or_json_without_secrets(run_volback: Volback, config: Path
 
 def test_a_configuration_that_is_not_there(run_volback: Volback, config: Path) -> None:
     said = run_volback("config", "check", "--config", config, check_exit=4)
-    assert said.stderr == f"error: configuration {config} does not exist\n"
+    assert said.stderr == f"error: configuration {config} does not exist\nhint: check --config and VOLBACK_CONFIG\n"
 
 
 def test_a_repository_is_known_by_its_name_and_a_slip_makes_no_directory(
