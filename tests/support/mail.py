@@ -37,7 +37,7 @@ def mail_server() -> Iterator[Mails]:
     try:
         yield mails
     finally:
-        server.close()
+        loop.call_soon_threadsafe(server.close)  # in its own thread: a connection that ends there wakes it too
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -105,9 +105,9 @@ def test_an_id_is_in_utc() -> None:
 
 
 @settings(deadline=None)
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)), st.integers(1, 10**6))
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 1)), st.integers(1, 10**6))
 def test_ids_sort_by_time(then: datetime, later_s: int) -> None:
-    then = then.replace(tzinfo=UTC, year=min(then.year, 9000))
+    then = then.replace(tzinfo=UTC)
     assert new_id(then, "ffff") < new_id(then + timedelta(seconds=later_s), "0000")
 
 
