@@ -165,7 +165,7 @@ def test_every_import_of_the_package_is_in_the_table() -> None:
         ("policy/labels.py", "from volback.archive.plan import Plan"),
         ("policy/keep.py", "from volback.catalog.model import Manifest"),
         ("config/model.py", "from volback.state.runs import Run"),
-        ("context.py", "from volback.live.quiesce import plan_quiesce"),
+        ("context.py", "from volback.live.plan import plan_quiesce"),
         ("live/quiesce.py", "from volback.operations.backup import backup"),
         ("operations/backup.py", "from volback.jobs.run import run_jobs"),
         ("operations/backup.py", "from volback.schedule.table import Schedule"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.engine.volumes import VolumeUser
-from volback.live.quiesce import QuiesceRequest
+from volback.live.plan import QuiesceRequest
 from volback.policy.hooks import Hook
 from volback.policy.labels import LabelPolicy, hooks_of, policy_of, read_labels
 from volback.policy.quiesce import How, Quiesce, whole_grace_s

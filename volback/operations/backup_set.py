@@ -20,9 +20,10 @@ from volback.engine.engine import Engine
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
 from volback.live.guard import guarded
 from volback.live.hooks import run_hook
+from volback.live.plan import QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, writers
 from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
 from volback.live.post_hooks import pending, run_pending
-from volback.live.quiesce import Quiesced, QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, writers
+from volback.live.quiesce import Quiesced
 from volback.live.resuming import HEALTH_LIMIT_S
 from volback.operations.backup import BackupOptions, BackupResult, SourceHold, make_backup
 from volback.operations.locks import volume_lock
