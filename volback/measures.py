@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_NAMED_AT_MOST = 5
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB")
 
 
@@ -28,3 +31,8 @@ def human_duration(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def named(paths: Sequence[str]) -> str:
+    """`a, b, c, d, e, ...`: the first few."""
+    return ", ".join(paths[:_NAMED_AT_MOST]) + (", ..." if len(paths) > _NAMED_AT_MOST else "")

@@ -35,7 +35,7 @@ RESTORED = {
     "backup": "str",
     "safety_backup": "null",
 }
-COMPARED = {"identical": "bool", "different": [], "missing": [], "extra": []}
+COMPARED = {"identical": "bool", "different": [], "missing": [], "extra": [], "lacking": {}}
 ERROR = {"kind": "str", "message": "str", "hint": "str", "exit_code": "int"}
 VOLUME = {
     "name": "str",

@@ -74,12 +74,19 @@ def test_attributes_that_need_a_capability_are_named_and_all_else_is_restored(
     assert f"attribute {NTACL} of 2 files" in made.stderr
     assert "--privileged-xattrs" in made.stderr
     copy = volume_name("copy")
-    done = run_volback("restore", samba, "--as", copy, check_exit=3)
+    done = run_volback("restore", samba, "--as", copy, "--prove", check_exit=3)
     assert f"attribute {NTACL} could not be set on 2 files" in done.stderr
+    assert f"volume '{copy}' equals the backup but for these attributes" in done.stderr
     assert "share/file" in done.stderr
     assert (volume_path(copy) / "share" / "file").read_text() == "text"
     assert os.getxattr(volume_path(copy) / "plain", "user.kept") == b"yes"
     assert NTACL not in os.listxattr(volume_path(copy) / "share" / "file")
+    proof = run_volback("prove", samba, copy, "--json", check_exit=3).json
+    assert (proof["result"]["identical"], proof["result"]["lacking"]) == (False, {NTACL: ["share", "share/file"]})
+    assert f"attribute {NTACL} is missing on 2 files" in proof["warnings"][0]
+    (volume_path(copy) / "plain").write_text("damaged")
+    proof = run_volback("prove", samba, copy, "--json", check_exit=7).json
+    assert proof["result"]["different"] == ["plain"]
 
 
 def test_privileged_xattrs_sets_them(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.archive import TREES, Made, made, plan_of, read
 from volback.archive import tar
-from volback.archive.walk import walk
+from volback.archive.walk import Signature, walk
 from volback.errors import IntegrityError
 
 GIB = 1024**3
@@ -208,7 +208,7 @@ def test_walk_refuses_a_stream_that_ends_early_or_goes_on(tmp_path: Path) -> Non
         list(walk([stream, b"more"]))
 
 
-def _signatures(root: Path) -> dict[bytes, bytes]:
+def _signatures(root: Path) -> dict[bytes, Signature]:
     return {header.path: signature for header, signature in walk([read(root, plan_of(root))])}
 
 
@@ -249,6 +249,23 @@ def test_signature_tells_every_change_and_not_the_name(tmp_path: Path, change: s
     after = _signatures(tmp_path)
     assert after[b"file"] != before[b"file"]
     assert after[b"other-name"] == before[b"other-name"]
+
+
+def test_signature_says_which_attributes_are_missing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    os.utime(file, ns=(0, 7))
+    for name in ("user.one", "user.two"):
+        os.setxattr(file, name, b"1")
+    whole = _signatures(tmp_path)[b"file"]
+    os.removexattr(file, "user.one")
+    partial = _signatures(tmp_path)[b"file"]
+    assert (partial.lacks(whole), whole.lacks(partial), whole.lacks(whole)) == (["user.one"], [], [])
+    os.setxattr(file, "user.two", b"2")
+    assert _signatures(tmp_path)[b"file"].lacks(whole) == [], "the other one differs"
+    _write(file, b"CONTENT")
+    os.setxattr(file, "user.two", b"1")
+    assert _signatures(tmp_path)[b"file"].lacks(whole) == [], "the content differs"
 
 
 def test_messages_of_a_live_volume_are_not_failures() -> None:

@@ -62,8 +62,14 @@ _CONTAINED = re.compile(
     rb"tar: Ignoring unknown extended header keyword '.*'|tar: A lone zero block at \d+|"
     rb"tar: .*: Warning: Cannot acl_from_text: [^:]*|tar: .*: implausibly old time stamp [-0-9: .]+"
 )
-SECURITY_RECORD = b"SCHILY.xattr.security."
-_SETTABLE = {b"security.capability", b"security.selinux"}
+_XATTR_RECORD = b"SCHILY.xattr."
+SECURITY_RECORD = _XATTR_RECORD + b"security."
+_ACL_RECORDS = {
+    b"SCHILY.acl.access": "system.posix_acl_access",
+    b"SCHILY.acl.default": "system.posix_acl_default",
+}
+"""An ACL's text; the attribute beside it holds the same."""
+_SETTABLE = {"security.capability", "security.selinux"}
 _SUMMARY = b"tar: Exiting with failure status due to previous errors"
 # Of several lines where the file's name is: tar does not quote it here (xattrs.c, GNU tar 1.34).
 _UNSET = re.compile(
@@ -177,9 +183,20 @@ def read_header(block: bytes | bytearray | memoryview) -> Header:
 def privileged_xattrs(header: Header) -> list[str]:
     """Names of the member's attributes that only CAP_SYS_ADMIN or CAP_MAC_ADMIN may set: security.* (xattr(7)), but not
     capability, which has a capability of its own, nor selinux, which that module lets owners set."""
-    prefix = SECURITY_RECORD.removesuffix(b"security.")
-    names = (key.removeprefix(prefix) for key in header.records if key.startswith(SECURITY_RECORD))
-    return [name.decode(errors="backslashreplace") for name in names if name not in _SETTABLE]
+    names = filter(None, map(attribute_of, header.records))
+    return [name for name in names if is_privileged(name)]
+
+
+def is_privileged(attribute: str) -> bool:
+    """Whether only CAP_SYS_ADMIN or CAP_MAC_ADMIN may set the attribute."""
+    return attribute.startswith("security.") and attribute not in _SETTABLE
+
+
+def attribute_of(record: bytes) -> str | None:
+    """Return the name of the extended attribute that a pax record is of; None where it is of none."""
+    if record.startswith(_XATTR_RECORD):
+        return record.removeprefix(_XATTR_RECORD).decode(errors="backslashreplace")
+    return _ACL_RECORDS.get(record)
 
 
 def pax_records(data: bytes) -> dict[bytes, bytes]:

@@ -11,6 +11,7 @@ from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup, complete_volume
 from volback.cli.words import count, printable
 from volback.errors import IntegrityError
+from volback.measures import named
 
 if TYPE_CHECKING:
     from volback.operations.prove import Comparison
@@ -71,7 +72,8 @@ def prove(
     """Compare a volume with a backup, bit for bit.
 
     `prove` reads the volume again; to check the backup itself, use `verify`. It names each file that differs, is
-    missing or is extra. Exit code 7 if there is any.
+    missing or is extra. Exit code 7 if there is any. Attributes that only --privileged-xattrs restores may be missing:
+    that is a warning.
     """
     from volback.operations import prove as operation
 
@@ -82,13 +84,20 @@ def prove(
         "different": found.different,
         "missing": found.missing,
         "extra": found.extra,
+        "lacking": found.lacking,
     }
-    if found.identical:
-        return Outcome(result, ["identical, bit for bit"])
+    warnings = [
+        f"attribute {name} is missing on {count(len(paths), 'file')}, and would be set only by restore"
+        f" --privileged-xattrs: {named(paths)}"
+        for name, paths in found.lacking.items()
+    ]
+    if not found.differs:
+        text = "identical but for these attributes" if warnings else "identical, bit for bit"
+        return Outcome(result, [text], warnings, incomplete=bool(warnings))
     odd = len(found.different) + len(found.missing) + len(found.extra)
     verb = "differs" if odd == 1 else "differ"
     error = IntegrityError(f"{count(odd, 'file')} {verb} from backup {backup}", "the volume may have changed since")
-    return Outcome(result, _difference_lines(found), errors=[error])
+    return Outcome(result, _difference_lines(found), warnings, errors=[error])
 
 
 def _damage_lines(damaged: list[Damage]) -> Iterator[str]:

@@ -7,14 +7,14 @@ and compared member by member.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 
 from volback.archive import ranges, tar
 from volback.archive.cut import Cut, Cutter, RawFrame, Reused, UnitEnd
 from volback.archive.seal import in_order
-from volback.archive.walk import walk
+from volback.archive.walk import Signature, walk
 from volback.archive.window import Buffer
 from volback.catalog.model import Source
 from volback.context import Context, Repository
@@ -22,6 +22,8 @@ from volback.engine.engine import Engine
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
+
+_LOST_FOUND = b"lost+found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,27 @@ class Comparison:
     """In the backup, not in the volume."""
     extra: list[str]
     """In the volume, not in the backup."""
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    """Attributes that a restore could not set, and the files that are equal but for them."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything differs but for those attributes."""
+        return bool(self.different or self.missing or self.extra)
 
     @property
     def identical(self) -> bool:
         """Whether nothing differs."""
-        return not (self.different or self.missing or self.extra)
+        return not (self.differs or self.lacking)
 
 
 def prove(
     ctx: Context, engine: Engine, repository: Repository, reference: str, volume: str | None = None
 ) -> Comparison:
-    """Compare a backup with a volume (by default its own volume). Raises NotFoundError, IntegrityError."""
+    """Compare a backup with a volume (by default its own volume). Raises NotFoundError, IntegrityError.
+
+    Attributes that need CAP_SYS_ADMIN, which a restore sets only if asked to, may be missing in the volume.
+    """
     manifest = repository.find(reference)
     backup = OpenBackup(repository.store, manifest)
     source = manifest.source
@@ -53,11 +65,25 @@ def prove(
     if source.kind == "volume":
         engine.volume(source.name)
     with Run(ctx.settings.state, "prove", backup.name) as run:
-        return compare(ctx, engine, run, backup, source, excludes=manifest.excludes)
+        return compare(
+            ctx, engine, run, backup, source,
+            excludes=manifest.excludes, may_lack=lambda name, _: tar.is_privileged(name),
+        )  # fmt: skip
+
+
+MayLack = Callable[[str, str], bool]
+"""Whether an attribute (by name) may be missing on a file (by path)."""
 
 
 def compare(
-    ctx: Context, engine: Engine, run: Run, backup: OpenBackup, source: Source, *, excludes: list[str]
+    ctx: Context,
+    engine: Engine,
+    run: Run,
+    backup: OpenBackup,
+    source: Source,
+    *,
+    excludes: list[str],
+    may_lack: MayLack,
 ) -> Comparison:
     """Compare a whole backup with a volume or directory, except what `excludes` leaves out."""
     ctx.progress.start(f"prove {source.name}", total_bytes=backup.manifest.raw_bytes, total_files=None)
@@ -74,22 +100,26 @@ def compare(
         return Comparison([], [], [])
     stream = backup.read(item for unit in backup.numbered(odd) for item in ranges.whole(unit.frames))
     signed = signatures(chain(stream, [tar.END_OF_ARCHIVE]))
-    return _compared(signed, _read_again(engine, run, source, excludes, changed))
+    return _compared(signed, _read_again(engine, run, source, excludes, changed), may_lack)
 
 
-def compare_part(engine: Engine, run: Run, selection: Selection, source: Source, *, alone: bool = True) -> Comparison:
+def compare_part(
+    engine: Engine, run: Run, selection: Selection, source: Source, *, may_lack: MayLack, alone: bool = True
+) -> Comparison:
     """Compare a part of a backup with a volume that contains only this part, or (not `alone`) other files too."""
     expected = signatures(selection.stream())
     if not alone:
-        return _compared(expected, _read_again(engine, run, source, [], set(expected)))
+        return _compared(expected, _read_again(engine, run, source, [], set(expected)), may_lack)
     with open_reader(engine, run, source) as reader:
         plan = scan(reader, [])
         found = signatures(reader.read(plan.names()))
         _check_read(reader.messages())
-    return _compared(expected, found)
+    return _compared(expected, found, may_lack)
 
 
-def _read_again(engine: Engine, run: Run, source: Source, excludes: list[str], paths: set[bytes]) -> dict[bytes, bytes]:
+def _read_again(
+    engine: Engine, run: Run, source: Source, excludes: list[str], paths: set[bytes]
+) -> dict[bytes, Signature]:
     """Signatures of some members of the volume, all names of an inode among them."""
     with open_reader(engine, run, source) as reader:
         plan = scan(reader, excludes)
@@ -99,18 +129,43 @@ def _read_again(engine: Engine, run: Run, source: Source, excludes: list[str], p
     return {path: signature for path, signature in found.items() if path in paths}
 
 
-def signatures(stream: Iterable[Buffer]) -> dict[bytes, bytes]:
+def signatures(stream: Iterable[Buffer]) -> dict[bytes, Signature]:
     """Signature of each member of a tar stream, by path."""
-    return {header.path: signature for header, signature in walk(stream)}
+    shared: dict[tuple[tuple[str, bytes], ...], tuple[tuple[str, bytes], ...]] = {}  # many files have equal attributes
+    return {
+        header.path: signature._replace(attributes=shared.setdefault(signature.attributes, signature.attributes))
+        for header, signature in walk(stream)
+    }
 
 
-def _compared(expected: dict[bytes, bytes], found: dict[bytes, bytes]) -> Comparison:
+def _compared(expected: dict[bytes, Signature], found: dict[bytes, Signature], may_lack: MayLack) -> Comparison:
     """Compare signatures by path."""
+    different: list[bytes] = []
+    lacking: dict[str, list[str]] = {}
+    for path in sorted(expected.keys() & found.keys()):
+        if expected[path] == found[path]:
+            continue
+        names, text = found[path].lacks(expected[path]), _as_text(path)
+        if not names or not all(may_lack(name, text) for name in names):
+            different.append(path)
+            continue
+        for name in names:
+            lacking.setdefault(name, []).append(text)
     return Comparison(
-        different=_text(path for path in expected.keys() & found.keys() if expected[path] != found[path]),
+        different=_text(different),
         missing=_text(expected.keys() - found.keys()),
-        extra=_text(found.keys() - expected.keys()),
+        extra=_text(_extra(expected, found)),
+        lacking=lacking,
     )
+
+
+def _extra(expected: dict[bytes, Signature], found: dict[bytes, Signature]) -> set[bytes]:
+    """What only the volume has; an empty lost+found came with its filesystem."""
+    extra = found.keys() - expected.keys()
+    if _LOST_FOUND in extra and found[_LOST_FOUND].type == "d":
+        is_empty = not any(path.startswith(_LOST_FOUND + b"/") for path in extra)
+        return extra - {_LOST_FOUND} if is_empty else extra
+    return extra
 
 
 def _expected(backup: OpenBackup) -> tuple[dict[bytes, int], set[int]]:
@@ -158,5 +213,9 @@ def _check_read(messages: bytes) -> None:
         raise unreadable(failures)
 
 
+def _as_text(path: bytes) -> str:
+    return path.decode(errors="backslashreplace") or "."
+
+
 def _text(paths: Iterable[bytes]) -> list[str]:
-    return [path.decode(errors="backslashreplace") or "." for path in sorted(paths)]
+    return [_as_text(path) for path in sorted(paths)]

@@ -111,7 +111,9 @@ class _Restore:
         self._backup = opened
         self._selection = selection
         self._target = target
-        self._unset: list[str] = []
+        self._unset: set[tuple[str, str]] = set()
+        """Name of an attribute that could not be set, and path of the file, as text."""
+        self._unset_warnings: list[str] = []
         self._is_part_in_place = False
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
@@ -218,7 +220,8 @@ class _Restore:
         if said.is_full:
             raise full_target(self._engine, self._run, self._target, self._size_bytes())
         self._check(status, said.failures + said.warnings, command)
-        self._unset += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
+        self._unset_warnings += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
+        self._unset.update((name, path) for (name, _), paths in said.unset.items() for path in paths)
 
     def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
         status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
@@ -241,29 +244,40 @@ class _Restore:
         self, options: RestoreOptions, safety: str | None = None, warnings: Iterable[str] = ()
     ) -> RestoreResult:
         manifest = self._backup.manifest
-        proven = False
-        if options.prove:
-            comparison = self._prove()
-            if not comparison.identical:
-                raise IntegrityError(
-                    f"{self._target.kind} {self._target.name!r} differs from backup {self._backup.name}"
-                    f" after the restore: {_first(comparison)}",
-                    f"see all: volback prove {self._backup.name} {self._target.name}",
-                )
-            proven = True
+        unset = list(self._unset_warnings)
+        proven = options.prove and self._is_proven()
+        if options.prove and not proven:
+            unset.append(f"{self._target.kind} {self._target.name!r} equals the backup but for these attributes")
         files, size = manifest.files, manifest.raw_bytes
         if self._selection is not None:
             members = list(self._selection.members())
             files, size = len(members), sum(member.size_bytes for member in members)
         return RestoreResult(
-            self._backup.name, self._target, files, size, proven, safety, (*warnings, *self._unset), bool(self._unset)
+            self._backup.name, self._target, files, size, proven, safety, (*warnings, *unset), bool(unset)
         )
 
-    def _prove(self) -> Comparison:
+    def _is_proven(self) -> bool:
+        """Whether the target equals the backup; False where it lacks what could not be set, and nothing else.
+
+        Raises IntegrityError.
+        """
+        comparison = self._compare()
+        if comparison.differs:
+            raise IntegrityError(
+                f"{self._target.kind} {self._target.name!r} differs from backup {self._backup.name}"
+                f" after the restore: {_first(comparison)}",
+                f"see all: volback prove {self._backup.name} {self._target.name}",
+            )
+        return comparison.identical
+
+    def _compare(self) -> Comparison:
+        def may_lack(name: str, path: str) -> bool:
+            return (name, path) in self._unset
+
         if self._selection is not None:
             alone = not self._is_part_in_place
-            return compare_part(self._engine, self._run, self._selection, self._target, alone=alone)
-        return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[])
+            return compare_part(self._engine, self._run, self._selection, self._target, may_lack=may_lack, alone=alone)
+        return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[], may_lack=may_lack)
 
 
 def _counted(ctx: Context, origin: OpenBackup | Selection) -> Generator[bytes | memoryview, None, None]:

@@ -19,7 +19,7 @@ from volback.engine.streams import VolumeReader
 from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
-from volback.measures import count, human_size
+from volback.measures import count, human_size, named
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import RESTORE_LABEL
 from volback.policy.storage import described, is_plain, is_tmpfs
@@ -32,7 +32,6 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _FIRST_ENTRY = ["/bin/sh", "-c", "find . -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit >&2"]
 """Names one entry of a volume, on standard error. A new filesystem has a lost+found, and is empty all the same."""
 
-_NAMED_AT_MOST = 5
 _DENIED = "Operation not permitted"
 
 log = logging.getLogger(__name__)
@@ -203,9 +202,8 @@ def unset_warnings(said: tar.ExtractMessages, *, privileged_xattrs: bool | None)
     """One line for each attribute that the target did not take; `privileged_xattrs` None: there is no such option."""
     lines = []
     for (name, why), paths in said.unset.items():
-        files = ", ".join(paths[:_NAMED_AT_MOST]) + (", ..." if len(paths) > _NAMED_AT_MOST else "")
         way = "; --privileged-xattrs sets it" if privileged_xattrs is False and why == _DENIED else ""
-        lines.append(f"attribute {name} could not be set on {count(len(paths), 'file')} ({why}{way}): {files}")
+        lines.append(f"attribute {name} could not be set on {count(len(paths), 'file')} ({why}{way}): {named(paths)}")
     return lines
 
 
