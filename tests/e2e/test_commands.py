@@ -150,9 +150,10 @@ def test_a_suspiciously_small_backup_is_a_warning_and_keeps_the_older_ones(
     for _ in range(2):
         shrunk = run_volback("backup", small, check_exit=3)
         assert f"where {usual.partition('@')[2]} has" in shrunk.stderr
+        assert "accept it: back up with --shrink-ratio 0" in shrunk.stderr
     pruned = run_volback("prune", small, "--keep-last", "1", "--json").json["result"]
     assert usual.partition("@")[2] in {backup["id"] for backup in pruned["kept"]}
-    run_volback("backup", small, env={"VOLBACK_SHRINK_RATIO": "0"})
+    run_volback("backup", small, "--shrink-ratio", "0")
     run_volback("prune", small, "--keep-last", "1")
     assert len(run_volback("list", small, "--json").json["result"]["backups"]) == 1
     run_volback("backup", small)

@@ -112,6 +112,20 @@ def test_a_job_copies_no_safety_copy(desk: Desk, volume: str) -> None:
     assert safety.partition("@")[2] not in {backup["id"] for backup in copied}
 
 
+def test_a_job_keeps_what_is_older_than_a_suspiciously_small_backup_until_that_is_accepted(
+    desk: Desk, volume: str, volume_path: Callable[[str], Path]
+) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main"]\nshrink_ratio = 0.9\nkeep = {{ last = 1 }}\n')
+    (volume_path(volume) / "file").write_bytes(bytes(1_500_000))
+    desk.run("run", "n")
+    (volume_path(volume) / "file").write_bytes(bytes(1_200_000))
+    result = desk.run("run", "n", "--json", check_exit=3).json["result"]["jobs"][0]
+    assert result["removed"] == []
+    desk.volback("backup", volume, "--shrink-ratio", "0")
+    result = desk.run("run", "n", "--json").json["result"]["jobs"][0]
+    assert len(result["removed"]) == 3
+
+
 def test_a_volume_that_fails_does_not_stop_the_next_nor_a_job_the_next(desk: Desk, volume: str) -> None:
     desk.write(
         f"""

@@ -69,6 +69,7 @@ directories = ["/srv/www/"]
 exclude = "*.log"
 level = 9
 tags = ["nightly"]
+shrink_ratio = 0
 quiesce = "pause"
 stop_timeout = 30
 exec_pre = [{ container = "pg", command = "dump", user = "postgres", timeout = "1h 30m" }]
@@ -94,6 +95,7 @@ textfile = "/var/lib/volback.prom"
         excludes=("*.log",),
         level=9,
         tags=("nightly",),
+        shrink_ratio=0.0,
         quiesce="pause",
         stop_timeout_s=30.0,
         hooks_pre=(Hook("pg", "dump", "postgres", 5400.0),),
@@ -135,6 +137,8 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
         ("[jobs.n]\n", 1, "jobs.n: has no repository"),
         ("[jobs.n]\nrepository = 'main'\nlevel = 0", 3,
          "jobs.n.level: expected a whole number from 1 to 19, not 0"),
+        ("[jobs.n]\nrepository = 'main'\nshrink_ratio = 1.5", 3,
+         "jobs.n.shrink_ratio: expected a number from 0 to 1, such as 0.2, not 1.5"),
         ("[jobs.n]\nrepository = 'main'\nlevel = true", 3,
          "jobs.n.level: expected a whole number from 1 to 19, not true"),
         ("[jobs.n]\nrepository = 'main'\n\nquiesce = 'freeze'", 4,

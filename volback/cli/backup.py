@@ -57,6 +57,13 @@ _StopTimeout = Annotated[
 _HealthTimeout = Annotated[
     str, typer.Option(metavar="TIME", help="How long to wait for the containers' health checks afterwards.")
 ]
+_ShrinkRatio = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATIO", min=0.0, max=1.0,
+        help="Warn of less than this part of the last backup's files or bytes; 0 accepts any. [default: 0.2]",
+    ),
+]  # fmt: skip
 _Wait = Annotated[
     str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")
 ]
@@ -83,6 +90,7 @@ def backup(
     pause: _Pause = False,
     stop_timeout: _StopTimeout = None,
     health_timeout: _HealthTimeout = "2m",
+    shrink_ratio: _ShrinkRatio = None,
     wait: _Wait = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
 ) -> Outcome:
@@ -97,12 +105,15 @@ def backup(
     if not (sources or every or label or project or container):
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
     options = SetOptions(
-        BackupOptions(excludes=exclude or [], level=level, tags=tag or [], one_file_system=one_file_system),
+        BackupOptions(
+            excludes=exclude or [], level=level, tags=tag or [],
+            one_file_system=one_file_system, shrink_ratio=shrink_ratio,
+        ),
         quiesce=_quiesce(stop=stop, pause=pause),
         stop_timeout_s=None if stop_timeout is None else read_option("--stop-timeout", stop_timeout, read_seconds),
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
         wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
-    )
+    )  # fmt: skip
     finders = _finders(every=every, label=label, project=project, container=container)
     with call_of(context).opened() as (ctx, engine, repository):
         found, errors = _sources(ctx, engine, sources or [], finders)

@@ -75,6 +75,8 @@ class Job:
     excludes: tuple[str, ...] = ()
     level: int = 3
     tags: tuple[str, ...] = ()
+    shrink_ratio: float | None = None
+    """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
     quiesce: Quiesce | None = None
     """None: labels decide, else nothing is stopped."""
     stop_timeout_s: float | None = None

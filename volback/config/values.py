@@ -92,6 +92,12 @@ def _cpus(value: Any) -> float:
     return float(value)
 
 
+def _ratio(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
 def _zone(value: Any) -> str:
     try:
         return ZoneInfo(_text(value)).key
@@ -155,5 +161,6 @@ MEMORY = Kind(_memory, "a size of 6 MiB or more, such as 512MiB")
 SIZE = Kind(_size, "bytes a second, such as 10MiB")
 FLAG = Kind(_flag, "true or false")
 CPUS = Kind(_cpus, "a number of processors, such as 1.5")
+RATIO = Kind(_ratio, "a number from 0 to 1, such as 0.2")
 ZONE = Kind(_zone, "a time zone such as Europe/Berlin")
 CRON = Kind(_cron, 'a cron expression such as "30 2 * * *" or @daily')

@@ -39,7 +39,9 @@ def job_context(base: Context, job: Job) -> Context:
 
 def backup_options(job: Job) -> BackupOptions:
     """How the job's volumes are backed up."""
-    return BackupOptions(excludes=list(job.excludes), level=job.level, tags=list(job.tags))
+    return BackupOptions(
+        excludes=list(job.excludes), level=job.level, tags=list(job.tags), shrink_ratio=job.shrink_ratio
+    )
 
 
 def back_up(

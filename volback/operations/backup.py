@@ -48,6 +48,8 @@ class BackupOptions:
     """Whether to leave out what is mounted below the source; the mount points are kept, as empty directories."""
     set: SetOf | None = None
     """The set to which the backup belongs."""
+    shrink_ratio: float | None = None
+    """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,9 @@ class _Backup:
 
     def _shrunk(self, cutter: Cutter) -> Manifest | None:
         """The earlier backup against which this one is suspiciously small; a safety copy is what it is."""
-        ratio = self._ctx.settings.shrink_ratio
+        ratio = self._options.shrink_ratio
+        if ratio is None:
+            ratio = self._ctx.settings.shrink_ratio
         if not ratio or is_safety_copy(self._options.tags):
             return None
         usual = _usual(self._repository, self._earlier)
@@ -323,7 +327,7 @@ def _shrink_warning(cutter: Cutter, usual: Manifest) -> str:
     return (
         f"the backup is suspiciously small: {count(report.members, 'file')} and {human_size(report.raw_bytes)}, where"
         f" {usual.id} has {count(usual.files, 'file')} and {human_size(usual.raw_bytes)}; prune keeps that one and the"
-        " older ones"
+        " older ones; if this size is right, accept it: back up with --shrink-ratio 0"
     )
 
 
