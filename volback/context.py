@@ -113,7 +113,7 @@ def open_repository(
     Raises UsageError for an address that no store has.
     """
     store = open_store(
-        url or ctx.settings.repository,
+        ctx.settings.repository if url is None else url,
         access.environment,
         credentials=access.credentials,
         bandwidth_bytes_s=access.bandwidth_bytes_s,

@@ -41,8 +41,8 @@ def load_settings(
     env = os.environ if environment is None else environment
     data = _data_directory(env)
     return Settings(
-        repository=repository or env.get("VOLBACK_REPO") or str(data / "repository"),
-        state=Path(env.get("VOLBACK_STATE_DIR") or data / "state").absolute(),
+        repository=repository if repository is not None else env.get("VOLBACK_REPO") or str(data / "repository"),
+        state=absolute(Path(env.get("VOLBACK_STATE_DIR") or data / "state"), "VOLBACK_STATE_DIR"),
         engine=engine or None,
         host=env.get("VOLBACK_HOSTNAME") or None,
         helper_image=env.get("VOLBACK_HELPER_IMAGE") or None,
@@ -52,6 +52,16 @@ def load_settings(
         transport=_transport(env),
         shrink_ratio=_ratio(env, "VOLBACK_SHRINK_RATIO", 0.2),
     )
+
+
+def absolute(path: Path, what: str) -> Path:
+    """The path from the root. Raises UsageError for a relative one (`what`) where the working directory is gone."""
+    try:
+        return path.absolute()
+    except OSError as exc:
+        why = "was removed" if isinstance(exc, FileNotFoundError) else f"cannot be read ({exc.strerror})"
+        message = f"{what} '{path}' is relative, and the working directory {why}"
+        raise UsageError(message, "give an absolute path") from exc
 
 
 def config_paths(environment: Mapping[str, str], named: Sequence[str] = ()) -> list[Path]:

@@ -193,7 +193,8 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          "(no closing quotation)"),
         ("[repositories.r]\nurl = 'ftp://u:pw@b'", 2,
          "repositories.r.url: repository 'ftp://b': no store is registered for 'ftp://' "
-         "(give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX)"),
+         "(mount it here (rclone mount), and give the path of the mount point, or serve it as S3 (rclone serve s3); or "
+         "give a directory (/path, ~/path or file:///path) or s3://BUCKET/PREFIX)"),
         ("[repositories.r]\nurl = 's3://bucket'\nenvironment.VOLBACK_S3_REGIO = 'x'", 3,
          "repositories.r.environment.VOLBACK_S3_REGIO: is unknown; did you mean VOLBACK_S3_REGION?"),
         ("[repositories.r]\nurl = 's3://bucket'\nenvironment.VOLBACK_S3_PARALLEL = '0'", 2,

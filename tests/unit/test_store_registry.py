@@ -125,6 +125,13 @@ def test_what_is_wrong_with_its_keys_is_named_with_file_and_line(tmp_path: Path,
     assert f"{tmp_path}/volback.toml:{problem}" in [str(found) for found in check_config(loaded(tmp_path, text))]
 
 
+@pytest.mark.parametrize("url", ["sftp:nas:/srv", "s3:https://nas/bucket", "nas:/srv", "//nas/share"])
+def test_volback_toml_must_not_hold_an_address_of_another_program(tmp_path: Path, url: str) -> None:
+    [problem] = check_config(loaded(tmp_path, f'[repositories.nas]\nurl = "{url}"\nbadge = "x"\n'))
+    assert "volback.toml:2: repositories.nas.url: " in str(problem)
+    assert "another program's address" in str(problem)
+
+
 def test_an_address_is_checked_without_opening_the_store() -> None:
     check_address("shelf://left", {})
     with pytest.raises(UsageError, match="VOLBACK_SHELF_FLOOR=x"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from volback.cli.facts import backup_facts
 from volback.cli.words import count, human_duration, human_size, read_option
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 from volback.policy.durations import read_seconds
+from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
@@ -170,7 +172,7 @@ def _sources(
 
 def _absolute(name: str) -> str:
     """A relative path becomes absolute; the name of a volume does not contain `/`."""
-    return os.path.abspath(name) if "/" in name or name in (".", "..") else name
+    return os.path.normpath(absolute(Path(name), "directory")) if "/" in name or name in (".", "..") else name
 
 
 class _Results:

@@ -75,7 +75,7 @@ class Call:
         """Open what `--repo` or `--to` names: an address, or a repository of the configuration with its settings."""
         from volback.context import open_repository
 
-        if name and "/" not in name:
+        if name and not set(name) & set("/:\\"):
             from volback.jobs.open_config import find_repository, open_configured
 
             found = find_repository(name, self.config)

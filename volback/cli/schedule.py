@@ -16,6 +16,7 @@ from volback.cli.call import Call, Outcome, call_of
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, local_time
 from volback.errors import UsageError
+from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.schedule.schedules import ScheduledJob
@@ -177,7 +178,7 @@ def _command(call: Call) -> Command:
     called = shutil.which(sys.argv[0])
     is_program = called is not None and Path(called).name == "volback"
     program = (os.path.abspath(called),) if called and is_program else (sys.executable, "-m", "volback")
-    options = [word for path in call.config for word in ("--config", os.path.abspath(path))]
+    options = [word for path in call.config for word in ("--config", str(absolute(Path(path), "--config")))]
     options += ["--host", call.engine] if call.engine else []
     return Command(program, tuple(options), environment_passed_on(os.environ))
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from volback.config.model import Config, Job
 from volback.errors import UsageError, VolbackError
+from volback.settings import absolute
 
 Kind = Literal["systemd", "cron"]
 
@@ -99,7 +100,7 @@ def environment_passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     for name in _PATHS_PASSED_ON:
         if environment.get(name):
             paths = environment[name].split(os.pathsep)
-            passed[name] = os.pathsep.join(os.path.abspath(path) for path in paths if path)
+            passed[name] = os.pathsep.join(str(absolute(Path(path), name)) for path in paths if path)
     for name, value in passed.items():
         if not value.isprintable() or '"' in value:
             raise UsageError(f"{name}={value!r} has a character that must not appear in a cron table or a unit")

@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from volback.errors import UsageError
+from volback.settings import absolute
 from volback.store.base import Store
+from volback.store.foreign import advice_for_scheme, foreign_path
 from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
 from volback.store.registry import StoreKeys, StoreKind, all_keys, forms, kind_of, register, scheme_of
@@ -58,8 +60,10 @@ def _kind(url: str) -> StoreKind[Any]:
     scheme = scheme_of(url) or "file"
     kind = kind_of(scheme)
     if kind is None:
+        advice = advice_for_scheme(url)
         raise UsageError(
-            f"repository {_without_secrets(url)}: no store is registered for '{scheme}://'", f"give {forms()}"
+            f"repository {_without_secrets(url)}: no store is registered for '{scheme}://'",
+            f"{advice}; or give {forms()}" if advice else f"give {forms()}",
         )
     return kind
 
@@ -83,8 +87,12 @@ def _read_path(url: str, _: Mapping[str, str]) -> Path:
 def _expand(path: str) -> Path:
     if not path.strip() or "\0" in path:
         raise UsageError(f"repository {path!r} is not a path", f"give {forms()}")
+    foreign = foreign_path(path)
+    if foreign:
+        shown, advice = foreign
+        raise UsageError(f"repository {shown!r} is not a directory or a bucket, but another program's address", advice)
     try:
-        return Path(path).expanduser()
+        return absolute(Path(path).expanduser(), "repository")
     except RuntimeError as exc:
         raise UsageError(f"repository {path!r}: no such user's home directory", f"give {forms()}") from exc
 
