@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
+from tests.support.repository import new_repository
 from tests.support.s3 import moto, radosgw, rclone
 
 __all__ = ["moto", "radosgw", "rclone"]
@@ -151,10 +152,12 @@ def container_factory(create_container: Callable[..., Any]) -> Callable[..., Any
 
 @pytest.fixture
 def run_volback(engine: EngineSession, tmp_path: Path) -> Iterator[Volback]:
-    """Runs volback as a process: `run_volback("backup", NAME, check_exit=0)`; repository and state in tmp_path."""
+    """Runs volback as a process: `run_volback("backup", NAME, check_exit=0)`; a new repository and state in
+    tmp_path."""
     directory = tmp_path / "volback"
     directory.mkdir()
     volback = Volback(directory, engine.client_ids)
+    new_repository(volback.repository)
     yield volback
     volback.note_client_id()
 

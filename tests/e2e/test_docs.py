@@ -1,7 +1,8 @@
 """The documentation is true: each command of a ```console block runs, in order, and prints what stands below it.
 
 Volatile parts (ids, ages, sizes, durations) are compared as patterns, columns by their words. Each page runs by itself,
-with a volume `shop` and an empty repository; `<!-- run: COMMAND -->` brings about what it takes for granted.
+with a volume `shop` and a new repository (none, if the page makes it); `<!-- run: COMMAND -->` brings about what it
+takes for granted.
 VOLBACK_TEST_WRITE_DOCS=yes writes what commands print into the pages where it is not what these say.
 """
 
@@ -12,6 +13,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +42,7 @@ _VOLATILE = (
     (re.compile(r"(?<=\bdown for )[\d.]+ s"), "<duration>"),
     (re.compile(r"\b(now|\d+ (s|min|h) ago)\b"), "<age>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
+    (re.compile(r"\b[0-9a-f]{32}\b"), "<repository>"),
     (re.compile(r"(?<=\bPython )\d+\.\d+\.\d+"), "<python>"),
     (re.compile(r"\s+"), " "),
 )
@@ -163,8 +166,12 @@ def test_the_pages_show_what_people_need() -> None:
 
 
 @pytest.mark.parametrize("page", _RUN, ids=page_id)
-def test_each_command_prints_what_the_page_says(page: Path, run_page: Callable[[str], list[Answer]]) -> None:
+def test_each_command_prints_what_the_page_says(
+    page: Path, run_page: Callable[[str], list[Answer]], run_volback: Volback
+) -> None:
     text = page.read_text()
+    if "$ volback init\n" in text:
+        shutil.rmtree(run_volback.repository)
     pairs = list(zip(steps(text), run_page(text), strict=True))
     changed = [(step, answer.output) for step, answer in pairs if not step.hidden and _differs(step, answer)]
     if os.environ.get("VOLBACK_TEST_WRITE_DOCS") == "yes":

@@ -409,6 +409,13 @@ class StoreConformance:
         assert content(store, "a/old") == b"old"
         assert swept == []
 
+    def test_what_it_holds_is_named(self, store: Store) -> None:
+        assert store.holds() is None
+        store.put("b/c", [b"x"])
+        assert store.holds() in {"b", "b/c"}
+        store.delete("b/c")
+        assert store.holds() is None
+
     def test_free_bytes_is_a_count_or_has_no_meaning(self, store: Store) -> None:
         free_bytes = store.free_bytes()
         assert free_bytes is None or free_bytes > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.engine import EngineSession
+from tests.support.repository import new_repository
 from volback.context import Context, Repository, open_engine, open_repository
 from volback.engine.engine import Engine
 from volback.settings import Settings
@@ -23,12 +24,15 @@ class Library(NamedTuple):
     repository: Repository
 
     def on(self, store: Store) -> Library:
-        """The same, on another store."""
+        """The same, on another store; a new repository, if there is none."""
+        new_repository(store)
         return self._replace(repository=Repository(store, lambda: self.repository.host))
 
 
 def open_from(settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Library:
-    """What the settings name."""
+    """What the settings name; a directory becomes a repository if it does not exist yet."""
+    if settings.repository.startswith("/") and not Path(settings.repository).exists():
+        new_repository(Path(settings.repository))
     ctx = Context(settings, now=now)
     engine = open_engine(ctx)
     return Library(ctx, engine, open_repository(ctx, engine))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import secrets
+from pathlib import Path
 
 import msgspec
 
@@ -13,8 +15,15 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, SetOf
 from volback.catalog.repository import Catalog
 from volback.store.base import Store
+from volback.store.local import LocalStore
 
 IDS = [f"202611{day:02}T000000Z-aaaa" for day in range(1, 29)]
+
+
+def new_repository(where: Path | Store) -> None:
+    """Make a repository, as `volback init` does; one that is there stays as it is."""
+    store = LocalStore(where) if isinstance(where, Path) else where
+    Catalog(store).ensure_repository(lambda: secrets.token_hex(16))
 
 
 def make_backup(

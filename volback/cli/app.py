@@ -16,6 +16,7 @@ from volback.cli import (
     check,
     config,
     doctor,
+    init,
     notify,
     prune,
     recover,
@@ -34,6 +35,7 @@ BACKUP is VOLUME (its latest one), VOLUME@ID-PREFIX, or HOST/VOLUME@ID-PREFIX.
 """
 _EPILOG = """\b
 Examples:
+  volback init                       make the repository
   volback backup db                  back up the volume db
   volback list                       the backups in the repository
   volback restore db --as db-copy    the latest backup into a new volume
@@ -68,6 +70,7 @@ def build() -> typer.Typer:
     )  # fmt: skip
     app.callback(invoke_without_command=True)(_global)
     for family in (
+        init,
         backup,
         restore,
         browse,

@@ -10,7 +10,7 @@ import signal
 import sys
 
 from volback import interrupts
-from volback.cli import init
+from volback.cli import first_process
 from volback.errors import Interrupted
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -21,7 +21,7 @@ takes."""
 def main() -> None:
     """Run the command line and exit."""
     _open_standard_streams()
-    init.take_over()
+    first_process.take_over()
     try:
         interrupts.install()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -71,6 +71,8 @@ class Job:
 
     name: str
     repositories: tuple[str, ...]
+    create: bool = False
+    """Whether a repository that does not exist yet is made."""
     sources: Sources = Sources()
     excludes: tuple[str, ...] = ()
     level: int = 3

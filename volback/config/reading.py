@@ -122,6 +122,7 @@ def read_job(name: str, table: Table, known: Known) -> Job:
     job = Job(
         name=name,
         repositories=_repositories(table, known.repositories),
+        create=table.take("create", FLAG) or False,
         sources=_sources(table),
         excludes=table.take("exclude", TEXTS) or (),
         level=table.take("level", whole(1, 19), 3) or 3,

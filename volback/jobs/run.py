@@ -42,6 +42,7 @@ from volback.notify.report import VolumeReport
 from volback.notify.targets import Targets
 from volback.operations.backup import dry_run
 from volback.operations.copy import copy_backup, plan_copies, prepare_target
+from volback.operations.init import init
 from volback.priority import io_class
 from volback.state.history import JobRun, note_dead_runs, note_run, read_history
 from volback.state.locks import lock
@@ -272,7 +273,10 @@ class _Run:
         if name not in self._repositories:
             limit = job.limits.bandwidth_bytes_s
             configured = self._config.repositories[name]
-            self._repositories[name] = open_configured(self._ctx, configured, self._engine, bandwidth_bytes_s=limit)
+            repository = open_configured(self._ctx, configured, self._engine, bandwidth_bytes_s=limit)
+            if job.create and init(self._ctx, repository).made:
+                log.info("made repository %s", repository.store.url)
+            self._repositories[name] = repository
         return self._repositories[name]
 
     def _host(self) -> str:

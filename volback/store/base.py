@@ -88,6 +88,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove one object. Does nothing if there is none."""
 
+    def holds(self) -> str | None:
+        """The name of anything that is there, an object or not; None where there is nothing, not even a directory."""
+
     def free_bytes(self) -> int | None:
         """Free space for new objects, or None where there is no such limit."""
 

@@ -126,6 +126,9 @@ class FaultStore:
         self._begin(self._due("delete", key))
         self._inner.delete(key)
 
+    def holds(self) -> str | None:
+        return self._inner.holds()
+
     def free_bytes(self) -> int | None:
         self._begin(self._due("free_bytes", ""))
         return self._inner.free_bytes()

@@ -50,6 +50,9 @@ class LimitStore:
     def delete(self, key: str) -> None:
         self._inner.delete(key)
 
+    def holds(self) -> str | None:
+        return self._inner.holds()
+
     def free_bytes(self) -> int | None:
         return self._inner.free_bytes()
 

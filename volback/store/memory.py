@@ -75,6 +75,9 @@ class MemoryStore:
         with self._lock:
             self._objects.pop(key, None)
 
+    def holds(self) -> str | None:
+        return next((found.key for found in self.list()), None)
+
     def free_bytes(self) -> int | None:
         return None
 

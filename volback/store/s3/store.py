@@ -109,6 +109,10 @@ class S3Store:
                 if not refused.failure.is_missing:
                     raise
 
+    def holds(self) -> str | None:
+        """The first key below the prefix."""
+        return next((found.key for found in self.list()), None)
+
     def free_bytes(self) -> int | None:
         """None: a bucket has no size."""
         return None

@@ -19,7 +19,12 @@ _FIRST = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
 def _start(script: str) -> subprocess.Popen[bytes]:
-    command = [*_FIRST, sys.executable, "-c", f"from volback.cli import init; init.take_over()\n{script}"]
+    command = [
+        *_FIRST,
+        sys.executable,
+        "-c",
+        f"from volback.cli import first_process; first_process.take_over()\n{script}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
 
