@@ -163,7 +163,7 @@ def test_dry_run_stores_nothing(run_volback: Volback, small: str) -> None:
     said = run_volback("backup", small, "--dry-run", "--exclude", "large")
     assert said.stdout.startswith(f"{small}  would read 9 files, ")
     assert said.stdout.endswith(", 1 excluded\n")
-    assert not run_volback.repository.exists()
+    assert [path.name for path in run_volback.repository.iterdir()] == ["volback.json"]
 
 
 def test_a_host_directory_is_a_source_and_a_target(run_volback: Volback, tmp_path: Path) -> None:

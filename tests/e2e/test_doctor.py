@@ -52,7 +52,10 @@ def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
     assert checks["transport"].facts["transport"] == "pipe"
     assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
     assert library.engine.leftover_helpers() == []
-    assert _everything(tmp_path) == {tmp_path / "repository", tmp_path / "state", tmp_path / "state" / "runs"}
+    repository = tmp_path / "repository"
+    assert _everything(tmp_path) == {
+        repository, repository / "volback.json", tmp_path / "state", tmp_path / "state" / "runs"
+    }  # fmt: skip
 
 
 def test_a_forced_transport_is_measured(engine: EngineSession, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_volume_goes_to_a_bucket_and_comes_back(
     run_volback("remove", f"{name}@{made['id']}", env=far.env())
     assert far.objects() == {"hosts/volback.json"}
     assert far.uploads() == []
-    assert not run_volback.repository.exists()
+    assert [path.name for path in run_volback.repository.iterdir()] == ["volback.json"]
 
 
 def test_one_file_and_a_part_come_out_of_a_bucket(
