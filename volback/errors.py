@@ -15,13 +15,16 @@
         StoreUnreachable    9    no store, no answer in time
     Interrupted             130  SIGINT;  143 SIGTERM. A BaseException: see there
 
-Only cli/ turns them into text and exit codes.
+Only cli/ turns them into text and exit codes. A message may repeat what an engine, a hook or a store said, so each one
+masks the secrets in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TypeVar
+
+from volback.masking import masked
 
 EXIT_DONE = 0
 EXIT_WARNINGS = 3
@@ -37,9 +40,9 @@ class VolbackError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = masked(message)
+        self.hint = None if hint is None else masked(hint)
+        super().__init__(self.message)
 
 
 class UsageError(VolbackError):

@@ -356,3 +356,23 @@ def test_a_monitoring_service_hears_of_each_run(desk: Desk, volume: str) -> None
     desk.write(f"{tell}[jobs.n]\n{job}")
     said = desk.run("run", "n")
     assert "warning: ping 'ops' (start) failed" in said.stderr, "nobody listens any more, and the job has not failed"
+
+
+def test_a_password_among_a_volumes_options_reaches_nobody(desk: Desk, volume_factory: Callable[..., str]) -> None:
+    """Engines repeat the options of a mount that fails: on the terminal, in JSON, history, messages and pings."""
+    secret = "hun ter;2"
+    options = {"type": "nfs", "device": ":/x", "o": f"addr=127.0.0.1,username=me,password={secret}"}
+    volume = volume_factory("nas", driver_opts=options)
+    with listening() as server:
+        desk.write(
+            f'[jobs.nightly]\nvolumes = "{volume}"\nrepository = "main"\nnotify = "ops"\n'
+            f'[notifications.ops]\nurls = "json://{server.address}/hook"\nping = "http://{server.address}/ping"\n'
+        )
+        said = desk.run("run", "nightly", "--debug", check_exit=1)
+        said_json = desk.run("run", "nightly", "--json", check_exit=1)
+    sent = b"".join(heard.body for heard in server.heard).decode()
+    kept = "".join(path.read_text() for path in desk.volback.state.rglob("*.json"))
+    for shown in (said.stderr, said_json.stdout, sent, kept):
+        assert "username=me,password=***" in shown
+        assert secret not in shown
+        assert "ter;2" not in shown

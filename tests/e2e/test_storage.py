@@ -114,6 +114,21 @@ def test_what_was_in_a_new_volumes_directory_is_never_removed(
     assert held_by(directory) == {"precious": "data"}
 
 
+def test_a_backup_holds_no_password_of_its_volume(
+    library: Library, device: Path, volume_factory: Callable[..., str], volume_name: Callable[..., str]
+) -> None:
+    options = {**bind_options(device), "o": "bind,password=hun ter;2"}
+    name, copy = volume_factory("nas", driver_opts=options, labels={"app.token": "hun ter;2"}), volume_name("copy")
+    made = backup(*library, volume_source(library.engine, name), BackupOptions()).manifest
+    stored = b"".join(path.read_bytes() for path in Path(library.repository.store.url).rglob("*.json"))
+    assert b'"o": "bind,password=***"' in stored
+    assert b"hun ter;2" not in stored
+    with pytest.raises(UsageError, match="a backup holds no secrets"):
+        restore(*library, made.name, RestoreOptions(name=copy, keep_driver=True))
+    warnings = restore(*library, made.name, RestoreOptions(name=copy)).warnings
+    assert "not restored, as a backup holds no secrets: label app.token; give it with --label" in warnings
+
+
 def test_an_import_does_not_write_into_a_full_device(
     library: Library, device: Path, volume_name: Callable[..., str]
 ) -> None:

@@ -34,6 +34,7 @@ FLOORS = {
     "errors": 0,
     "interrupts": 0,
     "latest": 0,
+    "masking": 0,
     "measures": 0,
     "priority": 0,
     "progress": 0,

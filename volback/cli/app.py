@@ -28,6 +28,7 @@ from volback.cli import (
 from volback.cli.call import Call, Outcome, WarningLog, call_of
 from volback.cli.log import JsonLines
 from volback.errors import UsageError
+from volback.masking import MaskingFilter
 
 _HELP = """Back up, restore and prove Docker volumes.
 
@@ -136,14 +137,14 @@ def _global(
 def _log(call: Call) -> None:
     logger = logging.getLogger("volback")
     logger.setLevel(logging.DEBUG if call.debug else logging.INFO if call.verbose else logging.WARNING)
+    handlers: list[logging.Handler] = [JsonLines() if call.log_json else WarningLog(call)]
     if call.log_json:
         logger.setLevel(min(logger.level, logging.INFO))
-        logger.addHandler(JsonLines())
-        return
-    logger.addHandler(WarningLog(call))
-    if call.debug or call.verbose:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    elif call.debug or call.verbose:
+        handlers.append(logging.StreamHandler(sys.stderr))
+        handlers[-1].setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    for handler in handlers:
+        handler.addFilter(MaskingFilter())
         logger.addHandler(handler)
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from volback.masking import masked, masked_labels, masked_options
+
 if TYPE_CHECKING:
-    from volback.catalog.model import Manifest, Member, SetOf, Source
+    from volback.catalog.model import Manifest, Member, SetOf
     from volback.operations.overview import VolumeOverview
 
 Facts = dict[str, object]
-
-_SECRET = re.compile(r"((?:pass(?:word|wd|phrase)?|secret|token|key)\w*=)[^,]*", re.IGNORECASE)
-_SECRET_KEY = re.compile(r"pass|secret|token|key", re.IGNORECASE)
 
 
 def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
@@ -61,8 +59,8 @@ def shown_facts(manifest: Manifest) -> Facts:
             "kind": source.kind,
             "name": source.name,
             "driver": source.driver,
-            "options": masked_options(source),
-            "labels": source.labels,
+            "options": masked_options(source.options),
+            "labels": masked_labels(source.labels),
         },
         "engine_id": manifest.engine_id,
         "containers": manifest.containers,
@@ -74,16 +72,8 @@ def shown_facts(manifest: Manifest) -> Facts:
         "encryption": manifest.encryption,
         "format": manifest.format,
         "volback": manifest.volback,
-        "warnings": manifest.warnings,
+        "warnings": [masked(warning) for warning in manifest.warnings],
     }
-
-
-def masked_options(source: Source) -> dict[str, str]:
-    """A volume driver's options, with secrets masked: `o=addr=nas,username=me,password=***`."""
-    return {
-        key: "***" if _SECRET_KEY.search(key) else _SECRET.sub(r"\1***", value)
-        for key, value in source.options.items()
-    }  # fmt: skip
 
 
 def entry_facts(member: Member) -> Facts:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from volback.cli.facts import masked_options
 from volback.cli.words import human_duration, human_size, local_time, printable
+from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
     from volback.catalog.model import Manifest, Member, SetOf
@@ -37,7 +37,7 @@ def manifest_lines(manifest: Manifest) -> Iterator[str]:
         if value:
             yield f"{word + ':':<14}{printable(value)}"
     for warning in manifest.warnings:
-        yield f"{'warning:':<14}{printable(warning)}"
+        yield f"{'warning:':<14}{printable(masked(warning))}"
 
 
 def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -55,8 +55,8 @@ def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "consistency", manifest.consistency
     yield "containers", ", ".join(manifest.containers)
     yield "driver", source.driver if source.kind == "volume" else ""
-    yield "options", _pairs(masked_options(source))
-    yield "labels", _pairs(source.labels)
+    yield "options", _pairs(masked_options(source.options))
+    yield "labels", _pairs(masked_labels(source.labels))
     yield "tags", ", ".join(manifest.tags)
     yield "set", _set(manifest.set) if manifest.set else ""
     yield "excluded", ", ".join(manifest.excludes) + (f": {manifest.excluded:,} left out" if manifest.excluded else "")

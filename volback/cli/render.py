@@ -11,6 +11,7 @@ from volback.cli.call import Call, Outcome, writing
 from volback.cli.log import write_error, write_line
 from volback.cli.words import printable
 from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, StoreError, VolbackError
+from volback.masking import masked, masked_mount
 
 SCHEMA = 1
 
@@ -42,7 +43,7 @@ def failure(call: Call, exc: Exception | Interrupted) -> int:
         except StoreError as unwritten:  # a full disk: the reason must still reach somebody
             _error(call, unwritten)
         if call.debug:
-            traceback.print_exception(exc)
+            _traceback(exc)
     else:
         _warnings(call, [])
         _error(call, error, exc)
@@ -69,7 +70,8 @@ def _shown_warnings(call: Call, done: Outcome, code: int) -> list[str]:
 
 def _body(call: Call, done: Outcome) -> dict[str, object]:
     body: dict[str, object] = {"ok": not done.errors, "result": done.result}
-    body["warnings"] = done.warnings + call.logged + [error.message for error in done.errors[1:]]
+    warnings = done.warnings + call.logged + [error.message for error in done.errors[1:]]
+    body["warnings"] = [masked(warning) for warning in warnings]
     if done.errors:
         body["error"] = _error_facts(done.errors[0])
     return body
@@ -110,7 +112,7 @@ def _lines(text: Iterable[str]) -> None:
 
 
 def _warnings(call: Call, warnings: list[str]) -> None:
-    for warning in warnings + call.logged:
+    for warning in map(masked, warnings + call.logged):
         if call.log_json:
             write_line("WARNING", "volback", warning)
             continue
@@ -119,13 +121,17 @@ def _warnings(call: Call, warnings: list[str]) -> None:
 
 def _error(call: Call, error: Failure, exc: BaseException | None = None) -> None:
     if call.debug:
-        traceback.print_exception(exc or error)
+        _traceback(exc or error)
     if call.log_json:
         write_error(error)
         return
     print(f"error: {printable(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"hint: {printable(error.hint)}", file=sys.stderr)
+
+
+def _traceback(exc: BaseException) -> None:
+    print(masked_mount("".join(traceback.format_exception(exc))), file=sys.stderr, end="")
 
 
 def _internal(exc: Exception) -> VolbackError:

@@ -50,7 +50,11 @@ _SetPrefix = Annotated[
 ]
 _Driver = Annotated[str | None, typer.Option(metavar="NAME", help="This driver, without the backup's driver options.")]
 _DriverOpt = Annotated[
-    list[str] | None, typer.Option(metavar="K=V", help="A driver option, in place of the backup's; repeatable.")
+    list[str] | None,
+    typer.Option(
+        metavar="K=V",
+        help="A driver option, in place of the backup's; with --keep-driver a secret that it lacks; repeatable.",
+    ),
 ]
 _KeepDriver = Annotated[
     bool, typer.Option("--keep-driver", help="The backup's driver and options, also where they name a device.")

@@ -16,6 +16,7 @@ from volback.cli.call import Call, Outcome, call_of
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, local_time
 from volback.errors import UsageError
+from volback.masking import MaskingFilter
 from volback.settings import absolute
 
 if TYPE_CHECKING:
@@ -229,5 +230,6 @@ def _log_to_stderr(call: Call) -> None:
     logger = logging.getLogger("volback.schedule.scheduler")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(MaskingFilter())
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.WARNING if call.quiet else logging.INFO)

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from volback.config.model import Job, JobLimits, Metrics, Notification, Repository, Sources
-from volback.config.secrets import HIDDEN, Secret
+from volback.config.secrets import Secret
 from volback.config.tables import Table
 from volback.config.values import (
     COUNT,
@@ -31,6 +31,7 @@ from volback.config.values import (
     some_of,
     whole,
 )
+from volback.masking import HIDDEN
 from volback.policy.hooks import DEFAULT_TIMEOUT_S, Hook
 from volback.policy.keep import COUNTS, KeepRules
 from volback.policy.quiesce import STRONGEST_FIRST

@@ -10,7 +10,6 @@ from pathlib import Path
 from volback.config.places import Place, Problem
 from volback.errors import UsageError
 
-HIDDEN = "***"
 _COMMAND_LIMIT_S = 30.0
 _SECRET_MAX_BYTES = 1024 * 1024
 

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from volback.config.locate import Lines, dotted
 from volback.config.locate import Path as KeyPath
 from volback.config.places import Place, Problem
-from volback.config.secrets import HIDDEN, Secret
+from volback.config.secrets import Secret
 from volback.config.values import TEXT, Kind
+from volback.masking import HIDDEN, is_secret_key, masked_command
 from volback.policy.invalid import InvalidValue
 
 T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
-_SECRET_NAME = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)
 _SHOWN_CHARS = 60
 
 
@@ -210,13 +210,14 @@ def _expand(text: str, environment: Mapping[str, str]) -> str:
 
 
 def _shown(value: Any, environment: Mapping[str, str]) -> Any:
-    """The value as `config show` has it: a variable with the name of a secret is not expanded."""
+    """The value as `config show` has it: a variable with the name of a secret is not expanded, and what looks like a
+    secret in a command or a URL is masked."""
     if isinstance(value, list):
         return [_shown(item, environment) for item in value]
     if not isinstance(value, str):
         return value
-    shown = {name: HIDDEN if _SECRET_NAME.search(name) else text for name, text in environment.items()}
-    return _expand(value, shown).replace("${", "$${")
+    shown = {name: HIDDEN if is_secret_key(name) else text for name, text in environment.items()}
+    return masked_command(_expand(value, shown)).replace("${", "$${")
 
 
 def _checked(value: object, expected: str) -> str:
@@ -248,7 +249,8 @@ def _worded(value: object) -> str:
         case list():
             return "a list that holds something else" if value else "an empty list"
         case str():
-            text = value if len(value) <= _SHOWN_CHARS else value[: _SHOWN_CHARS - 1] + "…"
+            text = masked_command(value)
+            text = text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
             return f'"{text}"'
         case _:
             return str(value)[:_SHOWN_CHARS]

@@ -28,6 +28,7 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
+from volback.masking import masked_mount
 
 DEFAULT_TIMEOUT_S = 60.0
 LOCAL_SOCKET = "unix:///var/run/docker.sock"
@@ -173,4 +174,5 @@ def _unreachable_hint(exc: BaseException) -> str:
 
 
 def _reason(exc: docker.errors.APIError) -> str:
-    return str(exc.explanation or exc).strip().splitlines()[0]
+    """Its first line. Where a volume cannot be mounted, engines repeat all of its options, passwords too."""
+    return masked_mount(str(exc.explanation or exc).strip().splitlines()[0])

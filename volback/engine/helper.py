@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,10 @@ import docker.types
 import requests.exceptions
 
 from volback.engine.connect import translated
-from volback.engine.volumes import remove_volume
+from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.masking import masked
 
 log = logging.getLogger(__name__)
 
@@ -134,13 +136,14 @@ class Helper:
 
     def create(self) -> str:
         """Create the container and return its id. Raises NotFoundError, EngineError."""
-        with deferred_signals():  # an interrupted call may have created a container whose id is unknown
+        # an interrupted call may have created a container whose id is unknown
+        with deferred_signals(), unrepeated(self._volume_options):
             self.id = create(self._client, self._spec)
         return self.id
 
     def start(self) -> None:
         """Start the container and wait for its end in a thread."""
-        with translated(self.what):
+        with unrepeated(self._volume_options), translated(self.what):
             self._client.start(self.id)
         self._waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
         self._waiter.start()
@@ -202,6 +205,14 @@ class Helper:
         one."""
         status = self.settle()
         return EngineError(f"{self.what} {what} (status {status}): {self._last_message()}")
+
+    def _volume_options(self) -> dict[str, str]:
+        """Of the volume that is mounted; none where the engine does not say."""
+        for mount in self._spec.mounts:
+            if mount["Type"] == "volume" and mount["Target"] == MOUNT_POINT:
+                with suppress(VolbackError):
+                    return inspect_volume(self._client, mount["Source"]).options
+        return {}
 
     def _last_message(self) -> str:
         lines = self._messages().decode(errors="backslashreplace").splitlines()
@@ -283,7 +294,7 @@ def _missing_directory(spec: HelperSpec, exc: EngineError) -> NotFoundError | No
 def is_about_path(exc: EngineError, path: str) -> bool:
     """Whether the engine refused because it does not have `path`: Docker's words, and Podman's."""
     gone = "does not exist" in exc.message or "no such file or directory" in exc.message.lower()
-    return gone and path in exc.message
+    return gone and masked(path) in exc.message
 
 
 def _made_volumes(client: Any, container_id: str) -> list[str]:

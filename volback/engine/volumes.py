@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import docker.errors
 
 from volback.engine.connect import translated
-from volback.errors import NotFoundError
+from volback.errors import NotFoundError, VolbackError
+from volback.masking import masked, secret_values
 
 _MEASURE_S = 60.0
 PROJECT_LABEL = "com.docker.compose.project"
@@ -85,8 +88,19 @@ def users(client: Any, name: str | None = None) -> dict[str, list[VolumeUser]]:
 
 def create_volume(client: Any, volume: Volume) -> None:
     """Create a volume; the caller has checked that none of that name exists."""
-    with translated(f"volume {volume.name!r}"):
+    with unrepeated(lambda: volume.options), translated(f"volume {volume.name!r}"):
         client.create_volume(volume.name, volume.driver, volume.options or None, volume.labels or None)
+
+
+@contextmanager
+def unrepeated(options: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+    """Mask the secrets among a volume's options in an error of the block: engines and plugins repeat them."""
+    try:
+        yield
+    except VolbackError as exc:
+        exc.message = masked(exc.message, secret_values(options()))
+        exc.args = (exc.message,)
+        raise
 
 
 def remove_volume(client: Any, name: str) -> None:

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from volback.masking import MaskingFilter
+
 _LINES = 200
 _LINE_CHARS = 500
 
@@ -34,6 +36,7 @@ def log_tail() -> Iterator[LogTail]:
     """Keep what volback logs, from INFO on, whatever level is shown elsewhere."""
     logger = logging.getLogger("volback")
     tail, level = LogTail(), logger.level
+    tail.addFilter(MaskingFilter())
     logger.addHandler(tail)
     logger.setLevel(min(level, logging.INFO) if level else logging.INFO)
     try:

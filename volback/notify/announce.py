@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from volback.interrupts import deferred_signals
+from volback.masking import scheme_of
 from volback.notify import messages, pings
-from volback.notify.masking import scheme_of
 from volback.notify.metrics import WAIT_S, write_metrics
 from volback.notify.report import Report
 from volback.notify.targets import MessageTarget, PingTarget, Targets

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from volback.notify.masking import masked, scheme_of
+from volback.masking import scheme_of, without_url
 from volback.notify.report import Status
 
 if TYPE_CHECKING:
@@ -84,5 +84,5 @@ def _caught() -> Iterator[list[str]]:
 def _because(logged: list[str], url: str) -> str:
     if not logged:
         return ""
-    line = " ".join(masked(logged[-1], url).split())
+    line = " ".join(without_url(logged[-1], url).split())
     return f": {line[:_REASON_CHARS]}"

@@ -27,7 +27,13 @@ from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
 from volback.operations.restore_part import check_part, fit_part
-from volback.operations.restore_target import TargetOptions, changed_storage, check_target, choose_target
+from volback.operations.restore_target import (
+    TargetOptions,
+    changed_storage,
+    check_target,
+    choose_target,
+    hidden_labels,
+)
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import full_target, new_volume, open_reader, scan, unset_warnings, write_into
@@ -120,7 +126,8 @@ class _Restore:
         hint = "choose another name with --as, or replace its content with --replace"
         with new_volume(self._engine, self._run, self._target, hint=hint):
             self._write(tar.EXTRACT, options)
-        return self._result(options, warnings=changed_storage(self._backup.manifest, self._target))
+        manifest, target = self._backup.manifest, self._target
+        return self._result(options, warnings=changed_storage(manifest, target) + hidden_labels(manifest, target))
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
         with self._empty_directory() if self._is_there() else self._new_directory():

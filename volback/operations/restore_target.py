@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from volback.catalog.model import Manifest, Source
 from volback.errors import UsageError
+from volback.masking import HIDDEN, masked_keys, with_values
 from volback.policy.storage import described, inherited_labels, is_plain, is_tmpfs
 
 
@@ -27,7 +28,8 @@ class TargetOptions:
     """Keys of the backup's labels that the volume is not to have; `*` stands for any text."""
     driver: str | None = None
     driver_options: dict[str, str] = field(default_factory=dict)
-    """With `driver`, they replace what the backup says. An empty value is an option that is not given."""
+    """They replace what the backup says; with `keep_driver` they are added to it, as the secrets that it does not hold.
+    An empty value is an option that is not given."""
     keep_driver: bool = False
     """Use the driver and options that the backup says, wherever they reach."""
 
@@ -35,8 +37,8 @@ class TargetOptions:
 def check_target(options: TargetOptions, *, replace: bool) -> None:
     """Raises UsageError for options that contradict each other."""
     given = bool(options.driver or options.driver_options)
-    if options.keep_driver and given:
-        raise UsageError("--keep-driver goes without --driver and --driver-opt", "they replace what it would keep")
+    if options.keep_driver and options.driver:
+        raise UsageError("--keep-driver goes without --driver", "it replaces what the other would keep")
     if options.directory is None:
         return
     if not options.directory.startswith("/"):
@@ -79,14 +81,35 @@ def changed_storage(manifest: Manifest, target: Source) -> list[str]:
     ]
 
 
+def hidden_labels(manifest: Manifest, target: Source) -> list[str]:
+    """Say which labels the volume `target` does not have because their values hold a secret: a warning, or none."""
+    hidden = [key for key, value in manifest.source.labels.items() if HIDDEN in value and key not in target.labels]
+    if not hidden:
+        return []
+    return [f"not restored, as a backup holds no secrets: label {', '.join(sorted(hidden))}; give it with --label"]
+
+
 def _driver(source: Source, options: TargetOptions, *, renamed: bool) -> tuple[str, dict[str, str]]:
+    given = {key: value for key, value in options.driver_options.items() if value}
+    if options.keep_driver and source.kind == "volume":
+        return source.driver, _kept_options(source, given)
     if options.driver or options.driver_options:
-        given = {key: value for key, value in options.driver_options.items() if value}
         return options.driver or "local", given
     if source.kind == "volume" and (
-        options.keep_driver
-        or is_plain(source.driver, source.options)
+        is_plain(source.driver, source.options)
         or (is_tmpfs(source.driver, source.options) and not renamed)  # what was in memory does not go to a disk unasked
     ):
         return source.driver, dict(source.options)
     return "local", {}
+
+
+def _kept_options(source: Source, given: dict[str, str]) -> dict[str, str]:
+    """The options that the backup recorded, with the secrets that no backup records. Raises UsageError."""
+    kept = with_values(source.options, given)
+    missing = masked_keys(kept)
+    if missing:
+        raise UsageError(
+            f"a backup holds no secrets, and volume {source.name!r} needs some among its options: {', '.join(missing)}",
+            f"give them beside --keep-driver: {' '.join(f'--driver-opt {key}=...' for key in missing)}",
+        )
+    return kept

@@ -15,6 +15,7 @@ from volback.context import Context
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
+from volback.masking import masked_labels, masked_options
 from volback.operations.recover import RESTORE_LABEL, half_restored
 from volback.policy.labels import policy_of
 from volback.policy.storage import is_tmpfs
@@ -93,7 +94,13 @@ def _source(engine: Engine, name: str) -> Source:
 
 
 def volume_source(engine: Engine, name: str) -> Source:
-    """Describe a volume that exists. Raises NotFoundError."""
+    """Describe a volume that exists, as its manifest will: without secrets. Raises NotFoundError."""
     volume = engine.volume(name)
     labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
-    return Source(kind="volume", name=volume.name, driver=volume.driver, options=volume.options, labels=labels)
+    return Source(
+        kind="volume",
+        name=volume.name,
+        driver=volume.driver,
+        options=masked_options(volume.options),
+        labels=masked_labels(labels),
+    )

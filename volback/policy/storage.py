@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
+from volback.masking import HIDDEN
+
 PLAIN_OPTIONS = frozenset({"size"})
 """Options of driver `local` that reach nothing outside the engine's own directory (moby, volume/local)."""
 
@@ -102,6 +104,7 @@ def inherited_labels(labels: Mapping[str, str], *, renamed: bool, without: Itera
         key: value
         for key, value in labels.items()
         if key not in _NEVER
+        and HIDDEN not in value  # what is not recorded, the volume cannot have
         and not (renamed and key.startswith(_OF_THE_NAME))
         and not any(fnmatchcase(key, pattern) for pattern in patterns)
     }
