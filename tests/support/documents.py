@@ -31,6 +31,13 @@ MANIFEST = Manifest(
     digest=DIGEST,
     volback="0.1",
 )
+
+
+def source_of(volume: str) -> Source:
+    """The source of a backup that lies under that name."""
+    return Source(kind="directory" if volume.startswith("/") else "volume", name=volume)
+
+
 SET = SetOf(id="20261123T160254Z-5e70", project="shop", volumes=["db", "uploads"])
 KEY = BackupKey("web1", "db", ID)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.support.documents import MANIFEST
+from tests.support.documents import MANIFEST, source_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, SetOf
 from volback.catalog.repository import Catalog
@@ -45,8 +45,8 @@ def make_backup(
     store.put(key.index, [index])
     catalog.commit(
         msgspec.structs.replace(
-            MANIFEST, id=id, host=host, volume=volume, data=_digest(data), index=_digest(index),
-            stored_bytes=len(data), depends_on=depends_on or [], set=set,
+            MANIFEST, id=id, host=host, volume=volume, source=source_of(volume),
+            data=_digest(data), index=_digest(index), stored_bytes=len(data), depends_on=depends_on or [], set=set,
         )
     )  # fmt: skip
     return key

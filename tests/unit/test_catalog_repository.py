@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from tests.support.documents import DIGEST, MANIFEST, reseal
+from tests.support.documents import DIGEST, MANIFEST, reseal, source_of
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import parse_reference
@@ -72,6 +72,7 @@ def store(objects: DictObjects, id_: str, volume: str = "db", host: str = "web1"
         MANIFEST,
         id=id_,
         volume=volume,
+        source=source_of(volume),
         host=host,
         data=ObjectDigest(size_bytes=4, sha256=DIGEST),
         index=ObjectDigest(size_bytes=5, sha256=DIGEST),

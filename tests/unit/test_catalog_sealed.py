@@ -134,6 +134,8 @@ def test_a_manifest_from_before_there_were_sets_is_read() -> None:
         {"id": "20261123T160254Z-0000"},
         {"host": "web2"},
         {"volume": "../db"},
+        {"source": Source(kind="volume", name="uploads")},
+        {"source": Source(kind="directory", name="db")},
         {"files": -1},
         {"raw_bytes": 2**63},
         {"stored_bytes": -1},

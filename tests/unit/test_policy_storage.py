@@ -1,4 +1,4 @@
-"""What a volume's driver and options say of its storage, and which labels a restored volume takes over."""
+"""What a volume's driver and options say of its storage."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from volback.policy.storage import described, inherited_labels, is_plain, storage_of_directory, storage_of_volume
-
-COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.volume": "db", "com.docker.compose.version": "2"}
-ACTING = {**COMPOSE, "com.docker.stack.namespace": "shop", "volback.keep-last": "2", "volback.job": "nightly"}
-OWN = {"com.example.part": "one", "traefik.enable": "true"}
+from volback.policy.storage import described, is_plain, is_tmpfs, storage_of_directory, storage_of_volume
 
 
 @pytest.mark.parametrize(
@@ -35,26 +31,12 @@ def test_a_description_holds_no_option_that_may_be_a_password() -> None:
     assert described("local", options) == "driver 'local', device '//nas/db'"
 
 
-def test_under_its_own_name_a_volume_keeps_its_labels() -> None:
-    assert inherited_labels({**ACTING, **OWN}, renamed=False) == {**ACTING, **OWN}
-
-
-def test_under_another_name_no_label_acts_on_the_copy() -> None:
-    assert inherited_labels({**ACTING, **OWN}, renamed=True) == OWN
-
-
-@pytest.mark.parametrize("renamed", [False, True])
-@pytest.mark.parametrize("key", ["com.docker.volume.anonymous", "volback.made", "com.docker.volback.restore"])
-def test_no_label_is_taken_over_that_would_have_the_volume_removed(key: str, renamed: bool) -> None:
-    assert inherited_labels({key: "", **OWN}, renamed=renamed) == OWN
-
-
-def test_labels_are_left_out_by_key_or_by_pattern() -> None:
-    assert inherited_labels({**ACTING, **OWN}, renamed=False, without=["traefik.enable", "com.docker.*"]) == {
-        "volback.keep-last": "2",
-        "volback.job": "nightly",
-        "com.example.part": "one",
-    }
+def test_a_tmpfs_with_a_bind_flag_is_a_directory_of_the_host() -> None:
+    options = {"type": "tmpfs", "o": "bind", "device": "/etc/cron.d"}
+    assert is_tmpfs("local", {"type": "tmpfs", "o": "size=1m"})
+    assert not is_tmpfs("local", options)
+    host = Facts("v", options={"type": "none", "o": "bind", "device": "/etc/cron.d"})
+    assert alias_of(Facts("w", options=options), host)
 
 
 @dataclass(frozen=True)

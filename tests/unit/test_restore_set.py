@@ -81,6 +81,27 @@ def test_a_damaged_manifest_that_could_be_of_a_newer_set_is_reported(library: Li
     assert f"set {set_id(2)} is newer, but lacks shop_uploads" in warnings[1]
 
 
+def test_a_backup_that_joins_a_set_on_its_own_is_left_out(library: Library) -> None:
+    back_up(library, 1)
+    made = SetOf(id=set_id(1), project="shop", volumes=["precious", *VOLUMES])
+    make_backup(library.repository.store, "20261101T000000Z-aaaa", volume="precious", data_bytes=10, set=made)
+    found, _ = find_set(library.repository, "shop")
+    assert sorted(found.backups) == VOLUMES
+
+
+def test_backups_that_do_not_agree_on_their_set_are_not_a_whole_one(library: Library) -> None:
+    back_up(library, 1)
+    made = SetOf(id=set_id(1), project="shop", volumes=["precious", *VOLUMES])
+    key = make_backup(library.repository.store, "20261101T000009Z-aaaa", volume="precious", data_bytes=10, set=made)
+    with pytest.raises(NotFoundError, match="no set of project 'shop' is complete"):
+        find_set(library.repository, "shop")
+    found, warnings = find_set(library.repository, "shop", set_id(1))
+    assert list(found.backups) == [key.volume]
+    assert f"backup web1/shop_db@20261101T000001Z-aaaa is left out: the other backups of set {set_id(1)}" in "".join(
+        warnings
+    )
+
+
 def test_a_set_is_named_by_the_beginning_of_its_id(library: Library) -> None:
     for day in (1, 2, 11):
         back_up(library, day)

@@ -37,10 +37,20 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
         yield f"has format {manifest.format}, not {FORMAT}"
     if BackupKey(manifest.host, manifest.volume, manifest.id) != key:
         yield f"belongs to another backup: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
+    yield from _source_faults(manifest)
     yield from _number_faults(manifest)
     yield from _text_faults(manifest)
     if manifest.set is not None:
         yield from _set_faults(manifest.set, manifest.volume)
+
+
+def _source_faults(manifest: Manifest) -> Iterator[str]:
+    """The key says which volume a backup is of; nothing in the manifest may name another one."""
+    source = manifest.source
+    if source.name != manifest.volume:
+        yield f"is of {source.name[:255]!r}, but is stored as a backup of {manifest.volume[:255]!r}"
+    if (source.kind == "directory") != source.name.startswith("/"):
+        yield f"calls {source.name[:255]!r} a {source.kind}"
 
 
 def _set_faults(made: SetOf, volume: str) -> Iterator[str]:

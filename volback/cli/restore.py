@@ -11,6 +11,7 @@ from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.words import count, human_size, pairs
 from volback.errors import UsageError, failures
+from volback.policy.storage import described, is_plain
 
 if TYPE_CHECKING:
     from volback.operations.restore import RestoreOptions, RestoreResult
@@ -42,6 +43,9 @@ _Label = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a lab
 _NoLabel = Annotated[
     list[str] | None,
     typer.Option("--no-label", metavar="KEY", help="Leave out a label of the backup; KEY may hold *."),
+]
+_KeepLabels = Annotated[
+    bool, typer.Option("--keep-labels", help="The backup's labels, also those by which programs act on the volume.")
 ]
 _Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project, from one set.")]
 _SetPrefix = Annotated[
@@ -84,12 +88,13 @@ def restore(
     driver: _Driver = None,
     driver_opt: _DriverOpt = None,
     keep_driver: _KeepDriver = False,
+    keep_labels: _KeepLabels = False,
 ) -> Outcome:
     """Restore a backup into a new volume.
 
-    The volume gets the labels that it had; under another name, none of those by which compose and volback act on it.
-    It is a plain local volume unless driver options or --keep-driver are given. One that exists is only touched with
-    --replace.
+    The volume gets the labels that it had; under another name, none of those by which compose and volback act on it,
+    and where only the backup knows these, they need --keep-labels. It is a plain local volume unless driver options or
+    --keep-driver are given. One that exists is only touched with --replace.
     With --project, the volumes of a compose project come back together; HOST/NAME is one of another host.
     """
     from volback.operations import restore as operation
@@ -107,6 +112,7 @@ def restore(
         driver_options=pairs(driver_opt, "--driver-opt"),
         without_labels=tuple(no_label or ()),
         keep_driver=keep_driver,
+        keep_labels=keep_labels,
     )
     if project is not None or set_prefix is not None:
         _refuse_beside_project(backup, project, options)
@@ -136,7 +142,7 @@ def _project(context: typer.Context, project: str, set_prefix: str | None, optio
     from volback.operations.restore_set import SetRestoreOptions, restore_project
 
     wanted = SetRestoreOptions(
-        set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver,
+        set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver, options.keep_labels,
         options.privileged_xattrs,
     )  # fmt: skip
     with call_of(context).opened() as (ctx, engine, repository):
@@ -160,6 +166,8 @@ def _lines(done: RestoreResult) -> Iterator[str]:
     proven = ", proven bit for bit" if done.proven else ""
     yield f"{done.backup} -> {done.target.kind} {done.target.name}"
     yield f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}"
+    if done.target.kind == "volume" and not is_plain(done.target.driver, done.target.options):
+        yield f"  on {described(done.target.driver, done.target.options)}"
     if done.safety_backup:
         yield f"  safety backup of the replaced data: {done.safety_backup}"
 

@@ -29,10 +29,12 @@ from volback.operations.observe import Observer
 from volback.operations.recover import discard, sweep
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, scan, unreadable
 from volback.policy.excludes import exclusion
+from volback.policy.inherited import acting_labels
 from volback.policy.shrink import is_suspicious
 from volback.policy.storage import Storage
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
+from volback.state.seen_volumes import note_volume
 
 log = logging.getLogger(__name__)
 
@@ -254,8 +256,19 @@ class _Backup:
             volback=volback.__version__,
         )
         self._repository.catalog.commit(manifest)
+        self._note_volume(manifest)
         duration_s = (self._ctx.now() - self._started).total_seconds()
         return BackupResult(manifest, duration_s, incomplete=bool(warnings))
+
+    def _note_volume(self, manifest: Manifest) -> None:
+        """Remember what a restore on this machine is to know again."""
+        labels, project = acting_labels(manifest.source.labels), manifest.set and manifest.set.project
+        try:
+            note_volume(
+                self._ctx.settings.state, manifest.host, manifest.volume, labels=labels, project=project or None
+            )
+        except StoreError as exc:
+            log.info("a restore will not know the labels of volume %s again: %s", manifest.volume, exc.message)
 
     def _read(self, reader: VolumeReader, plan: Plan, pool: Executor) -> Iterator[bytes | bytearray]:
         """The tar stream. What holds the source is released at its end, while the rest is still being stored.

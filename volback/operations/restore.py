@@ -27,18 +27,13 @@ from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
 from volback.operations.restore_part import check_part, fit_part
-from volback.operations.restore_target import (
-    TargetOptions,
-    changed_storage,
-    check_target,
-    choose_target,
-    hidden_labels,
-)
+from volback.operations.restore_target import Target, TargetOptions, check_target, choose_target
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import full_target, new_volume, open_reader, scan, unset_warnings, write_into
 from volback.state.journal import NewDirectory, Reading, Replacing
 from volback.state.runs import Run
+from volback.state.seen_volumes import seen_volume
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +77,18 @@ def restore(
     sweep(ctx, engine, repository)
     opened = OpenBackup(repository.store, repository.find(reference))
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
-    target = choose_target(opened.manifest, options, backup=opened.name)
+    manifest = opened.manifest
+    seen = seen_volume(ctx.settings.state, manifest.host, manifest.volume)
+    target = choose_target(manifest, options, backup=opened.name, is_known=seen.had_label)
     with (
-        volume_lock(ctx, engine.info.id, target),
+        volume_lock(ctx, engine.info.id, target.source),
         Run(ctx.settings.state, "restore", opened.name) as run,
         run.begun(Reading(repository=repository.store.url, prefix=opened.key.prefix)),
     ):
         restoring = _Restore(ctx, engine, repository, run, opened=opened, selection=selection, target=target)
         if options.directory is not None:
             return restoring.into_directory(options)
-        if options.replace and engine.has_volume(target.name):
+        if options.replace and engine.has_volume(target.source.name):
             return restoring.in_place(options)
         return restoring.into_new_volume(options)
 
@@ -108,7 +105,7 @@ class _Restore:
         *,
         opened: OpenBackup,
         selection: Selection | None,
-        target: Source,
+        target: Target,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -116,7 +113,8 @@ class _Restore:
         self._run = run
         self._backup = opened
         self._selection = selection
-        self._target = target
+        self._target = target.source
+        self._not_taken_over = target.warnings(opened.manifest)
         self._unset: set[tuple[str, str]] = set()
         """Name of an attribute that could not be set, and path of the file, as text."""
         self._unset_warnings: list[str] = []
@@ -126,8 +124,7 @@ class _Restore:
         hint = "choose another name with --as, or replace its content with --replace"
         with new_volume(self._engine, self._run, self._target, hint=hint):
             self._write(tar.EXTRACT, options)
-        manifest, target = self._backup.manifest, self._target
-        return self._result(options, warnings=changed_storage(manifest, target) + hidden_labels(manifest, target))
+        return self._result(options, warnings=self._not_taken_over)
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
         with self._empty_directory() if self._is_there() else self._new_directory():

@@ -25,6 +25,8 @@ from volback.errors import (
 from volback.latest import created_at, is_future
 from volback.operations.recover import sweep
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
+from volback.operations.sources import volumes_by_project
+from volback.state.seen_volumes import seen_volume
 
 _NAMED_AT_MOST = 5
 
@@ -54,6 +56,8 @@ class SetRestoreOptions:
     prove: bool = False
     keep_driver: bool = False
     """Use the drivers and options that the backups say, wherever they reach."""
+    keep_labels: bool = False
+    """Take over labels by which programs act on the volumes, also where only the backups know them."""
     privileged_xattrs: bool = False
 
 
@@ -78,7 +82,7 @@ def restore_project(
     """
     sweep(ctx, engine, repository)
     chosen, warnings = find_set(repository, project, options.set_prefix)
-    _refuse(engine, chosen, options)
+    _refuse(ctx, engine, chosen, options)
     restored, errors, left = list[RestoreResult](), list[VolbackError](), dict(sorted(chosen.backups.items()))
     failed: list[str] = []
     interrupted: Interrupted | None = None
@@ -87,6 +91,8 @@ def restore_project(
         safety_backup=options.safety_backup,
         prove=options.prove,
         keep_driver=options.keep_driver,
+        keep_labels=options.keep_labels,
+        project=chosen.made.project,
         privileged_xattrs=options.privileged_xattrs,
     )
     for volume, manifest in sorted(chosen.backups.items()):
@@ -202,6 +208,11 @@ class _Search:
         if manifest.set is None or manifest.set.project != self._project:
             return None
         found = self._found.setdefault(manifest.set.id, StoredSet(manifest.set, {}))
+        if found.made != manifest.set:
+            self._warnings.append(
+                f"backup {manifest.name} is left out: the other backups of set {manifest.set.id} do not know of it"
+            )
+            return None
         found.backups.setdefault(manifest.volume, manifest)
         return found
 
@@ -221,7 +232,7 @@ class _Search:
         return ", ".join(latest) if len(latest) == len(found) else f"(latest {_NAMED_AT_MOST}) {', '.join(latest)}"
 
 
-def _refuse(engine: Engine, chosen: StoredSet, options: SetRestoreOptions) -> None:
+def _refuse(ctx: Context, engine: Engine, chosen: StoredSet, options: SetRestoreOptions) -> None:
     """Raises ConflictError if one of the volumes exists or is in use: then none is created."""
     there = [volume for volume in chosen.backups if engine.has_volume(volume)]
     if not there:
@@ -231,12 +242,30 @@ def _refuse(engine: Engine, chosen: StoredSet, options: SetRestoreOptions) -> No
             f"volumes of project {chosen.made.project!r} exist already, so none was restored: {', '.join(there)}",
             "replace their content with --replace, or remove them first: docker compose down --volumes",
         )
+    _refuse_others(ctx, engine, chosen, there)
     users = {volume: _users(engine, volume) for volume in there}
     used = [f"{volume} by container {names[0]!r}" for volume, names in users.items() if names]
     if used:
         raise ConflictError(
             f"volumes of project {chosen.made.project!r} are in use, so none was restored: {', '.join(used)}",
             "stop its containers first: docker compose stop",
+        )
+
+
+def _refuse_others(ctx: Context, engine: Engine, chosen: StoredSet, there: list[str]) -> None:
+    """Raises ConflictError for volumes that only the backups count among the project's: neither their labels nor their
+    containers do, and this machine has not backed them up with it."""
+    project = chosen.made.project or ""
+    mine, state = volumes_by_project(engine).get(project, set()), ctx.settings.state
+    others = [
+        volume
+        for volume in there
+        if volume not in mine and not seen_volume(state, chosen.backups[volume].host, volume).was_of_project(project)
+    ]
+    if others:
+        raise ConflictError(
+            f"volumes are not of project {project!r} on this engine, so none was restored: {', '.join(others)}",
+            f"if they are to be replaced, do it one by one: volback restore {chosen.backups[others[0]].name} --replace",
         )
 
 

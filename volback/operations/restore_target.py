@@ -7,12 +7,14 @@ the person asks for them.
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from volback.catalog.model import Manifest, Source
 from volback.errors import UsageError
 from volback.masking import HIDDEN, masked_keys, with_values
-from volback.policy.storage import described, inherited_labels, is_plain, is_tmpfs
+from volback.policy.inherited import Wanted, inherited_labels, unconfirmed_warning
+from volback.policy.storage import described, is_plain, is_tmpfs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class TargetOptions:
     An empty value is an option that is not given."""
     keep_driver: bool = False
     """Use the driver and options that the backup says, wherever they reach."""
+    keep_labels: bool = False
+    """Take over labels by which programs act on the volume, also where only the backup knows them."""
+    project: str | None = None
+    """The compose project of which the volume is restored."""
 
 
 def check_target(options: TargetOptions, *, replace: bool) -> None:
@@ -43,30 +49,53 @@ def check_target(options: TargetOptions, *, replace: bool) -> None:
         return
     if not options.directory.startswith("/"):
         raise UsageError(f"--to {options.directory} is not an absolute path", "name the directory from /")
-    if options.name or replace or options.labels or options.without_labels or given or options.keep_driver:
+    for_volumes = (options.name, replace, options.labels, options.without_labels, options.keep_labels)
+    if any(for_volumes) or given or options.keep_driver:
         raise UsageError(
-            "--to goes without --as, --replace, --label, --no-label, --driver, --driver-opt and --keep-driver",
+            "--to goes without --as, --replace, --label, --no-label, --keep-labels, --driver, --driver-opt and"
+            " --keep-driver",
             "they are about volumes",
         )
 
 
-def choose_target(manifest: Manifest, options: TargetOptions, *, backup: str) -> Source:
-    """Return what is to be filled. Raises UsageError where a backup of a directory comes without a place to go to."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be filled, and what it does not take over of the volume that was backed up."""
+
+    source: Source
+    unconfirmed_labels: tuple[str, ...] = ()
+
+    def warnings(self, manifest: Manifest) -> list[str]:
+        """Say in what the new volume is not the one of the backup."""
+        labels = [unconfirmed_warning(self.source.name, self.unconfirmed_labels)] if self.unconfirmed_labels else []
+        return changed_storage(manifest, self.source) + labels + hidden_labels(manifest, self.source)
+
+
+def choose_target(
+    manifest: Manifest,
+    options: TargetOptions,
+    *,
+    backup: str,
+    is_known: Callable[[str, str], bool] = lambda key, value: False,
+) -> Target:
+    """Return what is to be filled; `is_known` says whether this machine has seen the volume with a label.
+
+    Its name is that of the key under which the backup lies, unless another is given. Raises UsageError where a backup
+    of a directory comes without a place to go to.
+    """
     source = manifest.source
     if options.directory is not None:
-        return Source(kind="directory", name="/" + posixpath.normpath(options.directory).lstrip("/"))
+        return Target(Source(kind="directory", name="/" + posixpath.normpath(options.directory).lstrip("/")))
     if source.kind == "directory" and options.name is None:
         raise UsageError(f"backup {backup} is of a host directory", "say where: --to DIRECTORY, or --as VOLUME")
-    renamed = source.kind != "volume" or options.name not in (None, source.name)
+    name = options.name or manifest.volume
+    renamed = source.kind != "volume" or name != manifest.volume
     driver, driver_options = _driver(source, options, renamed=renamed)
-    labels = inherited_labels(source.labels, renamed=renamed, without=options.without_labels)
-    return Source(
-        kind="volume",
-        name=options.name or source.name,
-        driver=driver,
-        options=driver_options,
-        labels={**labels, **options.labels},
-    )
+    wanted = Wanted(name, renamed, options.without_labels, options.project, options.keep_labels)
+    inherited = inherited_labels(source.labels, wanted, is_known=is_known)
+    labels = {**inherited.labels, **options.labels}
+    filled = Source(kind="volume", name=name, driver=driver, options=driver_options, labels=labels)
+    return Target(filled, tuple(inherited.unconfirmed.keys() - labels.keys()))
 
 
 def changed_storage(manifest: Manifest, target: Source) -> list[str]:

@@ -1,4 +1,4 @@
-"""Storage: what a volume's driver and options say of where its bytes are, and what a new volume takes over of an old.
+"""Storage: what a volume's driver and options say of where its bytes are.
 
 Pure rules; nothing asks an engine here. A volume is its storage and not its name: two names can be one storage.
 """
@@ -7,25 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
-from volback.masking import HIDDEN
-
 PLAIN_OPTIONS = frozenset({"size"})
 """Options of driver `local` that reach nothing outside the engine's own directory (moby, volume/local)."""
-
-ANONYMOUS_LABEL = "com.docker.volume.anonymous"
-"""Engines from 23.0 on: a plain `docker volume prune` removes volumes that have it."""
-
-_NEVER = frozenset({
-    ANONYMOUS_LABEL,
-    "com.docker.volback.restore", "volback.made", "volback.client", "volback.helper", "volback.run",
-})  # fmt: skip
-"""They would have the new volume removed: by `docker volume prune`, or by volback, which marks what it made by them."""
-_OF_THE_NAME = ("com.docker.", "io.podman.compose.", "volback.")
-"""Labels by which compose, swarm and volback act on a volume. Under another name they would act on the copy."""
 
 
 class VolumeFacts(Protocol):
@@ -80,7 +66,9 @@ def storage_of_directory(path: str, volumes: Iterable[VolumeFacts], *, all_volum
 
 def is_tmpfs(driver: str, options: Mapping[str, str]) -> bool:
     """Whether the bytes are in memory, and gone when the last container that mounts the volume ends."""
-    return driver == "local" and options.get("type") == "tmpfs"
+    # with a bind flag the type counts for nothing: it is a directory of the host (mount(2), MS_BIND)
+    flags = options.get("o", "").split(",")
+    return driver == "local" and options.get("type") == "tmpfs" and not {"bind", "rbind"} & set(flags)
 
 
 def is_plain(driver: str, options: Mapping[str, str]) -> bool:
@@ -92,22 +80,6 @@ def described(driver: str, options: Mapping[str, str]) -> str:
     """Name a storage in a message: driver and device only, as other options may hold passwords."""
     device = options.get("device")
     return f"driver {driver!r}, device {device!r}" if device else f"driver {driver!r}"
-
-
-def inherited_labels(labels: Mapping[str, str], *, renamed: bool, without: Iterable[str] = ()) -> dict[str, str]:
-    """Return the labels that a restored volume has of the one that was backed up.
-
-    `without` are keys that it is not to have; `*` in one stands for any text.
-    """
-    patterns = list(without)
-    return {
-        key: value
-        for key, value in labels.items()
-        if key not in _NEVER
-        and HIDDEN not in value  # what is not recorded, the volume cannot have
-        and not (renamed and key.startswith(_OF_THE_NAME))
-        and not any(fnmatchcase(key, pattern) for pattern in patterns)
-    }
 
 
 @dataclass(frozen=True, slots=True)
