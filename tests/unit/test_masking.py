@@ -158,7 +158,7 @@ def test_a_kept_driver_asks_for_the_secrets_that_no_backup_holds() -> None:
 def test_a_kept_driver_takes_given_secrets_into_its_options() -> None:
     options = TargetOptions(keep_driver=True, driver_options={"password": "new"})
     check_target(options, replace=False)
-    target = choose_target(OF_CIFS, options, backup="nas@1")
+    target = choose_target(OF_CIFS, options, backup="nas@1").source
     assert target.options == {"type": "cifs", "device": "//nas/x", "o": "addr=nas,password=new,vers=3"}
     assert target.labels == {"a": "b"}
     assert hidden_labels(OF_CIFS, target) == [
