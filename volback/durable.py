@@ -6,6 +6,7 @@ its directory (fsync(2)). Each function raises OSError. A killed writer may leav
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import secrets
@@ -16,6 +17,8 @@ _PRIVATE = 0o600
 _BUFFER_BYTES = 8 * 1024 * 1024
 _NAME_MAX_BYTES = 200
 """Of a file's name in its draft's: no name has more than 255 bytes."""
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_REPLACE = 1
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = _PRIVATE) -> None:
@@ -42,7 +45,7 @@ def write_new(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
     draft = path.with_name(f".{_cut(path.name)}.{secrets.token_hex(4)}.part")
     try:
         size_bytes = _write(draft, buffers, _PRIVATE)
-        _name(draft, path)
+        rename_new(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     sync_directory(path.parent)
@@ -58,12 +61,58 @@ def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:
             return
         raise
     try:
-        os.fsync(fd)
+        sync_descriptor(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_descriptor(directory: int) -> None:
+    """fsync a directory that is open for reading; see `sync_directory`."""
+    try:
+        os.fsync(directory)
     except OSError as exc:
         if exc.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(fd)
+
+
+def rename_new(source: str | Path, target: str | Path, *, dir_fd: int | None = None) -> None:
+    """Rename a file, and replace nothing: raises FileExistsError.
+
+    By a hard link, which unlike a rename never replaces what has appeared meanwhile. Without hard links (vfat, exFAT,
+    SMB, some of FUSE) by Linux's rename that replaces nothing; where there is none, by a look and a rename.
+    """
+    try:
+        os.link(source, target, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if not _rename_no_replace(source, target, -100 if dir_fd is None else dir_fd):
+            _check_absent(target, dir_fd)
+            os.rename(source, target, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    else:
+        os.unlink(source, dir_fd=dir_fd)
+
+
+def _rename_no_replace(source: str | Path, target: str | Path, dir_fd: int) -> bool:
+    """renameat2(2) with RENAME_NOREPLACE; False where system or filesystem lacks it. Raises OSError."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    if call(dir_fd, os.fsencode(source), dir_fd, os.fsencode(target), _NO_REPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, *_NO_LINKS):
+        return False
+    raise OSError(code, os.strerror(code), str(target))
+
+
+def _check_absent(target: str | Path, dir_fd: int | None) -> None:
+    try:
+        os.stat(target, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 
 
 def _cut(name: str) -> str:
@@ -80,13 +129,3 @@ def _write(draft: Path, buffers: Iterable[bytes | memoryview], mode: int) -> int
         file.flush()
         os.fsync(fd)
         return file.tell()
-
-
-def _name(draft: Path, path: Path) -> None:
-    """Give the file its name: by a link, which unlike a rename never replaces a file that has appeared meanwhile."""
-    try:
-        os.link(draft, path)
-    except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        draft.rename(path)  # a filesystem without hard links

@@ -129,7 +129,7 @@ def test_read_only_repository_is_read_and_not_written(
 def test_a_file_is_not_a_repository(command: list[str], run_volback: Volback, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("not a directory")
-    done = run_volback("--repo", str(path), *command, check_exit=1)
+    done = run_volback("--repo", str(path), *command, check_exit=9)
     _says_one_thing(done, str(path), "is not a directory")
     assert path.read_text() == "not a directory"
 

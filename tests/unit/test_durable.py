@@ -23,10 +23,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
 
     def note(name: str, call: Callable[..., object]) -> Callable[..., object]:
-        def noted(target: int | str | Path, *others: str | Path) -> object:
+        def noted(target: int | str | Path, *others: str | Path, **where: int | None) -> object:
             path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(others[0])
             done.append(f"{name} {os.path.basename(path)}")
-            return call(target, *others)
+            return call(target, *others, **where)
 
         return noted
 

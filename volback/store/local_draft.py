@@ -11,12 +11,13 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 
-from volback.durable import sync_directory
-from volback.store.base import Buffer, is_part
+from volback.durable import rename_new, sync_descriptor
+from volback.errors import StoreError
+from volback.store.base import Buffer
+from volback.store.local_tree import Tree, set_mode
 
 _WRITEBACK_BYTES = 16 * 1024 * 1024
 """Written bytes after which the kernel is asked to start writing them out: the fsync of an 830 MB object
@@ -24,16 +25,20 @@ fell from 0.5-0.7 s to 0.02 s. Joining 300 KiB chunks for writev gained nothing.
 TEMP = re.compile(r"\.tmp-[0-9a-f]{16}~")
 """No key contains `~`."""
 _ATTEMPTS = 20
+_SAFE_AGE_S = 86_400.0
+"""Where the filesystem has no locks, only its age tells a temp file whose writer has died."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 class Draft:
     """An object being written under a temp name in its own directory, locked so that a sweep does not remove it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, tree: Tree, key: str) -> None:
         self.size_bytes = 0
-        self._path = path
-        self._directory = os.path.dirname(path)
-        self._temp = os.path.join(self._directory, f".tmp-{secrets.token_hex(8)}~")
+        self._tree = tree
+        self._parent, _, self._name = key.rpartition("/")
+        self._temp = f".tmp-{secrets.token_hex(8)}~"
+        self._directory: int | None = None
         self._file: FileIO | None = None
         self._made: list[str] = []
         self._sent_bytes = 0
@@ -42,14 +47,17 @@ class Draft:
         """Open and lock the temp file. A sweep or delete may take its directory, or itself, until it is locked."""
         for _ in range(_ATTEMPTS):
             try:
-                self._make_directories()
-                self._file = FileIO(self._temp, "xb", opener=_open_private)
+                self._directory = self._tree.make(self._parent, self._made)
+                self._file = FileIO(self._temp, "xb", opener=self._open_private)
             except FileNotFoundError:
+                self._close()
                 continue
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            _lock(self._file.fileno(), fcntl.LOCK_EX)
             if os.fstat(self._file.fileno()).st_nlink:
+                if self._tree.modes.file is not None:
+                    set_mode(self._file.fileno(), self._tree.modes.file)
                 return
-            self._file.close()
+            self._close()
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     def write(self, chunk: Buffer) -> None:
@@ -69,72 +77,73 @@ class Draft:
     def publish(self, *, if_absent: bool) -> None:
         """Give the object its name. The lock is held until then."""
         assert self._file is not None
+        assert self._directory is not None
         os.fsync(self._file.fileno())
         if if_absent:
-            os.link(self._temp, self._path)
-            os.unlink(self._temp)
+            rename_new(self._temp, self._name, dir_fd=self._directory)
         else:
-            os.rename(self._temp, self._path)
+            os.rename(self._temp, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         self._file.close()
-        sync_directory(self._directory, missing_ok=True)
+        sync_descriptor(self._directory)
+        self._close()
 
     def discard(self) -> None:
         """Remove what has been written. Raises nothing: an error here would hide the one that led here."""
-        with suppress(OSError):
-            os.unlink(self._temp)
-        if self._file:
+        if self._directory is not None:
             with suppress(OSError):
-                self._file.close()
+                os.unlink(self._temp, dir_fd=self._directory)
         with suppress(OSError):
-            while self._made:
-                os.rmdir(self._made.pop())
+            self._close()
+        with suppress(OSError, StoreError):
+            self._tree.remove(self._made)
 
-    def _make_directories(self) -> None:
-        missing = []
-        directory = self._directory
-        while not os.path.isdir(directory) and directory != os.path.dirname(directory):
-            missing.append(directory)
-            directory = os.path.dirname(directory)
-        for path in reversed(missing):
-            with suppress(FileExistsError):  # another put was faster
-                os.mkdir(path, 0o700)
-                self._made.append(path)
-                sync_directory(os.path.dirname(path), missing_ok=True)
+    def _open_private(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=self._directory)
 
-
-def temp_files(directory: str) -> Iterator[str]:
-    """Yield the paths of all temp files below a directory."""
-    for top, directories, names in os.walk(directory):
-        directories[:] = [name for name in directories if is_part(name)]
-        yield from (os.path.join(top, name) for name in names if TEMP.fullmatch(name))
+    def _close(self) -> None:
+        """Close what is open. Raises OSError, of the file: its last bytes may be lost."""
+        file, directory = self._file, self._directory
+        self._file = self._directory = None
+        try:
+            if file is not None:
+                file.close()
+        finally:
+            if directory is not None:
+                os.close(directory)
 
 
-def is_abandoned(path: str) -> bool:
-    """Whether no writer holds a temp file locked."""
-    return remove_abandoned(path, 0.0, remove=False)
-
-
-def remove_abandoned(path: str, older_than_s: float, *, remove: bool = True) -> bool:
-    """Remove a temp file unless its writer is alive, which its lock shows; return whether that is so."""
-    if older_than_s and os.path.exists(path) and time.time() - os.lstat(path).st_mtime < older_than_s:
-        return False
+def _lock(fd: int, how: int) -> bool:
+    """Whether the file is locked now; False where its filesystem has no locks. Raises BlockingIOError, OSError."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fcntl.flock(fd, how)
+    except OSError as exc:
+        if exc.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+def remove_abandoned(name: str, directory: int, older_than_s: float | None, *, remove: bool = True) -> bool:
+    """Remove a temp file unless its writer is alive, which its lock shows; return whether that is so.
+
+    None is an age of 0, or where the filesystem has no locks, a day.
+    """
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        has_locks = _lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        age_s = (0.0 if has_locks else _SAFE_AGE_S) if older_than_s is None else older_than_s
+        if age_s and time.time() - os.fstat(fd).st_mtime < age_s:
+            return False
         if remove:
-            os.unlink(path)
+            os.unlink(name, dir_fd=directory)
     except (BlockingIOError, FileNotFoundError):
         return False
     finally:
         os.close(fd)
     return True
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def advise(fd: int, offset: int, length: int, advice: str) -> None:
