@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -376,3 +378,19 @@ def test_a_password_among_a_volumes_options_reaches_nobody(desk: Desk, volume_fa
         assert "username=me,password=***" in shown
         assert secret not in shown
         assert "ter;2" not in shown
+
+
+@pytest.mark.parametrize("where", ["log read by nobody", "streams closed", "full disk"])
+def test_a_job_is_done_and_reported_whoever_reads(desk: Desk, volume: str, where: str) -> None:
+    desk.write(f'[jobs.nightly]\nvolumes = "{volume}"\nrepository = ["main", "second"]\n')
+    run = shlex.join(map(str, desk.volback.command("--config", desk.file, "run", "nightly")))
+    line, code = {
+        "log read by nobody": (f"set -o pipefail; {run} --log-format json 2>&1 >/dev/null | true", 0),
+        "streams closed": (f"{run} --verbose >&- 2>&-", 0),
+        "full disk": (f"{run} --verbose >/dev/full 2>/dev/full", 3),
+    }[where]
+    done = subprocess.run(["bash", "-c", line], env=desk.volback.environment(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+    assert desk.last_status("nightly") == "success"
+    assert [run.status for run in desk.history("nightly")] == ["success"]
+    assert volume in desk.volback("--repo", desk.second, "list", "--all-hosts").stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volback.errors import Failure, StoreError
+from volback.errors import Failure
 
 if TYPE_CHECKING:
     from volback.context import Context, Repository
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
 _WITH_VALUE = frozenset({"--repo", "--host", "--config", "--log-format"})
-
-
-class OutputClosed(Exception):
-    """Nobody reads standard output any more."""
 
 
 @dataclass(slots=True)
@@ -144,20 +139,6 @@ def global_options_first(arguments: list[str]) -> list[str]:
 
 def write_data(buffers: Iterable[bytes | memoryview]) -> None:
     """Write data to standard output. Raises OutputClosed, StoreError."""
-    with writing():
-        for buffer in buffers:
-            sys.stdout.buffer.write(buffer)
-        sys.stdout.buffer.flush()
-
-
-@contextmanager
-def writing() -> Iterator[None]:
-    """Translate errors of standard output."""
-    try:
-        yield
-    except BrokenPipeError as exc:
-        raise OutputClosed from exc
-    except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(f"standard output cannot be written: {exc.strerror}") from exc
-        raise
+    for buffer in buffers:
+        sys.stdout.buffer.write(buffer)
+    sys.stdout.buffer.flush()

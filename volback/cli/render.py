@@ -3,35 +3,62 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Iterable
 
-from volback.cli.call import Call, Outcome, writing
+from volback.cli.call import Call, Outcome
 from volback.cli.log import write_error, write_line
 from volback.cli.words import printable
 from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, StoreError, VolbackError
 from volback.masking import masked, masked_mount
+from volback.streams import OutputClosed
 
 SCHEMA = 1
+EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
+"""As a shell shows it for a program that has nobody to write to, like `ls | head`."""
+
+_SHOWING = frozenset({
+    "config check", "config show", "jobs", "list", "ls", "schedule show", "show", "version", "volumes",
+})  # fmt: skip
+"""Commands that only print: if that fails, they have failed."""
 
 
 def outcome(call: Call, done: Outcome | None) -> int:
-    """Print what a command did and return the exit code."""
+    """Print what a command did and return the exit code.
+
+    What cannot be printed makes a command fail only if it does nothing else but show: a backup that was made is made.
+    """
     if done is None:
         _warnings(call, [])
         return EXIT_DONE
     code = _code(done)
     shown = {error.message for error in done.errors}
     call.logged = [warning for warning in call.logged if warning not in shown]  # an error is not repeated as a warning
-    if call.json:
-        _document(call, _body(call, done))
-    else:
-        _lines(() if call.quiet else done.text)
+    try:
+        _result(call, done)
+    except OutputClosed:
+        code = EXIT_OUTPUT_CLOSED if call.command in _SHOWING and not code else code
+        call.json = False  # warnings and errors go to standard error then
+    except StoreError as unwritten:
+        if call.command in _SHOWING:
+            raise
+        call.logged.append(unwritten.message)
+        call.json, code = False, code or EXIT_WARNINGS
+    if not call.json:
         _warnings(call, _shown_warnings(call, done, code))
         for error in done.errors:
             _error(call, error)
     return code
+
+
+def _result(call: Call, done: Outcome) -> None:
+    """Write the result to standard output. Raises OutputClosed, StoreError."""
+    if call.json:
+        _document(call, _body(call, done))
+    else:
+        _lines(() if call.quiet else done.text)
 
 
 def failure(call: Call, exc: Exception | Interrupted) -> int:
@@ -40,8 +67,8 @@ def failure(call: Call, exc: Exception | Interrupted) -> int:
     if call.json:
         try:
             _document(call, {"ok": False, "error": _error_facts(error)})
-        except StoreError as unwritten:  # a full disk: the reason must still reach somebody
-            _error(call, unwritten)
+        except (OutputClosed, StoreError):  # the reason must still reach somebody
+            _error(call, error)
         if call.debug:
             _traceback(exc)
     else:
@@ -89,9 +116,8 @@ def _document(call: Call, body: dict[str, object]) -> None:
         data = msgspec.json.encode(document)
     except UnicodeEncodeError:
         data = msgspec.json.encode(_valid(document))
-    with writing():
-        sys.stdout.buffer.write(data + b"\n")
-        sys.stdout.buffer.flush()
+    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _valid(value: object) -> object:
@@ -104,11 +130,10 @@ def _valid(value: object) -> object:
 
 
 def _lines(text: Iterable[str]) -> None:
-    with writing():
-        for line in text:
-            # In a file or a pipe, a name that is not UTF-8 is written as its bytes.
-            sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
-        sys.stdout.buffer.flush()
+    for line in text:
+        # In a file or a pipe, a name that is not UTF-8 is written as its bytes.
+        sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _warnings(call: Call, warnings: list[str]) -> None:

@@ -171,7 +171,8 @@ def _resume(settings: Settings, run_id: str) -> bool:
 
 
 def _say(error: VolbackError) -> None:
-    print(f"error: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - into the run's guard.log
+    with suppress(OSError):  # a full disk must not stop the guard
+        print(f"error: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - into the run's guard.log
 
 
 if __name__ == "__main__":
