@@ -39,9 +39,12 @@ def _read(engine: Engine, target: Target, directory: Path) -> tuple[bytes, str, 
 
 
 def _reader(
-    engine: Engine, target: Target, directory: Path, *, scan: list[str] = tar.FIND, read: list[str] = tar.CREATE
-) -> AbstractContextManager[VolumeReader]:
-    return engine.reader(target, run="test", directory=directory, scan=scan, read=read, scan_end=tar.SCAN_END)
+    engine: Engine, target: Target, directory: Path, *, scan: list[str] = tar.FIND, read: list[str] = tar.CREATE,
+    rescan: bool = False,
+) -> AbstractContextManager[VolumeReader]:  # fmt: skip
+    return engine.reader(
+        target, run="test", directory=directory, scan=scan, read=read, scan_end=tar.SCAN_END, rescan=rescan
+    )
 
 
 def _names(scan: bytes) -> bytes:
@@ -101,6 +104,42 @@ def test_messages_come_apart_from_data(
         assert b"".join(reader.scan()) == bytes(900_000) + tar.SCAN_END.encode()
         assert b"".join(reader.read([b"x"])) == bytes(900_000)
         assert reader.messages() == b"".join(b"said %d\n" % number for number in range(1, 10)) * 2
+
+
+def test_a_second_scan_runs_when_it_is_asked_for(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], volume_path: Callable[[str], Path],
+    transport: Transport,
+) -> None:  # fmt: skip
+    """What the first one said of a volume that was written to is not said of the reading."""
+    name = volume_factory()
+    target, loud = Target("volume", name), _shell("echo *; echo said of * >&2")
+    ended = []
+    with _reader(open_engine(transport), target, directory(), scan=loud, read=_zeros(9 * MIB), rescan=True) as reader:
+        end = tar.SCAN_END.encode()
+        assert b"".join(reader.scan()) == b"*\n" + end
+        reader.check()
+        (volume_path(name) / "later").touch()
+        assert b"".join(reader.scan()) == b"later\n" + end
+        buffers = reader.read([b"x"], lambda: ended.append(True))
+        next(buffers)
+        assert not ended
+        assert b"".join(buffers) == bytes(5 * MIB)
+        assert ended
+        assert reader.messages() == b"said of later\n"
+
+
+def test_a_helper_that_dies_while_it_waits_is_an_error(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], engine: EngineSession,
+    transport: Transport,
+) -> None:  # fmt: skip
+    ours, target = open_engine(transport), Target("volume", volume_factory())
+    with _reader(ours, target, directory(), rescan=True) as reader:
+        list(reader.scan())
+        engine.client.api.kill(ours.leftover_helpers()[0])
+        with pytest.raises(EngineError, match="killed"):
+            list(reader.scan())
+        with pytest.raises(EngineError, match="killed"):
+            reader.check()
 
 
 def test_a_scan_that_was_killed_has_no_end_mark(

@@ -23,6 +23,7 @@ from tests.support.engine import EngineSession, Volback, build_image
 from tests.support.halt import halted, struck
 from tests.support.remote import SecondEngine, second_engine, wait_for
 from volback.catalog.repository import Catalog
+from volback.state.runs import live_runs
 from volback.store.local import LocalStore
 
 LANES = 3
@@ -273,8 +274,7 @@ def test_several_that_stop_at_the_same_time_run_again(
     several = [container_factory(volumes={volume: "/data"}) for _ in range(3)]
     exit_code = struck(run_volback, number, step, "backup", volume, "--stop")
     assert exit_code == EXIT.get(number, -number)
-    runs = run_volback.state / "runs"
-    wait_for(lambda: not list(runs.iterdir()), "the guard is still waited for")
+    wait_for(lambda: not live_runs(run_volback.state), "the guard is still waited for")
     for container in several:
         container.reload()
     assert [container.status for container in several] == ["running"] * 3

@@ -90,8 +90,28 @@ class _Reader:
     def scan(self) -> Iterator[Any]:
         return self._striker.stream("scan", self._opened.scan())
 
-    def read(self, names: Iterable[bytes]) -> Iterator[Any]:
-        return self._striker.stream("read", self._opened.read(names))
+    def read(self, names: Iterable[bytes], at_end: Callable[[], None] = lambda: None) -> Iterator[Any]:
+        """The last buffer comes after the end is known: its step is before what the end sets off."""
+        passed, is_ended = 0, False
+
+        def buffer_step() -> None:
+            if passed < _BUFFERS and not is_ended:
+                self._striker.step(f"buffer {passed} of read")
+
+        def ended() -> None:
+            nonlocal is_ended
+            buffer_step()
+            is_ended = True
+            self._striker.step("end of read")
+            at_end()
+
+        for buffer in self._opened.read(names, ended):
+            buffer_step()
+            passed += 1
+            yield buffer
+
+    def check(self) -> None:
+        self._opened.check()
 
     def write(self, buffers: Iterable[Any]) -> int:
         status: int = self._opened.write(self._striker.stream("write", buffers))

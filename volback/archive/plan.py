@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from volback.archive.tar import SCAN_END
+from volback.archive.verdicts import Verdicts
 from volback.catalog.model import UnitKind
 from volback.errors import EngineError
-from volback.policy.excludes import exclusion
 
 FILE_UNIT_BYTES = 1024 * 1024
 GROUP_MIN_BYTES = 512 * 1024
@@ -99,19 +99,42 @@ class Plan:
                 yield from self.records[unit.start : unit.stop]
 
 
-def make_plan(scan: Iterable[bytes | bytearray], excludes: Iterable[str] = ()) -> Plan:
+def make_plan(
+    scan: Iterable[bytes | bytearray], excludes: Iterable[str] = (), *, verdicts: Verdicts | None = None
+) -> Plan:
     """Plan the stream of one volume from find's output (`tar.SCAN_FORMAT`), in buffers of any size.
 
-    Raises EngineError if the scan was cut off or is garbled.
+    `verdicts`: what is known of the exclude patterns from an earlier scan. Raises EngineError if the scan was cut off
+    or is garbled.
     """
+    verdicts = verdicts or Verdicts(excludes)
     records = sorted(_records(scan))
     if not records or not records[0].startswith(b"\0\0"):
         raise EngineError("the scan of the volume ended before it began")
-    kept, excluded = _without(records, excludes)
+    kept = list(_kept(records, verdicts.excludes))
     try:
-        return _arrange(kept, excluded)
+        return _arrange(kept, len(records) - len(kept))
     except (ValueError, LookupError) as exc:
         raise _garbled() from exc
+
+
+def learn(scan: Iterable[bytes | bytearray], verdicts: Verdicts) -> int:
+    """Match every path of a scan and remember it; return how many were found. No record is kept.
+
+    Raises EngineError if the scan was cut off.
+    """
+    found = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal found
+        for record in _records(scan):
+            found += 1
+            yield record
+
+    for _ in _kept(counted(), verdicts.learn):
+        continue
+    verdicts.end_learning()
+    return found
 
 
 def parse_record(record: bytes) -> Entry:
@@ -155,22 +178,18 @@ def _records(scan: Iterable[bytes | bytearray]) -> Iterator[bytes]:
         raise EngineError("the scan of the volume was cut off", "run the command again")
 
 
-def _without(records: list[bytes], excludes: Iterable[str]) -> tuple[list[bytes], int]:
-    pattern = exclusion(excludes)
-    if pattern is None:
-        return records, 0
-    kept: list[bytes] = []
+def _kept(records: Iterable[bytes], excludes: Callable[[bytes], bool]) -> Iterator[bytes]:
+    """Those that are not excluded. What is below an excluded directory follows it: in find's order, and sorted."""
     below: bytes | None = None
     for record in records:
         key = record[: record.index(b"\0\0")]
         if below is not None and key.startswith(below):
             continue
-        if key and pattern.match(key.replace(b"\0", b"/")):
+        if key and excludes(key.replace(b"\0", b"/")):
             below = key + b"\0"
         else:
             below = None
-            kept.append(record)
-    return kept, len(records) - len(kept)
+            yield record
 
 
 def _arrange(records: list[bytes], excluded: int) -> Plan:

@@ -13,13 +13,13 @@ import logging
 import secrets
 import select
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
 from volback.engine.helper import BUFFER_BYTES, WRITE_LIMIT_S, Helper
 from volback.engine.raw import BROKEN, STDOUT, WOULD_BLOCK, Wire, upgrade
-from volback.engine.streams import HelperStreams, Place, ReadCommands
+from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
 from volback.errors import EngineUnreachable
 
 log = logging.getLogger(__name__)
@@ -52,15 +52,8 @@ class Attachment(HelperStreams):
 
     def send(self, buffers: Iterable[bytes | memoryview]) -> None:
         """Send all buffers in chunks, and the end. Raises EngineError if the helper ends before it has read them."""
-        assert self._wire is not None
         for chunk in _chunks(buffers):
-            rest = memoryview(chunk)
-            while rest:
-                sent = self._wire.send(rest)
-                if sent is None:
-                    self._hear()
-                else:
-                    rest = rest[sent:]
+            self._transmit(chunk)
 
     def settle(self, *, limit_s: float) -> int:
         """Wait for the helper's end and return its exit status. Raises EngineError, EngineUnreachable."""
@@ -69,6 +62,20 @@ class Attachment(HelperStreams):
     def messages(self) -> bytes:
         """What the helper's programs have written to standard error so far."""
         return bytes(self._messages)
+
+    def check(self) -> None:
+        """Raises EngineError if the helper has ended already."""
+        self._helper.raise_if_ended("what it waits for")
+
+    def _transmit(self, data: bytes | bytearray) -> None:
+        assert self._wire is not None
+        rest = memoryview(data)
+        while rest:
+            sent = self._wire.send(rest)
+            if sent is None:
+                self._hear()
+            else:
+                rest = rest[sent:]
 
     def _hear(self) -> None:
         """Receive the helper's output while its input is sent; it must not end now."""
@@ -109,16 +116,28 @@ class AttachReader(Attachment):
 
     def __init__(self, place: Place, commands: ReadCommands) -> None:
         self._token = secrets.token_hex(16).encode()
+        self._is_scanned = False
+        token = f"printf %s {self._token.decode()}"
+        scan = (
+            f"{{ {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}; {token}; "
+        )
+        again = f"{token} >&2; read -r line || exit 255; {scan}" if commands.rescan else ""
         super().__init__(
             place,
-            f"{{ {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}; "
-            f"printf %s {self._token.decode()}; {{ {_CHUNKS}; }} >/tmp/names; "
+            f"{scan}{again}{{ {_CHUNKS}; }} >/tmp/names; "
             f"exec {shlex.join(commands.read)} --files-from=/tmp/names --file=-",
             write=False,
         )
 
+    def messages(self) -> bytes:
+        """See VolumeReader. The token separates those of the two scans."""
+        return super().messages().rpartition(self._token)[2]
+
     def scan(self) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
+        if self._is_scanned:
+            self._transmit(b"again\n")
+        self._is_scanned = True
         pending = bytearray()
         for pieces in self.receive():
             for piece in pieces:
@@ -131,7 +150,7 @@ class AttachReader(Attachment):
                 pending = pending[-len(self._token) :]
         raise self._helper.ended_early("ended before the end of its scan")
 
-    def read(self, names: Iterable[bytes]) -> Iterator[bytes | bytearray]:
+    def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
         """See VolumeReader. The end mark of a tar stream also shows that it is complete."""
         self.send(names)
         out, size = bytearray(BUFFER_BYTES), 0
@@ -144,6 +163,7 @@ class AttachReader(Attachment):
                 if size == BUFFER_BYTES:
                     yield out
                     out, size = bytearray(BUFFER_BYTES), 0
+        at_end()
         self.settle(limit_s=_BROKEN_LIMIT_S)
         if size:
             yield out[:size]

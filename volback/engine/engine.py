@@ -203,11 +203,22 @@ class Engine:
         volumes.remove_volume(self._client, name)
 
     def reader(
-        self, target: Target, *, run: str, directory: Path, scan: list[str], read: list[str], scan_end: str
+        self,
+        target: Target,
+        *,
+        run: str,
+        directory: Path,
+        scan: list[str],
+        read: list[str],
+        scan_end: str,
+        rescan: bool = False,
     ) -> AbstractContextManager[VolumeReader]:
-        """Read a volume or directory; a context manager whose end removes the helper. Raises NotFoundError."""
+        """Read a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
+
+        See ReadCommands for what it runs.
+        """
         place = self._place(self._mount(target, read_only=True), run, directory)
-        return self._transports.reader(place, ReadCommands(scan, read, scan_end))
+        return self._transports.reader(place, ReadCommands(scan, read, scan_end, rescan))
 
     def writer(
         self, target: Target, *, run: str, directory: Path, write: list[str], privileged_xattrs: bool = False

@@ -15,12 +15,12 @@ import select
 import shlex
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import docker.types
 
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper, is_about_path
-from volback.engine.streams import HelperStreams, Place, ReadCommands
+from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
 from volback.errors import EngineError, VolbackError
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ class Pipes(HelperStreams):
         self._helper = Helper(place.client, spec, self.messages)
         self._first: int | None = None
 
-    def drain(self, pipe: str) -> Iterator[bytearray]:
+    def drain(self, pipe: str, at_end: Callable[[], None] = no_action) -> Iterator[bytearray]:
         """Yield what the helper writes into `pipe`, in buffers of 4 MiB (the last is shorter), until it closes it.
 
-        Raises EngineError if the helper ends before it opens the pipe.
+        `at_end` is called before the last buffer. Raises EngineError if the helper ends before it opens the pipe.
         """
         fd = self._take_first()
         if fd is None:
@@ -67,7 +67,7 @@ class Pipes(HelperStreams):
             if not self._await(fd, select.POLLIN | select.POLLHUP):
                 self._helper.raise_if_ended(pipe)
             os.set_blocking(fd, True)
-            yield from _buffers(fd)
+            yield from _buffers(fd, at_end)
         finally:
             os.close(fd)
 
@@ -92,6 +92,10 @@ class Pipes(HelperStreams):
     def messages(self) -> bytes:
         """What the helper's programs said on standard error so far."""
         return (self._directory / "messages").read_bytes()
+
+    def check(self) -> None:
+        """Raises EngineError if the helper has ended already."""
+        self._helper.raise_if_ended("what it waits for")
 
     def _open(self) -> None:
         self._make_pipes()
@@ -177,19 +181,22 @@ class PipeReader(Pipes):
     """Scan and read in one container: tar must be PID 1 (sparse members' names hold its PID), so the shell execs it."""
 
     def __init__(self, place: Place, commands: ReadCommands) -> None:
+        # find's status 1: something vanished while it ran, which its messages name
+        scan = f"{shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}"
+        # the shell waits for this side to open the pipe, and only then empties the file of messages
+        again = f"{{ {scan}; }} >/io/rescan 2>/io/messages; " if commands.rescan else ""
         script = (
-            # the dot is the handshake; find's status 1: something vanished while it ran, which its messages name
-            f"{{ printf .; {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}"
-            " >/io/scan 2>>/io/messages; "
+            f"{{ printf .; {scan}; }} >/io/scan 2>>/io/messages; {again}"  # the dot is the handshake
             f"exec {shlex.join(commands.read)} --files-from=/io/names --file=- >/io/data 2>>/io/messages"
         )
-        super().__init__(place, script, ("scan", "names", "data"), write=False)
+        super().__init__(place, script, ("scan", "rescan", "names", "data"), write=False)
+        self._scans = iter(("scan", "rescan"))
 
     def scan(self) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
-        return self.drain("scan")
+        return self.drain(next(self._scans))
 
-    def read(self, names: Iterable[bytes]) -> Iterator[bytes | bytearray]:
+    def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
         failure: list[VolbackError | OSError] = []
 
@@ -201,7 +208,7 @@ class PipeReader(Pipes):
 
         feeder = threading.Thread(target=feed, name="helper-names", daemon=True)
         feeder.start()
-        yield from self.drain("data")
+        yield from self.drain("data", at_end)
         self.settle()
         feeder.join()
         if failure:
@@ -220,7 +227,7 @@ class PipeWriter(Pipes):
         return self.settle(limit_s=WRITE_LIMIT_S)
 
 
-def _buffers(fd: int) -> Iterator[bytearray]:
+def _buffers(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:
     while True:
         buffer = bytearray(BUFFER_BYTES)
         view = memoryview(buffer)
@@ -229,6 +236,7 @@ def _buffers(fd: int) -> Iterator[bytearray]:
             size += got
         view.release()
         if size < BUFFER_BYTES:
+            at_end()
             del buffer[size:]
             if buffer:
                 yield buffer

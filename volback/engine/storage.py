@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -75,7 +76,8 @@ class Arrivals:
         self._storage = storage
         self._clock: Callable[[], float] = lambda: time.time() + clock_ahead_s
         self._since = self._clock()
-        self._started: dict[str, str] = {}
+        self._started: dict[str, tuple[str, float]] = {}
+        """Name, and when it started last, by id."""
         self._writing: set[str] = set()
         self._ended = threading.Event()
         self._stream: Any = None
@@ -96,6 +98,10 @@ class Arrivals:
             if self._receiver is not None:
                 self._receiver.join(_END_S)
 
+    def begin(self) -> None:
+        """Count from now on; what started earlier does not concern the caller."""
+        self._since = self._clock()
+
     def names(self) -> list[str]:
         """Return the names of those that have started until now. Raises EngineUnreachable."""
         try:
@@ -105,7 +111,8 @@ class Arrivals:
             raise
         except EngineError as exc:
             log.debug("the engine reports no events: %s", exc.message)
-        return sorted(name for id_, name in self._started.items() if id_ in self._writing)
+        started = list(self._started.items())
+        return sorted(name for id_, (name, at) in started if id_ in self._writing and at >= self._since)
 
     def _past(self) -> list[dict[str, Any]]:
         """What the engine still knows. The library's own call has no time limit, and containers may be waiting."""
@@ -132,10 +139,13 @@ class Arrivals:
         if event.get("Type") == "volume":
             if actor.get("ID") in self._storage.volumes and facts.get("read/write") == "true":
                 self._writing.add(facts.get("container", ""))
-        elif LABEL not in facts and actor.get("ID") not in self._started:
-            self._started[actor["ID"]] = facts.get("name", actor["ID"][:12])
-            if self._binds(actor["ID"]):
-                self._writing.add(actor["ID"])
+        elif LABEL not in facts:
+            id_ = actor["ID"]
+            is_new = id_ not in self._started
+            at = event.get("timeNano")
+            self._started[id_] = facts.get("name", id_[:12]), math.inf if at is None else at / 1e9
+            if is_new and self._binds(id_):
+                self._writing.add(id_)
 
     def _binds(self, container_id: str) -> bool:
         """Whether it mounts the storage by a path: asked at once, as it may be gone in a moment."""

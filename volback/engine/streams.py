@@ -5,7 +5,7 @@ The caller says what the helper runs (`find`, `tar`); this package knows contain
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +14,29 @@ from typing import Any, Protocol, Self
 from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, XATTR_CAPABILITY, HelperSpec, Limits
 
 
+def no_action() -> None:
+    """What a reader does at its end unless its caller says otherwise."""
+
+
 class VolumeReader(Protocol):
-    """One reading of a volume: `scan` to its end, then `read` to its end, then `messages`."""
+    """One reading of a volume: `scan` to its end (twice, if it was opened so), then `read` to its end, then
+    `messages`."""
 
     def scan(self) -> Iterator[bytes | bytearray]:
         """Yield what the scan command writes, then the end mark. Raises EngineError."""
 
-    def read(self, names: Iterable[bytes]) -> Iterator[bytes | bytearray]:
-        """Give the read command its names, and yield what it writes. Raises EngineError if it failed."""
+    def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
+        """Give the read command its names, and yield what it writes. Raises EngineError if it failed.
+
+        `at_end` is called as soon as the command writes no more: before the last buffer is yielded, and before it is
+        known how the helper ends.
+        """
 
     def messages(self) -> bytes:
-        """What both commands wrote to standard error."""
+        """What the commands wrote to standard error; nothing of a first scan once the second one writes."""
+
+    def check(self) -> None:
+        """Raises EngineError if the helper has ended already."""
 
 
 class VolumeWriter(Protocol):
@@ -68,6 +80,8 @@ class ReadCommands:
     scan: list[str]
     read: list[str]
     scan_end: str
+    rescan: bool = False
+    """Whether the scan is run twice, the second time when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,23 +16,19 @@ from volback.archive.cut import Cutter
 from volback.archive.plan import Plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
-from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
-from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.errors import StoreError
 from volback.latest import is_safety_copy
 from volback.measures import count, human_size
 from volback.operations.locks import volume_lock
-from volback.operations.observe import Observer
-from volback.operations.recover import discard, sweep
-from volback.operations.volumes import is_lost_when_unmounted, open_reader, scan, unreadable
-from volback.policy.excludes import exclusion
+from volback.operations.prepare import Prepared, Preparing, prepare
+from volback.operations.recover import sweep
+from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.inherited import acting_labels
 from volback.policy.shrink import is_suspicious
-from volback.policy.storage import Storage
-from volback.state.journal import NewBackup
 from volback.state.runs import Run
 from volback.state.seen_volumes import note_volume
 
@@ -72,8 +68,6 @@ class SourceHold:
     """Names of the containers that it has stopped or paused."""
     how: Consistency = "live"
     """The consistency of a source whose other users are not known."""
-    storage: Storage | None = None
-    """Where the source's bytes are; None: not asked yet."""
     disturbed: Callable[[], list[str]] = list
     """Called when all has been read: names of the containers that ran meanwhile anyway."""
     on_read_end: Callable[[], None] = lambda: None
@@ -104,59 +98,43 @@ def backup(
 
 
 def make_backup(
+    ctx: Context, engine: Engine, repository: Repository, source: Source, options: BackupOptions
+) -> BackupResult:
+    """Back up a source whose lock the caller holds, as it is: nothing is stopped."""
+    prepared = prepare(ctx, engine, repository, source, preparing(ctx, options))
+    return back_up_prepared(ctx, engine, repository, prepared, options)
+
+
+def preparing(ctx: Context, options: BackupOptions) -> Preparing:
+    """What such a backup needs of its preparation."""
+    return Preparing(
+        excludes=options.excludes,
+        one_file_system=options.one_file_system,
+        is_compared=_shrink_ratio(ctx, options) > 0,
+    )
+
+
+def _shrink_ratio(ctx: Context, options: BackupOptions) -> float:
+    """0: its size is not compared with that of an earlier backup; a safety copy is what it is."""
+    if is_safety_copy(options.tags):
+        return 0.0
+    return ctx.settings.shrink_ratio if options.shrink_ratio is None else options.shrink_ratio
+
+
+def back_up_prepared(
     ctx: Context,
     engine: Engine,
     repository: Repository,
-    source: Source,
+    prepared: Prepared,
     options: BackupOptions,
     hold: SourceHold | None = None,
 ) -> BackupResult:
-    """Back up a source whose lock the caller holds; `hold` says whether the caller has quiesced it."""
-    exclusion(options.excludes)
-    if is_lost_when_unmounted(engine, source):
-        raise ConflictError(
-            f"volume {source.name!r} is in memory (tmpfs), and empty while no container runs that mounts it",
-            "start its container, and back it up live or with --pause",
-        )
-    repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
-    earlier = _earlier(repository, source.name)
-    id_ = new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
-    key = BackupKey(repository.host, source.name, id_)
-    entry = NewBackup(repository=repository.store.url, prefix=key.prefix)
-    with (
-        Run(ctx.settings.state, "backup", source.name) as run,
-        run.begun(entry, undo=lambda: discard(repository, key)),
-    ):
-        hold = hold or SourceHold()
-        return _Backup(ctx, engine, repository, run, source, options, key=key, hold=hold, earlier=earlier).make()
+    """Read a source that was prepared with the same options, commit, and close what was prepared.
 
-
-def _earlier(repository: Repository, volume: str) -> list[BackupKey]:
-    """The volume's backups, oldest first; none where listing is not allowed."""
-    try:
-        return repository.catalog.backups(repository.host, volume)
-    except StoreUnreachable:
-        raise
-    except StoreError as exc:
-        log.debug("two backups of one second may be in any order: %s", exc.message)
-        return []
-
-
-def _usual(repository: Repository, earlier: list[BackupKey]) -> Manifest | None:
-    """The latest of the earlier backups that is not suspiciously small itself; None if it cannot be read."""
-    catalog = repository.catalog
-    try:
-        newest = catalog.newest(earlier, now=repository.now())
-        if newest is None:
-            return None
-        found = catalog.read(newest)
-        usual = BackupKey(newest.host, newest.volume, found.smaller_than) if found.smaller_than else None
-        return catalog.read(usual) if usual in earlier else found
-    except StoreUnreachable:
-        raise
-    except (NotFoundError, IntegrityError, StoreError) as exc:
-        log.debug("the size is not compared with that of an earlier backup: %s", exc.message)
-        return None
+    `hold` says whether the caller has quiesced the source.
+    """
+    with prepared:
+        return _Backup(ctx, engine, repository, prepared, options, hold or SourceHold()).make()
 
 
 def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions) -> DryRun:
@@ -178,46 +156,38 @@ class _Backup:
         ctx: Context,
         engine: Engine,
         repository: Repository,
-        run: Run,
-        source: Source,
+        prepared: Prepared,
         options: BackupOptions,
-        *,
-        key: BackupKey,
         hold: SourceHold,
-        earlier: list[BackupKey],
     ) -> None:
         self._ctx = ctx
         self._engine = engine
         self._repository = repository
-        self._run = run
-        self._source = source
+        self._source = prepared.source
         self._options = options
-        self._key = key
+        self._prepared = prepared
+        self._key = prepared.key
         self._hold = hold
-        self._earlier = earlier
-        self._observer = Observer(engine, source, hold.storage)
+        self._observer = prepared.observer
         self._disturbed: list[str] = []
         self._at_read_end: list[Future[None]] = []
         self._started = ctx.now()
         self._codec: FrameCodec = ZstdCodec(options.level)
-        self._recorder = Recorder(key.id, ctx.progress)
+        self._recorder = Recorder(prepared.key.id, ctx.progress)
 
     def make(self) -> BackupResult:
-        progress = self._ctx.progress
-        progress.start(f"scan {self._source.name}", total_bytes=None, total_files=None)
-        one_file_system = self._options.one_file_system
-        opening = open_reader(self._engine, self._run, self._source, one_file_system=one_file_system)
-        with self._observer.observing(), opening as reader:
-            plan = scan(reader, self._options.excludes)
-            cutter = Cutter(plan)
-            progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
-            with ThreadPoolExecutor(1, "read-end") as pool:
-                sealed = seal(cutter.cut(self._read(reader, plan, pool)), self._codec)
-                with closing(self._recorder.data(sealed)) as data:
-                    self._repository.store.put(self._key.data, data)
-            for step in self._at_read_end:
-                step.result()
-            warnings, failures = tar.read_warnings(reader.messages())
+        progress, reader = self._ctx.progress, self._prepared.open()
+        self._observer.begin()
+        plan = scan(reader, self._options.excludes, verdicts=self._prepared.verdicts)
+        cutter = Cutter(plan)
+        progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
+        with ThreadPoolExecutor(1, "read-end") as pool:
+            sealed = seal(cutter.cut(self._read(reader, plan, pool)), self._codec)
+            with closing(self._recorder.data(sealed)) as data:
+                self._repository.store.put(self._key.data, data)
+        for step in self._at_read_end:
+            step.result()
+        warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
         warnings += _vanished(cutter, warnings) + _odd(plan) + _privileged(cutter) + self._disturbances()
@@ -275,8 +245,7 @@ class _Backup:
 
         In a thread: the engine is asked for it, and the store that drains this stream must not wait for an engine.
         """
-        yield from reader.read(plan.names())
-        self._at_read_end.append(pool.submit(self._end_reading))
+        return reader.read(plan.names(), lambda: self._at_read_end.append(pool.submit(self._end_reading)))
 
     def _end_reading(self) -> None:
         self._observer.end()
@@ -290,13 +259,8 @@ class _Backup:
 
     def _shrunk(self, cutter: Cutter) -> Manifest | None:
         """The earlier backup against which this one is suspiciously small; a safety copy is what it is."""
-        ratio = self._options.shrink_ratio
-        if ratio is None:
-            ratio = self._ctx.settings.shrink_ratio
-        if not ratio or is_safety_copy(self._options.tags):
-            return None
-        usual = _usual(self._repository, self._earlier)
-        if usual is None:
+        ratio, usual = _shrink_ratio(self._ctx, self._options), self._prepared.usual
+        if not ratio or usual is None:
             return None
         is_small = is_suspicious(
             files=cutter.report.members, raw_bytes=cutter.report.raw_bytes,

@@ -25,13 +25,25 @@ from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policie
 from volback.live.post_hooks import pending, run_pending
 from volback.live.quiesce import Quiesced
 from volback.live.resuming import HEALTH_LIMIT_S
-from volback.operations.backup import BackupOptions, BackupResult, SourceHold, make_backup
+from volback.operations.backup import (
+    BackupOptions,
+    BackupResult,
+    SourceHold,
+    back_up_prepared,
+    make_backup,
+    preparing,
+)
 from volback.operations.locks import volume_lock
+from volback.operations.prepare import Prepared, check_repository, prepare
 from volback.operations.recover import sweep
 from volback.policy.excludes import exclusion
 from volback.policy.hooks import Hook
 from volback.policy.quiesce import Quiesce
 from volback.state.runs import Run
+
+HELPERS_AT_MOST = 8
+"""How many helpers wait while containers are stopped. One takes about 15 MB: its shell, and the engine's process that
+supervises it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ def backup_set(
     """
     exclusion(options.backup.excludes)
     left = sweep(ctx, engine, repository)
-    repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
+    check_repository(ctx, repository)
     # A container that an earlier run left down is reported as an error by every run until it runs.
     made = _Set(ctx, engine, repository, options, sources, project)
     return made.make(sources, earlier=left.errors, half_replaced={entry.volume for entry in left.replaced})
@@ -213,17 +225,42 @@ class _Set:
         self._warnings.extend(warnings)
 
     def _back_up_quiesced(self, run: Run, items: list[SourcePolicy], candidates: list[Container]) -> None:
-        items = [item for item in items if item.source.name not in self._failed]
-        requests = [item.request for item in items if item.request]
-        if not requests:
-            return
-        try:
-            with self._quiesced(run, plan_quiesce(candidates, requests)) as quiesced:
-                for item, request in zip(items, requests, strict=True):
-                    self._back_up(item, _hold(request, quiesced, last=request is requests[-1]))
-                quiesced.release()
-        except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
-            self._fail([item.source.name for item in items], exc)
+        with ExitStack() as waiting:
+            ready = self._prepared(waiting, [item for item in items if item.source.name not in self._failed])
+            requests = [item.request for item, _ in ready if item.request]
+            if not requests:
+                return
+            try:
+                with self._quiesced(run, plan_quiesce(candidates, requests)) as quiesced:
+                    for request, (item, prepared) in zip(requests, ready, strict=True):
+                        self._read(item, prepared, _hold(request, quiesced, last=request is requests[-1]))
+                    quiesced.release()
+            except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
+                self._fail([item.source.name for item, _ in ready], exc)
+
+    def _prepared(self, waiting: ExitStack, items: list[SourcePolicy]) -> list[tuple[SourcePolicy, Prepared]]:
+        """Prepare each source; return those that are ready when all are, which `waiting` closes in the end."""
+        prepared: list[tuple[SourcePolicy, Prepared]] = []
+        for item in items:
+            wanted = replace(
+                preparing(self._ctx, self._options_of(item)),
+                storage=item.request.storage if item.request else None,
+                scan_first=True,
+                helper_waits=len(prepared) < HELPERS_AT_MOST,
+            )
+            with self._kept(item):
+                made = prepare(self._ctx, self._engine, self._repository, item.source, wanted)
+                prepared.append((item, waiting.enter_context(made)))
+        for item, made in prepared:
+            with self._kept(item):
+                made.check()
+        return [(item, made) for item, made in prepared if item.source.name not in self._failed]
+
+    def _read(self, item: SourcePolicy, prepared: Prepared, hold: SourceHold) -> None:
+        with self._kept(item):
+            self._backups.append(
+                back_up_prepared(self._ctx, self._engine, self._repository, prepared, self._options_of(item), hold)
+            )
 
     @contextmanager
     def _quiesced(self, run: Run, wanted: list[QuiesceTarget]) -> Iterator[Quiesced]:
@@ -242,12 +279,20 @@ class _Set:
             if item.source.name not in self._failed:
                 self._back_up(item)
 
-    def _back_up(self, item: SourcePolicy, hold: SourceHold | None = None) -> None:
+    def _back_up(self, item: SourcePolicy) -> None:
+        options = self._options_of(item)
+        with self._kept(item):
+            self._backups.append(make_backup(self._ctx, self._engine, self._repository, item.source, options))
+
+    def _options_of(self, item: SourcePolicy) -> BackupOptions:
         options = self._options.backup
-        excludes = list(dict.fromkeys([*options.excludes, *item.excludes]))
-        options = replace(options, excludes=excludes, set=self._set)
+        return replace(options, excludes=list(dict.fromkeys([*options.excludes, *item.excludes])), set=self._set)
+
+    @contextmanager
+    def _kept(self, item: SourcePolicy) -> Iterator[None]:
+        """An error of the block is that of one source."""
         try:
-            self._backups.append(make_backup(self._ctx, self._engine, self._repository, item.source, options, hold))
+            yield
         except VolbackError as exc:
             self._fail([item.source.name], exc)
 
@@ -265,7 +310,6 @@ def _hold(request: QuiesceRequest, quiesced: Quiesced, *, last: bool) -> SourceH
     return SourceHold(
         containers=tuple(sorted(mine)),
         how=how,
-        storage=request.storage,
         disturbed=lambda: [name for name in quiesced.disturbed() if name in mine],
         on_read_end=quiesced.release if last else lambda: None,
     )

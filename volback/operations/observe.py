@@ -26,7 +26,7 @@ class _Observation:
 
 
 class Observer:
-    """Who can write to one source: call `observe` before it is read, and `end` after."""
+    """Who can write to one source: call `begin` right before it is read, and `end` after."""
 
     def __init__(self, engine: Engine, source: Source, storage: Storage | None = None) -> None:
         """`storage` is where the source's bytes are, if the caller has asked already: containers may be waiting."""
@@ -40,10 +40,15 @@ class Observer:
 
     @contextmanager
     def observing(self) -> Iterator[None]:
-        """Observe, and go on to notice containers that start, until the block ends."""
+        """Notice containers that start, until the block ends."""
         with self._engine.arrivals(self._storage) as self._arrivals:
-            self._observe()
             yield
+
+    def begin(self) -> None:
+        """The source is read from now on."""
+        assert self._arrivals is not None
+        self._arrivals.begin()
+        self._observe()
 
     def end(self) -> None:
         """All has been read; those that started since are in `came`."""

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
+from volback.archive.verdicts import Verdicts
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
@@ -38,9 +39,12 @@ log = logging.getLogger(__name__)
 
 
 def open_reader(
-    engine: Engine, run: Run, source: Source, *, one_file_system: bool = False
+    engine: Engine, run: Run, source: Source, *, one_file_system: bool = False, rescan: bool = False
 ) -> AbstractContextManager[VolumeReader]:
-    """Start a helper that scans and reads `source` with the arguments that make the stream deterministic."""
+    """Start a helper that scans and reads `source` with the arguments that make the stream deterministic.
+
+    `rescan`: it scans twice, the second time when it is asked to.
+    """
     return engine.reader(
         source,
         run=run.id,
@@ -48,12 +52,16 @@ def open_reader(
         scan=tar.FIND_ONE_FILE_SYSTEM if one_file_system else tar.FIND,
         read=tar.CREATE,
         scan_end=tar.SCAN_END,
+        rescan=rescan,
     )
 
 
-def scan(reader: VolumeReader, excludes: list[str]) -> Plan:
-    """Scan and plan; a scan that could not read everything is a failure. Raises EngineError."""
-    plan = make_plan(reader.scan(), excludes)
+def scan(reader: VolumeReader, excludes: list[str], *, verdicts: Verdicts | None = None) -> Plan:
+    """Scan and plan; a scan that could not read everything is a failure. Raises EngineError.
+
+    `verdicts`: what is known of the excludes from an earlier scan.
+    """
+    plan = make_plan(reader.scan(), excludes, verdicts=verdicts)
     _, failures = tar.read_warnings(reader.messages())
     if failures:
         raise unreadable(failures)

@@ -1,0 +1,162 @@
+"""Prepare: what of a backup can be done while its containers still run, done before they are stopped or paused.
+
+The repository is there, the id is chosen, the helper runs, and the engine reports which containers start. Where
+containers are to be stopped, a first scan has warmed the kernel's caches, and has matched every path against the
+exclude patterns. What fails here fails while everything still runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from volback.archive import tar
+from volback.archive.plan import learn
+from volback.archive.verdicts import Verdicts
+from volback.catalog.keys import BackupKey, new_id
+from volback.catalog.model import Manifest, Source
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
+from volback.engine.streams import VolumeReader
+from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.operations.observe import Observer
+from volback.operations.recover import discard
+from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
+from volback.policy.storage import Storage
+from volback.state.journal import NewBackup
+from volback.state.runs import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """What has to be known of a backup before its source is read."""
+
+    excludes: list[str]
+    one_file_system: bool = False
+    storage: Storage | None = None
+    """Where the source's bytes are; None: not asked yet."""
+    is_compared: bool = False
+    """Whether its size is compared with that of an earlier backup."""
+    scan_first: bool = False
+    """Whether the source is scanned now, and again when it is read."""
+    helper_waits: bool = True
+    """Whether a helper waits until the source is read; else one is started then."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A source that can be read at once. Like an opened file: a context manager that closes it, once or more often.
+
+    It is closed as soon as its backup is committed: an error that closes it removes what was stored of the backup.
+    """
+
+    source: Source
+    key: BackupKey
+    usual: Manifest | None
+    """The earlier backup with which its size is compared."""
+    observer: Observer
+    verdicts: Verdicts
+    _start: Callable[[], AbstractContextManager[VolumeReader]]
+    _resources: ExitStack
+    _reader: VolumeReader | None = None
+
+    def open(self) -> VolumeReader:
+        """Return the helper that waits for it, or start one. Raises EngineError."""
+        if self._reader is None:
+            self._reader = self._resources.enter_context(self._start())
+        return self._reader
+
+    def check(self) -> None:
+        """Raises EngineError if its helper has ended while it waited."""
+        if self._reader is not None:
+            self._reader.check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.__exit__(kind, error, trace)
+
+
+def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source, wanted: Preparing) -> Prepared:
+    """Prepare the backup of a source whose lock the caller holds.
+
+    Raises what a backup can fail of before its first byte: ConflictError, NotFoundError, EngineError, StoreError,
+    UsageError for a pattern that is not valid.
+    """
+    verdicts = Verdicts(wanted.excludes)
+    if is_lost_when_unmounted(engine, source):
+        raise ConflictError(
+            f"volume {source.name!r} is in memory (tmpfs), and empty while no container runs that mounts it",
+            "start its container, and back it up live or with --pause",
+        )
+    check_repository(ctx, repository)
+    earlier = _earlier(repository, source.name)
+    usual = _usual(repository, earlier) if wanted.is_compared else None
+    key = BackupKey(
+        repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
+    )
+    entry = NewBackup(repository=repository.store.url, prefix=key.prefix)
+    ctx.progress.start(f"scan {source.name}", total_bytes=None, total_files=None)
+    with ExitStack() as stack:
+        run = stack.enter_context(Run(ctx.settings.state, "backup", source.name))
+        stack.enter_context(run.begun(entry, undo=lambda: discard(repository, key)))
+        observer = Observer(engine, source, wanted.storage)
+        stack.enter_context(observer.observing())
+        start = partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
+        reader = stack.enter_context(start(rescan=wanted.scan_first)) if wanted.helper_waits else None
+        if wanted.scan_first:
+            with nullcontext(reader) if reader is not None else start() as scanning:
+                _scan_first(scanning, verdicts)
+        return Prepared(source, key, usual, observer, verdicts, start, stack.pop_all(), reader)
+
+
+def check_repository(ctx: Context, repository: Repository) -> None:
+    """Ask the repository whether it can take a backup. Raises StoreError, FormatError."""
+    repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
+
+
+def _scan_first(reader: VolumeReader, verdicts: Verdicts) -> None:
+    """Raises EngineError if not everything can be read. What vanishes does not matter: it is scanned again."""
+    found = learn(reader.scan(), verdicts)
+    _, failures = tar.read_warnings(reader.messages())
+    if failures:
+        raise unreadable(failures)
+    log.debug("first scan: %d paths, %d matched against exclude patterns", found, verdicts.matched)
+
+
+def _earlier(repository: Repository, volume: str) -> list[BackupKey]:
+    """The volume's backups, oldest first; none where listing is not allowed."""
+    try:
+        return repository.catalog.backups(repository.host, volume)
+    except StoreUnreachable:
+        raise
+    except StoreError as exc:
+        log.debug("two backups of one second may be in any order: %s", exc.message)
+        return []
+
+
+def _usual(repository: Repository, earlier: list[BackupKey]) -> Manifest | None:
+    """The latest of the earlier backups that is not suspiciously small itself; None if it cannot be read."""
+    catalog = repository.catalog
+    try:
+        newest = catalog.newest(earlier, now=repository.now())
+        if newest is None:
+            return None
+        found = catalog.read(newest)
+        usual = BackupKey(newest.host, newest.volume, found.smaller_than) if found.smaller_than else None
+        return catalog.read(usual) if usual in earlier else found
+    except StoreUnreachable:
+        raise
+    except (NotFoundError, IntegrityError, StoreError) as exc:
+        log.debug("the size is not compared with that of an earlier backup: %s", exc.message)
+        return None
