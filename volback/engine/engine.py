@@ -14,7 +14,7 @@ from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, trans
 from volback.engine.containers import Container
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
-from volback.engine.own import OwnContainer, own_container
+from volback.engine.own import Own, OwnContainer, find_own
 from volback.engine.storage import Arrivals, StorageUser, find_storage, storage_users
 from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
 from volback.engine.transport import Transports
@@ -92,14 +92,18 @@ class Engine:
         return self._transports.known
 
     @cached_property
-    def own_container(self) -> OwnContainer | None:
-        """The container of this engine that volback itself runs in, if it does. Raises EngineError."""
-        return own_container(self._client)
+    def _own(self) -> Own:
+        return find_own(self._client)
 
     @property
-    def own_container_id(self) -> str | None:
-        """Its whole id: no operation stops, pauses or restarts that one."""
-        return self.own_container.id if self.own_container is not None else None
+    def own_container(self) -> OwnContainer | None:
+        """The container of this engine that volback itself runs in, if it does and it is known. Raises EngineError."""
+        return self._own.container
+
+    @property
+    def own_container_ids(self) -> frozenset[str]:
+        """The whole id of it, or of all that it may be: no operation stops, pauses or restarts these."""
+        return self._own.possible
 
     def ensure_image(self) -> str:
         """Return the helper image's name; create it where it is missing."""
@@ -144,7 +148,7 @@ class Engine:
         Not among them is the container that volback itself runs in, where that has a mount that holds all volumes.
         """
         users = storage_users(self._client, found)
-        return [user for user in users if not (user.broad and user.container_id == self.own_container_id)]
+        return [user for user in users if not (user.broad and user.container_id in self.own_container_ids)]
 
     def arrivals(self, found: Storage) -> Arrivals:
         """Find the containers that start in a block and can write to the storage; a context manager."""

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -60,14 +61,27 @@ class OwnContainer:
         return str(PurePosixPath(mount.source) / path.resolve().relative_to(mount.destination))
 
 
-def own_container(client: Any, proc: Path = Path("/proc/self")) -> OwnContainer | None:
-    """Find it; None for a process of the host, and in a container of another engine. Raises EngineError."""
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What is known about the container that this process runs in; nothing for a process of the engine's host."""
+
+    container: OwnContainer | None = None
+    possible: frozenset[str] = frozenset()
+    """Whole ids of all that it may be: more than one where nothing tells them apart."""
+
+
+def find_own(client: Any, proc: Path = Path("/proc/self")) -> Own:
+    """Find it; in a container of another engine there is none. Raises EngineError."""
     seen = _look_around(proc)
-    found = [facts for container_id in seen.candidates if (facts := _inspect(client, container_id))]
+    found = _once(_inspect(client, container_id) for container_id in seen.candidates)
     if not found:
-        return None
-    facts = _confirmed(seen, found) or _confirmed(seen, [*found, *_sharing_network(client, found)], last=True)
-    return None if facts is None else _describe(facts, seen.mount_points)
+        return Own()
+    proven = _proven(seen, found)
+    if not proven:
+        found = _once([*found, *_sharing_network(client, found)])
+        proven = _proven(seen, found) or _best(seen, found)
+    container = _describe(proven[0], frozenset(seen.mounted)) if len(proven) == 1 else None
+    return Own(container, frozenset(facts["Id"] for facts in proven))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,8 @@ class _Surroundings:
     own_id: str | None
     """From its cgroup, where that is visible: in a cgroup namespace it is not."""
     candidates: tuple[str, ...]
-    mount_points: frozenset[str]
+    mounted: dict[str, str]
+    """By mount point, in its filesystem what is mounted there."""
     upper_directory: str | None
     """Of the overlay that is the root: each container has its own."""
 
@@ -91,22 +106,36 @@ class _Surroundings:
         if upper and self.upper_directory:
             return bool(f"/{upper}".endswith(f"/{self.upper_directory}"))  # a long list of layers has relative paths
         destinations = {_as_mounted(mount) for mount in facts["Mounts"]}
-        return None if self.own_id is None and destinations <= self.mount_points else False
+        return None if self.own_id is None and destinations <= self.mounted.keys() else False
+
+    def likeness(self, facts: dict[str, Any]) -> int:
+        """How much of the paths that a container mounts is seen in the filesystems that are mounted here.
+
+        A host may have mounted a filesystem anywhere, and a part of it (btrfs), so only the ends of paths are the same.
+        """
+        return sum(
+            _common_end(self.mounted[_as_mounted(mount)], mount.get("Source") or "") for mount in facts["Mounts"]
+        )
 
 
-def _confirmed(seen: _Surroundings, found: Iterable[dict[str, Any]], *, last: bool = False) -> dict[str, Any] | None:
-    """The container that is proven; as a `last` resort the only one that fits, once all candidates are known."""
-    fitting = []
-    for facts in found:
-        match seen.is_in(facts):
-            case True:
-                return facts
-            case None:
-                fitting.append(facts)
-    if last and len(fitting) > 1:
-        names = ", ".join(facts["Name"].lstrip("/") for facts in fitting)
-        log.warning("cannot determine in which of these containers volback runs: %s", names)
-    return fitting[0] if last and len(fitting) == 1 else None
+def _once(found: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """Each container once, by whatever name it was found."""
+    return list({facts["Id"]: facts for facts in found if facts is not None}.values())
+
+
+def _proven(seen: _Surroundings, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [facts for facts in found if seen.is_in(facts)][:1]
+
+
+def _best(seen: _Surroundings, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As a last resort the one that fits, or fits best, once all candidates are known; several that fit alike."""
+    fitting = [facts for facts in found if seen.is_in(facts) is None]
+    most = max(map(seen.likeness, fitting), default=0)
+    best = [facts for facts in fitting if seen.likeness(facts) == most]
+    if len(best) > 1:
+        names = ", ".join(facts["Name"].lstrip("/") for facts in best)
+        log.warning("cannot determine in which of these containers volback runs, so none is stopped: %s", names)
+    return best
 
 
 def _sharing_network(client: Any, found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -146,10 +175,10 @@ def _as_mounted(mount: dict[str, Any]) -> str:
 def _look_around(proc: Path) -> _Surroundings:
     """Read /proc. Lines of mountinfo: id, parent, device, root, mount point, options...; see proc(5)."""
     own_id = _last_id(_text(proc / "cgroup"))
-    points, upper, bound = set[str](), None, list[str]()
+    mounted, upper, bound = dict[str, str](), None, list[str]()
     for line in _text(proc / "mountinfo").splitlines():
         root, point = (_unescaped(word) for word in line.split(" ")[3:5])
-        points.add(point)
+        mounted[point] = root
         if point == "/":  # the last one is on top
             upper = next((word[9:] for word in line.split(",") if word.startswith("upperdir=")), None)
         elif point in _BOUND_BY_ENGINES:
@@ -157,13 +186,19 @@ def _look_around(proc: Path) -> _Surroundings:
     hostname = socket.gethostname()
     hints = [own_id, *bound, hostname if _SHORT_ID.fullmatch(hostname) else None]
     candidates = tuple(dict.fromkeys(hint for hint in hints if hint))
-    return _Surroundings(own_id, candidates, frozenset(points), upper)
+    return _Surroundings(own_id, candidates, mounted, upper)
 
 
 def _last_id(cgroups: str) -> str | None:
     """The innermost container of a cgroup's path: `/docker/OUTER/docker/ID`, `/system.slice/docker-ID.scope`."""
     found = [ids[-1] for line in cgroups.splitlines() if (ids := _ID.findall(line))]
     return found[0] if found else None
+
+
+def _common_end(first: str, second: str) -> int:
+    """How many of the last parts of two paths are the same."""
+    pairs = zip(reversed(PurePosixPath(first).parts), reversed(PurePosixPath(second).parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1] != "/", pairs))
 
 
 def _unescaped(word: str) -> str:

@@ -55,8 +55,8 @@ def quiesce_candidates(ctx: Context, engine: Engine) -> list[Container]:
 
     The container that this process runs in is not among them.
     """
-    own = engine.own_container_id
-    found = {container.id: container for container in engine.containers() if container.id != own}
+    own = engine.own_container_ids
+    found = {container.id: container for container in engine.containers() if container.id not in own}
     for _, journal in live_journals(ctx.settings.state):
         for held in journal.of(HeldContainer):
             if held.engine == engine.info.id and held.id not in found:
