@@ -74,8 +74,9 @@ def test_a_command_runs_as_the_user_that_is_asked_for(ours: Engine, container_fa
     container = container_factory(user="1:2")
     assert run(ours, container.name, "stat -c %u:%g /proc/self/.") == (["1:2"], 0)
     assert run(ours, container.name, "stat -c %u:%g /proc/self/.", user="34:56") == (["34:56"], 0)
-    with pytest.raises(EngineError, match=r"cannot be run: .*nobody-of-that-name"):
+    with pytest.raises(EngineError, match=r"cannot be run: .*nobody-of-that-name") as caught:
         run(ours, container.name, "true", user="nobody-of-that-name")
+    assert caught.value.hint == "check whether its user exists there"
 
 
 def test_a_container_without_a_shell_is_said_to_have_none(ours: Engine, container_factory: Factory) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from volback.engine.connect import translated
 from volback.engine.containers import inspect
 from volback.engine.raw import STDERR, STDOUT, Wire, upgrade
-from volback.errors import ConflictError, EngineError, NotRunningError, VolbackError
+from volback.errors import ConflictError, EngineError, EngineUnreachable, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
 
 log = logging.getLogger(__name__)
@@ -115,9 +115,13 @@ class Execution:
         try:
             with translated(self.what):
                 self._id = str(self._client.exec_create(self.container, command, user=self._user)["Id"])
+            response = upgrade(self._client, f"exec/{self._id}/start", self.what, body=_START)
         except ConflictError as exc:  # it was stopped or paused just now
             raise NotRunningError(exc.message) from exc
-        response = upgrade(self._client, f"exec/{self._id}/start", self.what, body=_START)
+        except EngineUnreachable:
+            raise
+        except EngineError as exc:  # what is wrong with it, newer engines say here, and older ones as its output
+            raise self._not_run(exc.message.removeprefix(f"{self.what}: ")) from exc
         self._wire = Wire(response, self.what, buffer_bytes=_BUFFER_BYTES)
 
     def _lines(self) -> Iterator[str]:
@@ -218,6 +222,9 @@ class Execution:
 
     def _cannot_run(self, reason: str) -> EngineError:
         self.status = self._settle()
+        return self._not_run(reason)
+
+    def _not_run(self, reason: str) -> EngineError:
         if "/bin/sh" in reason:
             return EngineError(f"container {self.container!r} has no /bin/sh, so no command can run in it: {reason}")
         return EngineError(f"{self.what} cannot be run: {reason}", "check whether its user exists there")
