@@ -12,8 +12,8 @@ import io
 import lzma
 import random
 import tarfile
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from tests.support.stored import store_backup, store_units
@@ -187,10 +187,29 @@ def _lying_index(data: bytes) -> object:
     errors = [error for path in paths for error in _read_one(opened, path)]
     wanted = dice.sample(paths, min(2, len(paths)))
     errors += _errors(lambda: list(walk(opened.selection(wanted).stream())))
-    errors += _errors(lambda: list(walk(opened.stream())))
+    errors += _errors(lambda: _only_announced(opened, paths))
     if errors:
         raise errors[0]
     return len(paths)
+
+
+def _only_announced(opened: OpenBackup, paths: list[bytes]) -> None:
+    """What is streamed, to its end or to an error, are members of the index, in its order."""
+    stream, came = opened.stream(), bytearray()
+    try:
+        for buffer in stream:
+            came += buffer
+    finally:
+        found = list(islice(_paths_of(bytes(came)), len(paths) + 1))
+        assert found == paths[: len(found)]
+
+
+def _paths_of(stream: bytes) -> Iterator[bytes]:
+    try:
+        for header, _ in walk([stream]):
+            yield header.path
+    except VolbackError:
+        return
 
 
 def _read_one(opened: OpenBackup, path: bytes) -> list[VolbackError]:

@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from volback.catalog.model import Manifest
+import msgspec
+
+from tests.support.stored import store_units
+from volback.archive.codec import ZstdCodec
+from volback.archive.ranges import whole
+from volback.catalog.model import Frame, Manifest, ObjectDigest, Unit
+from volback.operations.open_backup import OpenBackup
 from volback.store.base import Store
 
 
@@ -40,3 +46,22 @@ def put_index(store: Store, manifest: Manifest, index: bytes) -> None:
     store.put(manifest.key.index, [index])
     digest = {"size_bytes": len(index), "sha256": hashlib.sha256(index).hexdigest()}
     reseal_manifest(store, manifest, lambda fields: fields.update(index=digest))
+
+
+def store_raw_units(store: Store, backup_id: str, units: list[tuple[Unit, bytes]]) -> Manifest:
+    """Store units whose frames hold these raw bytes, one frame each, and an index that announces their members."""
+    data, framed = b"", list[Unit]()
+    for unit, raw in units:
+        stored = ZstdCodec().seal(raw)
+        frame = Frame(backup_id, len(data), len(stored), len(raw), hashlib.sha256(raw).hexdigest())
+        data += stored
+        framed.append(unit._replace(frames=[frame]))
+    manifest = store_units(store, backup_id, data, framed)
+    digest = ObjectDigest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    sizes = {"files": sum(len(unit.members) for unit in framed), "raw_bytes": sum(unit.raw_bytes for unit in framed)}
+    return msgspec.structs.replace(manifest, data=digest, stored_bytes=len(data), **sizes)
+
+
+def raw_units(opened: OpenBackup) -> list[tuple[Unit, bytes]]:
+    """The units of a backup with their raw bytes, as `store_raw_units` takes them."""
+    return [(unit, b"".join(opened.read(whole(unit.frames)))) for unit in opened.units()]

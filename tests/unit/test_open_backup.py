@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,9 @@ class _Decoded:
         self.lines: list[int] = []
         decode_unit = index.decode_unit
 
-        def counting(line: bytes, *, number: int = 1) -> Unit:
+        def counting(line: bytes, *, number: int = 1, room: Callable[[], int]) -> Unit:
             self.lines.append(number)
-            return decode_unit(line, number=number)
+            return decode_unit(line, number=number, room=room)
 
         monkeypatch.setattr(index, "decode_unit", counting)
 

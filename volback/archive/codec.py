@@ -18,6 +18,8 @@ from volback.errors import IntegrityError
 
 DEFAULT_LEVEL = 3
 _FRAME_BYTES = 1024 * 1024
+WINDOW_MAX_BYTES = 8 * 1024 * 1024
+"""Of an index: a Compressor needs 2 MiB. Every reader allocates what a stream asks for, up to this."""
 
 
 class FrameCodec(Protocol):
@@ -93,7 +95,9 @@ class Compressor:
 
 def decompress(stored: bytes, *, what: str) -> Iterator[bytes]:
     """Yield the input of a Compressor again, in buffers of at most 1 MiB. Raises IntegrityError."""
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(stored, read_across_frames=False)
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX_BYTES).stream_reader(
+        stored, read_across_frames=False
+    )
     try:
         while buffer := reader.read(1 << 20):
             yield buffer

@@ -7,6 +7,7 @@ stream: its frames are passed on as they are stored there. Nothing here compress
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -173,9 +174,10 @@ class Cutter:
             and name.isascii()
             and buf[at + 156] == _FLAGS[entry.type]
             and buf.startswith(name + b"\0", at)
+            and buf.startswith(b"%07o\0%07o\0%07o\0" % (entry.mode, entry.uid, entry.gid), at + 100)
             and (entry.type != "l" or _links_to(entry.link, buf, at, extended))
             and (entry.type != "f" or tar.number(buf[at + 124 : at + 136]) == entry.size_bytes)
-            and (not extended or buf.find(b" size=", at - extended, at) < 0)
+            and (not extended or _BESIDE_TIME.search(buf, at - extended, at) is None)
         ):
             if entry.path.startswith(self._links):
                 raise self._read_through_link(entry.path)
@@ -246,8 +248,15 @@ def _links_to(target: bytes, buf: bytearray, at: int, extended: int) -> bool:
 
 
 def _as_stored(entry: Entry, header: tar.Header, offset: int) -> Member:
-    """The scan's facts, but type, size and link from the stream: the file may have changed since."""
-    return _planned(entry, offset)._replace(type=header.type, size_bytes=header.size_bytes, link=header.link)
+    """The scan's facts, but what the stream has too is from the stream: the file may have changed since."""
+    return _planned(entry, offset)._replace(
+        type=header.type,
+        size_bytes=header.size_bytes,
+        link=header.link,
+        mode=header.mode,
+        uid=header.uid,
+        gid=header.gid,
+    )
 
 
 def _split(window: Window) -> Iterator[RawFrame]:
@@ -256,4 +265,6 @@ def _split(window: Window) -> Iterator[RawFrame]:
     yield RawFrame(window.take())
 
 
+_BESIDE_TIME = re.compile(rb" (?:size|uid|gid)=")
+"""Records that count in place of what the header says."""
 _FLAGS = {"f": 48, "l": 50, "c": 51, "b": 52, "d": 53, "p": 54}

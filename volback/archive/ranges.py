@@ -18,6 +18,10 @@ RANGE_BYTES = 16 * 1024 * 1024
 """With four ranges read at once, 4 x 16 MiB are held at most, and the one in use."""
 
 
+_FRAMES_MAX = 4096
+"""In one range: a frame can be stored in a few bytes."""
+
+
 class Slice(NamedTuple):
     """Bytes `start` to `stop` of a frame's raw bytes, after `before` (bytes that do not come from a frame)."""
 
@@ -104,7 +108,7 @@ def _runs(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
     for item in slices:
         frame = item.frame
         adjacent = run and _follows(run[-1].frame, frame)
-        if run and (not adjacent or size + frame.stored_bytes > RANGE_BYTES):
+        if run and (not adjacent or size + frame.stored_bytes > RANGE_BYTES or len(run) >= _FRAMES_MAX):
             yield run
             run, size = [], 0
         run.append(item)

@@ -93,6 +93,9 @@ class Header:
     data_bytes: int
     """What follows the header in the stream, padding included."""
     records: dict[bytes, bytes] = field(default_factory=dict)
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
 
 
 def padded(size: int) -> int:
@@ -177,6 +180,9 @@ def read_header(block: bytes | bytearray | memoryview) -> Header:
         header_bytes=extended + BLOCK,
         data_bytes=padded(stored) if member_type == "f" else 0,
         records=records,
+        mode=number(head[100:108]),
+        uid=_owner(records.get(b"uid"), head[108:116]),
+        gid=_owner(records.get(b"gid"), head[116:124]),
     )
 
 
@@ -312,6 +318,10 @@ def _ustar_name(head: bytes) -> bytes:
     prefix = head[345:500].rstrip(b"\0")
     name = head[:100].rstrip(b"\0")
     return prefix + b"/" + name if prefix else name
+
+
+def _owner(record: bytes | None, digits: bytes) -> int:
+    return number(digits) if record is None else _integer(record)
 
 
 def _integer(digits: bytes | None) -> int:

@@ -22,9 +22,19 @@ LINE_MAX_BYTES = 512 * 1024 * 1024
 """The longest line of a unit; a writer refuses a longer one.
 
 A frame takes at most 128 bytes (id 24, offset 15, sizes 7 each, digest 66, punctuation), and a file has one for each
-MiB: so a file may have 4 TiB. A unit's other part are the names of one inode: the 65,000 that ext4 allows, each with
-the first name as its target, may take 8,192 bytes each. A group adds 2 MiB of entries at most.
+MiB: so a file may have almost 4 TiB.
 """
+NAMES_MAX_BYTES = 32 * 1024 * 1024
+"""What of a line may be other than frames: a group of at most 2 MiB of entries, and the names of one inode. The 65,000
+that ext4 and Btrfs allow, each with the first name as its target, may take 500 bytes each."""
+MEMBERS_MAX = 1 << 17
+"""Members of one unit. Decoded, each takes about 1 KiB."""
+FRAME_TEXT_BYTES = 128
+FRAME_LEAST_BYTES = 14
+"""No frame is stored in fewer: zstd's header, size, one block of one byte, checksum (RFC 8878)."""
+_SHORT_LINE_BYTES = 1024 * 1024
+_FREE = 1 << 13
+"""So many frames of a line, and units of an index, are decoded without asking how much data there is for them."""
 STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
 """No stored frame is larger: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""
 
@@ -51,8 +61,26 @@ class _Fault(ValueError):
     """What is wrong with a line; it becomes a FormatError that also names the line."""
 
 
+class _RawLine(msgspec.Struct):
+    """A line whose arrays are not decoded yet."""
+
+    kind: UnitKind
+    frames: msgspec.Raw
+    members: msgspec.Raw
+
+
+Room = Callable[[], int]
+"""How many bytes the data objects of the backup have that the index belongs to: it is asked only by what is large."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Line)
+_raw_decoder = msgspec.json.Decoder(_RawLine)
+_frames_decoder = msgspec.json.Decoder(list[Frame])
+_members_decoder = msgspec.json.Decoder(list[_Row])
+
+
+def _endless() -> int:
+    return 2**63
 
 
 def encode_unit(unit: Unit) -> bytes:
@@ -64,15 +92,19 @@ def encode_unit(unit: Unit) -> bytes:
         for path, type_, size, mtime, ctime, inode, mode, uid, gid, link, offset in unit.members
     ]  # fmt: skip
     line = _encoder.encode({"kind": unit.kind, "frames": unit.frames, "members": members})
-    if len(line) > LINE_MAX_BYTES:
+    names_bytes = len(line) - FRAME_TEXT_BYTES * len(unit.frames)
+    if len(line) > LINE_MAX_BYTES or names_bytes > NAMES_MAX_BYTES or len(members) > MEMBERS_MAX:
         raise _too_long(unit, len(line))
     return line + b"\n"
 
 
-def decode_unit(line: bytes, *, number: int = 1) -> Unit:
-    """Return the unit that `line` holds, all of it checked. Raises FormatError that names line `number`."""
+def decode_unit(line: bytes, *, number: int = 1, room: Room = _endless) -> Unit:
+    """Return the unit that `line` holds, all of it checked. Raises FormatError that names line `number`.
+
+    A long line is counted before it is decoded: memory is in proportion to what a unit may be, and to `room`.
+    """
     try:
-        parsed = _decoder.decode(line)
+        parsed = _decoder.decode(line) if len(line) <= _SHORT_LINE_BYTES else _decode_long(line, room)
         members = [
             Member(
                 _raw(path), type_, size, mtime, ctime, inode, mode, uid, gid, _raw(link) if link else b"", offset
@@ -86,22 +118,44 @@ def decode_unit(line: bytes, *, number: int = 1) -> Unit:
     return unit
 
 
-def read_units(buffers: Iterable[bytes | memoryview]) -> Iterator[Unit]:
+def read_units(buffers: Iterable[bytes | memoryview], *, room: Room = _endless) -> Iterator[Unit]:
     """Yield the units of an index, lazily, from its bytes in buffers of any size.
 
-    Raises FormatError for a line that is not a unit, IntegrityError for an index that ends inside a line.
+    Raises FormatError for a line that is not a unit, or for more than the data has room for; IntegrityError for an
+    index that ends inside a line.
     """
-    return (unit for _, unit in select_units(buffers, lambda _: True))
+    return (unit for _, unit in select_units(buffers, lambda _: True, room=room))
 
 
-def select_units(buffers: Iterable[bytes | memoryview], wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
+def select_units(
+    buffers: Iterable[bytes | memoryview], wanted: Callable[[int], bool], *, room: Room = _endless
+) -> Iterator[tuple[int, Unit]]:
     """Yield the wanted units with their numbers, counted from 0; other lines are not decoded. Raises as `read_units`.
 
     `wanted` is called for each number in turn, after the unit before it has been used.
     """
-    for number, line in enumerate(_lines(buffers)):
+    for number, line in enumerate(_lines(buffers, room)):
+        if number >= _FREE and number > room() // FRAME_LEAST_BYTES:
+            raise FormatError(f"the index has more units than the data has room for: {number} and more")
         if wanted(number):
-            yield number, decode_unit(line, number=number + 1)
+            yield number, decode_unit(line, number=number + 1, room=room)
+
+
+def _decode_long(line: bytes, room: Room) -> _Line:
+    """Decode a line, if its arrays are not longer than they may be. Raises MsgspecError, _Fault."""
+    raw = _raw_decoder.decode(line)
+    frames, members = _strings(raw.frames) // 2, _strings(raw.members) // 3
+    if members > MEMBERS_MAX:
+        raise _Fault(f"{members} members are too many for a unit")
+    if frames > _FREE and frames > room() // FRAME_LEAST_BYTES:
+        raise _Fault(f"{frames} frames are more than the data has room for")
+    return _Line(raw.kind, _frames_decoder.decode(raw.frames), _members_decoder.decode(raw.members))
+
+
+def _strings(text: msgspec.Raw) -> int:
+    """How many strings there are in JSON text: a frame has two of them, and a member three."""
+    plain = bytes(text).replace(b"\\\\", b"")
+    return (plain.count(b'"') - plain.count(b'\\"')) // 2
 
 
 def _too_long(unit: Unit, size_bytes: int) -> VolbackError:
@@ -112,14 +166,14 @@ def _too_long(unit: Unit, size_bytes: int) -> VolbackError:
     )
 
 
-def _lines(buffers: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+def _lines(buffers: Iterable[bytes | memoryview], room: Room) -> Iterator[bytes]:
     count, pending, pending_bytes = 0, list[bytes](), 0
     for buffer in buffers:
         first, *rest = bytes(buffer).split(b"\n")
         pending.append(first)
         pending_bytes += len(first)
-        if pending_bytes > LINE_MAX_BYTES:
-            raise FormatError(f"index line {count + 1} is longer than {LINE_MAX_BYTES} bytes")
+        if pending_bytes > min(NAMES_MAX_BYTES, LINE_MAX_BYTES) and pending_bytes > _longest(room):
+            raise FormatError(f"index line {count + 1} is longer than {_longest(room)} bytes")
         if rest:
             yield b"".join(pending)
             yield from rest[:-1]
@@ -127,6 +181,11 @@ def _lines(buffers: Iterable[bytes | memoryview]) -> Iterator[bytes]:
             pending, pending_bytes = [rest[-1]], len(rest[-1])
     if pending_bytes:
         raise IntegrityError(f"the index is cut short: it ends inside line {count + 1}")
+
+
+def _longest(room: Room) -> int:
+    """How long a line may be where the data has that much room for frames."""
+    return min(LINE_MAX_BYTES, NAMES_MAX_BYTES + FRAME_TEXT_BYTES * (room() // FRAME_LEAST_BYTES))
 
 
 def _text(raw: bytes) -> str:

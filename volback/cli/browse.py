@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from volback.cli.words import columns, count, human_age, human_size
 from volback.errors import IntegrityError, UsageError, VolbackError
 
 if TYPE_CHECKING:
+    from volback.catalog.model import Member
     from volback.operations.list import Row
 
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
@@ -92,8 +94,13 @@ def ls(
     context: typer.Context,
     backup: _Backup,
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)] = "",
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Read the data of these files, and compare.")] = False,
 ) -> Outcome:
-    """List the files of a backup, at and below PATH. Reads no data.
+    """List the files of a backup, at and below PATH.
+
+    It reads the index and no data; with --check it first reads the files, and fails (exit code 7) unless the data holds
+    these files and no others.
 
     A name that is not UTF-8, or would move the cursor, is escaped on a terminal; a file or a pipe gets its bytes
     unchanged.
@@ -103,10 +110,20 @@ def ls(
     call = call_of(context)
     with call.opened_repository() as (_, repository):
         opened = contents.open_backup(repository, backup)
-        found = contents.members(opened, contents.member_path(path))
+        wanted = contents.member_path(path)
+        found = contents.members(opened, wanted)
+        if check:
+            contents.check(opened, wanted)
     if call.json:
-        return Outcome({"backup": opened.name, "entries": [entry_facts(member) for member in found]})
+        return Outcome({"backup": opened.name, "entries": _encoded(found)})
     return Outcome({}, entry_lines(found, escape=sys.stdout.isatty()))
+
+
+def _encoded(found: Iterable[Member]) -> object:
+    """The entries as JSON: a text takes much less memory than what it is made from."""
+    import msgspec
+
+    return msgspec.Raw(b"[" + b",".join(msgspec.json.encode(entry_facts(member)) for member in found) + b"]")
 
 
 def cat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 
@@ -34,6 +35,11 @@ def members(backup: OpenBackup, path: bytes = b"") -> Iterator[Member]:
     if first is None:
         raise backup.lacks(path)
     return chain([first], found)
+
+
+def check(backup: OpenBackup, path: bytes = b"") -> None:
+    """Read the data at and below `path`. Raises IntegrityError unless it is intact, and what the index announces."""
+    deque(backup.selection([path]).stream() if path else backup.stream(), maxlen=0)
 
 
 def read_file(backup: OpenBackup, path: bytes) -> Iterator[bytes | memoryview]:

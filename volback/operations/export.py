@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from volback.archive import ranges
+from volback.archive.announced import Announced
 from volback.archive.seal import in_order
 from volback.context import Context
 from volback.durable import write_new
@@ -47,14 +48,19 @@ def _stream(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
 
 
 def _frames(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
-    def prove(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[int, bytes | memoryview]:
-        return len(backup.open_frame(pair[0].frame, pair[1])), pair[1]
+    """The stored frames; each has been opened, and what it holds compared with the index, before it is yielded."""
 
-    slices = ranges.whole(frame for unit in backup.units() for frame in unit.frames)
-    with closing(in_order(prove, backup.fetch(slices))) as proven:
-        for raw_bytes, stored in proven:
-            ctx.progress.advance(raw_bytes=raw_bytes, stored_bytes=len(stored))
-            yield stored
+    def prove(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[bytes, bytes | memoryview]:
+        return backup.open_frame(pair[0].frame, pair[1]), pair[1]
+
+    def counted(proven: Iterable[tuple[bytes, bytes | memoryview]]) -> Iterator[tuple[bytes, bytes | memoryview]]:
+        for raw, stored in proven:
+            ctx.progress.advance(raw_bytes=len(raw), stored_bytes=len(stored))
+            yield raw, stored
+
+    announced = Announced(f"backup {backup.name}")
+    with closing(in_order(prove, backup.fetch(announced.whole(backup.units())))) as proven:
+        yield from announced.passed(counted(proven))
 
 
 def _exists(path: Path) -> ConflictError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Container, Generator, Iterable
 from contextlib import closing
 
 from volback.archive import ranges, tar
+from volback.archive.announced import Announced, check_header
 from volback.archive.codec import FrameCodec, ZstdCodec, decompress, open_frame
 from volback.archive.seal import unseal
 from volback.catalog.index import read_units, select_units
@@ -33,22 +34,23 @@ class OpenBackup:
         self._store = store
         self._codec = codec or ZstdCodec()
         self._paths = PathRanges()
+        self._data_bytes: int | None = None
         self._index = self._read_index()
 
     def units(self) -> Iterator[Unit]:
         """Yield the units in stream order, the end-of-archive unit last. Raises IntegrityError."""
-        return read_units(self._lines())
+        return read_units(self._lines(), room=self._room)
 
     def numbered(self, numbers: Container[int]) -> Iterator[Unit]:
         """Yield the units of these numbers, which count from 0 in stream order; no other is decoded."""
-        return (unit for _, unit in select_units(self._lines(), numbers.__contains__))
+        return (unit for _, unit in select_units(self._lines(), numbers.__contains__, room=self._room))
 
     def around(self, paths: Collection[bytes], *, below: Collection[bytes] = ()) -> Iterator[Unit]:
         """Yield, in stream order, every unit that holds one of `paths`, or a path at or below one of `below`.
 
         Other units may be among them, but few of those that earlier lookups have decoded.
         """
-        for number, unit in select_units(self._lines(), self._paths.around(paths, below=below)):
+        for number, unit in select_units(self._lines(), self._paths.around(paths, below=below), room=self._room):
             self._paths.note(number, unit)
             yield unit
 
@@ -70,13 +72,16 @@ class OpenBackup:
         return NotFoundError(f"path {text!r} is not in backup {self.name}", f"see `volback ls {self.name}`")
 
     def stream(self, count: Callable[[int], None] = lambda _: None) -> Iterator[bytes | memoryview]:
-        """Yield the backup's whole tar stream, each frame verified before it is yielded.
+        """Yield the backup's whole tar stream; each frame is verified, and each member compared with the index, before
+        it is yielded.
 
         Nothing is left to verify at its end: `manifest.digest` is over the frame digests of the index, whose own
         SHA-256 the manifest holds, so with each frame verified, in the index's order, the stream is verified. `verify
         --data` compares the two, which could differ only by an error of the writer.
         """
-        return self.read(ranges.whole(frame for unit in self.units() for frame in unit.frames), count)
+        announced = Announced(f"backup {self.name}")
+        buffers = self.read(announced.whole(self.units()), count)
+        yield from announced.passed((buffer, buffer) for buffer in buffers)
 
     def read(
         self, slices: Iterable[ranges.Slice], count: Callable[[int], None] = lambda _: None
@@ -111,6 +116,19 @@ class OpenBackup:
     def selection(self, paths: Iterable[bytes]) -> Selection:
         """Return the part of the backup at and below `paths`. Raises NotFoundError for a path that it lacks."""
         return Selection(self, list(paths))
+
+    def _room(self) -> int:
+        """The size of all data objects that the index can name."""
+        if self._data_bytes is None:
+            ids = [self.manifest.id, *self.manifest.depends_on]
+            self._data_bytes = sum(self._size(BackupKey(self.key.host, self.key.volume, id_).data) for id_ in ids)
+        return self._data_bytes
+
+    def _size(self, key: str) -> int:
+        try:
+            return self._store.stat(key).size_bytes
+        except NotFoundError:
+            return 0
 
     def _lines(self) -> Iterator[bytes]:
         return decompress(self._index, what=f"index of {self.name}")
@@ -171,13 +189,15 @@ class Selection:
 
     def stream(self, count: Callable[[int], None] = lambda _: None) -> Iterator[bytes | memoryview]:
         """Yield a tar stream of the selected members; a hard link whose first name is not selected becomes a file."""
-        yield from self._backup.read(self._slices(), count)
+        announced = Announced(f"backup {self._backup.name}")
+        buffers = self._backup.read(self._slices(announced), count)
+        yield from announced.passed((buffer, buffer) for buffer in buffers)
         yield tar.END_OF_ARCHIVE
 
     def _units(self) -> Iterator[Unit]:
         return self._backup.around(self._above, below=self._exact)
 
-    def _slices(self) -> Iterator[ranges.Slice]:
+    def _slices(self, announced: Announced) -> Iterator[ranges.Slice]:
         for unit in self._units():
             spans = {span.member.path: span for span in unit.spans()}
             first_names: dict[bytes, bytes] = {}
@@ -186,29 +206,41 @@ class Selection:
                     continue
                 target = spans.get(span.member.link) if span.member.type == "h" else None
                 if target is None or self.holds(target.member):
+                    announced.announce([span])
                     yield from ranges.part(unit, span.start, span.stop)
                 else:
-                    yield from self._instead(unit, span, target, first_names)
+                    yield from self._instead(unit, span, target, first_names, announced)
 
-    def _instead(self, unit: Unit, span: Span, target: Span, first_names: dict[bytes, bytes]) -> Iterator[ranges.Slice]:
+    def _instead(
+        self,
+        unit: Unit,
+        span: Span,
+        target: Span,
+        first_names: dict[bytes, bytes],
+        announced: Announced,
+    ) -> Iterator[ranges.Slice]:
         """A hard link without its first name: the data under its own name, or a link to the name that carries it
         now."""
         path, first = span.member.path, target.member.path
-        header = read_member_header(self._backup, unit, span if first in first_names else target)
+        origin = span if first in first_names else target
+        header = read_member_header(self._backup, unit, origin)
         link = first_names.get(first)
         renamed = tar.build_header(header, path=path, link=link)
         first_names.setdefault(first, path)
         data = target.start + len(header)
-        if link is not None or data == target.stop:
+        stop = data if link is not None else target.stop
+        member = origin.member._replace(path=path, link=origin.member.link if link is None else link)
+        announced.announce([Span(member, 0, len(renamed) + stop - data)])
+        if data == stop:
             yield ranges.Slice(unit.frames[0], 0, 0, renamed)
             return
-        yield from ranges.part(unit, data, target.stop, before=renamed)
+        yield from ranges.part(unit, data, stop, before=renamed)
 
 
 def read_member_header(backup: OpenBackup, unit: Unit, span: Span) -> bytes:
     """Return a member's header bytes: pax header, its records, ustar header.
 
-    Raises IntegrityError where they do not lie within the span.
+    Raises IntegrityError where they do not lie within the span, or are not what the index announces.
     """
     size = _HEADER_ROOM
     while True:
@@ -216,6 +248,7 @@ def read_member_header(backup: OpenBackup, unit: Unit, span: Span) -> bytes:
         data = b"".join(backup.read(ranges.part(unit, span.start, stop)))
         size = tar.BLOCK + (tar.extended_size(data, 0) if len(data) >= tar.BLOCK else 0)
         if size <= len(data):
+            check_header(span, data[:size], f"backup {backup.name}")
             return data[:size]
         if stop == span.stop:
             path = span.member.path.decode(errors="backslashreplace")

@@ -16,7 +16,7 @@ from volback.archive.cut import Cut, Cutter, RawFrame, Reused, UnitEnd
 from volback.archive.seal import in_order
 from volback.archive.walk import Signature, walk
 from volback.archive.window import Buffer
-from volback.catalog.model import Source
+from volback.catalog.model import Member, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.operations.open_backup import OpenBackup, Selection
@@ -173,10 +173,18 @@ def _expected(backup: OpenBackup) -> tuple[dict[bytes, int], set[int]]:
     numbers: dict[bytes, int] = {}
     repeated: set[int] = set()
     for number, unit in enumerate(backup.units()):
-        digest = hashlib.sha256(b"".join(bytes.fromhex(frame.sha256) for frame in unit.frames)).digest()
+        digest = _unit_digest((bytes.fromhex(frame.sha256) for frame in unit.frames), unit.members)
         if numbers.setdefault(digest, number) != number:
             repeated.add(number)
     return numbers, repeated
+
+
+def _unit_digest(frames: Iterable[bytes], members: Iterable[Member]) -> bytes:
+    """Over the digests of its frames, and the names that the index gives to what is in them."""
+    digest = hashlib.sha256(b"".join(frames))
+    for member in members:
+        digest.update(b"%s\0%s\0%s\0" % (member.type.encode(), member.path, member.link))
+    return digest.digest()
 
 
 def _digests(ctx: Context, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
@@ -198,13 +206,13 @@ def _digests(ctx: Context, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
 
 def _found(items: Iterable[bytes | UnitEnd]) -> Iterator[tuple[bytes, list[bytes]]]:
     """Digest and paths of each unit of the volume, as it is read."""
-    digest = hashlib.sha256()
+    frames: list[bytes] = []
     for item in items:
         if isinstance(item, UnitEnd):
-            yield digest.digest(), [member.path for member in item.members]
-            digest = hashlib.sha256()
+            yield _unit_digest(frames, item.members), [member.path for member in item.members]
+            frames = []
         else:
-            digest.update(item)
+            frames.append(item)
 
 
 def _check_read(messages: bytes) -> None:

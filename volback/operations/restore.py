@@ -254,8 +254,8 @@ class _Restore:
             unset.append(f"{self._target.kind} {self._target.name!r} equals the backup but for these attributes")
         files, size = manifest.files, manifest.raw_bytes
         if self._selection is not None:
-            members = list(self._selection.members())
-            files, size = len(members), sum(member.size_bytes for member in members)
+            sizes = [member.size_bytes for member in self._selection.members()]
+            files, size = len(sizes), sum(sizes)
         return RestoreResult(
             self._backup.name, self._target, files, size, proven, safety, (*warnings, *unset), bool(unset)
         )

@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from volback.archive import ranges
+from volback.archive.announced import Announced, expected_of
 from volback.archive.seal import in_order
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.model import Manifest, Unit
+from volback.catalog.model import Manifest, Member, Unit
 from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, NotFoundError
@@ -112,7 +114,8 @@ def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
     whole, stream = hashlib.sha256(), hashlib.sha256()
     bad: dict[str, list[str]] = {}
     at = 0
-    for part, item, stored, is_intact in _checked(backup):
+    index = _IndexCheck(backup)
+    for part, item, stored, raw in _checked(backup):
         in_place = True
         if item.frame.backup == manifest.id:
             in_place = item.frame.offset == at
@@ -120,7 +123,8 @@ def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
             whole.update(stored)
         stream.update(bytes.fromhex(item.frame.sha256))
         ctx.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
-        if not (is_intact and in_place):
+        index.compare(part, raw)
+        if raw is None or not in_place:
             key = BackupKey(manifest.host, manifest.volume, item.frame.backup).data
             bad.setdefault(key, []).extend(part.paths())
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
@@ -128,7 +132,48 @@ def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
         damaged.append(Damage(backup.name, backup.key.data, f"{backup.key.data} is not what was written", []))
     if stream.hexdigest() != manifest.digest:
         damaged.append(Damage(backup.name, backup.key.index, f"{backup.key.index} is not this backup's", []))
-    return damaged
+    return damaged + index.damage()
+
+
+class _IndexCheck:
+    """Compares the members that the index announces with those in the data; a unit with a damaged frame is left out."""
+
+    def __init__(self, backup: OpenBackup) -> None:
+        self._backup = backup
+        self._announced: Announced | None = None
+        self._has_ended = False
+        self._faults: dict[str, None] = {}
+        self._paths: dict[str, None] = {}
+
+    def compare(self, part: _Part, raw: bytes | None) -> None:
+        """Compare the next frame; None is one that is damaged."""
+        if part.start == 0:
+            self._announced = Announced(f"backup {self._backup.name}")
+            self._announced.announce(expected_of(part.unit))
+            if self._has_ended:
+                self._faults["it goes on after the end of the archive"] = None
+        if raw is None:
+            self._announced = None
+        self._has_ended = part.unit.kind == "end"
+        if self._announced is None or raw is None:
+            return
+        try:
+            self._announced.feed(raw)
+            if part.stop == part.unit.raw_bytes:
+                self._announced.end()
+        except IntegrityError as exc:
+            self._announced = None
+            self._faults[exc.message] = None
+            self._paths |= dict.fromkeys(part.paths())
+
+    def damage(self) -> list[Damage]:
+        """What was found: at most one damage, of the index."""
+        if not self._has_ended:
+            self._faults["it has no end of the archive"] = None
+        if not self._faults:
+            return []
+        key, fault = self._backup.key.index, next(iter(self._faults))
+        return [Damage(self._backup.name, key, f"{key} does not announce what the data holds: {fault}", [*self._paths])]
 
 
 class _Part(NamedTuple):
@@ -140,8 +185,10 @@ class _Part(NamedTuple):
 
     def paths(self) -> list[str]:
         """Paths of the unit's members that have bytes in the frame."""
-        touched = [span for span in self.unit.spans() if span.start < self.stop and span.stop > self.start]
-        return [span.member.path.decode(errors="backslashreplace") or "." for span in touched]
+        members = self.unit.members
+        first = bisect_right(members, self.start, key=_offset) - 1
+        last = bisect_left(members, self.stop, key=_offset)
+        return [member.path.decode(errors="backslashreplace") or "." for member in members[max(first, 0) : last]]
 
 
 def _parts(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice]]:
@@ -151,8 +198,8 @@ def _parts(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice]]:
             yield _Part(unit, start, start + item.frame.raw_bytes), item
 
 
-def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | memoryview, bool]]:
-    """Every frame in order, with its place in its unit and whether it is intact."""
+def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | memoryview, bytes | None]]:
+    """Every frame in order, with its place in its unit, its stored and its raw bytes (None where it is damaged)."""
     parts: deque[_Part] = deque()
 
     def slices() -> Iterator[ranges.Slice]:
@@ -160,16 +207,19 @@ def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | 
             parts.append(part)
             yield item
 
-    def check(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[ranges.Slice, bytes | memoryview, bool]:
+    def check(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[ranges.Slice, bytes | memoryview, bytes | None]:
         try:
-            backup.open_frame(pair[0].frame, pair[1])
+            return (*pair, backup.open_frame(pair[0].frame, pair[1]))
         except IntegrityError:
-            return (*pair, False)
-        return (*pair, True)
+            return (*pair, None)
 
     with closing(in_order(check, backup.fetch(slices()))) as checked:
-        for item, stored, intact in checked:
-            yield parts.popleft(), item, stored, intact
+        for item, stored, raw in checked:
+            yield parts.popleft(), item, stored, raw
+
+
+def _offset(member: Member) -> int:
+    return member.offset
 
 
 def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:

@@ -1,0 +1,188 @@
+"""What a repository claims costs memory in proportion to what a unit may be, and to what is stored of it.
+
+Each reader runs in a process of its own, whose peak memory is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tests.support.forged import put_index, reseal_manifest, sealed
+from tests.support.stored import FIRST, HOST, VOLUME, store_units
+from volback.catalog.index import MEMBERS_MAX, NAMES_MAX_BYTES, encode_unit
+from volback.catalog.model import Frame, Manifest, Member, Unit
+from volback.catalog.repository import Catalog
+from volback.context import Context, Repository
+from volback.errors import IntegrityError, VolbackError
+from volback.operations.contents import members, read_file
+from volback.operations.open_backup import OpenBackup
+from volback.operations.verify import verify_backup
+from volback.settings import Settings
+from volback.store.local import LocalStore
+
+MIB = 1024 * 1024
+ROW = b'["a%d","f",0,0,0,1,420,0,0,"",%d]'
+FRAME = b'["%s",0,10,8388608,"%s"]' % (FIRST.encode(), b"a" * 64)
+
+
+def line(frames: int, rows: int) -> Iterator[bytes]:
+    yield b'{"kind":"group","frames":[' + b",".join([FRAME] * frames) + b'],"members":['
+    for at in range(0, rows, 10_000):
+        last = min(at + 10_000, rows)
+        yield b",".join(ROW % (number, number) for number in range(at, last)) + (b"," if last < rows else b"")
+    yield b"]}\n"
+
+
+def endless(size: int) -> Iterator[bytes]:
+    yield b'{"kind":"group","frames":[],"members":[["'
+    for _ in range(size // MIB):
+        yield b"a" * MIB
+
+
+def many_units(count: int) -> Iterator[bytes]:
+    unit = b'{"kind":"group","frames":[' + FRAME + b'],"members":[["a","f",0,0,0,1,420,0,0,"",0]]}\n'
+    for _ in range(count // 1000):
+        yield unit * 1000
+
+
+BOMBS: dict[str, Callable[[], Iterator[bytes]]] = {
+    "63 MB of members": lambda: line(2000, 1_500_000),
+    "members below the limit of a line": lambda: line(1, 700_000),
+    "frames": lambda: line(300_000, 1),
+    "one name without end": lambda: endless(500 * MIB),
+    "lines": lambda: iter([b"\n" * MIB] * 100),
+    "units": lambda: many_units(2_000_000),
+    "brackets": lambda: iter([b"[" * MIB] * 100),
+}
+"""Each is a few kilobytes to a few megabytes of index, beside ten bytes of data."""
+
+
+@pytest.fixture
+def bomb(tmp_path: Path, request: pytest.FixtureRequest) -> Manifest:
+    """A repository whose one backup has that index."""
+    store = LocalStore(tmp_path / "repository")
+    manifest = store_units(store, FIRST, b"x" * 10, [])
+    digest = {"size_bytes": 10, "sha256": hashlib.sha256(b"x" * 10).hexdigest()}
+    store.put(manifest.key.manifest, [sealed({**_fields(manifest), "data": digest})])
+    compressor = zstandard.ZstdCompressor(level=3).compressobj()
+    put_index(store, manifest, b"".join([*map(compressor.compress, BOMBS[request.param]()), compressor.flush()]))
+    return Catalog(store).read(manifest.key)
+
+
+def _fields(manifest: Manifest) -> dict[str, object]:
+    import msgspec
+
+    fields: dict[str, object] = msgspec.to_builtins(manifest)
+    return fields
+
+
+def peak_mib(work: Callable[[], object]) -> tuple[float, str]:
+    """How much a process grows that does this, and the error that ends it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            work()
+            said = ""
+        except VolbackError as exc:
+            said = f"{type(exc).__name__}: {exc.message}"
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(writing, json.dumps([grown / 1024, said]).encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    grown, said = json.loads(os.read(reading, 100_000))
+    os.close(reading)
+    return grown, said
+
+
+@pytest.mark.parametrize("bomb", BOMBS, indirect=True)
+def test_an_index_that_claims_much_takes_little_memory(bomb: Manifest, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "repository")
+    context = Context(Settings(repository="", state=tmp_path / "state"))
+
+    def opened() -> OpenBackup:
+        return OpenBackup(store, bomb)
+
+    def verify() -> None:
+        for damage in verify_backup(context, Repository(store, lambda: HOST), bomb, data=True):
+            raise IntegrityError(damage.message)
+
+    readers: dict[str, Callable[[], object]] = {
+        "ls": lambda: sum(1 for _ in members(opened())),
+        "cat": lambda: list(read_file(opened(), b"no/such")),
+        "verify --data": verify,
+        "restore": lambda: sum(map(len, opened().stream())),
+    }
+    for name, read in readers.items():
+        grown, said = peak_mib(read)
+        sys.stdout.write(f"{name}: {grown:.0f} MiB, {said[:100]}\n")
+        assert grown < 200, name
+        assert said.startswith(("FormatError", "IntegrityError")), name
+
+
+@pytest.mark.parametrize("what", ["labels", "containers", "volumes"])
+def test_a_manifest_that_claims_much_takes_little_memory(tmp_path: Path, what: str) -> None:
+    store = LocalStore(tmp_path / "repository")
+    manifest = store_units(store, FIRST, b"", [])
+    store.put(manifest.key.manifest, [sealed(_fields(manifest))])
+    names = [f"{number:x}" for number in range(450_000)]
+
+    def change(fields: dict[str, object]) -> None:
+        if what == "labels":
+            fields["source"] = {"kind": "volume", "name": VOLUME, "labels": dict.fromkeys(names, "")}
+        elif what == "volumes":
+            fields["set"] = {"id": FIRST, "volumes": names}
+        else:
+            fields["containers"] = names
+
+    reseal_manifest(store, manifest, change)
+    grown, said = peak_mib(lambda: Catalog(store).read(manifest.key))
+    assert grown < 100
+    assert "holds more than" in said
+
+
+def test_the_window_of_an_index_is_bounded(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "repository")
+    manifest = store_units(store, FIRST, b"", [])
+    store.put(manifest.key.manifest, [sealed(_fields(manifest))])
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    put_index(store, manifest, compressor.compress(b"x" * 9 * MIB) + compressor.flush())
+    opened = OpenBackup(store, Catalog(store).read(manifest.key))
+    grown, said = peak_mib(lambda: list(opened.units()))
+    assert grown < 50
+    assert "is damaged" in said
+
+
+def test_a_unit_with_all_names_that_a_filesystem_allows_is_written_and_read(tmp_path: Path) -> None:
+    count = 65_000
+    first = Member(b"d/" + b"n" * 100, "f", 5, 1, 1, 1, 0o644, 0, 0, b"", 0)
+    others = [first._replace(path=b"d/%0100d" % number, type="h", link=first.path, offset=number * 1536)
+              for number in range(1, count)]  # fmt: skip
+    frame = Frame(FIRST, 0, 10, 8 * MIB, "a" * 64)
+    unit = Unit("group", [frame] * 16, [first, *others])
+    store = LocalStore(tmp_path / "repository")
+    text = encode_unit(unit)
+    assert MIB < len(text) < NAMES_MAX_BYTES
+    manifest = store_units(store, FIRST, b"x" * 1000, [unit])
+    grown, said = peak_mib(lambda: [len(unit.members) for unit in OpenBackup(store, manifest).units()])
+    assert (grown < 300, said) == (True, "")
+
+
+@pytest.mark.parametrize("count", [MEMBERS_MAX + 1])
+def test_a_unit_that_no_reader_would_take_is_not_written(count: int) -> None:
+    member = Member(b"a", "f", 0, 1, 1, 1, 0o644, 0, 0, b"", 0)
+    unit = Unit("group", [], [member._replace(offset=number) for number in range(count)])
+    with pytest.raises(VolbackError, match="has too many names"):
+        encode_unit(unit)
