@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -14,6 +15,7 @@ import pytest
 from volback.errors import LockedError, StoreError
 from volback.state.client import client_id
 from volback.state.locks import is_locked, lock, lock_file
+from volback.state.runs import Run, dead_runs
 
 
 def test_a_lock_that_is_held_is_refused_and_its_holder_named(tmp_path: Path) -> None:
@@ -98,3 +100,31 @@ def test_a_lock_that_another_asks_about_is_not_held(tmp_path: Path) -> None:
     with path.open("r+b") as asking:
         fcntl.flock(asking, fcntl.LOCK_SH)
         assert not is_locked(path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
+def test_a_state_directory_without_locks_is_one_line_that_names_it(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS without its lock daemon. That a run is dead is not concluded from it."""
+
+    def refused(file: int, how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "runs/one").mkdir(parents=True)
+    (tmp_path / "runs/one/lock").touch()
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(StoreError, match=f"^state directory cannot be used: .* {os.strerror(code)}$") as caught:
+        lock_file(tmp_path / "x")
+    assert "on a local filesystem" in str(caught.value.hint)
+    with pytest.raises(StoreError), lock(tmp_path, "x", "x"):
+        raise AssertionError("nobody can hold it")
+    with pytest.raises(StoreError):
+        is_locked(tmp_path / "runs/one/lock")
+    with pytest.raises(StoreError), Run(tmp_path, "backup"):
+        raise AssertionError("no run can be known to be alive")
+    with dead_runs(tmp_path) as dead:
+        assert dead == []
+    assert os.listdir("/proc/self/fd") == before
+    assert sorted(os.listdir(tmp_path / "runs")) == ["one"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from volback.errors import LockedError
+from volback.errors import LockedError, StoreError
 from volback.state.files import private_directory, usable
 
 _POLL_S = 0.1
@@ -42,12 +42,15 @@ def lock_file(path: Path, what: str | None = None) -> int:
     with usable(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(fd, 20, 0).decode(errors="replace")
+        is_ours = _lock(fd, fcntl.LOCK_EX, path)
+        holder = "" if is_ours else os.pread(fd, 20, 0).decode(errors="replace")
+    except BaseException:
+        os.close(fd)
+        raise
+    if not is_ours:
         os.close(fd)
         by = f" by process {holder}" if holder else ""
-        raise LockedError(f"{what or path} is locked{by}", "wait until that run has ended") from None
+        raise LockedError(f"{what or path} is locked{by}", "wait until that run has ended")
     with suppress(OSError):  # the holder is only written for people, and a full disk must not prevent a lock
         os.ftruncate(fd, 0)
         os.pwrite(fd, str(os.getpid()).encode(), 0)
@@ -58,15 +61,30 @@ def is_locked(path: Path) -> bool:
     """Whether a process holds the lock; one that cannot be opened (it ended just now) is not locked.
 
     To ask takes a shared lock for a moment: two that ask at the same time do not take each other for a holder.
+    Raises StoreError.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _lock(fd, fcntl.LOCK_SH, path)
     finally:
         os.close(fd)
-    return False
+
+
+def _lock(fd: int, how: int, path: Path) -> bool:
+    """Whether the file is locked now, and not by another. Raises StoreError where its filesystem has no locks.
+
+    Nothing can be done without them: only its lock tells a run that is alive from one whose containers must be started.
+    """
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as exc:
+        raise StoreError(
+            f"state directory cannot be used: {path} cannot be locked: {exc.strerror}",
+            "name another with VOLBACK_STATE_DIR, on a local filesystem",
+        ) from exc
+    return True
