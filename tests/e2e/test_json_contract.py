@@ -262,4 +262,4 @@ def test_what_was_done_is_reported_also_when_a_part_failed(run_volback: Volback,
 def test_backup_that_stops_containers_and_recover(run_volback: Volback, volume: str, engine: EngineSession) -> None:
     result = result_of(run_volback("backup", volume, "--pause", "--json"), "backup")
     assert shape(result) == {"backups": [MADE], "downtime_s": {next(iter(result["downtime_s"])): "float"}}
-    assert result_of(run_volback("recover", "--json"), "recover") == {"resumed": []}
+    assert result_of(run_volback("recover", "--json"), "recover") == {"resumed": [], "rescaled": []}

@@ -19,7 +19,7 @@ _WALLS = {
     "volback.engine.engine.Engine": [
         "ensure_image", "volume", "has_volume", "users", "create_volume", "remove_volume", "leftover_helpers",
         "remove_helper", "containers", "container", "stop_container", "pause_container", "resume_container",
-        "wait_healthy",
+        "wait_healthy", "scale_service",
     ],
     "volback.catalog.repository.Catalog": ["ensure_repository", "commit", "find", "backups"],
     "volback.state.runs.Run": ["write_journal"],

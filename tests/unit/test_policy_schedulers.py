@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volback.policy.schedulers import owner_of
+from volback.policy.schedulers import owner_of, start_command, stop_command
 
 POD = {"io.kubernetes.pod.name": "db-0", "io.kubernetes.pod.namespace": "shop"}
 COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.service": "db"}
@@ -41,6 +41,12 @@ def test_a_schedulers_labels_name_its_work_and_its_commands(
     assert owner.what == what
     assert stop in owner.stop_command
     assert start in owner.start_command
+
+
+def test_the_command_for_a_container_is_its_schedulers_or_dockers() -> None:
+    labels = {"PODMAN_SYSTEMD_UNIT": "db.service"}
+    assert (stop_command("db", labels), stop_command("db", COMPOSE)) == ("systemctl stop db.service", "docker stop db")
+    assert (start_command("db", labels), start_command("db", {})) == ("systemctl start db.service", "docker start db")
 
 
 @pytest.mark.parametrize("labels", [{}, COMPOSE, {"io.k8s.display-name": "an image"}])

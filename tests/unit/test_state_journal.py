@@ -13,6 +13,8 @@ from volback.policy.hooks import Hook
 from volback.state.journal import (
     Entry,
     HeldContainer,
+    HeldService,
+    HeldTask,
     Journal,
     NewBackup,
     NewDirectory,
@@ -31,7 +33,19 @@ ENTRIES: list[Entry] = [
     NewDirectory(engine="A", path="/srv"),
     Replacing(engine="A", volume="v", repository="/r", safety_backup="h/v@1"),
     HeldContainer(engine="A", id="c1", name="pg", how="stop", phase="held", needs=["c0"]),
+    HeldService(
+        engine="A",
+        id="s1",
+        name="web",
+        node="n1",
+        phase="stopping",
+        version=3,
+        replicas=2,
+        running=1,
+        containers=[HeldTask(id="c2", name="web.1.t", mounts=[("volume", "v", "/data", True)])],
+    ),
     PendingHook(engine="A", hook=Hook("pg", "secret", "postgres")),
+    PendingHook(engine="A", hook=Hook("web.1.t", "secret"), service="s1"),
 ]
 
 
@@ -49,7 +63,9 @@ def test_entries_are_found_by_type_and_dropped_one_by_one() -> None:
     assert journal.of(NewVolume) == [ENTRIES[2], twice[0]]
     assert [entry.what for entry in journal.quiescing] == [
         "stopped container 'pg'",
+        "scaled-down service 'web'",
         "command to be run in container 'pg'",
+        "command to be run in container 'web.1.t'",
     ]
 
 

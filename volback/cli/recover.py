@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
 def recover(context: typer.Context) -> Outcome:
     """Start the containers that a crashed run stopped or paused.
 
-    One that cannot be started is an error; the next run tries it again.
+    Services that it scaled to 0 get their replicas back. One that cannot be
+    started is an error; the next run tries it again.
     """
     from volback.context import open_engine
     from volback.operations import recover as operation
@@ -31,6 +32,7 @@ def recover(context: typer.Context) -> Outcome:
     with call_of(context).context() as ctx:
         left = operation.recover(ctx, open_engine(ctx))
     text = [f"container {name} runs again" for name in left.containers]
+    text += [f"service {name} is scaled back" for name in left.services]
     if not (text or left.errors):
         text = ["no container was left down"]
-    return Outcome({"resumed": list(left.containers)}, text, errors=left.errors)
+    return Outcome({"resumed": list(left.containers), "rescaled": list(left.services)}, text, errors=left.errors)

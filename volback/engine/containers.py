@@ -6,7 +6,7 @@ live/ decides which containers are stopped, in which order and for how long, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -125,10 +125,15 @@ def successor(client: Any, id: str, name: str, replica: tuple[str, str, str] | N
     return min(others, key=lambda container: not container.is_active, default=None)
 
 
-def list_containers(client: Any, *, every: bool = False) -> list[Container]:
-    """Describe the containers that are active (or all), by name; one that is removed meanwhile is left out."""
+def list_containers(client: Any, *, every: bool = False, labels: Sequence[str] = ()) -> list[Container]:
+    """Describe the containers that are active (or all), by name; one that is removed meanwhile is left out.
+
+    Each of the `labels`, `KEY=VALUE`, has to be theirs.
+    """
     with translated("containers"):
-        ids = [facts["Id"] for facts in client.containers(all=every)]
+        ids = [
+            facts["Id"] for facts in client.containers(all=every, filters={"label": list(labels)} if labels else None)
+        ]
     return sorted(_inspected(client, ids), key=lambda container: container.name)
 
 

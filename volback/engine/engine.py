@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from volback.engine import containers, helper, image, probe, volumes
+from volback.engine import containers, helper, image, probe, services, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, translated
 from volback.engine.containers import Container
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
 from volback.engine.own import Own, OwnContainer, find_own
+from volback.engine.services import Service, Tasks
 from volback.engine.storage import Arrivals, StorageUser, find_storage, storage_users
 from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
 from volback.engine.transport import Transports
@@ -195,6 +196,27 @@ class Engine:
     def wait_healthy(self, id: str, *, limit_s: float, hurry: Callable[[], bool]) -> str | None:
         """Wait until its health check passes, or `hurry` says so; return its health, None without a check."""
         return containers.wait_healthy(self._client, id, limit_s=limit_s, hurry=hurry)
+
+    @property
+    def is_swarm_manager(self) -> bool:
+        """Whether it manages a swarm now."""
+        return services.is_manager(self._client)
+
+    def service(self, id: str, *, leader_wait_s: float = 0.0) -> Service:
+        """Describe a service of the swarm; see inspect_service. Raises NotFoundError, EngineError."""
+        return services.inspect_service(self._client, id, leader_wait_s=leader_wait_s)
+
+    def scale_service(self, service: Service, replicas: int) -> None:
+        """Change its number of replicas and nothing else. Raises ConflictError if it was changed since `service`."""
+        services.scale_service(self._client, service, replicas)
+
+    def tasks(self, service: str, *, node: str) -> Tasks:
+        """Count the tasks of a service, by its id; `node` is the id of this engine's node."""
+        return services.count_tasks(self._client, service, node=node)
+
+    def service_containers(self, service: str) -> list[Container]:
+        """Describe the containers with processes that this engine runs for a service, by name."""
+        return services.containers_of_service(self._client, service)
 
     def create_volume(self, volume: Volume) -> None:
         """Create a volume. Raises ConflictError if there is one of that name."""

@@ -19,6 +19,7 @@ from volback.engine.containers import inspect
 from volback.engine.raw import STDERR, STDOUT, Wire, upgrade
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.policy.schedulers import start_command
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ def _running(client: Any, container: str) -> str:
     found = inspect(client, container)
     if found.state != "running":
         message = f"container {found.name!r} is {found.state}, so no command can run in it"
-        raise NotRunningError(message, f"docker start {found.name}")
+        raise NotRunningError(message, start_command(found.name, found.labels))
     return found.name
 
 

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -43,6 +43,8 @@ class StorageUser:
     writable: bool
     broad: bool
     """Whether only by a mount that holds all volumes, such as `/`."""
+    labels: Mapping[str, str]
+    """The container's."""
 
     @property
     def is_active(self) -> bool:
@@ -171,6 +173,7 @@ def _user(facts: dict[str, Any], storage: Storage) -> StorageUser | None:
         state=facts["State"],
         writable=any(near or broad),
         broad=not near,
+        labels=facts.get("Labels") or {},
     )
 
 

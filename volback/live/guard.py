@@ -28,7 +28,6 @@ from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
 from volback.settings import Settings, load_settings
-from volback.state.journal import HeldContainer
 from volback.state.runs import Run, open_run
 
 log = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ def _resume(settings: Settings, run_id: str) -> bool:
     resumer = Resumer(engine, settings.state, run)
     resumer.resume_all()
     errors = resumer.errors
-    if not run.journal.of(HeldContainer):
+    if not run.journal.held:
         errors += run_pending(engine, run)[0]
     for entry in run.journal.quiescing:
         if entry.engine != engine.info.id:

@@ -6,16 +6,18 @@ Nothing is stopped here; see `quiesce`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volback.catalog.model import Source
 from volback.context import Context
 from volback.engine.containers import Container
 from volback.engine.engine import Engine
+from volback.engine.services import Service
 from volback.errors import ConflictError, NotFoundError
 from volback.live.order import levels
+from volback.live.services import Services, containers_held_by_others
 from volback.policy.quiesce import How
-from volback.policy.schedulers import owner_of
+from volback.policy.schedulers import SERVICE_LABEL, owner_of
 from volback.policy.storage import Storage, is_tmpfs
 from volback.state.journal import HeldContainer
 from volback.state.runs import live_journals
@@ -28,6 +30,8 @@ class QuiesceTarget:
     container: Container
     how: How
     grace_s: int
+    service: Service | None = None
+    """What is scaled to 0 in place of stopping it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,14 @@ def quiesce_candidates(ctx: Context, engine: Engine) -> list[Container]:
                     found[held.id] = engine.container(held.id)
                 except NotFoundError:
                     continue
+    for container in containers_held_by_others(engine, ctx.settings.state):
+        found.setdefault(container.id, container)
     return list(found.values())
 
 
-def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]) -> list[QuiesceTarget]:
+def plan_quiesce(
+    containers: list[Container], requests: Iterable[QuiesceRequest], services: Services
+) -> list[QuiesceTarget]:
     """Return the containers to quiesce, in the order in which they are to be stopped.
 
     Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
@@ -80,8 +88,10 @@ def plan_quiesce(containers: list[Container], requests: Iterable[QuiesceRequest]
         for container in writers(request, containers):
             _add_request(targets, container, request.how, request.grace_s)
     _add_sharers(targets, containers)
+    _leave_to_services(targets, services)
     for item in targets.values():
         _refuse(item)
+    _refuse_to_cut_off(targets, containers)
     return [item for level in stop_levels(list(targets.values())) for item in level]
 
 
@@ -94,13 +104,44 @@ def _refuse_to_lose(request: QuiesceRequest) -> None:
         )
 
 
+def short_graces(targets: Iterable[QuiesceTarget], requests: Iterable[QuiesceRequest]) -> list[str]:
+    """Warnings about services that have less time to end than a request gives: scaling changes nothing else of them."""
+    found = {
+        f"service {item.service.name!r} has its own {item.service.grace_s} s to end, not {request.grace_s}:"
+        f" see docker service update --stop-grace-period"
+        for item in targets
+        for request in requests
+        if item.service and request.grace_s is not None and request.grace_s > item.service.grace_s
+        if writers(request, [item.container])
+    }
+    return sorted(found)
+
+
+def _leave_to_services(targets: dict[str, QuiesceTarget], services: Services) -> None:
+    """Note the services of those to be stopped: with one of its containers, all of them end.
+
+    One that another run has scaled to 0 has nothing left to pause.
+    """
+    scaled = {}
+    for item in targets.values():
+        if item.how == "stop" or not item.container.is_active:
+            service = services.scalable(item.container)
+            if service is not None:
+                scaled[service.id] = service
+    for id_, item in targets.items():
+        if service := scaled.get(item.container.labels.get(SERVICE_LABEL, "")):
+            targets[id_] = replace(item, how="stop", service=service)
+
+
 def _refuse(item: QuiesceTarget) -> None:
+    if item.service is not None:
+        return
     name = item.container.name
     owner = owner_of(item.container.labels)
     if item.how == "stop" and owner is not None:
         raise ConflictError(
             f"container {name!r} belongs to {owner.what}, which starts another one when it is stopped",
-            f"run: {owner.stop_command}; then back up without --stop, and run: {owner.start_command};"
+            f"run{owner.where}: {owner.stop_command}; then back up without --stop, and run: {owner.start_command};"
             " or use --pause instead",
         )
     if item.how == "stop" and item.container.auto_remove:
@@ -110,6 +151,20 @@ def _refuse(item: QuiesceTarget) -> None:
         )
     if item.how == "pause" and item.container.state == "restarting":
         raise never_pausable(name)
+
+
+def _refuse_to_cut_off(targets: dict[str, QuiesceTarget], containers: Iterable[Container]) -> None:
+    """A container in the namespace of a service's container could not be started again: that one does not come back."""
+    services = {item.service.id: item.service.name for item in targets.values() if item.service is not None}
+    ending = [other for other in containers if other.labels.get(SERVICE_LABEL) in services]
+    for container in containers:
+        for other in ending:
+            if container.shares_with(other):
+                raise ConflictError(
+                    f"container {container.name!r} uses a namespace of container {other.name!r}, which does not come"
+                    f" back when swarm service {services[other.labels[SERVICE_LABEL]]!r} is scaled to 0",
+                    "use --pause instead",
+                )
 
 
 def never_pausable(name: str) -> ConflictError:

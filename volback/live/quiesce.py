@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Set
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -23,8 +24,9 @@ from volback.interrupts import deferred_signals
 from volback.live.order import all_at_once
 from volback.live.plan import QuiesceTarget, never_pausable, stop_levels
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
+from volback.live.services import planned_services, scale_down
 from volback.policy.schedulers import owner_of
-from volback.state.journal import HeldContainer
+from volback.state.journal import HeldContainer, HeldService
 from volback.state.runs import Run, live_journals
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Quiesced:
         self.errors: list[VolbackError] = []
         self.warnings: list[str] = []
         self.downtime_s: dict[str, float] = {}
+        """By the name of the container; that of a service's task is gone, and another one runs in its place."""
         self._ctx = ctx
         self._engine = engine
         self._run = run
@@ -61,10 +64,9 @@ class Quiesced:
     def __enter__(self) -> Self:
         try:
             if self._targets:
-                planned = {held.id: held for held in self._begin()}
-                for level in stop_levels(self._targets):
+                for level in self._begin():
                     with deferred_signals():
-                        all_at_once([partial(self._halt, item, planned[item.container.id]) for item in level])
+                        all_at_once(level)
         except BaseException:
             self._end()
             raise
@@ -83,13 +85,13 @@ class Quiesced:
     @property
     def held(self) -> list[str]:
         """Names of those that are stopped or paused by this run."""
-        return sorted(held.name for held in self._run.journal.of(HeldContainer) if held.phase != "planned")
+        return sorted(name for held in self._run.journal.held if held.phase != "planned" for name in _names(held))
 
-    def disturbed(self) -> list[str]:
-        """Names of those that others have started since: the consistency of what was read meanwhile is not as
-        promised."""
-        containers = self._run.journal.of(HeldContainer)
-        return [held.name for held in containers if held.phase == "held" and self._runs(held)]
+    def disturbed(self, among: Set[str]) -> list[str]:
+        """Names of those (or of what runs in their place) that others have started since: the consistency of what was
+        read meanwhile is not as promised."""
+        held = [held for held in self._run.journal.held if held.phase == "held" and not among.isdisjoint(_names(held))]
+        return [name for item in held for name in self._started_by_others(item)]
 
     def release(self) -> None:
         """All has been read: start them again, in a thread, while the caller continues."""
@@ -97,11 +99,18 @@ class Quiesced:
             self._releasing = threading.Thread(target=self._resume, name="resume-containers")
             self._releasing.start()
 
-    def _begin(self) -> list[HeldContainer]:
-        """Write the journal before anything is stopped."""
-        planned = [_planned(self._engine, item, self._targets) for item in self._targets]
-        self._run.note(*planned)
-        return planned
+    def _begin(self) -> list[list[Callable[[], None]]]:
+        """Write the journal before anything is stopped; return what to do, level by level."""
+        owned = [(item.container, item.service) for item in self._targets if item.service is not None]
+        services = planned_services(self._engine, owned)
+        alone = [item for item in self._targets if item.service is None]
+        planned = {item.container.id: _planned(self._engine, item, alone) for item in alone}
+        self._run.note(*planned.values(), *services)
+        halts: list[list[Callable[[], None]]] = [
+            [partial(self._halt, item, planned[item.container.id]) for item in level] for level in stop_levels(alone)
+        ]
+        scalings = [partial(self._scale_down, held) for held in services]
+        return [[*scalings, *(halts[0] if halts else [])], *halts[1:]]
 
     def _halt(self, target: QuiesceTarget, held: HeldContainer) -> None:
         """Stop or pause one. It may have ended meanwhile: then this run must not start it."""
@@ -127,11 +136,25 @@ class Quiesced:
             self._started_at[held.id] = engine.container(held.id).started_at
         log.info("container %s %s", held.name, "stopped" if target.how == "stop" else "paused")
 
+    def _scale_down(self, held: HeldService) -> None:
+        began = time.monotonic()
+        self.warnings += scale_down(self._engine, self._ctx.settings.state, self._run, held)
+        if held.phase == "held":
+            self._down_since.update(dict.fromkeys(_names(held), began))
+
     def _pause(self, held: HeldContainer) -> None:
         try:
             self._engine.pause_container(held.id)
         except NotRunningError as exc:  # it ended after it was seen to run
             raise never_pausable(held.name) from exc
+
+    def _started_by_others(self, held: HeldContainer | HeldService) -> list[str]:
+        if isinstance(held, HeldContainer):
+            return [held.name] if self._runs(held) else []
+        with suppress(NotFoundError):
+            if self._engine.service(held.id).replicas:
+                return [container.name for container in self._engine.service_containers(held.id)] or _names(held)
+        return []
 
     def _runs(self, held: HeldContainer) -> bool:
         with suppress(NotFoundError):
@@ -151,13 +174,18 @@ class Quiesced:
     def _resume(self) -> None:
         resumer = Resumer(self._engine, self._ctx.settings.state, self._run, health_limit_s=self._health_limit_s)
         resumer.resume_all(self._note_downtime)
-        resumer.await_health()
+        resumer.await_health(self._note_downtime)
         self.errors += resumer.errors
         self.warnings += resumer.warnings
 
-    def _note_downtime(self, held: HeldContainer) -> None:
-        if held.name in self._down_since:
-            self.downtime_s[held.name] = time.monotonic() - self._down_since[held.name]
+    def _note_downtime(self, name: str) -> None:
+        if name in self._down_since:
+            self.downtime_s[name] = time.monotonic() - self._down_since[name]
+
+
+def _names(held: HeldContainer | HeldService) -> list[str]:
+    """The containers of it."""
+    return [held.name] if isinstance(held, HeldContainer) else [task.name for task in held.containers]
 
 
 def _held_by_others(ctx: Context, run: Run) -> set[str]:

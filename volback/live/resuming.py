@@ -19,6 +19,7 @@ from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
 from volback.live.order import all_at_once, levels
+from volback.live.rescaling import Rescaler
 from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer
 from volback.state.locks import lock
@@ -34,7 +35,10 @@ _POLL_S = 0.1
 
 
 class Resumer:
-    """Starts the containers of one run that are on this engine again: each after those that it needs."""
+    """Starts the containers of one run that are on this engine again: each after those that it needs.
+
+    Services that the run has scaled to 0 are scaled back at the same time.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,8 @@ class Resumer:
     ) -> None:
         self.resumed: list[str] = []
         """Names of those that were stopped or paused and run again."""
+        self.rescaled: list[str] = []
+        """Names of services that have their replicas again."""
         self.errors: list[VolbackError] = []
         self.warnings: list[str] = []
         self._engine = engine
@@ -56,13 +62,19 @@ class Resumer:
         self._successors: dict[str, str] = {}
         """The id of what was made in place of a container of the journal, by that container's id."""
         self._known_health: dict[str, str | None] = {}
+        self._rescaler = Rescaler(engine, state, run, limit_s=health_limit_s)
 
-    def resume_all(self, on_resumed: Callable[[HeldContainer], None] = lambda _: None) -> None:
+    def resume_all(self, on_resumed: Callable[[str], None] = lambda _: None) -> None:
         """Start all of them, at the same time where none needs another.
 
         One that fails does not stop the others, and stays in the journal; errors are collected, not raised.
-        `on_resumed` is called in threads. The caller defers signals, or is not the main thread.
+        `on_resumed` gets their names, in threads. The caller defers signals, or is not the main thread.
         """
+        all_at_once([partial(self._resume_containers, on_resumed), self._rescaler.rescale_all])
+        self.rescaled += self._rescaler.rescaled
+        self.errors += self._rescaler.errors
+
+    def _resume_containers(self, on_resumed: Callable[[str], None]) -> None:
         here = [held for held in self._run.journal.of(HeldContainer) if held.engine == self._engine.info.id]
         by_id = {held.id: held for held in reversed(here)}
         for level in levels({id_: held.needs for id_, held in by_id.items()}):
@@ -70,7 +82,7 @@ class Resumer:
                 self._await_needed(by_id[id_])
             all_at_once([partial(self._resume_one, by_id[id_], on_resumed) for id_ in level])
 
-    def _resume_one(self, held: HeldContainer, on_resumed: Callable[[HeldContainer], None]) -> None:
+    def _resume_one(self, held: HeldContainer, on_resumed: Callable[[str], None]) -> None:
         try:
             self._resume(held)
         except NotFoundError:
@@ -80,10 +92,15 @@ class Resumer:
             self.errors.append(_still_down(held, exc))
         else:
             self._run.drop(held)
-        on_resumed(held)
+        on_resumed(held.name)
 
-    def await_health(self) -> None:
-        """Wait for the health of all that were started and have a check; one that is not healthy then is a warning."""
+    def await_health(self, on_resumed: Callable[[str], None] = lambda _: None) -> None:
+        """Wait for the health of all that were started and have a check; one that is not healthy then is a warning.
+
+        Also for the tasks of services: `on_resumed` gets the names of the containers that they had.
+        """
+        self._rescaler.await_tasks(on_resumed)
+        self.warnings += self._rescaler.warnings
         for id_, name in self._started.items():
             if self._health(id_) not in (None, "healthy") and not is_pending():
                 self.warnings.append(

@@ -20,11 +20,12 @@ from volback.engine.engine import Engine
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
 from volback.live.guard import guarded
 from volback.live.hooks import run_hook
-from volback.live.plan import QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, writers
+from volback.live.plan import QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, short_graces, writers
 from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
 from volback.live.post_hooks import pending, run_pending
 from volback.live.quiesce import Quiesced
 from volback.live.resuming import HEALTH_LIMIT_S
+from volback.live.services import Services
 from volback.operations.backup import (
     BackupOptions,
     BackupResult,
@@ -120,6 +121,7 @@ class _Set:
         self._failed: dict[str, VolbackError] = {}
         self._warnings: list[str] = []
         self._downtime_s: dict[str, float] = {}
+        self._services = Services(engine)
         self._set = None
         if project is not None or len(sources) > 1:
             self._set = SetOf(id=self._id, project=project, volumes=[source.name for source in sources])
@@ -188,7 +190,7 @@ class _Set:
     def _can_quiesce(self, request: QuiesceRequest, candidates: list[Container]) -> bool:
         """Whether its containers can be stopped or paused; if not, only this source fails."""
         try:
-            plan_quiesce(candidates, [request])
+            plan_quiesce(candidates, [request], self._services)
         except ConflictError as exc:
             self._fail([request.source.name], exc)
             return False
@@ -219,7 +221,7 @@ class _Set:
 
     def _run_after(self, run: Run, policy: SetPolicy, waiting: set[str]) -> None:
         """Run the later hooks, except those whose sources are not all read yet."""
-        later = [pending(self._engine, item.hook) for item in policy.after if item.sources & waiting]
+        later = [item.hook for item in policy.after if item.sources & waiting]
         errors, warnings = run_pending(self._engine, run, later=later)
         self._errors.extend(errors)
         self._warnings.extend(warnings)
@@ -231,7 +233,9 @@ class _Set:
             if not requests:
                 return
             try:
-                with self._quiesced(run, plan_quiesce(candidates, requests)) as quiesced:
+                targets = plan_quiesce(candidates, requests, self._services)
+                self._warnings.extend(short_graces(targets, requests))
+                with self._quiesced(run, targets) as quiesced:
                     for request, (item, prepared) in zip(requests, ready, strict=True):
                         self._read(item, prepared, _hold(request, quiesced, last=request is requests[-1]))
                     quiesced.release()
@@ -310,6 +314,6 @@ def _hold(request: QuiesceRequest, quiesced: Quiesced, *, last: bool) -> SourceH
     return SourceHold(
         containers=tuple(sorted(mine)),
         how=how,
-        disturbed=lambda: [name for name in quiesced.disturbed() if name in mine],
+        disturbed=lambda: quiesced.disturbed(mine),
         on_read_end=quiesced.release if last else lambda: None,
     )

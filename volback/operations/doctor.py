@@ -244,7 +244,8 @@ class _Doctor:
 def _counted(left: Leftovers) -> str:
     """What was left, in words."""
     counts = {
-        "stopped container": left.containers, "helper container": left.helpers, "half-restored volume": left.volumes,
+        "stopped container": left.containers, "scaled-down service": left.services,
+        "helper container": left.helpers, "half-restored volume": left.volumes,
         "half-made backup": left.backups, "crashed run": left.runs,
     }  # fmt: skip
     return ", ".join(f"{len(found)} {what}{'s' * (len(found) > 1)}" for what, found in counts.items() if found)

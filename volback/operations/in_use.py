@@ -6,13 +6,14 @@ went in between are known by the engine's events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.engine.storage import StorageUser
 from volback.errors import ConflictError
+from volback.policy.schedulers import stop_command
 from volback.policy.storage import is_tmpfs
 
 
@@ -36,10 +37,11 @@ class UnusedStorage:
                 f"{self._what} is in memory (tmpfs), and its content lost as soon as it is restored",
                 "start or pause a container that mounts it, or restore to another volume with --as",
             )
-        used = [user.name for user in active if not (self._is_tmpfs and (user.state == "paused" or not user.writable))]
+        used = [user for user in active if not (self._is_tmpfs and (user.state == "paused" or not user.writable))]
         if used:
             raise ConflictError(
-                f"{self._what} is in use by container {used[0]!r}", f"stop it first: docker stop {used[0]}"
+                f"{self._what} is in use by container {used[0].name!r}",
+                f"stop it first: {stop_command(used[0].name, used[0].labels)}",
             )
 
     @contextmanager
@@ -51,12 +53,13 @@ class UnusedStorage:
         with self._engine.arrivals(self._storage) as arrivals:
             self.check()
             yield
-            used = [user.name for user in self._active() if self._may_write(user)]
-            used = sorted({*used, *arrivals.names()})
+            used: dict[str, Mapping[str, str]] = {name: {} for name in arrivals.names()}
+            used |= {user.name: user.labels for user in self._active() if self._may_write(user)}
         if used:
+            name = min(used)
             raise ConflictError(
-                f"{self._what} was used by container {used[0]!r} while it was replaced, and may hold its changes",
-                f"stop it (docker stop {used[0]}), and restore again with --replace",
+                f"{self._what} was used by container {name!r} while it was replaced, and may hold its changes",
+                f"stop it ({stop_command(name, used[name])}), and restore again with --replace",
             )
 
     def warnings(self) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ class Leftovers:
     containers: tuple[str, ...] = ()
     """Those that a crashed run stopped or paused; they run again, unless nothing is to be removed, or there is an
     error."""
+    services: tuple[str, ...] = ()
+    """The same for services that a crashed run scaled to 0."""
     elsewhere: tuple[Entry, ...] = ()
     """What is on another engine, or in another repository: only a run there can act on it. It is kept."""
     unreadable: tuple[Path, ...] = ()
@@ -34,7 +36,7 @@ class Leftovers:
 
     def __bool__(self) -> bool:
         made = self.helpers or self.volumes or self.directories or self.backups or self.runs
-        return bool(made or self.replaced or self.containers)
+        return bool(made or self.replaced or self.containers or self.services)
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class FoundLeftovers:
     directories: list[str] = field(default_factory=list)
     replaced: list[Replacing] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
     elsewhere: list[Entry] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     errors: list[VolbackError] = field(default_factory=list)
@@ -62,6 +65,7 @@ class FoundLeftovers:
             directories=tuple(self.directories),
             replaced=tuple(self.replaced),
             containers=tuple(self.containers),
+            services=tuple(self.services),
             elsewhere=tuple(self.elsewhere),
             unreadable=tuple(self.unreadable),
             errors=tuple(self.errors),

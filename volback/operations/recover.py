@@ -23,6 +23,7 @@ from volback.operations.locks import prefix_lock
 from volback.state.journal import (
     Entry,
     HeldContainer,
+    HeldService,
     InRepository,
     Kind,
     NewBackup,
@@ -103,14 +104,16 @@ def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: FoundLef
         return
     if not resume:
         left.containers.extend(held.name for held in run.journal.of(HeldContainer) if _is_on(engine, held))
+        left.services.extend(held.name for held in run.journal.of(HeldService) if _is_on(engine, held))
         return
     resumer = Resumer(engine, ctx.settings.state, run)
     with deferred_signals():
         resumer.resume_all()
     errors = resumer.errors
-    if not any(_is_on(engine, held) for held in run.journal.of(HeldContainer)):
+    if not any(_is_on(engine, held) for held in run.journal.held):
         errors += run_pending(engine, run)[0]
     left.containers.extend(resumer.resumed)
+    left.services.extend(resumer.rescaled)
     left.errors.extend(errors)
     for message in [*resumer.warnings, *(error.message for error in errors)]:
         log.warning("%s", message)

@@ -1,7 +1,7 @@
 """Schedulers: who else starts and stops a container. Pure: labels in, the owner and the command to type out.
 
 A scheduler answers a stop by starting another container of the same work, on the same volumes. So volback does not
-stop such a container, and starts none again: both are the scheduler's.
+stop such a container, and starts none again: both are the scheduler's. It asks a swarm's manager to do both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ class Owner:
     """It, in words: `swarm service 'web'`."""
     stop_command: str
     start_command: str
+    where: str = ""
+    """Where to type them: ` on a manager`."""
+    service: str = ""
+    """The id of the swarm service that it is."""
 
 
 def owner_of(labels: Mapping[str, str]) -> Owner | None:
@@ -28,6 +32,18 @@ def owner_of(labels: Mapping[str, str]) -> Owner | None:
     return None
 
 
+def stop_command(container: str, labels: Mapping[str, str]) -> str:
+    """What stops a container, so that it stays stopped."""
+    owner = owner_of(labels)
+    return owner.stop_command if owner else f"docker stop {container}"
+
+
+def start_command(container: str, labels: Mapping[str, str]) -> str:
+    """What starts a container."""
+    owner = owner_of(labels)
+    return owner.start_command if owner else f"docker start {container}"
+
+
 def _swarm(labels: Mapping[str, str]) -> Owner:
     name = labels.get("com.docker.swarm.service.name", "")
     shown = name or "SERVICE"
@@ -35,6 +51,8 @@ def _swarm(labels: Mapping[str, str]) -> Owner:
         f"swarm service {name!r}" if name else "a swarm service",
         f"docker service scale {shown}=0",
         f"docker service scale {shown}=REPLICAS",
+        where=" on a manager of the swarm",
+        service=labels.get(SERVICE_LABEL, ""),
     )
 
 
@@ -64,6 +82,8 @@ def _ecs(labels: Mapping[str, str]) -> Owner:
     return Owner(f"ECS task {family!r}" if family else "an ECS task", f"{update} 0", f"{update} COUNT")
 
 
+SERVICE_LABEL = "com.docker.swarm.service.id"
+NODE_LABEL = "com.docker.swarm.node.id"
 _SYSTEMD_UNIT = "PODMAN_SYSTEMD_UNIT"
 """Set by quadlet and by `podman generate systemd`: podman-auto-update(1)."""
 _SCHEDULERS: tuple[tuple[str, Callable[[Mapping[str, str]], Owner]], ...] = (

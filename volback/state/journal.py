@@ -128,10 +128,46 @@ class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, 
         return f"{'stopped' if self.how == 'stop' else 'paused'} container {self.name!r}"
 
 
+class HeldTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that a service had on this engine; it does not come back, another one takes its place."""
+
+    id: str
+    name: str
+    mounts: list[tuple[str, str, str, bool]]
+    """Kind, source, path, and whether it is writable: runs that start meanwhile know the service's volumes by them."""
+
+
+class HeldService(OnEngine, frozen=False, tag="held-service", kw_only=True, eq=False):  # type: ignore[misc]  # msgspec allows it
+    """A swarm service that a run scales to 0. The entry is on disk before that is done, so that the service is scaled
+    back whatever happens."""
+
+    id: str
+    name: str
+    node: str
+    """The id of the engine's node."""
+    phase: Literal["planned", "stopping", "held"] = "planned"
+    """`stopping`: the swarm may have been asked, and may still do it even if the run is dead."""
+    version: int = 0
+    """Of the service, when the scaling began."""
+    replicas: int = 0
+    """How many it is to have again."""
+    running: int = 0
+    """How many tasks ran."""
+    containers: list[HeldTask] = []
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"scaled-down service {self.name!r}"
+
+
 class PendingHook(OnEngine, frozen=True, tag="pending-hook", kw_only=True):
     """A command to be run in a container once that runs again."""
 
     hook: Hook
+    service: str = ""
+    """The id of the swarm service that its container belongs to: another container may have taken the place of that
+    one."""
 
     @property
     def what(self) -> str:
@@ -139,9 +175,9 @@ class PendingHook(OnEngine, frozen=True, tag="pending-hook", kw_only=True):
         return f"command to be run in container {self.hook.container!r}"
 
 
-Entry = NewBackup | Reading | NewVolume | NewDirectory | Replacing | HeldContainer | PendingHook
+Entry = NewBackup | Reading | NewVolume | NewDirectory | Replacing | HeldContainer | HeldService | PendingHook
 
-_E = TypeVar("_E", NewBackup, Reading, NewVolume, NewDirectory, Replacing, HeldContainer, PendingHook)
+_E = TypeVar("_E", NewBackup, Reading, NewVolume, NewDirectory, Replacing, HeldContainer, HeldService, PendingHook)
 
 
 class Journal(msgspec.Struct, kw_only=True):
@@ -169,9 +205,14 @@ class Journal(msgspec.Struct, kw_only=True):
         return any(not isinstance(entry, Reading) for entry in self.entries)
 
     @property
-    def quiescing(self) -> list[HeldContainer | PendingHook]:
-        """Containers that are to run again, and commands to be run in them then."""
-        return [entry for entry in self.entries if isinstance(entry, HeldContainer | PendingHook)]
+    def held(self) -> list[HeldContainer | HeldService]:
+        """What is to run again."""
+        return [entry for entry in self.entries if isinstance(entry, HeldContainer | HeldService)]
+
+    @property
+    def quiescing(self) -> list[HeldContainer | HeldService | PendingHook]:
+        """What is to run again, and commands to be run in it then."""
+        return [entry for entry in self.entries if isinstance(entry, HeldContainer | HeldService | PendingHook)]
 
 
 def encode_journal(journal: Journal) -> bytes:
