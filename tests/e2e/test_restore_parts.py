@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.disks import mounted
 from tests.support.engine import EngineSession
 from tests.support.fingerprint import Entry, differences, fingerprint
 from tests.support.library import Library, open_library
 from tests.support.tree import make_odd_tree
 from volback.archive.codec import ZstdCodec
-from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError
 from volback.operations.backup import BackupOptions, backup
+from volback.operations.recover import sweep
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
 from volback.operations.sources import volume_source
 from volback.store.local import LocalStore
@@ -227,6 +229,40 @@ def test_a_part_in_place_changes_no_other_path_by_what_is_in_its_way(in_place: I
     with pytest.raises(ConflictError, match="directory"):
         in_place.restore("etc/app.conf")
     assert differences(before, fingerprint(root)) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=2m,mode=0755", "volback-test") as path:
+        yield path
+
+
+def test_a_part_that_does_not_fit_in_place_changes_nothing(
+    library: Library, small_disk: Path, volume_factory: Callable[..., str]
+) -> None:
+    root = small_disk
+    (root / "etc" / "new").mkdir(parents=True)
+    for name in ("etc/a 1", "etc/\\0101", "etc/new/-x\n1"):
+        (root / name).write_bytes(os.urandom(400_000))
+    name = volume_factory("small", driver_opts={"type": "none", "o": "bind", "device": str(root)})
+    backup(*library, volume_source(library.engine, name), BackupOptions())
+    shutil.rmtree(root / "etc" / "new")
+    (root / "etc" / "a 1").write_bytes(b"newer")
+    (root / "etc" / "a 1").chmod(0o640)
+    os.link(root / "etc" / "a 1", root / "etc" / "made-since")
+    (root / "etc").chmod(0o711)
+    (root / "other").write_bytes(os.urandom(1_300_000))
+    before = fingerprint(root)
+    with pytest.raises(
+        EngineError, match=r"no space left in volume .*: \d+\.\d KiB of 1\.1 MiB did not fit"
+    ) as failure:
+        restore(*library, name, RestoreOptions(paths=["etc"], replace=True))
+    assert f"volume {name!r} holds what it held before; make room there" in str(failure.value.hint)
+    after = fingerprint(root)
+    for found in (before, after):  # the two names have inodes of their own now
+        found.update({path: entry._replace(first_name=b"") for path, entry in found.items()})
+    assert differences(before, after) == []
+    assert not sweep(*library, remove=False)
 
 
 def test_part_fetches_only_its_frames(odd: Part, monkeypatch: pytest.MonkeyPatch) -> None:

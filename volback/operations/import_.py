@@ -22,7 +22,15 @@ from volback.engine.engine import Engine
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
 from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep
-from volback.operations.volumes import full_target, new_volume, open_reader, scan, unset_warnings, write_into
+from volback.operations.volumes import (
+    full_target,
+    new_volume,
+    open_reader,
+    scan,
+    unset_warnings,
+    unwritten_bytes,
+    write_into,
+)
 from volback.state.runs import Run
 
 WARNINGS_MAX = 50
@@ -78,7 +86,7 @@ def _unpack(ctx: Context, engine: Engine, run: Run, archive: ForeignArchive, tar
     said = tar.read_extract_messages(messages, status)
     warnings = said.warnings + unset_warnings(said, privileged_xattrs=None)
     if said.is_full:
-        raise full_target(engine, run, target, counted.size_bytes)
+        raise full_target(target, lambda: unwritten_bytes(engine, run, target, counted.size_bytes))
     if said.failures or (status and not warnings):
         raise _failed(archive, target, said, status)
     if not archive.has_end:

@@ -24,6 +24,7 @@ class UnusedStorage:
         self._engine = engine
         self._what = f"{target.kind} {target.name!r}"
         self._storage = engine.storage(target)
+        self._is_volume = target.kind == "volume"
         self._is_tmpfs = False
         if target.kind == "volume":
             volume = engine.volume(target.name)
@@ -57,17 +58,22 @@ class UnusedStorage:
             used |= {user.name: user.labels for user in self._active() if self._may_write(user)}
         if used:
             name = min(used)
+            done, again = ("replaced", "with --replace") if self._is_volume else ("restored", "into an empty directory")
             raise ConflictError(
-                f"{self._what} was used by container {name!r} while it was replaced, and may hold its changes",
-                f"stop it ({stop_command(name, used[name])}), and restore again with --replace",
+                f"{self._what} was used by container {name!r} while it was {done}, and may hold its changes",
+                f"stop it ({stop_command(name, used[name])}), and restore again {again}",
             )
 
-    def warnings(self) -> tuple[str, ...]:
-        """Name the running containers that can write to it only because they mount all volumes: they do not stop it."""
+    def warnings(self, *, above: bool = False) -> tuple[str, ...]:
+        """Name the running containers that can write to it only because they mount all volumes: they do not stop it.
+
+        With `above`, those too that mount a directory above it.
+        """
         return tuple(
-            f"container {user.name!r} mounts the directory of all volumes, so it can write to {self._what}"
+            f"container {user.name!r} mounts {'the directory of all volumes' if user.broad else 'a directory above'},"
+            f" so it can write to {self._what}"
             for user in self._active()
-            if user.broad and user.writable
+            if (user.broad or above) and user.writable
         )
 
     def _may_write(self, user: StorageUser) -> bool:

@@ -130,6 +130,11 @@ class OpenBackup:
         except NotFoundError:
             return 0
 
+    def selection_of(self, paths: Collection[bytes]) -> Selection:
+        """Return these members alone, as far as the backup has them, and the directories above them."""
+        known = [path for unit in self.around(paths) for member in unit.members if (path := member.path) in paths]
+        return Selection(self, known, below=False)
+
     def _lines(self) -> Iterator[bytes]:
         return decompress(self._index, what=f"index of {self.name}")
 
@@ -151,13 +156,21 @@ class OpenBackup:
 class Selection:
     """The members at and below some paths, with the directories above them."""
 
-    def __init__(self, backup: OpenBackup, paths: list[bytes], *, left_out: frozenset[bytes] = frozenset()) -> None:
-        """`left_out` are directories above the paths."""
+    def __init__(
+        self,
+        backup: OpenBackup,
+        paths: list[bytes],
+        *,
+        left_out: frozenset[bytes] = frozenset(),
+        below: bool = True,
+    ) -> None:
+        """`left_out` are directories above the paths; `below` is whether what is below the paths is selected too."""
         self._backup = backup
         self._left_out = left_out
         self._exact = set(paths)
-        self._below = tuple(path + b"/" for path in paths if path)
-        self._everything = b"" in self._exact
+        self._is_below = below
+        self._below = tuple(path + b"/" for path in paths if path and below)
+        self._everything = below and b"" in self._exact
         self._above = {path[:at] for path in paths for at in _slashes(path)} | {b""}
         found = {member.path for unit in self._units() for member in unit.members if member.path in self._exact}
         if missing := self._exact - found:
@@ -171,7 +184,7 @@ class Selection:
 
     def without(self, directories: Iterable[bytes]) -> Selection:
         """Return the same selection without some of `above`."""
-        return Selection(self._backup, list(self._exact), left_out=frozenset(directories))
+        return Selection(self._backup, list(self._exact), left_out=frozenset(directories), below=self._is_below)
 
     def holds(self, member: Member) -> bool:
         """Whether the member is selected."""
@@ -195,6 +208,8 @@ class Selection:
         yield tar.END_OF_ARCHIVE
 
     def _units(self) -> Iterator[Unit]:
+        if not self._is_below:
+            return self._backup.around(self._above | self._exact)
         return self._backup.around(self._above, below=self._exact)
 
     def _slices(self, announced: Announced) -> Iterator[ranges.Slice]:

@@ -26,11 +26,19 @@ from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
-from volback.operations.restore_part import check_part, fit_part
+from volback.operations.removal import remove_paths
+from volback.operations.restore_part import check_part, fit_part, missing_bytes, put_back
 from volback.operations.restore_target import Target, TargetOptions, check_target, choose_target
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
-from volback.operations.volumes import full_target, new_volume, open_reader, scan, unset_warnings, write_into
+from volback.operations.volumes import (
+    first_entry,
+    full_target,
+    new_volume,
+    unset_warnings,
+    unwritten_bytes,
+    write_into,
+)
 from volback.state.journal import NewDirectory, Reading, Replacing
 from volback.state.runs import Run
 from volback.state.seen_volumes import seen_volume
@@ -119,6 +127,7 @@ class _Restore:
         """Name of an attribute that could not be set, and path of the file, as text."""
         self._unset_warnings: list[str] = []
         self._is_part_in_place = False
+        self._is_put_back = False
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
         hint = "choose another name with --as, or replace its content with --replace"
@@ -127,16 +136,23 @@ class _Restore:
         return self._result(options, warnings=self._not_taken_over)
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
-        with self._empty_directory() if self._is_there() else self._new_directory():
+        storage = UnusedStorage(self._engine, self._target)
+        if self._is_there():
+            with storage.replacing(), self._empty_directory():
+                self._write(tar.EXTRACT, options)
+            return self._result(options, warnings=storage.warnings())
+        with self._new_directory():
             self._write(tar.EXTRACT, options)
-        return self._result(options)
+        return self._result(options, warnings=storage.warnings(above=True))
 
     @contextmanager
     def _empty_directory(self) -> Iterator[None]:
+        """Fill a directory of somebody else: if the block raises, what it has written is removed, and nothing else."""
         try:
             yield
         except BaseException:
-            self._wipe()
+            members = (self._selection or self._backup).members()
+            remove_paths(self._engine, self._run, self._target, (member.path for member in members))
             raise
 
     @contextmanager
@@ -159,12 +175,13 @@ class _Restore:
     def _is_there(self) -> bool:
         """Whether the directory exists; raises ConflictError if it is not empty."""
         try:
-            with open_reader(self._engine, self._run, self._target) as reader:
-                records = scan(reader, []).records
+            first = first_entry(self._engine, self._run, self._target)
         except NotFoundError:
             return False
-        if len(records) > 1:
-            raise ConflictError(f"directory {self._target.name} is not empty", "restore into an empty one")
+        if first:
+            raise ConflictError(
+                f"directory {self._target.name} is not empty", f"it holds {first!r}: restore into an empty one"
+            )
         return True
 
     def in_place(self, options: RestoreOptions) -> RestoreResult:
@@ -173,20 +190,33 @@ class _Restore:
         storage.check()
         self._prepare_in_place()
         safety = self._safety_backup() if options.safety_backup else None
-        with storage.replacing(), self._run.begun(self._replacing(safety)):
+        with storage.replacing(), self._run.begun(self._replacing(safety), undo=lambda: self._is_put_back):
             try:
                 if self._selection is None:
                     self._wipe()
                 self._write(tar.EXTRACT, options)
             except (VolbackError, Interrupted) as exc:
                 if safety is not None:
-                    exc.hint = (
-                        f"volume {name!r} is incomplete now; its former content: volback restore {safety} --replace"
-                    )
+                    self._after_failure(safety, exc)
                 raise
         forget_replacements(self._ctx, self._engine, name)
         log.debug("volume %s replaced on engine %s", name, engine.info.name)
         return self._result(options, safety, storage.warnings())
+
+    def _after_failure(self, safety: str, failure: VolbackError | Interrupted) -> None:
+        """Put back the former files of a part; the hint says what is there now."""
+        name = self._target.name
+        if self._selection is not None and isinstance(failure, VolbackError):
+            try:
+                former = OpenBackup(self._repository.store, self._repository.find(safety))
+                put_back(self._engine, self._run, self._selection, self._target, former)
+            except VolbackError as exc:
+                log.warning("%s", exc.message)
+            else:
+                self._is_put_back = True
+                failure.hint = f"volume {name!r} holds what it held before; {failure.hint}"
+                return
+        failure.hint = f"volume {name!r} is incomplete now; its former content: volback restore {safety} --replace"
 
     def _prepare_in_place(self) -> None:
         """Find out what can be known before the volume is changed. Raises IntegrityError, ConflictError."""
@@ -222,7 +252,7 @@ class _Restore:
             )  # fmt: skip
         said = tar.read_extract_messages(said_bytes, status)
         if said.is_full:
-            raise full_target(self._engine, self._run, self._target, self._size_bytes())
+            raise full_target(self._target, self._missing_bytes)
         self._check(status, said.failures + said.warnings, command)
         self._unset_warnings += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
         self._unset.update((name, path) for (name, _), paths in said.unset.items() for path in paths)
@@ -236,13 +266,14 @@ class _Restore:
             message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
             raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {message}")
 
-    def _size_bytes(self) -> int | None:
-        """Of what fills the target: the whole backup, or the part's files; None where there are others too."""
-        if self._is_part_in_place:
-            return None
-        if self._selection is None:
-            return self._backup.manifest.raw_bytes
-        return sum(member.size_bytes for member in self._selection.members())
+    def _missing_bytes(self) -> tuple[int, int]:
+        """How many bytes did not fit into the target, and of how many. Raises EngineError."""
+        if self._is_part_in_place and self._selection is not None:
+            return missing_bytes(self._engine, self._run, self._selection, self._target)
+        wanted = self._backup.manifest.raw_bytes
+        if self._selection is not None:
+            wanted = sum(member.size_bytes for member in self._selection.members())
+        return unwritten_bytes(self._engine, self._run, self._target, wanted)
 
     def _result(
         self, options: RestoreOptions, safety: str | None = None, warnings: Iterable[str] = ()

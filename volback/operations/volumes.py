@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from volback.archive import tar
@@ -134,17 +134,12 @@ class _Making:
         name = self._target.name
         if not is_plain(self._target.driver, self._target.options):
             self._check_unused()
-        scratch = self._run.scratch("look")
-        with self._engine.writer(self._target, run=self._run.id, directory=scratch, write=_FIRST_ENTRY) as helper:
-            status, said = helper.write(()), helper.messages()
-        messages = said.decode(errors="backslashreplace").splitlines()
-        if status:
-            raise EngineError(f"volume {name!r} cannot be looked into: {messages[0] if messages else status}")
-        if messages:
+        first = first_entry(self._engine, self._run, self._target)
+        if first:
             self._was_full = True
             where = described(self._target.driver, self._target.options)
             raise ConflictError(
-                f"the storage of the new volume {name!r} ({where}) is not empty: it holds {messages[0]!r}",
+                f"the storage of the new volume {name!r} ({where}) is not empty: it holds {first!r}",
                 "nothing was written; restore into an empty one, or as a plain local volume with --driver local",
             )
 
@@ -169,6 +164,20 @@ class _Making:
         return _remove_half_made(self._engine, self._run, name)
 
 
+def first_entry(engine: Engine, run: Run, target: Source) -> str:
+    """Name one entry of a volume or directory that is not its filesystem's own; empty where there is none.
+
+    Raises NotFoundError, EngineError.
+    """
+    with engine.writer(target, run=run.id, directory=run.scratch("look"), write=_FIRST_ENTRY) as helper:
+        status, said = helper.write(()), helper.messages()
+    messages = said.decode(errors="backslashreplace").splitlines()
+    if status:
+        why = messages[0] if messages else status
+        raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
+    return messages[0] if messages else ""
+
+
 def write_into(
     engine: Engine,
     run: Run,
@@ -191,19 +200,23 @@ def write_into(
         return status, writer.messages()
 
 
-def full_target(engine: Engine, run: Run, target: Source, wanted_bytes: int | None) -> EngineError:
-    """The error for a target that is full; a tar stream of `wanted_bytes` was to be unpacked into it, which was empty
-    (None: it was not, so that how much is missing is not known)."""
-    missing = ""
+def full_target(target: Source, missing: Callable[[], tuple[int, int]]) -> EngineError:
+    """The error for a target that is full; `missing` returns how many bytes did not fit, and of how many."""
+    text = ""
     try:
-        if wanted_bytes is None:
-            return EngineError(f"no space left in {target.kind} {target.name!r}", "make room there, or use another")
-        with open_reader(engine, run, target) as reader:
-            missing_bytes = max(0, wanted_bytes - scan(reader, []).total_bytes)
-        missing = f": {human_size(missing_bytes)} of {human_size(wanted_bytes)} did not fit"
+        text = ": {} of {} did not fit".format(*map(human_size, missing()))
     except VolbackError as exc:
         log.debug("what is missing in %s is not known: %s", target.name, exc.message)
-    return EngineError(f"no space left in {target.kind} {target.name!r}{missing}", "make room there, or use another")
+    return EngineError(f"no space left in {target.kind} {target.name!r}{text}", "make room there, or use another")
+
+
+def unwritten_bytes(engine: Engine, run: Run, target: Source, wanted_bytes: int) -> tuple[int, int]:
+    """Return how much of a tar stream of `wanted_bytes` is not in `target`, which was empty, and how much that is.
+
+    Raises EngineError.
+    """
+    with open_reader(engine, run, target) as reader:
+        return max(0, wanted_bytes - scan(reader, []).total_bytes), wanted_bytes
 
 
 def unset_warnings(said: tar.ExtractMessages, *, privileged_xattrs: bool | None) -> list[str]:

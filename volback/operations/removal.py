@@ -1,0 +1,44 @@
+"""Removal: takes some paths out of a volume or directory, after a failure, and leaves all else that is in it.
+
+The paths come from a backup, so they are never arguments as they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from volback.catalog.model import Source
+from volback.engine.engine import Engine
+from volback.errors import EngineError
+from volback.operations.volumes import write_into
+from volback.state.runs import Run
+
+_REMOVE = r"""
+while read -r line; do
+  case $line in
+    *\\*) path=$(printf '%b.' "$line"); path=${path%.} ;;
+    *) path=$line ;;
+  esac
+  [ -e "$path" ] || [ -L "$path" ] || continue
+  set -- "$@" "$path"
+  if [ $# -ge 200 ]; then find "$@" -maxdepth 0 \( ! -type d -o -empty \) -delete >&2; set --; fi
+done
+[ $# = 0 ] || find "$@" -maxdepth 0 \( ! -type d -o -empty \) -delete >&2
+"""
+"""Removes the paths that it is given, escaped, one a line. The dot: a shell cuts newlines off at a name's end."""
+_ODD = re.compile(rb"[^A-Za-z0-9/_.,:+=@%~-]")
+
+
+def remove_paths(engine: Engine, run: Run, target: Source, paths: Iterable[bytes]) -> None:
+    """Remove these paths, as far as they are there; a directory only if it is empty then. Raises EngineError."""
+    status, messages = write_into(engine, run, target, ["/bin/sh", "-c", _REMOVE], _lines(paths))
+    if status or messages:
+        message = messages.decode(errors="backslashreplace").partition("\n")[0] or f"status {status}"
+        raise EngineError(f"what was written into {target.kind} {target.name!r} could not be removed: {message}")
+
+
+def _lines(paths: Iterable[bytes]) -> Iterator[bytes]:
+    """Each before the directory that it is in; what a shell could take for something else is escaped."""
+    for path in sorted(filter(None, paths), reverse=True):
+        yield b"./%b\n" % _ODD.sub(lambda found: b"\\0%03o" % found[0][0], path)
