@@ -5,25 +5,32 @@ So one operation can use two repositories (copy) or two engines (migrate).
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volback.catalog.model import Manifest
+from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
-from volback.errors import EngineUnreachable, NotFoundError
+from volback.errors import EngineUnreachable, FormatError, NoRepository, NotFoundError, StoreDenied
 from volback.progress import Progress, Silent
 from volback.settings import Settings
 from volback.state.client import client_id
+from volback.state.journal import InRepository
+from volback.state.known import known_ids, remember_id
 from volback.store.base import Store
-from volback.store.locate import open_store
+from volback.store.locate import address_of, open_store
 
 if TYPE_CHECKING:
     from volback.engine.engine import Engine
+
+
+log = logging.getLogger(__name__)
 
 
 def _now() -> datetime:
@@ -39,6 +46,32 @@ class Access:
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By the names that `store.locate.keys_of` returns. Where it is empty, the store looks in its usual places."""
     bandwidth_bytes_s: float | None = None
+    name: str | None = None
+    """The repository's name in the configuration, if it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What this machine remembers of the repository at an address: the ids that it had."""
+
+    state: Path
+    address: str
+    accept: bool
+    """Whether an id that is not among them is added to them."""
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted(known_ids(self.state, self.address))
+
+    def admits(self, id: str) -> bool:
+        """Whether the repository with that id may be used; if so, it is remembered."""
+        known = self.ids
+        if id in known:
+            return True
+        if known and not self.accept:
+            return False
+        remember_id(self.state, self.address, id)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +82,99 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     now: Callable[[], datetime] = _now
     random_hex: Callable[[int], str] = secrets.token_hex
+    accept_repository: bool = False
+    """Whether a repository is used although another one was at its address before."""
 
 
 class Repository:
     """One repository: its store, its catalog, and the lookup of backups by reference. Opened when it is first used."""
 
-    def __init__(self, store: Store, own_host: Callable[[], str], now: Callable[[], datetime] = _now) -> None:
-        """`own_host` gives the name under which backups of the current engine are filed. Raises EngineUnreachable."""
+    def __init__(
+        self,
+        store: Store,
+        own_host: Callable[[], str],
+        now: Callable[[], datetime] = _now,
+        *,
+        memory: Memory | None = None,
+        name: str | None = None,
+    ) -> None:
+        """`own_host` gives the name under which backups of the current engine are filed. Raises EngineUnreachable.
+
+        Without `memory` whatever repository is there is used. `name` is what `--repo` takes; None is the store's URL.
+        """
         self.store = store
-        self.catalog = Catalog(store)
-        self._own_host = own_host
         self.now = now
+        self._own_host = own_host
+        self._memory = memory
+        self._name = name or store.url
+
+    @cached_property
+    def info(self) -> RepositoryInfo:
+        """The repository's own document, without which nothing is written.
+
+        Raises NoRepository where it is not there, or is not the one that was there before; FormatError.
+        """
+        info = self._document()
+        if info is None:
+            raise self._missing()
+        if self._memory is not None and not self._memory.admits(info.id):
+            raise NoRepository(
+                f"repository {self.store.url} is another one than before: its id is {info.id}, and was"
+                f" {' or '.join(self.expected)}",
+                "is another disk mounted there? to use this one from now on, repeat the command with"
+                " --accept-repository",
+            )
+        return info
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Its backups. They can be read without the repository's own document. Raises as `info`, but for that."""
+        catalog = Catalog(self.store)
+        try:
+            _ = self.info
+        except FormatError as exc:
+            log.debug("backups are read without the repository's own document: %s", exc.message)
+        except NoRepository:
+            if self._document() is not None or not catalog.backups():
+                raise
+            log.warning("repository %s has lost its volback.json: see `volback verify`", self.store.url)
+        return catalog
+
+    @property
+    def expected(self) -> list[str]:
+        """The ids that repositories had here, as far as this machine remembers."""
+        return [] if self._memory is None else self._memory.ids
+
+    @property
+    def id(self) -> str:
+        """Its id; empty where it has none that can be read. Raises StoreUnreachable where the store does not answer."""
+        try:
+            return self.info.id
+        except (NoRepository, FormatError, StoreDenied) as exc:
+            log.debug("the id of %s is not known: %s", self.store.url, exc.message)
+            return ""
+
+    def has(self, entry: InRepository) -> bool:
+        """Whether an entry of a journal is about this repository: by the ids, or where one is not known by the URLs."""
+        if entry.repository_id and self.id:
+            return entry.repository_id == self.id
+        return entry.repository == self.store.url
+
+    def _document(self) -> RepositoryInfo | None:
+        try:
+            return Catalog(self.store).info()
+        except NotFoundError:
+            return None
+
+    def _missing(self) -> NoRepository:
+        found = self.store.holds()
+        there = "it is empty or does not exist" if found is None else f"it holds {found!r} and no volback.json"
+        known = f"; its id was {' or '.join(self.expected)}" if self.expected else ""
+        options = f"{self._name} --accept-repository" if self.expected else self._name
+        return NoRepository(
+            f"no repository in {self.store.url}: {there}{known}",
+            f"is its disk mounted, and the address right? a new one is made by: volback init --repo {options}",
+        )
 
     @cached_property
     def host(self) -> str:
@@ -112,10 +227,14 @@ def open_repository(
 
     Raises UsageError for an address that no store has.
     """
+    url = ctx.settings.repository if url is None else url
     store = open_store(
-        ctx.settings.repository if url is None else url,
-        access.environment,
-        credentials=access.credentials,
-        bandwidth_bytes_s=access.bandwidth_bytes_s,
+        url, access.environment, credentials=access.credentials, bandwidth_bytes_s=access.bandwidth_bytes_s
     )
-    return Repository(store, lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name, ctx.now)
+    return Repository(
+        store,
+        lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name,
+        ctx.now,
+        memory=Memory(ctx.settings.state, address_of(url, access.environment), ctx.accept_repository),
+        name=access.name,
+    )

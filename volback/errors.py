@@ -13,6 +13,7 @@
       StoreError            1    the store refused a read or a write (disk full)
         StoreDenied         1    its rights do not allow that
         StoreUnreachable    9    no store, no answer in time
+          NoRepository      9    the repository is not there, or is not the one that was there before
     Interrupted             130  SIGINT;  143 SIGTERM. A BaseException: see there
 
 Only cli/ turns them into text and exit codes. A message may repeat what an engine, a hook or a store said, so each one
@@ -118,6 +119,12 @@ class StoreUnreachable(StoreError):
 
     kind = "store_unreachable"
     exit_code = 9
+
+
+class NoRepository(StoreUnreachable):
+    """Where a repository should be, there is none, or another one: perhaps its disk is not mounted."""
+
+    kind = "no_repository"
 
 
 class Interrupted(BaseException):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from volback.cli.main import run
 from volback.config.loading import load_config
 from volback.config.model import Config
-from volback.errors import EngineUnreachable, NotFoundError, UsageError
+from volback.errors import EngineUnreachable, NoRepository, UsageError
 from volback.policy.durations import LONGEST_S, CalendarDuration, read_age, read_calendar, read_seconds
 from volback.policy.invalid import InvalidValue
 from volback.policy.labels import read_labels
@@ -170,7 +170,7 @@ def test_keep_within_is_the_same_on_the_command_line_in_labels_and_in_files(
     assert config.problems == ()
     assert config.jobs["n"].keep is not None
     assert config.jobs["n"].keep.within == duration
-    volback("prune", f"--keep-within={text}", code=NotFoundError.exit_code)  # there is no repository
+    volback("prune", f"--keep-within={text}", code=NoRepository.exit_code)  # there is no repository
 
 
 @pytest.mark.parametrize(("text", "reason"), NOT_CALENDAR)
@@ -199,7 +199,7 @@ def test_keep_within_in_a_file_is_a_text(load: Load, value: str) -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("2h", 7200), ("1w", 7 * DAY_S), ("0s", 0), ("1h30m", 5400)])
 def test_an_age_is_read_in_seconds(volback: Callable[..., str], text: str, seconds: float) -> None:
     assert read_age(text) == seconds
-    volback("prune", "--keep-last=1", f"--older-than={text}", code=NotFoundError.exit_code)
+    volback("prune", "--keep-last=1", f"--older-than={text}", code=NoRepository.exit_code)
 
 
 @pytest.mark.parametrize("command", [("prune", "--keep-last=1"), ("doctor", "--fix")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from volback.errors import FormatError, StoreError
-from volback.state.journal import Journal, NewBackup, NewVolume, Reading, Replacing, decode_journal
+from volback.state.journal import InRepository, Journal, NewBackup, NewVolume, Reading, Replacing, decode_journal
 from volback.state.runs import Run, dead_runs, live_journals, live_prefixes, live_runs, open_run
 
 VOLUME = NewVolume(engine="A", name="v")
@@ -111,14 +111,18 @@ def test_a_run_without_a_journal_has_begun_nothing(tmp_path: Path) -> None:
     assert open_run(tmp_path, "0123456789abcdef") is None
 
 
+def in_r(entry: InRepository) -> bool:
+    return entry.repository == "/r"
+
+
 def test_prefixes_of_living_runs_by_repository_and_type(tmp_path: Path) -> None:
     reading = Reading(repository="/r", prefix="h/v/0/")
     with Run(tmp_path, "restore") as run:
         run.note(BACKUP, reading, NewBackup(repository="/other", prefix="h/v/2/"))
-        assert live_prefixes(tmp_path, "/r", NewBackup) == {"h/v/1/"}
-        assert live_prefixes(tmp_path, "/r", Reading) == {"h/v/0/"}
+        assert live_prefixes(tmp_path, NewBackup, in_r) == {"h/v/1/"}
+        assert live_prefixes(tmp_path, Reading, in_r) == {"h/v/0/"}
         (run.directory / "journal.json").write_bytes(b"of tomorrow")
-        assert live_prefixes(tmp_path, "/r", NewBackup) == set()
+        assert live_prefixes(tmp_path, NewBackup, in_r) == set()
         with pytest.raises(FormatError):
             on_disk(run)
 

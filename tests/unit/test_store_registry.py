@@ -15,6 +15,7 @@ from volback.context import Access, Context, Repository, open_repository
 from volback.errors import StoreDenied, UsageError
 from volback.jobs.open_config import access_of, check_config, open_configured
 from volback.operations.copy import copy_backup, plan_copies, prepare_target
+from volback.operations.init import init
 from volback.operations.list import list_backups
 from volback.settings import Settings
 from volback.store import registry
@@ -60,7 +61,7 @@ SHELF_KEYS = StoreKeys(
 @pytest.fixture(autouse=True)
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
-    register("shelf", form="shelf://NAME", read_settings=read_shelf_url, open=open_shelf, keys=SHELF_KEYS)
+    register("shelf", form="shelf://NAME", read_settings=read_shelf_url, open=open_shelf, address=str, keys=SHELF_KEYS)
     yield
     SHELVES.clear()
 
@@ -94,6 +95,7 @@ def test_operations_use_it_by_its_url(tmp_path: Path) -> None:
     source = repository_at(str(tmp_path / "repository"), tmp_path)
     target = repository_at("shelf://right", tmp_path, BADGE)
     key = make_backup(source.store)
+    assert init(ctx, target).made
     prepare_target(ctx, source, target)
     assert [copy_backup(ctx, source, target, item) for item in plan_copies(source, ["db"])] == ["copied"]
     assert [row.name for row in list_backups(ctx, target)] == [f"web1/db@{key.id}"]
@@ -156,4 +158,4 @@ def test_who_mistypes_a_scheme_is_shown_its_form_too() -> None:
 
 def test_a_scheme_is_registered_once() -> None:
     with pytest.raises(ValueError, match="shelf:// is registered already"):
-        register("shelf", form="shelf://", read_settings=read_shelf_url, open=open_shelf)
+        register("shelf", form="shelf://", read_settings=read_shelf_url, open=open_shelf, address=str)

@@ -64,7 +64,7 @@ class Catalog:
         try:
             data = self._read(REPOSITORY_KEY)
         except NotFoundError as exc:
-            raise NotFoundError("no repository here", "the first backup makes one; check --repo") from exc
+            raise NotFoundError("no repository here", "check --repo; a new one is made by `volback init`") from exc
         return check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
 
     def ensure_repository(self, new_uuid: Callable[[], str]) -> RepositoryInfo:

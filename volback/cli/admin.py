@@ -18,7 +18,7 @@ from volback.errors import Failure, Interrupted, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.engine.volumes import VolumeUser
-    from volback.operations.overview import VolumeOverview
+    from volback.operations.overview import Overview
 
 _VOLUMES_EPILOG = """\b
 Examples:
@@ -54,8 +54,9 @@ def volumes(
 
     with call_of(context).opened() as (ctx, engine, repository):
         found = overview(ctx, engine, repository, sizes=not no_sizes)
-    text = _volume_table(found) if found else ["no volumes"]
-    return Outcome({"volumes": [volume_facts(volume) for volume in found]}, text)
+    text = _volume_table(found) if found.volumes else ["no volumes"]
+    errors = [] if found.missing is None else [found.missing]
+    return Outcome({"volumes": [volume_facts(volume) for volume in found.volumes]}, text, errors=errors)
 
 
 def remove(
@@ -102,17 +103,18 @@ def _confirm(call: Call, names: list[str]) -> None:
         raise UsageError("nothing removed")
 
 
-def _volume_table(found: list[VolumeOverview]) -> list[str]:
+def _volume_table(found: Overview) -> list[str]:
+    never = "never" if found.missing is None else "unknown"
     rows = [
         [
             volume.name,
             volume.driver,
             "-" if volume.size_bytes is None else human_size(volume.size_bytes),
-            "never" if volume.age_s is None else human_age(volume.age_s),
+            never if volume.age_s is None else human_age(volume.age_s),
             volume.project or "-",
             ", ".join(_user(user) for user in volume.users) or "-",
         ]
-        for volume in found
+        for volume in found.volumes
     ]
     headings = ["VOLUME", "DRIVER", "SIZE", "LAST BACKUP", "PROJECT", "CONTAINERS"]
     return list(columns(headings, rows, right="SIZE", width=terminal_width()))

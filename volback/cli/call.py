@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volback.errors import Failure
+from volback.errors import Failure, NoRepository
 
 if TYPE_CHECKING:
     from volback.context import Context, Repository
     from volback.engine.engine import Engine
 
-_FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug"})
+_FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug", "--accept-repository"})
 _WITH_VALUE = frozenset({"--repo", "--host", "--config", "--log-format"})
 
 
@@ -31,6 +31,7 @@ class Call:
     engine: str | None = None
     config: list[str] = field(default_factory=list)
     """Files or directories of the configuration; empty: the usual ones."""
+    accept_repository: bool = False
     json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -49,7 +50,11 @@ class Call:
 
         settings = load_settings(repository=self.repository, engine=self.engine)
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
-            yield Context(settings, progress)
+            try:
+                yield Context(settings, progress, accept_repository=self.accept_repository)
+            except NoRepository as exc:
+                exc.hint = "; ".join([*filter(None, [exc.hint]), *self.elsewhere()])
+                raise
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Context, Engine, Repository]]:

@@ -71,8 +71,6 @@ class Job:
 
     name: str
     repositories: tuple[str, ...]
-    create: bool = False
-    """Whether a repository that does not exist yet is made."""
     sources: Sources = Sources()
     excludes: tuple[str, ...] = ()
     level: int = 3
@@ -85,6 +83,8 @@ class Job:
     hooks_pre: tuple[Hook, ...] = ()
     hooks_post: tuple[Hook, ...] = ()
     keep: KeepRules | None = None
+    create: bool = False
+    """Whether a repository that does not exist yet is made."""
     schedule: str | None = None
     """A cron expression of five fields, or one of @hourly, @daily, ..."""
     timezone: str | None = None

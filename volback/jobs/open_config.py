@@ -86,7 +86,7 @@ def open_configured(
     ctx: Context, repository: Repository, engine: Engine | None = None, *, bandwidth_bytes_s: float | None = None
 ) -> OpenRepository:
     """Open a repository of the configuration. Raises UnreadableSecret."""
-    access = replace(access_of(repository), bandwidth_bytes_s=bandwidth_bytes_s)
+    access = replace(access_of(repository), bandwidth_bytes_s=bandwidth_bytes_s, name=repository.name)
     return open_repository(ctx, engine, url=repository.url, access=access)
 
 

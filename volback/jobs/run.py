@@ -228,6 +228,8 @@ class _Run:
         for name in job.repositories[1:]:
             with self._kept_going():
                 source, target = self._repository(job, job.repositories[0]), self._repository(job, name)
+                if job.create:
+                    init(self._ctx, target)
                 prepare_target(self._ctx, source, target)
                 wanted = [
                     reference
@@ -273,10 +275,7 @@ class _Run:
         if name not in self._repositories:
             limit = job.limits.bandwidth_bytes_s
             configured = self._config.repositories[name]
-            repository = open_configured(self._ctx, configured, self._engine, bandwidth_bytes_s=limit)
-            if job.create and init(self._ctx, repository).made:
-                log.info("made repository %s", repository.store.url)
-            self._repositories[name] = repository
+            self._repositories[name] = open_configured(self._ctx, configured, self._engine, bandwidth_bytes_s=limit)
         return self._repositories[name]
 
     def _host(self) -> str:

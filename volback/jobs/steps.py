@@ -55,6 +55,7 @@ def back_up(
         hooks_pre=job.hooks_pre,
         hooks_post=job.hooks_post,
         wait_s=wait_s,
+        create=job.create,
     )
     return backup_set(ctx, engine, repository, sources, options, project=_project(job))
 

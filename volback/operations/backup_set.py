@@ -34,8 +34,9 @@ from volback.operations.backup import (
     make_backup,
     preparing,
 )
+from volback.operations.init import init
 from volback.operations.locks import volume_lock
-from volback.operations.prepare import Prepared, check_repository, prepare
+from volback.operations.prepare import Prepared, prepare
 from volback.operations.recover import sweep
 from volback.policy.excludes import exclusion
 from volback.policy.hooks import Hook
@@ -62,6 +63,8 @@ class SetOptions:
     health_timeout_s: float = HEALTH_LIMIT_S
     wait_s: float = 0.0
     """For locks of other runs."""
+    create: bool = False
+    """Whether a repository that does not exist yet is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,9 @@ def backup_set(
     """
     exclusion(options.backup.excludes)
     left = sweep(ctx, engine, repository)
-    check_repository(ctx, repository)
+    if options.create:
+        init(ctx, repository)
+    _ = repository.info  # before anything is stopped
     # A container that an earlier run left down is reported as an error by every run until it runs.
     made = _Set(ctx, engine, repository, options, sources, project)
     return made.make(sources, earlier=left.errors, half_replaced={entry.volume for entry in left.replaced})

@@ -58,10 +58,9 @@ class Copy:
 def prepare_target(ctx: Context, source: Repository, target: Repository) -> None:
     """Check that the target is another repository, and remove what crashed copies left there.
 
-    Raises UsageError if it is the one to copy from, NotFoundError where that is not a repository.
+    Raises UsageError if it is the one to copy from, NoRepository where one of them is not there.
     """
-    info = source.catalog.info()
-    if target.store.url == source.store.url or _id(target) == info.id:
+    if source.info.id == target.info.id:
         raise UsageError(
             f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
         )
@@ -100,20 +99,12 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
     with prefix_lock(ctx, target, item.key.prefix):
         if _is_there(target, item):
             return "skipped"
-        target.catalog.ensure_repository(lambda: ctx.random_hex(16))
-        entry = NewBackup(repository=target.store.url, prefix=item.key.prefix)
+        entry = NewBackup(repository=target.store.url, repository_id=target.id, prefix=item.key.prefix)
         with (
             Run(ctx.settings.state, "copy", item.name) as run,
             run.begun(entry, undo=lambda: discard(target, item.key)),
         ):
             return _put(ctx, source, target, item)
-
-
-def _id(repository: Repository) -> str | None:
-    try:
-        return repository.catalog.info().id
-    except NotFoundError:
-        return None
 
 
 def _load(source: Repository, key: BackupKey, needed_by: str) -> Copy:

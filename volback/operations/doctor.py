@@ -15,7 +15,7 @@ from typing import Literal
 
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import IntegrityError, NotFoundError, VolbackError
+from volback.errors import IntegrityError, VolbackError
 from volback.measures import count, human_size
 from volback.operations.leftovers import Leftovers
 from volback.operations.recover import sweep
@@ -81,9 +81,9 @@ class _Doctor:
             self._check("image", self._check_image, needs="engine"),
             self._check("transport", self._check_transport, needs="engine state image"),
             self._check("repository", self._check_repository),
-            self._check("repository write", self._check_write),
-            self._check("space", self._check_space),
-            self._check("unfinished", self._check_unfinished),
+            self._check("repository write", self._check_write, needs="repository"),
+            self._check("space", self._check_space, needs="repository"),
+            self._check("unfinished", self._check_unfinished, needs="repository"),
             self._check("leftovers", self._check_leftovers, needs="engine state"),
             self._check("replaced volumes", self._check_replaced, needs="engine state leftovers"),
             self._check("elsewhere", self._check_elsewhere, needs="engine state leftovers"),
@@ -131,12 +131,8 @@ class _Doctor:
         return Check(name, "ok", text, facts=facts)
 
     def _check_repository(self, name: str) -> Check:
-        url, catalog = self._repository.store.url, self._repository.catalog
-        try:
-            info = catalog.info()
-        except NotFoundError:
-            return Check(name, "ok", f"{url}: nothing there yet; the first backup makes it", facts={"url": url})
-        count = len(catalog.backups())
+        url, info = self._repository.store.url, self._repository.info
+        count = len(self._repository.catalog.backups())
         facts: dict[str, str | int | float] = {"url": url, "format": info.format, "id": info.id, "backups": count}
         return Check(name, "ok", f"{url}: format {info.format}, {count} backups", facts=facts)
 

@@ -20,5 +20,5 @@ def volume_lock(
 
 def prefix_lock(ctx: Context, repository: Repository, prefix: str) -> AbstractContextManager[None]:
     """Lock one backup's prefix in a repository. A new backup has a new prefix; a copy and its sweep can share one."""
-    name = hashlib.sha256(f"{repository.store.url}\n{prefix}".encode()).hexdigest()
+    name = hashlib.sha256(f"{repository.id or repository.store.url}\n{prefix}".encode()).hexdigest()
     return lock(ctx.settings.state, f"prefix-{name}", f"backup {prefix.rstrip('/')} in {repository.store.url}")

@@ -15,6 +15,7 @@ from volback.catalog.repository import future_warnings
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
+from volback.errors import NoRepository
 from volback.operations.list import age_s
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,24 @@ class VolumeOverview:
     age_s: float | None
 
 
-def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: bool = True) -> list[VolumeOverview]:
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All volumes. Where the repository is `missing`, their backups are not known."""
+
+    volumes: list[VolumeOverview]
+    missing: NoRepository | None
+
+
+def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: bool = True) -> Overview:
     """Return every volume, by name. With `sizes` the engine walks through all of them, which can take a while."""
     users = engine.all_users()
     volumes = engine.volumes(sizes=sizes)
-    latest = _latest(ctx, repository, {volume.name for volume in volumes})
+    latest: dict[str, BackupKey] = {}
+    missing: NoRepository | None = None
+    try:
+        latest = _latest(ctx, repository, {volume.name for volume in volumes})
+    except NoRepository as exc:
+        missing = exc
     rows = []
     for volume in volumes:
         last = latest.get(volume.name)
@@ -53,7 +67,7 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
                 age_s=age_s(ctx, last.id) if last else None,
             )
         )
-    return rows
+    return Overview(rows, missing)
 
 
 def _latest(ctx: Context, repository: Repository, volumes: set[str]) -> dict[str, BackupKey]:

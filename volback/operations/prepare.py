@@ -99,13 +99,13 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
             f"volume {source.name!r} is in memory (tmpfs), and empty while no container runs that mounts it",
             "start its container, and back it up live or with --pause",
         )
-    check_repository(ctx, repository)
+    _ = repository.info  # without which nothing is written
     earlier = _earlier(repository, source.name)
     usual = _usual(repository, earlier) if wanted.is_compared else None
     key = BackupKey(
         repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
     )
-    entry = NewBackup(repository=repository.store.url, prefix=key.prefix)
+    entry = NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix)
     ctx.progress.start(f"scan {source.name}", total_bytes=None, total_files=None)
     with ExitStack() as stack:
         run = stack.enter_context(Run(ctx.settings.state, "backup", source.name))
@@ -118,11 +118,6 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
             with nullcontext(reader) if reader is not None else start() as scanning:
                 _scan_first(scanning, verdicts)
         return Prepared(source, key, usual, observer, verdicts, start, stack.pop_all(), reader)
-
-
-def check_repository(ctx: Context, repository: Repository) -> None:
-    """Ask the repository whether it can take a backup. Raises StoreError, FormatError."""
-    repository.catalog.ensure_repository(lambda: ctx.random_hex(16))
 
 
 def _scan_first(reader: VolumeReader, verdicts: Verdicts) -> None:

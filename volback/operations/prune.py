@@ -203,7 +203,7 @@ class _Prune:
             for key in held.keys() - known.keys():  # created since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
-            in_use = live_prefixes(self._ctx.settings.state, self._repository.store.url, Reading)
+            in_use = live_prefixes(self._ctx.settings.state, Reading, self._repository.has)
             candidates = [
                 replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
                 for candidate in _candidates(there, held)
@@ -243,7 +243,7 @@ class _Prune:
         for left in store.unfinished(_store_prefix(scope)):
             if (key := parse_backup_key(left.key)) and _is_of(key, scope[1]):
                 uploads.setdefault(key, []).append(left.started_at)
-        alive = live_prefixes(self._ctx.settings.state, store.url, NewBackup)
+        alive = live_prefixes(self._ctx.settings.state, NewBackup, self._repository.has)
         for key in sorted(begun.keys() | uploads.keys()):
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:

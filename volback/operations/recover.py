@@ -124,11 +124,6 @@ def _is_on(engine: Engine, entry: OnEngine) -> bool:
     return entry.engine == engine.info.id
 
 
-def _is_in(repository: Repository, entry: InRepository) -> bool:
-    """Whether a run on this repository may act on the entry."""
-    return entry.repository == repository.store.url
-
-
 def _warn_of(left: FoundLeftovers) -> None:
     """Report what stays because it belongs to another engine. Objects left in a repository wait for its next backup."""
     for entry in left.elsewhere:
@@ -162,7 +157,7 @@ def sweep_repository(ctx: Context, repository: Repository) -> None:
     """Remove what crashed runs left in this repository only; needs no engine. Raises StoreError."""
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
-            here = [entry for entry in run.journal.of(NewBackup) if _is_in(repository, entry)]
+            here = [entry for entry in run.journal.of(NewBackup) if repository.has(entry)]
             done = [
                 entry for entry in here if _sweep_backup(ctx, repository, run, entry, FoundLeftovers(), remove=True)
             ]
@@ -247,7 +242,7 @@ def _concerns(engine: Engine, repository: Repository, run: DeadRun, entry: Entry
     if isinstance(entry, OnEngine) and not entry.engine:
         return not isinstance(entry, NewVolume) or _half_restored(engine, run, entry) is not None
     if isinstance(entry, InRepository):
-        return _is_in(repository, entry)
+        return repository.has(entry)
     return _is_on(engine, entry)
 
 

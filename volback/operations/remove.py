@@ -72,7 +72,9 @@ def removal(ctx: Context, repository: Repository, keys: Iterable[BackupKey]) -> 
     The caller holds the volume's locks, and erases what depends on a backup before it. Where the journal cannot be
     written, it works without: on a full disk this frees space.
     """
-    entries = {key: NewBackup(repository=repository.store.url, prefix=key.prefix) for key in keys}
+    entries = {
+        key: NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix) for key in keys
+    }
     half_erased: list[BackupKey] = []
 
     def erase(key: BackupKey) -> None:

@@ -91,7 +91,7 @@ def restore(
     with (
         volume_lock(ctx, engine.info.id, target.source),
         Run(ctx.settings.state, "restore", opened.name) as run,
-        run.begun(Reading(repository=repository.store.url, prefix=opened.key.prefix)),
+        run.begun(Reading(repository=repository.store.url, repository_id=repository.id, prefix=opened.key.prefix)),
     ):
         restoring = _Restore(ctx, engine, repository, run, opened=opened, selection=selection, target=target)
         if options.directory is not None:

@@ -18,7 +18,7 @@ from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, Member, Unit
 from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NotFoundError
+from volback.errors import IntegrityError, NoRepository, NotFoundError
 from volback.operations.open_backup import OpenBackup
 
 REPOSITORY = "repository"
@@ -83,8 +83,8 @@ def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, d
 def _repository(repository: Repository) -> Iterator[Damage]:
     """The repository's own document: not needed by a restore, but by every backup."""
     try:
-        repository.catalog.info()
-    except NotFoundError:
+        _ = repository.info
+    except NoRepository:
         yield Damage(REPOSITORY, REPOSITORY_KEY, f"{REPOSITORY_KEY} is missing", [])
     except IntegrityError as exc:
         yield Damage(REPOSITORY, REPOSITORY_KEY, exc.message, [])

@@ -38,6 +38,8 @@ class InRepository(msgspec.Struct, frozen=True, kw_only=True):
 
     repository: str
     """Its URL."""
+    repository_id: str = ""
+    """Empty where it was not known, and in journals of earlier versions."""
     prefix: str
     """The prefix of the backup's objects: `HOST/VOLUME/ID/`."""
 

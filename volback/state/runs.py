@@ -21,7 +21,7 @@ from volback.durable import sync_directory, write_whole
 from volback.errors import FormatError, Interrupted, LockedError, StoreError
 from volback.interrupts import deferred_signals
 from volback.state.files import private_directory, usable
-from volback.state.journal import Entry, Journal, Kind, NewBackup, Reading, decode_journal, encode_journal
+from volback.state.journal import Entry, InRepository, Journal, Kind, NewBackup, Reading, decode_journal, encode_journal
 from volback.state.locks import is_locked, lock_file
 
 log = logging.getLogger(__name__)
@@ -209,13 +209,14 @@ def live_journals(state: Path) -> Iterator[tuple[str, Journal]]:
             yield directory.name, _read_journal(directory)
 
 
-def live_prefixes(state: Path, repository: str, kind: type[NewBackup | Reading]) -> set[str]:
-    """Prefixes in that repository (`HOST/VOLUME/ID/`) for which live runs have entries of that type."""
+def live_prefixes(state: Path, kind: type[NewBackup | Reading], is_here: Callable[[InRepository], bool]) -> set[str]:
+    """Prefixes (`HOST/VOLUME/ID/`) in the repository of which `is_here` is true, for which live runs have entries of
+    that type."""
     return {
         entry.prefix
         for _, journal in live_journals(state)
         for entry in journal.entries
-        if isinstance(entry, kind) and entry.repository == repository
+        if isinstance(entry, kind) and is_here(entry)
     }
 
 

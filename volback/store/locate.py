@@ -41,6 +41,12 @@ def check_address(url: str, environment: Mapping[str, str] | None = None) -> Non
     _kind(url).read_settings(url, _given(environment))
 
 
+def address_of(url: str, environment: Mapping[str, str] | None = None) -> str:
+    """The same text for all ways to write one place: by it this machine remembers a repository. Raises UsageError."""
+    kind = _kind(url)
+    return kind.address(kind.read_settings(url, _given(environment)))
+
+
 def keys_of(url: str) -> StoreKeys:
     """What a table of volback.toml may hold for the store at `url`.
 
@@ -115,6 +121,7 @@ register(
     form="a directory (/path, ~/path or file:///path)",
     read_settings=_read_path,
     open=_open_directory,
+    address=os.path.abspath,
 )
 
 # S3
@@ -129,4 +136,17 @@ def _open_s3(location: S3Location, credentials: Mapping[str, str]) -> Store:
     return store if bandwidth is None else LimitStore(store, bandwidth)
 
 
-register("s3", form="s3://BUCKET/PREFIX", read_settings=read_s3_url, open=_open_s3, keys=S3_KEYS)
+def _address_in_s3(location: S3Location) -> str:
+    """Buckets of one name at two endpoints are two; how one is reached otherwise does not matter."""
+    endpoint = (location.settings.endpoint or "").rstrip("/").lower()
+    return f"s3://{location.bucket}/{location.prefix} {endpoint}".rstrip()
+
+
+register(
+    "s3",
+    form="s3://BUCKET/PREFIX",
+    read_settings=read_s3_url,
+    open=_open_s3,
+    address=_address_in_s3,
+    keys=S3_KEYS,
+)

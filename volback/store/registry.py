@@ -43,6 +43,7 @@ class StoreKind(Generic[S]):
     form: str
     read_settings: Callable[[str, Mapping[str, str]], S]
     open: Callable[[S, Mapping[str, str]], Store]
+    address: Callable[[S], str]
     keys: StoreKeys = field(default=StoreKeys())
 
 
@@ -56,6 +57,7 @@ def register(
     form: str,
     read_settings: Callable[[str, Mapping[str, str]], S],
     open: Callable[[S, Mapping[str, str]], Store],
+    address: Callable[[S], str],
     keys: StoreKeys | None = None,
 ) -> None:
     """Register a kind of store under `scheme`://; its URLs look like `form`. Raises ValueError for a scheme that is
@@ -64,10 +66,11 @@ def register(
     `read_settings(url, environment)` is pure: it imports nothing slow and connects to nothing. It raises UsageError
     for an address that is not valid, and never repeats what may be a secret. `open(settings, credentials)` makes the
     store, which connects at its first call. It imports what it needs itself, so that commands without it stay fast.
+    `address(settings)` is the same text for all ways to write one place, and contains no secret.
     """
     if scheme in _KINDS:
         raise ValueError(f"the scheme {scheme}:// is registered already")
-    _KINDS[scheme] = StoreKind(form, read_settings, open, keys or StoreKeys())
+    _KINDS[scheme] = StoreKind(form, read_settings, open, address, keys or StoreKeys())
 
 
 def scheme_of(url: str) -> str | None:
