@@ -173,7 +173,7 @@ class Repository:
         options = f"{self._name} --accept-repository" if self.expected else self._name
         return NoRepository(
             f"no repository in {self.store.url}: {there}{known}",
-            f"is its disk mounted, and the address right? a new one is made by: volback init --repo {options}",
+            f"is its disk mounted? to make one: volback init --repo {options}",
         )
 
     @cached_property

@@ -11,6 +11,7 @@ import pytest
 from tests.support.counting import CountingStore, Read
 from tests.support.engine import EngineSession
 from tests.support.library import Library, open_library
+from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import Frame, Manifest
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES
 from volback.operations import contents
@@ -29,12 +30,11 @@ class Counted:
         self.name = manifest.name
         self.key = manifest.key
         self.units = list(OpenBackup(library.repository.store, manifest).units())
+        store = library.repository.store
         self.documents = [
-            Read(
-                self.key.manifest,
-                0,
-                DOCUMENT_MAX_BYTES + 1,
-                library.repository.store.stat(self.key.manifest).size_bytes,
+            *(
+                Read(key, 0, DOCUMENT_MAX_BYTES + 1, store.stat(key).size_bytes)
+                for key in (REPOSITORY_KEY, self.key.manifest)
             ),
             Read(self.key.index, 0, manifest.index.size_bytes + 1, manifest.index.size_bytes),
         ]
@@ -64,7 +64,7 @@ def counted(engine: EngineSession, tmp_path: Path, volume_factory: Callable[...,
     return Counted(library, backup(*library, source, BackupOptions()).manifest)
 
 
-def test_ls_reads_the_manifest_and_the_index(counted: Counted) -> None:
+def test_ls_reads_documents_and_the_index(counted: Counted) -> None:
     opened = contents.open_backup(counted.library.repository, counted.name)
     assert len(list(contents.members(opened))) == 310
     assert counted.store.reads == counted.documents
@@ -74,9 +74,9 @@ def test_cat_of_a_small_file_reads_its_one_frame(counted: Counted) -> None:
     opened = contents.open_backup(counted.library.repository, counted.name)
     assert len(b"".join(contents.read_file(opened, b"small-150"))) == 10 * 1024
     (frame,) = counted.frames(b"small-150")
-    assert counted.store.reads[:2] == counted.documents
-    assert 1 <= len(counted.store.reads[2:]) <= 2
-    assert set(counted.store.reads[2:]) == {counted.range(frame)}
+    assert counted.store.reads[:3] == counted.documents
+    assert 1 <= len(counted.store.reads[3:]) <= 2
+    assert set(counted.store.reads[3:]) == {counted.range(frame)}
 
 
 def test_the_first_bytes_of_a_large_file_come_with_its_header_and_one_range(counted: Counted) -> None:
@@ -84,9 +84,9 @@ def test_the_first_bytes_of_a_large_file_come_with_its_header_and_one_range(coun
     assert len(b"".join(contents.read_file(opened, b"large-5"))) == 4 * MIB
     header, *data = counted.frames(b"large-5")
     assert len(data) >= 4
-    assert counted.store.reads[:2] == counted.documents
+    assert counted.store.reads[:3] == counted.documents
     wanted = {counted.range(header), counted.range(*data), counted.range(header, data[0])}
-    assert set(counted.store.reads[2:]) <= wanted
+    assert set(counted.store.reads[3:]) <= wanted
     assert counted.range(*data) in counted.store.reads
 
 
@@ -99,5 +99,5 @@ def test_restore_of_one_file_reads_its_frame_and_that_of_the_root(
     (frame,) = counted.frames(b"small-150")
     root = counted.frames(b"")[0]
     reads = counted.store.reads
-    assert reads[:2] == counted.documents
-    assert sorted(reads[2:]) == sorted({counted.range(root), counted.range(frame)})
+    assert reads[:3] == counted.documents
+    assert sorted(reads[3:]) == sorted({counted.range(root), counted.range(frame)})

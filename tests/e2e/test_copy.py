@@ -15,7 +15,7 @@ import pytest
 from tests.support.documents import reseal
 from tests.support.engine import Result, Volback
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.repository import IDS, make_backup, manifest_of, objects_of
+from tests.support.repository import IDS, make_backup, manifest_of, new_repository, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.reference import Reference
 from volback.store.local import LocalStore
@@ -30,7 +30,9 @@ def source(run_volback: Volback) -> LocalStore:
 
 @pytest.fixture
 def target(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "target")
+    store = LocalStore(tmp_path / "target")
+    new_repository(store)
+    return store
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_dependency_that_is_missing_is_named(
     source.delete(lost.manifest)
     message = copy(name(needing), check_exit=7).json["error"]["message"]
     assert message == f"backup {name(needing)} is damaged: {lost.manifest}, which it needs, is missing"
-    assert list(target.list()) == []
+    assert [found.key for found in target.list()] == ["volback.json"]
 
 
 def test_another_backup_of_that_name_is_left_alone(
@@ -160,14 +162,13 @@ def test_a_repository_is_not_copied_to_itself(
     assert {found.key for found in source.list()} == before
 
 
-def test_without_a_repository_or_a_backup_nothing_is_made(
+def test_without_a_backup_or_a_target_nothing_is_made(
     run_volback: Volback, copy: Callable[..., Result], source: LocalStore, target: LocalStore
 ) -> None:
-    assert copy("db", check_exit=4).json["error"]["message"] == "no repository here"
     make_backup(source)
     assert copy("other", check_exit=4).json["error"]["kind"] == "not_found"
     assert run_volback(*NO_ENGINE, "copy", "db", check_exit=2).stderr.startswith("error: Missing option '--to'")
-    assert not Path(target.url).exists()
+    assert [found.key for found in target.list()] == ["volback.json"]
 
 
 def test_progress_is_drawn_on_a_terminal(run_volback: Volback, source: LocalStore, target: LocalStore) -> None:

@@ -155,6 +155,7 @@ def test_containers_run_again_while_the_store_is_still_busy(
     before = _started_at(container)
     with rclone.bucket() as bucket:
         slow = {**rclone.environment(), "VOLBACK_REPO": f"s3://{bucket}/", "VOLBACK_S3_BANDWIDTH": "0.5"}
+        run_volback("init", env=slow)
         process = run_volback.start("backup", volume, "--stop", "--json", env=slow)
         try:
             wait_until(lambda: _started_at(container) not in {before, STOPPED}, "the container's start")

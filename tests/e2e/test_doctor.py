@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import open_from, open_library
 from tests.support.remote import wait_for
+from volback.catalog.repository import Catalog
 from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
+from volback.errors import StoreError
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.doctor import Check, DoctorReport, doctor
 from volback.operations.recover import RESTORE_LABEL
@@ -22,6 +25,8 @@ from volback.settings import Settings
 from volback.state.client import client_id
 from volback.state.journal import NewBackup, Replacing
 from volback.state.runs import Run
+from volback.store.faults import FailPut, FaultStore
+from volback.store.local import LocalStore
 
 NAMES = [
     "state", "engine", "image", "transport", "repository", "repository write", "space", "unfinished",
@@ -52,9 +57,11 @@ def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
     assert checks["transport"].facts["transport"] == "pipe"
     assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
     assert library.engine.leftover_helpers() == []
-    repository = tmp_path / "repository"
+    repository, remembered = tmp_path / "repository", tmp_path / "state" / "repositories"
+    remembered_files = {remembered, *remembered.rglob("*")}
+    assert Catalog(LocalStore(repository)).info().id in {path.name for path in remembered_files}
     assert _everything(tmp_path) == {
-        repository, repository / "volback.json", tmp_path / "state", tmp_path / "state" / "runs"
+        repository, repository / "volback.json", tmp_path / "state", tmp_path / "state" / "runs", *remembered_files
     }  # fmt: skip
 
 
@@ -81,11 +88,22 @@ def test_a_state_directory_that_cannot_be_used_does_not_stop_the_others(tmp_path
 
 
 def test_a_repository_that_cannot_be_written_is_a_failure(engine: EngineSession, tmp_path: Path) -> None:
-    (tmp_path / "repository").write_text("a file")
-    report = doctor(*open_library(engine, tmp_path), fix=False)
+    library = open_library(engine, tmp_path)
+    full = FaultStore(library.repository.store, [FailPut(1, StoreError("it is full"))])
+    report = doctor(*library.on(full), fix=False)
     assert "repository write" in _statuses(report, "failed")
-    assert {"engine", "transport", "leftovers"} <= _statuses(report, "ok")
+    assert {"engine", "transport", "repository", "leftovers"} <= _statuses(report, "ok")
     assert report.exit_code == 1
+
+
+def test_a_repository_that_is_not_there_is_a_failure_and_is_not_made(engine: EngineSession, tmp_path: Path) -> None:
+    library = open_library(engine, tmp_path)
+    shutil.rmtree(tmp_path / "repository")
+    report = doctor(*library, fix=True)
+    assert _statuses(report, "failed") == {"repository"}
+    assert _statuses(report, "warning") == {"repository write", "space", "unfinished"}
+    assert report.exit_code == 9
+    assert not (tmp_path / "repository").exists()
 
 
 @pytest.mark.parametrize(("document", "exit_code"), [(b'{"format":99,"id":"x"}', 7), (b"\0garbage", 7)])

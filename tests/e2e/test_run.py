@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -17,9 +18,12 @@ from tests.e2e.test_json_contract import MADE, result_of, shape
 from tests.support.engine import Result, Volback
 from tests.support.listener import listening
 from tests.support.remote import wait_for
+from tests.support.repository import new_repository
 from tests.support.s3 import S3Server
+from volback.catalog.repository import Catalog
 from volback.state.history import JobRun, note_run, read_history
 from volback.state.locks import lock
+from volback.store.local import LocalStore
 
 
 class Desk:
@@ -34,6 +38,8 @@ class Desk:
     def write(self, text: str) -> None:
         """Write the configuration; MAIN, SECOND and TELL in it are filled in."""
         self.reports.mkdir(exist_ok=True)
+        if not self.second.exists():
+            new_repository(self.second)
         head = f"""
 [repositories.main]
 url = "{self.volback.repository}"
@@ -198,6 +204,7 @@ def test_what_ends_a_job_before_it_begins_is_reported(desk: Desk, volume: str) -
     desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = "main"\n')
     desk.run("--host", "unix:///nobody.sock", "run", "n", check_exit=8)
     assert desk.last_status("n") == "failure"
+    shutil.rmtree(desk.volback.repository)
     desk.volback.repository.write_text("no directory")
     desk.run("run", "n", check_exit=1)
     assert desk.last_status("n") == "failure"
@@ -272,6 +279,7 @@ secret_access_key_command = "printf wrong"
 [jobs.n]
 volumes = "{volume}"
 repository = ["main", "wrong", "far"]
+create = true
 limits = {{ bandwidth = "500MiB", cpus = 1, memory = "512MiB", io_class = "idle" }}
 """
         )
@@ -394,3 +402,25 @@ def test_a_job_is_done_and_reported_whoever_reads(desk: Desk, volume: str, where
     assert desk.last_status("nightly") == "success"
     assert [run.status for run in desk.history("nightly")] == ["success"]
     assert volume in desk.volback("--repo", desk.second, "list", "--all-hosts").stdout
+
+
+def test_a_job_makes_no_repository_where_a_disk_is_not_mounted(desk: Desk, volume: str) -> None:
+    disk, unmounted = desk.volback.directory / "disk", desk.volback.directory / "unmounted"
+    text = f'[repositories.disk]\nurl = "{disk}"\n[jobs.n]\nvolumes = "{volume}"\nrepository = "disk"\n'
+    desk.write(text)
+    said = desk.run("run", "n", check_exit=9)
+    assert said.stderr.endswith("to make one: volback init --repo disk\n")
+    assert not disk.exists()
+    desk.write(f"{text}create = true\n")
+    desk.run("run", "n")
+    before = Catalog(LocalStore(disk)).info().id
+    disk.rename(unmounted)
+    disk.mkdir()
+    for _ in range(2):
+        said = desk.run("run", "n", check_exit=9)
+        assert f"no repository in {disk}: it is empty or does not exist; its id was {before}" in said.stderr
+    assert list(disk.iterdir()) == []
+    assert desk.last_status("n") == "failure"
+    disk.rmdir()
+    unmounted.rename(disk)
+    desk.run("run", "n")

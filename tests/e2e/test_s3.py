@@ -14,6 +14,7 @@ import pytest
 from tests.support.engine import Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import wait_for
+from tests.support.repository import new_repository
 from tests.support.s3 import S3Server, open_uploads
 from tests.support.tree import make_odd_tree
 
@@ -47,9 +48,11 @@ class Far:
 
 
 @pytest.fixture
-def far(radosgw: S3Server) -> Iterator[Far]:
+def far(radosgw: S3Server, run_volback: Volback) -> Iterator[Far]:
     with radosgw.bucket() as name:
-        yield Far(radosgw, name)
+        made = Far(radosgw, name)
+        run_volback("init", env=made.env())
+        yield made
 
 
 def test_a_volume_goes_to_a_bucket_and_comes_back(
@@ -102,6 +105,8 @@ def test_siblings_are_apart_and_hosts_in_one_repository_see_each_other(
     def at(prefix: str, host: str) -> dict[str, str]:
         return far.env(prefix, VOLBACK_HOSTNAME=host)
 
+    for prefix in ("a", "a-other"):
+        run_volback("init", env=far.env(prefix))
     run_volback("backup", name, env=at("a", "north"))
     run_volback("backup", name, env=at("a-other", "south"))
     assert len(run_volback("list", "--all-hosts", "--json", env=at("a", "north")).json["result"]["backups"]) == 1
@@ -121,10 +126,12 @@ def test_a_backup_is_copied_from_a_bucket_to_a_directory_and_back(
     name = volume_factory(fill=partial(make_odd_tree, deep=False))
     run_volback("backup", name, env=far.env())
     near = tmp_path / "near"
+    new_repository(near)
     run_volback("copy", name, "--to", near, env=far.env())
     stored = {str(path.relative_to(near)) for path in near.rglob("*") if path.is_file()}
     assert {f"hosts/{key}" for key in stored} == far.objects()
     again = f"s3://{far.bucket}/again"
+    run_volback("init", "--repo", again, env=far.env())
     run_volback("copy", name, "--to", again, env=far.env(VOLBACK_REPO=str(near)))
     checked = run_volback("verify", "--data", "--json", env=far.env("again")).json["result"]
     assert (checked["checked"], checked["damaged"]) == (1, [])

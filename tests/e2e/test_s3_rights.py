@@ -30,9 +30,11 @@ def bucket(radosgw: S3Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def owner(radosgw: S3Server, bucket: str) -> dict[str, str]:
-    """The environment of a host with all rights."""
-    return _environment(radosgw, bucket)
+def owner(radosgw: S3Server, bucket: str, run_volback: Volback) -> dict[str, str]:
+    """The environment of a host with all rights, which makes the repository."""
+    env = _environment(radosgw, bucket)
+    run_volback("init", env=env)
+    return env
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def test_the_documented_rights_are_enough_for_all(
     radosgw: S3Server, bucket: str, run_volback: Volback, name: str, volume_name: Callable[..., str]
 ) -> None:
     env = _with_rights(radosgw, bucket, _documented_policies()[0])
+    run_volback("init", env=env)
     made = run_volback("backup", name, "--json", env=env).json["result"]["backups"][0]["id"]
     run_volback("restore", name, "--as", volume_name("restored"), "--prove", env=env)
     checks = run_volback("doctor", "--fix", "--json", env=env).json["result"]["checks"]

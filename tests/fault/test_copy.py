@@ -13,7 +13,7 @@ from tests.fault.conftest import StepsOf
 from tests.support.engine import Volback
 from tests.support.halt import struck
 from tests.support.library import open_from
-from tests.support.repository import IDS, make_backup, objects_of
+from tests.support.repository import IDS, make_backup, new_repository, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
 from volback.errors import IntegrityError, LockedError, StoreError
@@ -32,6 +32,7 @@ class Pair:
         self.directory = directory
         self.source = LocalStore(directory / "source")
         self.target = LocalStore(directory / "target")
+        new_repository(self.target)
         self.key = make_backup(self.source)
         self.other = make_backup(self.source, IDS[1], volume="other", data_bytes=10)
 

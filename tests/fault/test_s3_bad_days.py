@@ -51,6 +51,7 @@ def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
 ) -> None:
     with radosgw.bucket() as bucket:
         env = _environment(radosgw, bucket)
+        run_volback("init", env=env)
         made = 0
         for step in STEPS:
             assert struck(run_volback, number, step, "backup", source, env=env) == EXIT[number], step
@@ -74,6 +75,7 @@ def test_a_restore_that_is_struck_leaves_no_half_volume(
     target = volume_name("target")
     with radosgw.bucket() as bucket:
         env = _environment(radosgw, bucket)
+        run_volback("init", env=env)
         run_volback("backup", source, env=env)
         for number, code in EXIT.items():
             for step in RESTORE_STEPS:
@@ -91,6 +93,7 @@ def test_a_server_that_ends_in_mid_run_and_comes_back(
     with rclone_server(tmp_path / "rclone") as (server, control):
         server.client().create_bucket(Bucket="backups")
         env = _environment(server, "backups") | {"VOLBACK_S3_GIVE_UP": "1"}
+        run_volback("init", env=env)
         with halted(run_volback, "buffer 1 of read", "backup", source, env=env) as run:
             control.stop()
         assert run.ended.exit_code == 9, run.ended.stderr

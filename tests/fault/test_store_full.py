@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.engine import CLIENT_LABEL, EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.repository import new_repository
 
 MIB = 1024 * 1024
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -28,6 +29,18 @@ def _fill(path: Path) -> None:
 def _fill_little(path: Path) -> None:
     for number in range(40):
         (path / f"small-{number:02}").write_bytes(os.urandom(9_000))
+
+
+@pytest.fixture
+def small_repository(mount_small: MountSmall) -> MountSmall:
+    """Gives a new repository on a disk of that many bytes."""
+
+    def make(size_bytes: int) -> Path:
+        repository = mount_small(size_bytes)
+        new_repository(repository)
+        return repository
+
+    return make
 
 
 def _files(repository: Path) -> list[str]:
@@ -61,9 +74,9 @@ def _nothing_is_left(engine: EngineSession, run_volback: Volback, repository: Pa
 
 @pytest.mark.parametrize("size_bytes", [PAGE, 64 * 1024, MIB, 2 * MIB, 4 * MIB, 7 * MIB, 10 * MIB])
 def test_full_repository_leaves_nothing_half_made(
-    size_bytes: int, mount_small: MountSmall, engine: EngineSession, run_volback: Volback, source: tuple[str, Path]
+    size_bytes: int, small_repository: MountSmall, engine: EngineSession, run_volback: Volback, source: tuple[str, Path]
 ) -> None:
-    repository = mount_small(size_bytes)
+    repository = small_repository(size_bytes)
     name, path = source
     before = fingerprint(path)
     done = run_volback("--repo", str(repository), "backup", name, check_exit=1)
@@ -76,7 +89,7 @@ def test_full_repository_leaves_nothing_half_made(
 @pytest.mark.parametrize("last", ["volback.json", "data.tar.zst", "index.jsonl.zst"])
 def test_space_that_ends_with_one_object_ends_the_backup_at_the_next(
     last: str,
-    mount_small: MountSmall,
+    small_repository: MountSmall,
     engine: EngineSession,
     run_volback: Volback,
     volume_factory: Callable[..., str],
@@ -84,26 +97,27 @@ def test_space_that_ends_with_one_object_ends_the_backup_at_the_next(
     order = ["volback.json", "data.tar.zst", "index.jsonl.zst", "manifest.json"]
     name = volume_factory("random", fill=_fill_little)
     roomy = run_volback.directory / "roomy"
+    new_repository(roomy)
     run_volback("--repo", str(roomy), "backup", name)
     pages = {path.name: -(-path.stat().st_size // PAGE) for path in roomy.rglob("*") if path.is_file()}
     assert sorted(pages) == sorted(order)
     room = sum(pages[part] for part in order[: order.index(last) + 1])
 
-    repository = mount_small(room * PAGE)
+    repository = small_repository(room * PAGE)
     done = run_volback("--repo", str(repository), "backup", name, check_exit=1)
     _says_one_thing(done, "is full", order[order.index(last) + 1])
     _nothing_is_left(engine, run_volback, repository)
 
-    enough = mount_small(sum(pages.values()) * PAGE)
+    enough = small_repository(sum(pages.values()) * PAGE)
     run_volback("--repo", str(enough), "backup", name)
     run_volback("--repo", str(enough), "verify", "--data")
 
 
 def test_full_repository_keeps_the_backups_that_it_has(
-    mount_small: MountSmall, run_volback: Volback, volume_factory: Callable[..., str]
+    small_repository: MountSmall, run_volback: Volback, volume_factory: Callable[..., str]
 ) -> None:
     little, much = volume_factory("little", fill=_fill_little), volume_factory("much", fill=_fill)
-    repository = mount_small(2 * MIB)
+    repository = small_repository(2 * MIB)
     run_volback("--repo", str(repository), "backup", little)
     before = _files(repository)
     run_volback("--repo", str(repository), "backup", much, check_exit=1)
@@ -112,9 +126,9 @@ def test_full_repository_keeps_the_backups_that_it_has(
 
 
 def test_read_only_repository_is_read_and_not_written(
-    mount_small: MountSmall, run_volback: Volback, volume_factory: Callable[..., str]
+    small_repository: MountSmall, run_volback: Volback, volume_factory: Callable[..., str]
 ) -> None:
-    name, repository = volume_factory("little", fill=_fill_little), mount_small(4 * MIB)
+    name, repository = volume_factory("little", fill=_fill_little), small_repository(4 * MIB)
     run_volback("--repo", str(repository), "backup", name)
     before = _files(repository)
     subprocess.run(["mount", "-o", "remount,ro", repository], check=True)

@@ -84,7 +84,7 @@ def test_a_command_without_a_repository_ends_with_9(
         place.mkdir()
     error, hint = said(*command, exit_code=9)
     assert error == f"error: no repository in {place}: it is empty or does not exist"
-    assert hint.startswith("hint: is its disk mounted, and the address right? a new one is made by: volback init")
+    assert hint.startswith("hint: is its disk mounted? to make one: volback init")
     assert place.exists() == is_there
     assert not is_there or list(place.iterdir()) == []
 
