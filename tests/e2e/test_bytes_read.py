@@ -40,6 +40,7 @@ class Counted:
         ]
         self.store = CountingStore(library.repository.store)
         self.library = library.on(self.store)
+        self.store.reads.clear()  # of the look whether there is a repository
 
     def frames(self, path: bytes) -> list[Frame]:
         """Frames of the unit that holds the file."""

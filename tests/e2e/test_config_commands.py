@@ -65,6 +65,8 @@ def test_a_repository_is_known_by_its_name_and_a_slip_makes_no_directory(
     main, second = run_volback.directory / "main", run_volback.directory / "second"
     config.write_text(f'[repositories.main]\nurl = "{main}"\n[repositories.second]\nurl = "{second}"\n')
     here = ["--config", str(config)]
+    for name in ("main", "second"):
+        run_volback("init", "--repo", name, *here)
     run_volback("backup", volume, "--repo", "main", *here)
     assert volume in run_volback("list", "--repo", "main", *here).stdout
     assert str(second) in run_volback("copy", volume, "--repo", "main", "--to", "second", *here).stdout

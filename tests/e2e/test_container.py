@@ -136,7 +136,8 @@ def test_the_scheduler_runs_a_job_and_ends_at_a_signal(
     config = tmp_path / "volback.toml"
     config.write_text(
         f'[repositories.main]\nurl = "{HOME}/repository"\n'
-        f'[jobs.nightly]\nvolumes = ["{volume}"]\nrepository = "main"\nquiesce = "stop"\nschedule = "@hourly"\n'
+        f'[jobs.nightly]\nvolumes = ["{volume}"]\nrepository = "main"\ncreate = true\n'
+        'quiesce = "stop"\nschedule = "@hourly"\n'
     )
     began = datetime.now(UTC) - timedelta(hours=2)
     earlier = JobRun(id="x", started_at=rfc3339(began), ended_at=rfc3339(began), status="success")
@@ -163,6 +164,7 @@ def test_the_scheduler_runs_a_job_and_ends_at_a_signal(
 def test_stopped_in_mid_backup_it_ends_at_once_and_leaves_nothing(
     contained: Contained, volume_factory: Callable[..., str]
 ) -> None:
+    contained()
     container = contained.start("backup", *SLOWLY, volume_factory(fill=_fill_big))
     try:
         wait_for(lambda: any(contained.home.glob("repository/*/*/*")), "the backup's first bytes")
@@ -183,6 +185,7 @@ def test_killed_in_mid_backup_what_it_stopped_runs_again_before_the_container_en
     """As when memory runs out: the guard is an orphan of process 1 then, which waits for it."""
     volume = volume_factory(fill=_fill_big)
     writer = container_factory(volumes={volume: "/data"})
+    contained()
     container = contained.start("backup", "--stop", *SLOWLY, volume)
     try:
         wait_for(lambda: any(contained.home.glob("repository/*/*/*")), "the backup's first bytes")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Volback
+from tests.support.repository import new_repository
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def test_a_directory_of_any_name_is_backed_up_and_found_again(
     assert run_volback("cat", directory, "file").stdout == "content"
     run_volback("prove", directory)
     run_volback("restore", directory, "--as", volume_name("copy"), "--prove")
+    new_repository(tmp_path / "other")
     run_volback("copy", directory, "--to", tmp_path / "other")
     run_volback("backup", directory)
     pruned = run_volback("prune", directory, "--keep-last", "1", "--json").json["result"]

@@ -188,9 +188,13 @@ def test_export_and_import(
     assert shape(result_of(said, "import")) == imported
 
 
-def test_copy(run_volback: Volback, volume: str, tmp_path: Path) -> None:
+def test_init_and_copy(run_volback: Volback, volume: str, tmp_path: Path) -> None:
     listed = run_volback("list", "--json").json["result"]["backups"][0]
     name = f"{listed['host']}/{volume}@{listed['id']}"
+    for made in (True, False):
+        result = result_of(run_volback("init", "--repo", tmp_path / "other", "--json"), "init")
+        assert shape(result) == {"url": "str", "id": "str", "format": "int", "made": "bool"}
+        assert result["made"] is made
     said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")
     assert result_of(said, "copy") == {"copied": [name], "skipped": []}
     said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")

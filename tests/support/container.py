@@ -63,8 +63,11 @@ class Contained:
     """The volume, on this side."""
 
     def __call__(self, *commands: str, check_exit: int | None = 0, **options: Any) -> Result:
-        """Run `volback COMMAND` for each, one after the other, in one container; the first that fails ends it."""
-        script = "\n".join(f"volback {command}" for command in commands)
+        """Run `volback COMMAND` for each, one after the other, in one container; the first that fails ends it.
+
+        Before them the repository is made, if it does not exist yet.
+        """
+        script = "\n".join(f"volback {command}" for command in ("--quiet init", *commands))
         container = self.start(entrypoint=["sh", "-ec", script], **options)
         try:
             exit_code = int(container.wait(timeout=300)["StatusCode"])
