@@ -101,7 +101,7 @@ def test_what_a_further_repository_missed_is_brought_there_later(desk: Desk, vol
     kept = desk.second.with_name("away")
     desk.second.rename(kept)
     desk.second.write_text("no directory")
-    said = desk.run("run", "n", check_exit=1)
+    said = desk.run("run", "n", check_exit=9)
     assert said.stdout.startswith("n: FAILED: 1 volume, ")
     assert str(desk.second) in said.stderr
     desk.second.unlink()
@@ -206,7 +206,7 @@ def test_what_ends_a_job_before_it_begins_is_reported(desk: Desk, volume: str) -
     assert desk.last_status("n") == "failure"
     shutil.rmtree(desk.volback.repository)
     desk.volback.repository.write_text("no directory")
-    desk.run("run", "n", check_exit=1)
+    desk.run("run", "n", check_exit=9)
     assert desk.last_status("n") == "failure"
     desk.run("run", "typo", check_exit=4)
     assert desk.last_status("typo") == "failure"
