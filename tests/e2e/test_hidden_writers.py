@@ -35,19 +35,24 @@ def bound(path: Path, **options: Any) -> list[docker.types.Mount]:
     return [docker.types.Mount("/data", str(path), type="bind", **options)]
 
 
-@pytest.fixture(params=["mountpoint", "above", "below", "second volume"])
+@pytest.fixture(params=["mountpoint", "above", "below", "second volume", "link", "link above"])
 def hidden(
     request: pytest.FixtureRequest,
     volume: str,
     volume_path: Callable[[str], Path],
     volume_factory: Callable[..., str],
     container_factory: Callable[..., Any],
+    tmp_path: Path,
 ) -> Any:
     """A running container that has the volume's storage mounted, but not the volume."""
     path = volume_path(volume)
     if request.param == "second volume":
         options = {"type": "none", "o": "bind", "device": str(path)}
         return container_factory(volumes={volume_factory("second", driver_opts=options): "/data"})
+    if request.param.startswith("link"):
+        link = tmp_path / "link"
+        link.symlink_to(path if request.param == "link" else path.parent)
+        return container_factory(mounts=bound(link if request.param == "link" else link / path.name))
     (path / "sub").mkdir()
     where = {"mountpoint": path, "above": path.parent, "below": path / "sub"}[request.param]
     return container_factory(mounts=bound(where))
@@ -86,10 +91,20 @@ def test_a_read_only_bind_mount_is_not_a_writer(
     assert manifest.warnings == []
 
 
+@pytest.mark.parametrize("way", ["path", "volume"])
 def test_what_mounts_all_volumes_is_named_and_not_stopped(
-    library: Library, volume: str, container_factory: Callable[..., Any], volume_path: Callable[[str], Path]
+    way: str,
+    library: Library,
+    volume: str,
+    container_factory: Callable[..., Any],
+    volume_factory: Callable[..., str],
+    volume_path: Callable[[str], Path],
 ) -> None:
-    agent = container_factory(mounts=bound(volume_path(volume).parents[1]))
+    if way == "path":
+        agent = container_factory(mounts=bound(volume_path(volume).parents[1]))
+    else:
+        host = volume_factory("host", driver_opts={"type": "none", "o": "bind", "device": "/"})
+        agent = container_factory(volumes={host: "/host"})
     source = volume_source(library.engine, volume)
     result = backup_set(*library, [source], SetOptions(quiesce="stop"))
     (made,) = result.backups

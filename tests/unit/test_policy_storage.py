@@ -122,5 +122,30 @@ def test_a_directory_is_reached_by_the_volumes_that_are_on_it() -> None:
 def test_a_volume_on_a_parent_does_not_draw_in_all_that_is_below_it() -> None:
     volumes = [Facts("a"), Facts("host", options=BIND | {"device": "/"}), Facts("b")]
     storage = storage_of_volume("a", volumes, all_volumes=ALL)
-    assert storage.volumes == {"a", "host"}
+    assert storage.volumes == {"a"}
+    assert [storage.reach("volume", name) for name in ("a", "host", "b")] == ["near", "broad", None]
     assert storage.reach("bind", "/srv") is None
+
+
+def test_symbolic_links_are_followed_where_they_can_be() -> None:
+    links = {"/link": "/srv/db", "/to-all": "/var/lib", "/by-id": "/dev/sdb1"}
+
+    def resolve(path: str) -> str:
+        first, rest = path[: (path + "/").index("/", 1)], path[(path + "/").index("/", 1) :]
+        return links.get(first, first) + rest
+
+    volumes = [
+        Facts("a", options=BIND | {"device": "/srv/db"}),
+        Facts("b", options=BIND | {"device": "/link"}),
+        Facts("c", options={"type": "ext4", "device": "/by-id"}),
+        Facts("d", options={"type": "ext4", "device": "/dev/sdb1"}),
+    ]
+    storage = storage_of_volume("a", volumes, all_volumes=ALL, resolve=resolve)
+    assert storage.volumes == {"a", "b"}
+    assert [storage.reach("bind", path) for path in ("/link", "/link/x", "/to-all", "/srv/other")] == [
+        "near", "near", "broad", None,
+    ]  # fmt: skip
+    assert storage_of_volume("c", volumes, all_volumes=ALL, resolve=resolve).volumes == {"c", "d"}
+    plain = storage_of_volume("e", [Facts("e")], all_volumes=ALL, resolve=resolve)
+    assert plain.reach("bind", "/to-all") == "broad"
+    assert storage_of_directory("/link", volumes, all_volumes=ALL, resolve=resolve).volumes == {"a", "b"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -141,7 +142,10 @@ class Engine:
 
     def storage(self, target: Target) -> Storage:
         """Return where the bytes of a volume or a directory are, and by which names and paths they are reached."""
-        return find_storage(self._client, target.kind, target.name, all_volumes=f"{self.info.root_directory}/volumes")
+        all_volumes = f"{self.info.root_directory}/volumes"
+        return find_storage(
+            self._client, target.kind, target.name, all_volumes=all_volumes, on_this_host=self._is_on_this_host()
+        )
 
     def storage_users(self, found: Storage) -> list[StorageUser]:
         """Containers that reach the storage, by whatever name or path, running or not; no helpers.
@@ -280,6 +284,11 @@ class Engine:
     def remove_helper(self, container_id: str) -> None:
         """Kill and remove one helper container."""
         helper.remove(self._client, container_id)
+
+    def _is_on_this_host(self) -> bool:
+        """Whether paths of the engine's host are, as far as one can tell, those of this process."""
+        same = (self.info.kernel, self.info.name) == (os.uname().release, os.uname().nodename)
+        return same and self.transport != "attach" and self.own_container is None
 
     def _place(self, mount: Any | None, run: str, directory: Path) -> Place:
         labels = {helper.RUN_LABEL: run, helper.CLIENT_LABEL: self._client_id}

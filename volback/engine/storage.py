@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -52,10 +53,15 @@ class StorageUser:
         return self.state in ("running", "paused", "restarting")
 
 
-def find_storage(client: Any, kind: str, name: str, *, all_volumes: str) -> Storage:
-    """Return the storage of a volume, or of a directory of the engine's host."""
+def find_storage(client: Any, kind: str, name: str, *, all_volumes: str, on_this_host: bool) -> Storage:
+    """Return the storage of a volume, or of a directory of the engine's host.
+
+    `on_this_host`: that host's symbolic links can be followed here. Engines bind what a link points to, and report the
+    link.
+    """
     known, find = volumes.list_volumes(client), storage_of_volume if kind == "volume" else storage_of_directory
-    return find(name, known, all_volumes=all_volumes)
+    resolve = os.path.realpath if on_this_host else os.fspath
+    return find(name, known, all_volumes=all_volumes, resolve=resolve)
 
 
 def storage_users(client: Any, storage: Storage) -> list[StorageUser]:

@@ -5,13 +5,21 @@ Pure rules; nothing asks an engine here. A volume is its storage and not its nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 PLAIN_OPTIONS = frozenset({"size"})
 """Options of driver `local` that reach nothing outside the engine's own directory (moby, volume/local)."""
+
+
+Resolve = Callable[[str], str]
+"""Returns a path of the engine's host without symbolic links."""
+
+
+def _as_it_is(path: str) -> str:
+    return path
 
 
 class VolumeFacts(Protocol):
@@ -37,6 +45,9 @@ class Storage:
     """Directories of the engine's host where the bytes are found."""
     all_volumes: str = ""
     """The engine's directory of all volumes; empty where that is not known."""
+    parents: frozenset[str] = frozenset()
+    """Names of the volumes that hold all volumes, such as one whose device is `/`."""
+    resolve: Resolve = field(default=_as_it_is, compare=False)
 
     def reach(self, kind: str, source: str) -> Literal["near", "broad"] | None:
         """How a container that mounts `source` (kind `volume`: its name; `bind`: a path) reaches the bytes, if it does.
@@ -44,24 +55,32 @@ class Storage:
         Broad is a mount that holds all volumes, `/` for one: it is not there for this one.
         """
         if kind == "volume":
-            return "near" if source in self.volumes else None
-        if kind != "bind" or not any(_overlap(source, path) for path in self.paths):
+            return "near" if source in self.volumes else "broad" if source in self.parents else None
+        sources = {source, self.resolve(source)} if kind == "bind" else set()
+        if not any(_overlap(spelling, path) for spelling in sources for path in self.paths):
             return None
-        return "broad" if self.all_volumes and _is_below(self.all_volumes, source) else "near"
+        return "broad" if _hold_all(sources, self.all_volumes) else "near"
 
 
-def storage_of_volume(name: str, volumes: Iterable[VolumeFacts], *, all_volumes: str) -> Storage:
-    """Return the storage of a volume; `volumes` are those of the engine, and `all_volumes` is their directory."""
+def storage_of_volume(
+    name: str, volumes: Iterable[VolumeFacts], *, all_volumes: str, resolve: Resolve = _as_it_is
+) -> Storage:
+    """Return the storage of a volume; `volumes` are those of the engine, and `all_volumes` is their directory.
+
+    `resolve` follows symbolic links of the engine's host, where that is possible.
+    """
     known = list(volumes)
     mine = next((volume for volume in known if volume.name == name), None)
     if mine is None:
         return Storage(frozenset({name}), frozenset(), all_volumes)
-    return _storage(_places(mine), known, all_volumes)
+    return _storage(_places(mine, resolve), known, all_volumes, resolve)
 
 
-def storage_of_directory(path: str, volumes: Iterable[VolumeFacts], *, all_volumes: str) -> Storage:
+def storage_of_directory(
+    path: str, volumes: Iterable[VolumeFacts], *, all_volumes: str, resolve: Resolve = _as_it_is
+) -> Storage:
     """Return the storage of a directory of the engine's host; see storage_of_volume."""
-    return _storage(_Places("", frozenset({path}), None), list(volumes), all_volumes)
+    return _storage(_Places("", frozenset({path, resolve(path)}), None), list(volumes), all_volumes, resolve)
 
 
 def is_tmpfs(driver: str, options: Mapping[str, str]) -> bool:
@@ -101,13 +120,27 @@ class _Places:
         return _overlap(self.device[1], other.device[1])
 
 
-def _storage(mine: _Places, volumes: list[VolumeFacts], all_volumes: str) -> Storage:
-    sharing = [volume for volume in volumes if _places(volume).shares_with(mine)]
-    mountpoints = {volume.mountpoint for volume in sharing if volume.mountpoint}
-    return Storage(frozenset(volume.name for volume in sharing), mine.paths | mountpoints, all_volumes)
+def _storage(mine: _Places, volumes: list[VolumeFacts], all_volumes: str, resolve: Resolve) -> Storage:
+    sharing: set[str] = set()
+    parents: set[str] = set()
+    paths = set(mine.paths)
+    for volume in volumes:
+        theirs = _places(volume, resolve)
+        if not theirs.shares_with(mine):
+            continue
+        if volume.name != mine.name and _hold_all(theirs.paths, all_volumes):
+            parents.add(volume.name)
+            continue
+        sharing.add(volume.name)
+        paths.update({volume.mountpoint} - {""})
+    return Storage(frozenset(sharing), frozenset(paths), all_volumes, frozenset(parents), resolve)
 
 
-def _places(volume: VolumeFacts) -> _Places:
+def _hold_all(paths: Iterable[str], all_volumes: str) -> bool:
+    return bool(all_volumes) and any(_is_below(all_volumes, path) for path in paths)
+
+
+def _places(volume: VolumeFacts, resolve: Resolve) -> _Places:
     paths = {volume.mountpoint} if volume.mountpoint else set()
     options = volume.options
     if volume.driver != "local":
@@ -119,11 +152,11 @@ def _places(volume: VolumeFacts) -> _Places:
     if not where or is_tmpfs(volume.driver, options):
         return _Places(volume.name, frozenset(paths), None)
     if "bind" in flags or "rbind" in flags:
-        return _Places(volume.name, frozenset({*paths, where}), None)
-    return _Places(volume.name, frozenset(paths), _device(options.get("type", ""), where, flags))
+        return _Places(volume.name, frozenset({*paths, where, resolve(where)}), None)
+    return _Places(volume.name, frozenset(paths), _device(options.get("type", ""), where, flags, resolve))
 
 
-def _device(kind: str, where: str, flags: list[str]) -> tuple[str, str]:
+def _device(kind: str, where: str, flags: list[str], resolve: Resolve) -> tuple[str, str]:
     """Split what mount(8) takes as a device into what holds the bytes, and the path on it."""
     address = next((flag.partition("=")[2] for flag in flags if flag.startswith("addr=")), "")
     if kind in ("nfs", "nfs4"):
@@ -132,7 +165,7 @@ def _device(kind: str, where: str, flags: list[str]) -> tuple[str, str]:
     if kind in ("cifs", "smb3"):
         host, _, path = where.replace("\\", "/").lstrip("/").partition("/")
         return f"cifs {(address or host).lower()}", f"/{path.lower()}"
-    return "device", where
+    return "device", resolve(where)
 
 
 def _overlap(one: str, other: str) -> bool:
