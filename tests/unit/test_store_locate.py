@@ -134,6 +134,14 @@ def test_a_relative_path_in_a_directory_that_was_removed_is_refused(
     assert open_store("/srv/backups").url == "/srv/backups"
 
 
+@pytest.mark.parametrize("address", [os.fsdecode(b"/srv/caf\xe9"), "file:///srv/caf%E9"])
+def test_a_path_that_is_not_utf8_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match=r"^repository '/srv/caf\\udce9': its path is not UTF-8$") as caught:
+        open_store(address)
+    assert caught.value.message.isascii()
+    assert caught.value.hint == "give a symbolic link to it"
+
+
 def test_an_option_without_a_value_does_not_mean_the_default_repository() -> None:
     """As in `--repo "$BACKUPS"` where the variable is not set."""
     settings = load_settings({"VOLBACK_REPO": "/srv/backups"}, repository="")

@@ -98,9 +98,18 @@ def _expand(path: str) -> Path:
         shown, advice = foreign
         raise UsageError(f"repository {shown!r} is not a directory or a bucket, but another program's address", advice)
     try:
-        return absolute(Path(path).expanduser(), "repository")
+        return _encodable(absolute(Path(path).expanduser(), "repository"))
     except RuntimeError as exc:
         raise UsageError(f"repository {path!r}: no such user's home directory", f"give {forms()}") from exc
+
+
+def _encodable(path: Path) -> Path:
+    """Journals and JSON name the repository, and both are UTF-8. Raises UsageError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"repository {str(path)!r}: its path is not UTF-8", "give a symbolic link to it") from exc
+    return path
 
 
 def _path_of_file_url(url: str) -> Path:
@@ -109,7 +118,7 @@ def _path_of_file_url(url: str) -> Path:
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash or "\0" in unquote(path):
         raise UsageError(f"repository {url!r}: a file URL has three slashes", f"give {forms()}")
-    return Path("/" + unquote(path))
+    return _encodable(Path("/" + unquote(path, errors="surrogateescape")))
 
 
 def _open_directory(path: Path, _: Mapping[str, str]) -> Store:
