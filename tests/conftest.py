@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
 from tests.support.repository import new_repository
-from tests.support.s3 import moto, radosgw, rclone
+from tests.support.s3 import moto, radosgw, rclone, seaweedfs
 
-__all__ = ["moto", "radosgw", "rclone"]
+__all__ = ["moto", "radosgw", "rclone", "seaweedfs"]
 
 # A shell's background job ignores SIGINT, and so would all that the tests start and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,9 +21,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: a handler lets i
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 _LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
-_SERVERS = {"radosgw", "rclone", "moto"}
+_SERVERS = {"radosgw", "rclone", "seaweedfs", "moto"}
 _NEEDS = {
-    "engine": "engine", "radosgw": "ceph", "rclone": "rclone", "moto": "moto", "mount_small": "root",
+    "engine": "engine", "radosgw": "ceph", "rclone": "rclone", "seaweedfs": "seaweedfs", "moto": "moto",
+    "mount_small": "root",
 }  # fmt: skip
 """Fixtures, and the marker of what a test needs for them."""
 _NEEDED = {*_NEEDS.values(), "programs"}

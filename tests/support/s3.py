@@ -1,7 +1,8 @@
-"""Real S3 servers for a session of tests: Ceph radosgw, rclone, and moto for replies that neither of them gives."""
+"""Real S3 servers for a session of tests: Ceph radosgw, SeaweedFS, rclone; moto for replies that none of them gives."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,8 @@ class S3Server:
     """Whether of two puts with If-None-Match at the same moment only one succeeds."""
     flat: bool = True
     """Whether keys are names, and not paths of files in directories."""
+    frees_prefixes: bool = True
+    """Whether a key is free for an upload of parts once all keys below it are deleted."""
     stack: Path | None = None
     """Where scripts/stack keeps a radosgw."""
 
@@ -74,7 +77,7 @@ class S3Server:
         try:
             yield name
         finally:
-            empty(client, name)
+            empty(client, name, prefixes_too=not self.frees_prefixes)
             if self.flat:  # else it may have kept an empty directory, and call the bucket not empty
                 client.delete_bucket(Bucket=name)
 
@@ -98,11 +101,17 @@ class S3Server:
         return store
 
 
-def empty(client: Any, bucket: str) -> None:
-    """Remove every object with its versions, and every open upload of a bucket."""
+def empty(client: Any, bucket: str, *, prefixes_too: bool = False) -> None:
+    """Remove every object with its versions, and every open upload of a bucket.
+
+    `prefixes_too`: and what SeaweedFS keeps in the place of `a` after the last key below `a/`.
+    """
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
             client.delete_object(Bucket=bucket, Key=entry["Key"])
+    if prefixes_too:
+        for found in client.list_objects_v2(Bucket=bucket, Delimiter="/").get("CommonPrefixes", []):
+            client.delete_object(Bucket=bucket, Key=found["Prefix"])
     if client.get_bucket_versioning(Bucket=bucket).get("Status"):
         for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
             for entry in page.get("Versions", []) + page.get("DeleteMarkers", []):
@@ -167,6 +176,39 @@ def rclone_server(directory: Path) -> Iterator[tuple[S3Server, Program]]:
 
 
 @pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """SeaweedFS, all its servers in one process: it checks signatures, and keeps keys as paths in a tree of its own.
+
+    Each bucket takes several volumes as it is written to, so there must be enough of them.
+    """
+    directory = tmp_path_factory.mktemp("seaweedfs")
+    secret = secrets.token_hex(16)
+    identity = {
+        "name": "volback",
+        "credentials": [{"accessKey": "AKVOLBACK", "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    servers = ("master", "volume", "filer", "s3")
+    ports = _free_ports(2 * len(servers))
+    command = [
+        str(Path(sys.executable).parent / "weed"), "-logtostderr", "server", f"-dir={directory}",
+        "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-s3", "-s3.port.iceberg=0",
+        "-s3.port.lance=0", "-s3.iam=false", f"-s3.config={directory}/s3.json", f"-s3.localSocket={directory}/s3.sock",
+        "-volume.max=200", "-master.volumeSizeLimitMB=64",
+    ]  # fmt: skip
+    for number, server in enumerate(servers):
+        command += [f"-{server}.port={ports[2 * number]}", f"-{server}.port.grpc={ports[2 * number + 1]}"]
+    try:
+        with _running(command, ports[-2], directory / "log"):
+            yield S3Server("seaweedfs", f"http://127.0.0.1:{ports[-2]}", "AKVOLBACK", secret, frees_prefixes=False)
+    finally:
+        for port in ports:  # in /tmp, whatever TMPDIR says
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
+
+
+@pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """moto: honours If-None-Match on every request, checks no credentials."""
     port = _free_port()
@@ -228,5 +270,11 @@ def _answers(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])
+    return _free_ports(1)[0]
+
+
+def _free_ports(count: int) -> list[int]:
+    """All are held until the last is found, so each is another one."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in held]
