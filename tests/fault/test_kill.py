@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,63 @@ def test_a_directory_that_a_killed_restore_made_stays_and_is_named_once(
     assert "is not empty" in run_volback("restore", source, "--to", target, check_exit=5).stderr
     shutil.rmtree(target)
     run_volback("restore", source, "--to", target, "--prove")
+
+
+def test_a_volume_that_adopted_a_directory_is_not_removed_with_it(
+    strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    """The engine takes a directory that lies where a volume's would be; the run died before it looked into it."""
+    run_volback("backup", source)
+    target = volume_name("target")
+    directory = volume_path(source).parents[1] / target / "_data"
+    directory.mkdir(parents=True)
+    (directory / "precious").write_text("data")
+    assert (
+        strike(signal.SIGKILL, "after Engine.create_volume", "restore", source, "--as", target) == EXIT[signal.SIGKILL]
+    )
+    assert f"volume {target} stays" in run_volback("backup", source).stderr
+    assert (directory / "precious").read_text() == "data"
+    assert "stays" not in run_volback("backup", source).stderr
+    run_volback("backup", target)
+
+
+def test_a_half_restored_volume_that_cannot_be_removed_is_not_backed_up(
+    strike: Strike, run_volback: Volback, source: str, volume_name: Callable[..., str],
+    create_container: Callable[..., Any],
+) -> None:  # fmt: skip
+    run_volback("backup", source)
+    target = volume_name("target")
+    assert strike(signal.SIGKILL, "buffer 1 of write", "restore", source, "--as", target) == EXIT[signal.SIGKILL]
+    create_container(volumes={target: "/data"})
+    refused = run_volback("backup", target, check_exit=5).stderr
+    assert f"half-restored volume {target} stays: " in refused
+    assert f"error: volume '{target}' holds a part of a backup: the run that restored it died" in refused
+    assert f"volback restore BACKUP --as {target} --replace" in refused
+    run_volback("restore", source, "--as", target, "--replace", "--prove")
+    assert "stays" not in run_volback("backup", target).stderr
+
+
+@pytest.mark.parametrize("part", [(), ("--path", "etc/a b")])
+def test_a_killed_replacement_without_a_safety_backup_names_the_backup_to_restore(
+    strike: Strike, run_volback: Volback, volume_factory: Callable[..., str], part: tuple[str, ...]
+) -> None:
+    def fill(root: Path) -> None:
+        (root / "etc").mkdir()
+        (root / "etc" / "a b").write_text("text")
+
+    name = volume_factory("replaced", fill=fill)
+    for _ in range(2):
+        run_volback("backup", name)
+    backups = run_volback("list", name, "--json").json["result"]["backups"]
+    oldest = min(backups, key=lambda backup: backup["id"])
+    reference = f"{oldest['host']}/{name}@{oldest['id']}"
+    arguments = ("restore", reference, "--replace", "--no-safety-backup", *part)
+    assert strike(signal.SIGKILL, "buffer 0 of write", *arguments) == EXIT[signal.SIGKILL]
+    checks = run_volback("doctor", "--json").json["result"]["checks"]
+    (check,) = (check for check in checks if check["name"] == "replaced volumes")
+    path = "--path 'etc/a b' " if part else ""
+    assert check["hint"] == f"get it back: volback restore {reference} --as {name} {path}--replace"
 
 
 def _remove(engine: EngineSession, name: str) -> None:

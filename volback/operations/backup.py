@@ -25,7 +25,7 @@ from volback.latest import is_safety_copy
 from volback.measures import count, human_size
 from volback.operations.locks import volume_lock
 from volback.operations.prepare import Prepared, Preparing, prepare
-from volback.operations.recover import sweep
+from volback.operations.recover import check_whole, half_restored, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.inherited import acting_labels
 from volback.policy.shrink import is_suspicious
@@ -93,6 +93,7 @@ def backup(
     On any error nothing of the backup is left; after SIGKILL the next run removes it.
     """
     sweep(ctx, engine, repository)
+    check_whole(source, half_restored(ctx, engine))
     with volume_lock(ctx, engine.info.id, source):
         return make_backup(ctx, engine, repository, source, options)
 

@@ -37,7 +37,7 @@ from volback.operations.backup import (
 from volback.operations.init import init
 from volback.operations.locks import volume_lock
 from volback.operations.prepare import Prepared, prepare
-from volback.operations.recover import sweep
+from volback.operations.recover import check_whole, half_restored, sweep
 from volback.policy.excludes import exclusion
 from volback.policy.hooks import Hook
 from volback.policy.quiesce import Quiesce
@@ -103,7 +103,12 @@ def backup_set(
     _ = repository.info  # before anything is stopped
     # A container that an earlier run left down is reported as an error by every run until it runs.
     made = _Set(ctx, engine, repository, options, sources, project)
-    return made.make(sources, earlier=left.errors, half_replaced={entry.volume for entry in left.replaced})
+    return made.make(
+        sources,
+        earlier=left.errors,
+        half_replaced={entry.volume for entry in left.replaced},
+        half_restored=half_restored(ctx, engine),
+    )
 
 
 class _Set:
@@ -132,7 +137,12 @@ class _Set:
             self._set = SetOf(id=self._id, project=project, volumes=[source.name for source in sources])
 
     def make(
-        self, sources: list[Source], *, earlier: Iterable[VolbackError], half_replaced: Collection[str]
+        self,
+        sources: list[Source],
+        *,
+        earlier: Iterable[VolbackError],
+        half_replaced: Collection[str],
+        half_restored: Collection[str],
     ) -> SetResult:
         interrupted = None
         self._warnings.extend(
@@ -142,7 +152,7 @@ class _Set:
         )
         try:
             with ExitStack() as locks:
-                self._make([source for source in sources if self._locked(locks, source)])
+                self._make([source for source in sources if self._locked(locks, source, half_restored)])
         except Interrupted as exc:
             interrupted = exc
         return SetResult(
@@ -155,8 +165,9 @@ class _Set:
             downtime_s=self._downtime_s,
         )
 
-    def _locked(self, locks: ExitStack, source: Source) -> bool:
+    def _locked(self, locks: ExitStack, source: Source, half_restored: Collection[str]) -> bool:
         try:
+            check_whole(source, half_restored)
             locks.enter_context(volume_lock(self._ctx, self._engine.info.id, source, wait_s=self._options.wait_s))
         except VolbackError as exc:
             self._fail([source.name], exc)

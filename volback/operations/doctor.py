@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -202,8 +203,10 @@ class _Doctor:
 
     def _way_back(self, entry: Replacing) -> str:
         there = entry.repository if entry.repository != self._repository.store.url else ""
-        repository = f"--repo {there} " if there and entry.safety_backup else ""
-        return f"volback {repository}restore {entry.safety_backup or entry.volume} --as {entry.volume} --replace"
+        repository = f"--repo {shlex.quote(there)} " if there else ""
+        backup = entry.safety_backup or entry.backup or entry.volume
+        part = [] if entry.safety_backup else [f"--path {shlex.quote(path)} " for path in entry.paths]
+        return f"volback {repository}restore {backup} --as {entry.volume} {''.join(part)}--replace"
 
     def _check_elsewhere(self, name: str) -> Check:
         """What a run here can neither see nor remove, and therefore keeps in the journal."""

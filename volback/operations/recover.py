@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from volback.catalog.keys import BackupKey
+from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
@@ -18,6 +19,7 @@ from volback.errors import ConflictError, EngineError, LockedError, NotFoundErro
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
+from volback.operations.emptiness import first_entry
 from volback.operations.leftovers import FoundLeftovers, Leftovers
 from volback.operations.locks import prefix_lock
 from volback.state.journal import (
@@ -78,6 +80,16 @@ def half_restored(ctx: Context, engine: Engine) -> set[str]:
             for entry in run.journal.of(NewVolume)
             if _half_restored(engine, run, entry) is not None
         }
+
+
+def check_whole(source: Source, half: Collection[str]) -> None:
+    """Raises ConflictError for a volume that is `half_restored` still: a sweep could not remove it."""
+    if source.kind == "volume" and source.name in half:
+        raise ConflictError(
+            f"volume {source.name!r} holds a part of a backup: the run that restored it died",
+            f"fill it with volback restore BACKUP --as {source.name} --replace, or remove it:"
+            f" docker volume rm {source.name}",
+        )
 
 
 def recover(ctx: Context, engine: Engine) -> Leftovers:
@@ -259,16 +271,28 @@ def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: FoundLef
     volume = _half_restored(engine, run, entry)
     if volume is None:
         return True
-    left.volumes.append(entry.name)
-    if remove and volume.driver != "local":
-        log.warning("half-restored volume %s stays: removing it could remove data that was there before", entry.name)
-    elif remove:
-        try:
-            engine.remove_volume(entry.name)
-        except (ConflictError, EngineError) as exc:
-            log.warning("half-restored volume %s stays: %s", entry.name, exc.message)
+    if not remove:
+        left.volumes.append(entry.name)
+        return True
+    try:
+        if not entry.was_empty and _is_of_others(engine, run, volume):
+            log.warning("volume %s stays: a run made it and died, and what is in it was there before", entry.name)
+            return True
+        if volume.driver != "local":
+            log.warning("half-restored volume %s stays: removing it could remove older data too", entry.name)
             return False
+        engine.remove_volume(entry.name)
+    except (ConflictError, EngineError) as exc:
+        log.warning("half-restored volume %s stays: %s", entry.name, exc.message)
+        return False
+    left.volumes.append(entry.name)
     return True
+
+
+def _is_of_others(engine: Engine, run: DeadRun, volume: Volume) -> bool:
+    """Whether a volume into which the run had not looked yet is not empty: then the run has not filled it."""
+    source = Source(kind="volume", name=volume.name)
+    return bool(first_entry(engine, source, run=run.id, directory=run.directory / "look"))
 
 
 def _sweep_backup(
@@ -301,10 +325,13 @@ def _say_that_it_stays(prefix: str, denied: StoreDenied) -> None:
 
 
 def forget_replacements(ctx: Context, engine: Engine, volume: str) -> None:
-    """Drop the entries of dead runs about replacing `volume` on this engine: a new replacement has succeeded."""
+    """Drop the entries of dead runs about filling `volume` on this engine: a new replacement has succeeded."""
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
-            of_volume = [entry for entry in run.journal.of(Replacing) if entry.volume == volume]
+            of_volume: list[Replacing | NewVolume] = [
+                *(entry for entry in run.journal.of(Replacing) if entry.volume == volume),
+                *(entry for entry in run.journal.of(NewVolume) if entry.name == volume),
+            ]
             done = [entry for entry in of_volume if not entry.engine or _is_on(engine, entry)]
             if done:
                 _settle(run, done)

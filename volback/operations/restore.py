@@ -21,6 +21,7 @@ from volback.latest import SAFETY_TAG
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
+from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup, Selection
@@ -32,7 +33,6 @@ from volback.operations.restore_target import Target, TargetOptions, check_targe
 from volback.operations.sources import volume_source
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import (
-    first_entry,
     full_target,
     new_volume,
     unset_warnings,
@@ -175,7 +175,8 @@ class _Restore:
     def _is_there(self) -> bool:
         """Whether the directory exists; raises ConflictError if it is not empty."""
         try:
-            first = first_entry(self._engine, self._run, self._target)
+            scratch = self._run.scratch("look")
+            first = first_entry(self._engine, self._target, run=self._run.id, directory=scratch)
         except NotFoundError:
             return False
         if first:
@@ -190,7 +191,7 @@ class _Restore:
         storage.check()
         self._prepare_in_place()
         safety = self._safety_backup() if options.safety_backup else None
-        with storage.replacing(), self._run.begun(self._replacing(safety), undo=lambda: self._is_put_back):
+        with storage.replacing(), self._run.begun(self._replacing(safety, options), undo=lambda: self._is_put_back):
             try:
                 if self._selection is None:
                     self._wipe()
@@ -229,9 +230,17 @@ class _Restore:
         if damage:
             raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
 
-    def _replacing(self, safety: str | None) -> Replacing:
+    def _replacing(self, safety: str | None, options: RestoreOptions) -> Replacing:
         info, url = self._engine.info, self._repository.store.url
-        return Replacing(engine=info.id, host=info.name, volume=self._target.name, repository=url, safety_backup=safety)
+        return Replacing(
+            engine=info.id,
+            host=info.name,
+            volume=self._target.name,
+            repository=url,
+            safety_backup=safety,
+            backup=self._backup.name,
+            paths=options.paths,
+        )
 
     def _safety_backup(self) -> str:
         source = volume_source(self._engine, self._target.name)

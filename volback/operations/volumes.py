@@ -21,6 +21,7 @@ from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.measures import count, human_size, named
+from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import RESTORE_LABEL
 from volback.policy.storage import described, is_plain, is_tmpfs
@@ -29,9 +30,6 @@ from volback.state.runs import Run
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 """The rule by which engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
-
-_FIRST_ENTRY = ["/bin/sh", "-c", "find . -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit >&2"]
-"""Names one entry of a volume, on standard error. A new filesystem has a lost+found, and is empty all the same."""
 
 _DENIED = "Operation not permitted"
 
@@ -111,6 +109,8 @@ def new_volume(
         with deferred_signals():
             making.create()
         making.look()
+        entry.was_empty = True
+        run.write_journal()
         yield
 
 
@@ -134,7 +134,7 @@ class _Making:
         name = self._target.name
         if not is_plain(self._target.driver, self._target.options):
             self._check_unused()
-        first = first_entry(self._engine, self._run, self._target)
+        first = first_entry(self._engine, self._target, run=self._run.id, directory=self._run.scratch("look"))
         if first:
             self._was_full = True
             where = described(self._target.driver, self._target.options)
@@ -162,20 +162,6 @@ class _Making:
         if not plain and not self._was_full:
             log.warning("what was written stays in the storage of volume %s, which is incomplete", name)
         return _remove_half_made(self._engine, self._run, name)
-
-
-def first_entry(engine: Engine, run: Run, target: Source) -> str:
-    """Name one entry of a volume or directory that is not its filesystem's own; empty where there is none.
-
-    Raises NotFoundError, EngineError.
-    """
-    with engine.writer(target, run=run.id, directory=run.scratch("look"), write=_FIRST_ENTRY) as helper:
-        status, said = helper.write(()), helper.messages()
-    messages = said.decode(errors="backslashreplace").splitlines()
-    if status:
-        why = messages[0] if messages else status
-        raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
-    return messages[0] if messages else ""
 
 
 def write_into(

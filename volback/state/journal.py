@@ -67,10 +67,12 @@ class Reading(InRepository, frozen=True, tag="reading", kw_only=True):
         return f"backup {self.prefix.rstrip('/')}"
 
 
-class NewVolume(OnEngine, frozen=True, tag="new-volume", kw_only=True):
+class NewVolume(OnEngine, frozen=False, tag="new-volume", kw_only=True):  # type: ignore[misc]  # msgspec allows it
     """A volume that a restore or an import fills; it carries the run's id in a label."""
 
     name: str
+    was_empty: bool = False
+    """Whether it was looked into after it was made, and nothing was in it: a storage may be older than its volume."""
 
     @property
     def what(self) -> str:
@@ -97,6 +99,10 @@ class Replacing(OnEngine, frozen=True, tag="replacing", kw_only=True):
     """The URL of the repository that holds the safety backup."""
     safety_backup: str | None = None
     """The reference of the backup of the volume's former content."""
+    backup: str = ""
+    """The reference of the backup that is restored; empty in entries of earlier versions."""
+    paths: list[str] = []
+    """Those of a part; empty: all of it."""
 
     @property
     def what(self) -> str:
