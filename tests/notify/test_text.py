@@ -54,6 +54,15 @@ def test_a_value_is_never_taken_for_a_template() -> None:
     assert render("$errors", failed(volumes=(), errors=("no such thing: $log ${job}",))) == "no such thing: $log ${job}"
 
 
+def test_names_of_others_fake_no_line_and_move_no_cursor() -> None:
+    evil = "a\x1b[2J\x9b\u202e\nerror: fake"
+    run = failed(volumes=(volume(evil),), errors=(evil,), warnings=(evil,), log_tail=f"one\n{evil}")
+    for name in NAMES:
+        text = render(f"${name}", run)
+        assert not any(char in text for char in "\x1b\x9b\u202e")
+        assert name == "log" or "\nerror: fake" not in text
+
+
 def test_a_long_list_is_cut() -> None:
     run = report(volumes=tuple(volume(f"v{number}") for number in range(100)))
     lines = render("$volumes", run).splitlines()

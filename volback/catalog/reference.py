@@ -1,7 +1,7 @@
 """How people name a backup: VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME, HOST/VOLUME@ID-PREFIX.
 
 VOLUME is a volume's name, or the absolute path of a host directory (`/srv/data`, on another host `web//srv/data`).
-A character with another meaning is written as `%` and two hex digits.
+A character with another meaning, or one that controls a terminal, is written as `%` and two hex digits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from volback.catalog.keys import is_id_prefix
 from volback.errors import UsageError
+from volback.printable import has_control
 
 FORMS = "write VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME or HOST/VOLUME@ID-PREFIX, e.g. db, db@20261123, web1/db@2026"
 _ESCAPES = "write % as %25, @ as %40 and / as %2F inside a name"
@@ -69,7 +70,12 @@ def _normal_path(path: str) -> str:
 
 
 def _escape(name: str, special: str) -> str:
-    return "".join(f"%{ord(char):02X}" if char in special else char for char in name)
+    return "".join(_escaped(char) if char in special or has_control(char) else char for char in name)
+
+
+def _escaped(char: str) -> str:
+    """The bytes of a character; a surrogate is no character, and stays."""
+    return "".join(f"%{byte:02X}" for byte in char.encode(errors="ignore")) or char
 
 
 def _unescape(name: str, text: str) -> str:

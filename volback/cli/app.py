@@ -26,7 +26,7 @@ from volback.cli import (
     transfer,
 )
 from volback.cli.call import Call, Outcome, WarningLog, call_of
-from volback.cli.log import JsonLines
+from volback.cli.log import JsonLines, PlainLines
 from volback.errors import UsageError
 from volback.masking import MaskingFilter
 
@@ -149,7 +149,7 @@ def _log(call: Call) -> None:
         logger.setLevel(min(logger.level, logging.INFO))
     elif call.debug or call.verbose:
         handlers.append(logging.StreamHandler(sys.stderr))
-        handlers[-1].setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handlers[-1].setFormatter(PlainLines("%(levelname)s %(name)s: %(message)s"))
     for handler in handlers:
         handler.addFilter(MaskingFilter())
         logger.addHandler(handler)

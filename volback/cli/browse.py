@@ -116,7 +116,7 @@ def ls(
             contents.check(opened, wanted)
     if call.json:
         return Outcome({"backup": opened.name, "entries": _encoded(found)})
-    return Outcome({}, entry_lines(found, escape=sys.stdout.isatty()))
+    return Outcome({}, entry_lines(found), is_verbatim=not sys.stdout.isatty())
 
 
 def _encoded(found: Iterable[Member]) -> object:

@@ -104,6 +104,8 @@ class Outcome:
     incomplete: bool = False
     warned_in_text: bool = False
     """Whether the text contains the warnings already."""
+    is_verbatim: bool = False
+    """Whether names in the text are written as the bytes that they are: for programs that read a pipe."""
 
 
 class WarningLog(logging.Handler):

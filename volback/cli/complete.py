@@ -1,8 +1,12 @@
-"""Complete: names of volumes and backups for the shell. A completion that fails is empty, never an error."""
+"""Complete: names of volumes and backups for the shell. A completion that fails is empty, never an error.
+
+The shell prints and inserts what it gets as it is: names with control characters are left out.
+"""
 
 from __future__ import annotations
 
 from volback.errors import Interrupted, VolbackError
+from volback.printable import has_control
 
 
 def complete_volume(incomplete: str) -> list[str]:
@@ -15,7 +19,7 @@ def complete_volume(incomplete: str) -> list[str]:
             names = [volume.name for volume in open_engine(ctx).volumes()]
     except (VolbackError, Interrupted):
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in names if name.startswith(incomplete) and not has_control(name)]
 
 
 def complete_backup(incomplete: str) -> list[str]:
@@ -32,4 +36,4 @@ def complete_backup(incomplete: str) -> list[str]:
         return []
     with_id = "@" in incomplete
     names = [str(Reference(key.host if several else None, key.volume, key.id if with_id else None)) for key in keys]
-    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete) and not has_control(name)]

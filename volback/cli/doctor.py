@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.words import printable, read_option
+from volback.cli.words import read_option
 from volback.errors import (
     ConflictError,
     EngineUnreachable,
@@ -70,9 +70,9 @@ def doctor(
 def _lines(checks: list[Check]) -> Iterator[str]:
     name_chars = max(len(check.name) for check in checks)
     for check in checks:
-        yield f"{check.status:<7}  {check.name:<{name_chars}}  {printable(check.text)}"
+        yield f"{check.status:<7}  {check.name:<{name_chars}}  {check.text}"
         if check.hint and check.status != "ok":
-            yield f"{'':<{name_chars + 11}}hint: {printable(check.hint)}"
+            yield f"{'':<{name_chars + 11}}hint: {check.hint}"
 
 
 def _error(check: Check) -> VolbackError:

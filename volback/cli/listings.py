@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from volback.cli.words import human_duration, human_size, local_time, printable
+from volback.cli.words import human_duration, human_size, local_time
 from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ _TYPES = {"f": stat.S_IFREG, "h": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_I
 _TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}
 
 
-def entry_lines(members: Iterable[Member], *, escape: bool) -> Iterator[str]:
+def entry_lines(members: Iterable[Member]) -> Iterator[str]:
     """One line per file, as in `ls -l`: mode, owner, size, time, name; then the target of a link."""
     for member in members:
         mode = stat.filemode(_TYPES[member.type] | member.mode)
         if member.type == "h":
             mode = "h" + mode[1:]  # as in tar: the first name may be a symlink or a device too
         owner = f"{member.uid}:{member.gid}"
-        name = _name(member.path or b".", escape=escape)
+        name = _name(member.path or b".")
         if member.link:
             arrow = "is the same file as" if member.type == "h" else "->"
-            name += f" {arrow} {_name(member.link, escape=escape)}"
+            name += f" {arrow} {_name(member.link)}"
         yield f"{mode} {owner:>11} {member.size_bytes:>12} {_mtime(member.mtime_ns)} {name}"
 
 
@@ -35,9 +35,9 @@ def manifest_lines(manifest: Manifest) -> Iterator[str]:
     """One line per fact; empty ones are left out."""
     for word, value in _manifest_facts(manifest):
         if value:
-            yield f"{word + ':':<14}{printable(value)}"
+            yield f"{word + ':':<14}{value}"
     for warning in manifest.warnings:
-        yield f"{'warning:':<14}{printable(masked(warning))}"
+        yield f"{'warning:':<14}{masked(warning)}"
 
 
 def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -80,9 +80,8 @@ def _pairs(pairs: dict[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(pairs.items()))
 
 
-def _name(name: bytes, *, escape: bool) -> str:
-    text = name.decode("utf-8", "surrogateescape")
-    return printable(text) if escape else text
+def _name(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _mtime(mtime_ns: int) -> str:

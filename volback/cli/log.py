@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 from volback.errors import Failure
+from volback.printable import printable, printable_lines
 
 
 class JsonLines(logging.Handler):
@@ -16,6 +18,18 @@ class JsonLines(logging.Handler):
         """Write one."""
         facts = getattr(record, "facts", {})
         write_line(record.levelname, record.name, record.getMessage(), time_s=record.created, **facts)
+
+
+class PlainLines(logging.Formatter):
+    """Lines for people. A message is one line, whatever names are in it; a traceback has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        return "\t".join(map(printable, super().formatMessage(record).split("\t")))
+
+    def formatException(self, ei: Any) -> str:
+        """Its traceback."""
+        return printable_lines(super().formatException(ei))
 
 
 def write_line(level: str, logger: str, message: str, *, time_s: float | None = None, **facts: object) -> None:

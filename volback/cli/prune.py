@@ -184,7 +184,7 @@ def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
 
     for host, volume, judged in _groups(result):
         kept = sum(one.is_kept for one in judged)
-        yield printable(f"{Reference(host, volume)}: {kept} of {count(len(judged), 'backup')} kept")
+        yield (f"{Reference(host, volume)}: {kept} of {count(len(judged), 'backup')} kept")
         for one in judged:
             word = "keep" if one.is_kept else "remove"
             line = f"  {one.key.id}  {word:<6}  {human_size(one.stored_bytes):>10}  {', '.join(one.reasons)}"
@@ -194,7 +194,7 @@ def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
             )  # fmt: skip
     for found in result.half_made:
         name = Reference(found.key.host, found.key.volume, found.key.id)
-        yield printable(f"half-made: {name}  remove  {human_size(found.stored_bytes)}")
+        yield (f"half-made: {name}  remove  {human_size(found.stored_bytes)}")
     removed = sum(not one.is_kept for one in result.judged)
     to, freed = ("to remove", "to free") if dry_run else ("removed", "freed")
     half_made = f", {len(result.half_made)} half-made" if result.half_made else ""

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from volback.cli.call import Call, Outcome
 from volback.cli.log import write_error, write_line
-from volback.cli.words import printable
 from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, StoreError, VolbackError
 from volback.masking import masked, masked_mount
+from volback.printable import printable, printable_json, printable_lines
 from volback.streams import OutputClosed
 
 SCHEMA = 1
@@ -58,7 +58,7 @@ def _result(call: Call, done: Outcome) -> None:
     if call.json:
         _document(call, _body(call, done))
     else:
-        _lines(() if call.quiet else done.text)
+        _lines(() if call.quiet else done.text, is_verbatim=done.is_verbatim)
 
 
 def failure(call: Call, exc: Exception | Interrupted) -> int:
@@ -116,7 +116,7 @@ def _document(call: Call, body: dict[str, object]) -> None:
         data = msgspec.json.encode(document)
     except UnicodeEncodeError:
         data = msgspec.json.encode(_valid(document))
-    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.write(printable_json(data) + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -129,10 +129,10 @@ def _valid(value: object) -> object:
     return [_valid(item) for item in value] if isinstance(value, list) else value
 
 
-def _lines(text: Iterable[str]) -> None:
+def _lines(text: Iterable[str], *, is_verbatim: bool) -> None:
     for line in text:
-        # In a file or a pipe, a name that is not UTF-8 is written as its bytes.
-        sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
+        shown = line if is_verbatim else printable(line)
+        sys.stdout.buffer.write(shown.encode(errors="surrogateescape") + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -156,7 +156,7 @@ def _error(call: Call, error: Failure, exc: BaseException | None = None) -> None
 
 
 def _traceback(exc: BaseException) -> None:
-    print(masked_mount("".join(traceback.format_exception(exc))), file=sys.stderr, end="")
+    print(printable_lines(masked_mount("".join(traceback.format_exception(exc)))), file=sys.stderr, end="")
 
 
 def _internal(exc: Exception) -> VolbackError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Call, Outcome, call_of
+from volback.cli.log import PlainLines
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, local_time
 from volback.errors import UsageError
@@ -229,7 +230,7 @@ def _log_to_stderr(call: Call) -> None:
     """Log at once what it does: kept until the end, as other warnings are, it would fill the memory."""
     logger = logging.getLogger("volback.schedule.scheduler")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(MaskingFilter())
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.WARNING if call.quiet else logging.INFO)

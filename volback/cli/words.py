@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -10,10 +9,12 @@ from typing import TypeVar
 from volback.errors import UsageError
 from volback.measures import count, human_duration, human_size
 from volback.policy.invalid import InvalidValue
+from volback.printable import printable
 
 T = TypeVar("T")
 
-__all__ = ["count", "human_duration", "human_size"]  # re-exported for the other files of the cli, like what follows
+__all__ = ["count", "human_duration", "human_size", "printable"]
+"""Re-exported for the other files of the cli, like what follows."""
 
 _AGES = (
     (60, 1, "s"),
@@ -22,7 +23,6 @@ _AGES = (
     (90 * 86400, 86400, "d"),
     (730 * 86400, 2629800, "mo"),
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LEAST_CHARS = 12
 
 
@@ -44,11 +44,6 @@ def _since(seconds: float) -> str:
 def local_time(time: datetime) -> str:
     """A time in the reader's own zone."""
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def printable(text: str) -> str:
-    """Escape what would move a terminal's cursor, change its colour, or reverse its text."""
-    return _CONTROL.sub(lambda match: _escape(match[0]), text)
 
 
 def read_option(option: str, text: str, read: Callable[[str], T]) -> T:
@@ -103,10 +98,3 @@ def _cell(text: str, size: int, *, right: bool) -> str:
     if len(text) > size:
         text = text[: size - 1] + "…"
     return text.rjust(size) if right else text.ljust(size)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python passes it on
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -27,6 +27,7 @@ from volback.errors import EngineError, StoreError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
+from volback.printable import printable
 from volback.settings import Settings, load_settings
 from volback.state.runs import Run, open_run
 
@@ -120,7 +121,7 @@ def main(arguments: list[str]) -> int:
     try:
         _load(settings)
     except VolbackError as exc:
-        print(f"error: {exc.message}", file=sys.stderr)  # noqa: T201 - the run reads it, and puts it into its own error
+        print(f"error: {printable(exc.message)}", file=sys.stderr)  # noqa: T201 - the run reads it, and puts it into its own error
         return exc.exit_code
     os.write(int(says_ready), b".")
     os.close(int(says_ready))
@@ -171,7 +172,7 @@ def _resume(settings: Settings, run_id: str) -> bool:
 
 def _say(error: VolbackError) -> None:
     with suppress(OSError):  # a full disk must not stop the guard
-        print(f"error: {error.message}", file=sys.stderr, flush=True)  # noqa: T201 - into the run's guard.log
+        print(f"error: {printable(error.message)}", file=sys.stderr, flush=True)  # noqa: T201 - into the run's guard.log
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import volback
 from volback.notify.report import Report
 from volback.notify.targets import PingTarget
 from volback.notify.text import render
+from volback.printable import printable_lines
 
 Signal = Literal["start", "success", "fail"]
 
@@ -30,7 +31,7 @@ _AGAIN = frozenset({408, 425, 429})
 def body_of(report: Report) -> bytes:
     """What a failed run's ping carries: the report, then the end of the log, LOG_BYTES of it at most."""
     report_text = render("$report", report).encode(errors="replace")[:LOG_BYTES]
-    log = report.log_tail.encode(errors="replace")[-LOG_BYTES:]
+    log = printable_lines(report.log_tail).encode(errors="replace")[-LOG_BYTES:]
     return report_text + (b"\n\n" + log if log else b"")
 
 

@@ -10,6 +10,7 @@ from string import Template
 
 from volback.measures import count, human_duration, human_size
 from volback.notify.report import Report, Status, VolumeReport
+from volback.printable import printable, printable_lines
 
 DEFAULT_TITLE = "volback: job $job on $host $outcome"
 DEFAULT_BODY = "$report"
@@ -63,25 +64,25 @@ def summary_of(report: Report) -> str:
 
 def _values(report: Report) -> dict[str, str]:
     return {
-        "job": report.job,
-        "host": report.host,
+        "job": printable(report.job),
+        "host": printable(report.host),
         "status": report.status,
         "outcome": _OUTCOMES[report.status],
         "started": f"{report.started_at:%Y-%m-%d %H:%M:%S %Z}",
         "ended": f"{report.ended_at:%Y-%m-%d %H:%M:%S %Z}",
         "duration": human_duration(report.duration_s),
-        "summary": summary_of(report),
+        "summary": printable(summary_of(report)),
         "volumes": _lines(_volume_line(volume) for volume in report.volumes),
         "errors": _lines(_errors(report)),
         "warnings": _lines(report.warnings),
-        "log": report.log_tail,
+        "log": printable_lines(report.log_tail),
         "report": _report(report),
     }
 
 
 def _report(report: Report) -> str:
     parts = [
-        summary_of(report),
+        printable(summary_of(report)),
         _lines(f"error: {error}" for error in _errors(report)),
         _lines(f"warning: {warning}" for warning in report.warnings),
         _lines(_volume_line(volume) for volume in report.volumes),
@@ -96,7 +97,7 @@ def _errors(report: Report) -> list[str]:
 
 
 def _lines(lines: Iterator[str] | tuple[str, ...] | list[str]) -> str:
-    kept = list(lines)
+    kept = [printable(line) for line in lines]
     rest = len(kept) - _LINES_MAX
     return "\n".join([*kept[:_LINES_MAX], *([f"and {rest} more"] if rest > 0 else [])])
 

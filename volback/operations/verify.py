@@ -16,6 +16,7 @@ from volback.archive.announced import Announced, expected_of
 from volback.archive.seal import in_order
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, Member, Unit
+from volback.catalog.reference import Reference
 from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, NoRepository, NotFoundError
@@ -56,7 +57,7 @@ def verify(ctx: Context, repository: Repository, references: list[str], *, data:
     damaged = list(_repository(repository)) if found else []
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
-            name = f"{manifest.host}/{manifest.volume}@{manifest.id}"
+            name = str(Reference(manifest.host, manifest.volume, manifest.id))
             damaged.append(Damage(name, manifest.key, manifest.error.message, []))
         else:
             damaged += verify_backup(ctx, repository, manifest, data=data)
