@@ -74,7 +74,7 @@ def _escape(name: str, special: str) -> str:
 
 
 def _escaped(char: str) -> str:
-    """The bytes of a character; a surrogate is no character, and stays."""
+    """The bytes of a character; a surrogate is not one, and stays."""
     return "".join(f"%{byte:02X}" for byte in char.encode(errors="ignore")) or char
 
 

@@ -31,7 +31,7 @@ _AGAIN = frozenset({408, 425, 429})
 def body_of(report: Report) -> bytes:
     """What a failed run's ping carries: the report, then the end of the log, LOG_BYTES of it at most."""
     report_text = render("$report", report).encode(errors="replace")[:LOG_BYTES]
-    log = printable_lines(report.log_tail).encode(errors="replace")[-LOG_BYTES:]
+    log = printable_lines(report.log_tail.encode(errors="replace").decode()).encode()[-LOG_BYTES:]
     return report_text + (b"\n\n" + log if log else b"")
 
 
