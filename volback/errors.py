@@ -22,6 +22,7 @@ masks the secrets in it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -44,6 +45,24 @@ class VolbackError(Exception):
         self.message = masked(message)
         self.hint = None if hint is None else masked(hint)
         super().__init__(self.message)
+
+
+def as_failure(exc: Exception) -> VolbackError:
+    """The error for the user of an exception that nobody translated: of the machine's limits, or of volback itself."""
+    where = f"{exc.filename}: " if isinstance(exc, OSError) and exc.filename else ""
+    if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+        return VolbackError(f"{where}too many files are open", "raise the limit: ulimit -n")
+    if isinstance(exc, RuntimeError) and "can't start new thread" in str(exc):
+        return VolbackError(
+            "this machine allows no further thread", "raise the limit: ulimit -u, or pids of a container"
+        )
+    if isinstance(exc, MemoryError):
+        return VolbackError("there is not enough memory", "free some, or raise the limit of the container")
+    if isinstance(exc, OSError) and exc.errno == errno.ENOMEM:
+        return as_failure(MemoryError())
+    if isinstance(exc, OSError) and exc.strerror:
+        return VolbackError(f"{where}{exc.strerror}", "run it again with --debug")
+    return VolbackError(f"internal error: {type(exc).__name__}: {exc}", "run it again with --debug and report it")
 
 
 class UsageError(VolbackError):

@@ -332,3 +332,16 @@ def test_the_environment_forces_a_transport(value: str, meant: str | None) -> No
 def test_a_transport_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UsageError, match="VOLBACK_TRANSPORT=smoke"):
         load_settings({"VOLBACK_TRANSPORT": "smoke"})
+
+
+def test_a_read_whose_names_cannot_be_passed_on_ends(
+    open_engine: Callable[[Transport], Engine], volume_factory: Callable[..., str], directory: Callable[[], Path]
+) -> None:
+    """As without a descriptor for the pipe of the names: tar waits for them, and nobody waits for tar."""
+    target, place = Target("volume", volume_factory()), directory()
+    with _reader(open_engine("pipe"), target, place) as reader:
+        for _ in reader.scan():
+            pass
+        (place / "names").unlink()
+        with pytest.raises(EngineError, match="named pipe of a helper: No such file"):
+            list(reader.read([b"./\0"]))

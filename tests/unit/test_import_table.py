@@ -41,6 +41,7 @@ FLOORS = {
     "progress": 0,
     "settings": 0,
     "streams": 0,
+    "threads": 0,
     "__init__": 0,
 }
 """A room of a higher floor imports from lower ones only; rooms of one floor do not know each other.

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from volback.live.order import all_at_once, levels
+from volback.threads import in_thread
 
 
 def test_each_comes_after_all_that_it_waits_for() -> None:
@@ -45,3 +46,15 @@ def test_the_first_error_is_raised_when_all_have_ended() -> None:
     with pytest.raises(ValueError, match="1"):
         all_at_once([partial(task, number) for number in range(3)])
     assert sorted(ended) == [0, 1, 2]
+
+
+def test_all_tasks_are_done_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ended: list[int] = []
+    all_at_once([partial(ended.append, number) for number in range(3)])
+    assert sorted(ended) == [0, 1, 2]
+    in_thread(partial(ended.append, 3), "one")()
+    assert ended[-1] == 3

@@ -42,7 +42,10 @@ class Bar:
 
     def start(self, stage: str, *, total_bytes: int | None, total_files: int | None) -> None:
         """See Progress."""
-        drawn = self._drawn or self._draw()
+        try:
+            drawn = self._drawn or self._draw()
+        except RuntimeError:  # the machine allows no further thread, and drawing needs one
+            return
         if self._task is not None:
             drawn.remove_task(self._task)
         with self._lock:

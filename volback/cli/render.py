@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from volback.cli.call import Call, Outcome
 from volback.cli.log import write_error, write_line
-from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, StoreError, VolbackError
+from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, StoreError, as_failure
 from volback.masking import masked, masked_mount
 from volback.printable import printable, printable_json, printable_lines
 from volback.streams import OutputClosed
@@ -63,7 +63,7 @@ def _result(call: Call, done: Outcome) -> None:
 
 def failure(call: Call, exc: Exception | Interrupted) -> int:
     """Print why a command failed and return the exit code."""
-    error = exc if isinstance(exc, Failure) else _internal(exc)
+    error = exc if isinstance(exc, Failure) else as_failure(exc)
     if call.json:
         try:
             _document(call, {"ok": False, "error": _error_facts(error)})
@@ -157,7 +157,3 @@ def _error(call: Call, error: Failure, exc: BaseException | None = None) -> None
 
 def _traceback(exc: BaseException) -> None:
     print(printable_lines(masked_mount("".join(traceback.format_exception(exc)))), file=sys.stderr, end="")
-
-
-def _internal(exc: Exception) -> VolbackError:
-    return VolbackError(f"internal error: {type(exc).__name__}: {exc}", "run it again with --debug and report it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import docker
@@ -27,6 +28,7 @@ from volback.errors import (
     NotFoundError,
     UsageError,
     VolbackError,
+    as_failure,
 )
 from volback.masking import masked_mount
 
@@ -92,6 +94,9 @@ def translated(what: str) -> Iterator[None]:
     except requests.exceptions.ChunkedEncodingError as exc:
         raise EngineUnreachable(f"{what}: the engine broke off its answer", _START_HINT) from exc
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+        cause = _innermost(exc)
+        if _is_of_this_machine(cause):
+            raise explained(cause, what) from exc
         raise EngineUnreachable(f"{what}: {_root_cause(exc)}", _unreachable_hint(exc)) from exc
     except docker.errors.DockerException as exc:
         raise _not_connected(what, exc) from exc
@@ -148,22 +153,40 @@ def _clock_ahead_s(there: str) -> float:
 
 def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError:
     cause = _root_cause(exc)
+    if _is_of_this_machine(innermost := _innermost(exc)):
+        return explained(innermost, what)
     if isinstance(exc.__context__, requests.exceptions.Timeout) or "timed out" in str(exc).lower():
         return EngineUnreachable(f"{what} does not answer in time", "check whether it hangs: docker info")
     return EngineUnreachable(f"{what} cannot be reached: {cause}", _unreachable_hint(exc))
 
 
+def explained(exc: OSError, what: str) -> EngineError:
+    """The error for what this machine's system refuses, such as a descriptor."""
+    reason = as_failure(OSError(exc.errno, exc.strerror))
+    return EngineError(f"{what}: {reason.message}", reason.hint)
+
+
+def _is_of_this_machine(exc: BaseException) -> TypeGuard[OSError]:
+    """Whether an engine was not reached because this process may open no more files."""
+    return isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def _root_cause(exc: BaseException) -> str:
-    """The message of the library's innermost error; an error of volback that was being raised already is not its
-    cause."""
+    """The message of the library's innermost error."""
+    seen = _innermost(exc)
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return str(seen).strip() or type(seen).__name__
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    """The library's innermost error; an error of volback that was being raised already is not its cause."""
     seen: BaseException = exc
     while (deeper := seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)) is not None:
         if isinstance(deeper, VolbackError):
             break
         seen = deeper
-    if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror
-    return str(seen).strip() or type(seen).__name__
+    return seen
 
 
 def _unreachable_hint(exc: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import docker.types
 import requests.exceptions
 
-from volback.engine.connect import translated
+from volback.engine.connect import explained, translated
 from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import deferred_signals
@@ -131,8 +131,11 @@ class Helper:
         self._status: int | None = None
         self._failure: VolbackError | None = None
         self._waiter: threading.Thread | None = None
-        self.ended, self._ending = os.pipe()
-        """`ended` becomes readable when the container has ended."""
+        try:  # `ended` becomes readable when the container has ended, or is given up
+            self.ended, self._ending = os.pipe()
+            self._reserve = [os.dup(self.ended), os.dup(self.ended)]
+        except OSError as exc:
+            raise explained(exc, self.what) from exc
 
     def create(self) -> str:
         """Create the container and return its id. Raises NotFoundError, EngineError."""
@@ -145,13 +148,16 @@ class Helper:
         """Start the container and wait for its end in a thread."""
         with unrepeated(self._volume_options), translated(self.what):
             self._client.start(self.id)
-        self._waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
-        self._waiter.start()
+        waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
+        waiter.start()
+        self._waiter = waiter
 
     def close(self, *, failed: bool) -> None:
         """Remove the container; after a failure, an engine that does not answer must not hide the first error."""
         with deferred_signals():
             try:
+                while self._reserve:  # for the call that removes it, which must work where no descriptor is left
+                    os.close(self._reserve.pop())
                 if self.id is not None:
                     self._remove(self.id)
             except VolbackError as exc:
@@ -169,9 +175,9 @@ class Helper:
         """
         assert self._waiter is not None
         deadline = time.monotonic() + limit_s
-        while self._waiter.is_alive():
+        while self._waiter.is_alive() and self._failure is None:
             self._waiter.join(max(0.0, min(CHECK_S, self._client.timeout, deadline - time.monotonic())))
-            if self._waiter.is_alive():
+            if self._waiter.is_alive() and self._failure is None:
                 self.check_engine()
                 if time.monotonic() >= deadline:
                     raise EngineUnreachable(f"{self.what}: the engine does not report how it ended")
@@ -190,6 +196,11 @@ class Helper:
         """Raises EngineUnreachable if the engine does not answer within the client's time-out."""
         with translated(self.what):
             self._client.ping()
+
+    def give_up(self, failure: VolbackError) -> None:
+        """Let no thread wait for the container any longer: another one has failed, and it gets nothing more to do."""
+        self._failure = self._failure or failure
+        os.write(self._ending, b".")
 
     def has_ended(self) -> bool:
         """Whether the container has ended, or the engine is gone."""
@@ -232,7 +243,7 @@ class Helper:
             with translated(self.what):
                 self._status = int(self._client.wait(self.id, timeout=None)["StatusCode"])
         except VolbackError as exc:
-            self._failure = exc
+            self._failure = self._failure or exc
         finally:
             os.write(self._ending, b".")
 

@@ -16,9 +16,11 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import docker.types
 
+from volback.engine.connect import explained
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper, is_about_path
 from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
 from volback.errors import EngineError, VolbackError
@@ -61,7 +63,8 @@ class Pipes(HelperStreams):
         """
         fd = self._take_first()
         if fd is None:
-            fd = os.open(self._directory / pipe, os.O_RDONLY | os.O_NONBLOCK)
+            with _usable():
+                fd = os.open(self._directory / pipe, os.O_RDONLY | os.O_NONBLOCK)
         try:
             _widen(fd)
             if not self._await(fd, select.POLLIN | select.POLLHUP):
@@ -91,7 +94,8 @@ class Pipes(HelperStreams):
 
     def messages(self) -> bytes:
         """What the helper's programs said on standard error so far."""
-        return (self._directory / "messages").read_bytes()
+        with _usable():
+            return (self._directory / "messages").read_bytes()
 
     def check(self) -> None:
         """Raises EngineError if the helper has ended already."""
@@ -103,6 +107,10 @@ class Pipes(HelperStreams):
         self._shake_hands(self._names[0])
 
     def _make_pipes(self) -> None:
+        with _usable():
+            self._make_files()
+
+    def _make_files(self) -> None:
         self._directory.mkdir(mode=0o711)
         self._directory.chmod(0o711)
         for pipe in self._names:
@@ -125,7 +133,8 @@ class Pipes(HelperStreams):
         if self._write:
             self._first = self._open_for_writing(pipe, limit_s=HANDSHAKE_S)
             return
-        self._first = fd = os.open(self._directory / pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with _usable():
+            self._first = fd = os.open(self._directory / pipe, os.O_RDONLY | os.O_NONBLOCK)
         if not self._await(fd, select.POLLIN, timeout_s=HANDSHAKE_S) or os.read(fd, 1) != b".":
             raise PipeUnusableError("one was not opened")
 
@@ -161,7 +170,7 @@ class Pipes(HelperStreams):
                 return os.open(self._directory / pipe, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as exc:
                 if exc.errno != errno.ENXIO:
-                    raise
+                    raise explained(exc, "named pipe of a helper") from exc
             if deadline is None:
                 self._helper.raise_if_ended(pipe)
             elif self._helper.has_ended() or time.monotonic() > deadline:
@@ -198,21 +207,22 @@ class PipeReader(Pipes):
 
     def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
-        failure: list[VolbackError | OSError] = []
+        failure: list[VolbackError] = []
 
         def feed() -> None:
             try:
                 self.fill("names", names)
-            except (VolbackError, OSError) as exc:
+            except VolbackError as exc:
                 failure.append(exc)
+                self._helper.give_up(exc)  # it waits for the rest of the names, and its data would be waited for
 
         feeder = threading.Thread(target=feed, name="helper-names", daemon=True)
         feeder.start()
         yield from self.drain("data", at_end)
-        self.settle()
         feeder.join()
         if failure:
             raise failure[0]
+        self.settle()
 
 
 class PipeWriter(Pipes):
@@ -225,6 +235,15 @@ class PipeWriter(Pipes):
         """See VolumeWriter."""
         self.fill("data", buffers)
         return self.settle(limit_s=WRITE_LIMIT_S)
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Translate an OSError of the block. Raises EngineError."""
+    try:
+        yield
+    except OSError as exc:
+        raise explained(exc, "named pipe of a helper") from exc
 
 
 def _buffers(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:

@@ -25,6 +25,7 @@ from volback.errors import (
     StoreError,
     UsageError,
     VolbackError,
+    as_failure,
     failures,
     worst_first,
 )
@@ -97,7 +98,7 @@ def run_job(
             run.failed(exc)
         except Exception as exc:  # a fault of volback itself must be reported too
             log.debug("internal error", exc_info=True)
-            run.failed(VolbackError(f"internal error: {type(exc).__name__}: {exc}", "run it again with --debug"))
+            run.failed(as_failure(exc))
         try:
             with deferred_signals():
                 result = run.end()

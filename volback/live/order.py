@@ -6,9 +6,11 @@ together.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from graphlib import CycleError, TopologicalSorter
+
+from volback.threads import in_thread
 
 _THREADS = 16
 """They only wait for the engine."""
@@ -33,14 +35,29 @@ def levels(waits_for: Mapping[str, Collection[str]]) -> list[list[str]]:
 
 
 def all_at_once(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run the tasks in threads, and wait for all of them; then raise the error of the first that failed, if one did.
+    """Run the tasks in this thread and in others, as far as these can be started, and wait for all of them; then raise
+    the error of the first that failed, if one did.
 
     The caller defers signals, or is not the main thread.
     """
-    if len(tasks) == 1:
-        tasks[0]()
-        return
-    with ThreadPoolExecutor(min(len(tasks), _THREADS) or 1, thread_name_prefix="containers") as pool:
-        done = [pool.submit(task) for task in tasks]
-    for one in done:
-        one.result()
+    failed: dict[int, BaseException] = {}
+    left = iter(enumerate(tasks))
+    taking = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with taking:
+                number, task = next(left, (0, None))
+            if task is None:
+                return
+            try:
+                task()
+            except BaseException as exc:  # noqa: BLE001 - raised below, once all have ended
+                failed[number] = exc
+
+    waits = [in_thread(work, "containers") for _ in tasks[1:_THREADS]]
+    work()
+    for wait in waits:
+        wait()
+    if failed:
+        raise failed[min(failed)]

@@ -8,7 +8,6 @@ signal, SIGKILL, or an engine that was restarted in between.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Set
 from contextlib import suppress
@@ -28,6 +27,7 @@ from volback.live.services import planned_services, scale_down
 from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer, HeldService
 from volback.state.runs import Run, live_journals
+from volback.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Quiesced:
         self._health_limit_s = health_limit_s
         self._down_since: dict[str, float] = {}
         self._started_at: dict[str, str] = {}
-        self._releasing: threading.Thread | None = None
+        self._await_released: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -95,9 +95,8 @@ class Quiesced:
 
     def release(self) -> None:
         """All has been read: start them again, in a thread, while the caller continues."""
-        if self._releasing is None and self._targets:
-            self._releasing = threading.Thread(target=self._resume, name="resume-containers")
-            self._releasing.start()
+        if self._await_released is None and self._targets:
+            self._await_released = in_thread(self._resume, "resume-containers")
 
     def _begin(self) -> list[list[Callable[[], None]]]:
         """Write the journal before anything is stopped; return what to do, level by level."""
@@ -166,10 +165,10 @@ class Quiesced:
 
     def _end(self) -> None:
         with deferred_signals():
-            if self._releasing is None:
+            if self._await_released is None:
                 self._resume()
             else:
-                self._releasing.join()
+                self._await_released()
 
     def _resume(self) -> None:
         resumer = Resumer(self._engine, self._ctx.settings.state, self._run, health_limit_s=self._health_limit_s)

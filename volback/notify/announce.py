@@ -53,6 +53,11 @@ class _Delivery(threading.Thread):
         self.reason: str | None = None
         self._deliver = deliver
 
+    def wait(self, limit_s: float) -> None:
+        """Wait for its end, if it has a thread."""
+        if self.ident is not None:
+            self.join(limit_s)
+
     def run(self) -> None:
         """Deliver it, and keep why it failed."""
         try:
@@ -69,9 +74,12 @@ def _run(deliveries: list[_Delivery]) -> list[str]:
 def _outcomes(deliveries: list[_Delivery]) -> Iterator[str]:
     started_s = time.monotonic()
     for delivery in deliveries:
-        delivery.start()
+        try:
+            delivery.start()
+        except RuntimeError:  # the machine allows no further thread
+            delivery.run()
     for delivery in deliveries:
-        delivery.join(max(0.0, started_s + delivery.limit_s + _GRACE_S - time.monotonic()))
+        delivery.wait(max(0.0, started_s + delivery.limit_s + _GRACE_S - time.monotonic()))
         reason = f"given up after {delivery.limit_s:g} s" if delivery.is_alive() else delivery.reason
         if reason is not None:
             yield f"{delivery.what} failed: {reason}"
