@@ -201,6 +201,12 @@ def test_init_and_copy(run_volback: Volback, volume: str, tmp_path: Path) -> Non
     assert result_of(said, "copy") == {"copied": [], "skipped": [name]}
 
 
+def test_adopt(run_volback: Volback, volume: str) -> None:
+    host = run_volback("list", "--json").json["result"]["backups"][0]["host"]
+    result = result_of(run_volback("adopt", host, "--json"), "adopt")
+    assert shape(result) == {"host": "str", "engine_id": "str", "adopted": []}
+
+
 def test_remove(run_volback: Volback, volume: str) -> None:
     listed = run_volback("list", "--json").json["result"]["backups"][0]
     said = run_volback("remove", f"{volume}@{listed['id']}", "--json")

@@ -35,6 +35,7 @@ def make_backup(
     data_bytes: int = 3_000_000,
     depends_on: list[str] | None = None,
     set: SetOf | None = None,
+    engine_id: str = MANIFEST.engine_id,
 ) -> BackupKey:
     """Put a backup into the store, which becomes a repository if it is none."""
     catalog, key = Catalog(store), BackupKey(host, volume, id)
@@ -47,6 +48,7 @@ def make_backup(
         msgspec.structs.replace(
             MANIFEST, id=id, host=host, volume=volume, source=source_of(volume),
             data=_digest(data), index=_digest(index), stored_bytes=len(data), depends_on=depends_on or [], set=set,
+            engine_id=engine_id,
         )
     )  # fmt: skip
     return key

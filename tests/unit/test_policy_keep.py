@@ -136,6 +136,14 @@ def test_rules_that_would_keep_none_are_refused() -> None:
     assert raised.value.hint
 
 
+def test_each_line_is_judged_by_itself() -> None:
+    ours, theirs = at("2026-11-01 10:00"), at("2026-11-01 11:00")
+    released = made(ours, 1, line="ours", tags=("release",))
+    backups = [released, made(ours, 2, line="ours"), made(theirs, 3, line="theirs")]
+    assert reasons(KeepRules(tags=("release",)), backups) == [["newest good one"], ["newest good one"], ["tag release"]]
+    assert reasons(KeepRules(last=1), backups) == [["last 1 of 1"], ["last 1 of 1"], ["last: past 1"]]
+
+
 @pytest.mark.parametrize("rules", [KeepRules(), KeepRules(last=0), KeepRules(daily=-2), KeepRules(last=-7, daily=1)])
 def test_no_rule_at_all_is_refused(rules: KeepRules) -> None:
     with pytest.raises(UsageError):

@@ -146,14 +146,17 @@ class Catalog:
             )
         return self._read_chosen(wanted[0], keys)
 
-    def newest(self, keys: Sequence[BackupKey], *, now: datetime) -> BackupKey | None:
-        """Which of one volume's backups (oldest first) is the latest; None where none is.
+    def newest(
+        self, keys: Sequence[BackupKey], *, now: datetime, counts: Callable[[Manifest], bool] = lambda _: True
+    ) -> BackupKey | None:
+        """Which of one volume's backups (oldest first) that count is the latest; None where none is.
 
         One that cannot be read is taken for it. Raises StoreUnreachable.
         """
         for key in reversed(_not_future(keys, now)):
             try:
-                if not is_safety_copy(self.read(key).tags):
+                found = self.read(key)
+                if counts(found) and not is_safety_copy(found.tags):
                     return key
             except NotFoundError:
                 log.debug("%s was removed meanwhile", key.manifest)

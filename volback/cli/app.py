@@ -11,6 +11,7 @@ import typer
 import volback
 from volback.cli import (
     admin,
+    adopt,
     backup,
     browse,
     check,
@@ -84,6 +85,7 @@ def build() -> typer.Typer:
         transfer,
         admin,
         prune,
+        adopt,
         doctor,
         config,
         run,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volback.cli.call import Outcome, call_of, write_data
+from volback.cli.call import Call, Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
 from volback.cli.listings import entry_lines, manifest_lines
@@ -18,6 +18,7 @@ from volback.errors import IntegrityError, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.catalog.model import Member
+    from volback.context import Repository
     from volback.operations.list import Row
 
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
@@ -64,12 +65,13 @@ def list_(
 
     A backup whose manifest cannot be read is listed as damaged; the exit code is then 7.
     """
-    from volback.operations.list import list_backups
+    from volback.operations import list as operation
 
     call = call_of(context)
     with call.opened_repository() as (ctx, repository):
-        found = list_backups(ctx, repository, volume, all_hosts=all_hosts)
-        where = repository.store.url
+        found = operation.list_backups(ctx, repository, volume, all_hosts=all_hosts)
+        shared = operation.shared_names(repository, found)
+        text = _table(found, all_hosts=all_hosts) if found else _none(call, repository)
     damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
         "backups": [listed_facts(row.manifest) for row in found if row.manifest],
@@ -79,8 +81,21 @@ def list_(
         ],
     }
     warnings = [f"backup {row.name} is damaged: {error.message}" for row, error in damaged]
-    text = _table(found, all_hosts=all_hosts) if found else [f"no backups in {where}", *call.elsewhere()]
-    return Outcome(result, text, warnings, [_unreadable(damaged)] if damaged else [])
+    return Outcome(result, text, warnings + shared, [_unreadable(damaged)] if damaged else [])
+
+
+def _none(call: Call, repository: Repository) -> list[str]:
+    """What to say where this host has no backups: others may have some."""
+    from volback.operations.list import counts_by_host
+
+    there = counts_by_host(repository)
+    if not there:
+        return [f"no backups in {repository.store.url}", *call.elsewhere()]
+    named = ", ".join(f"{number} of {host}" for host, number in there.items())
+    return [
+        f"no backups of host {repository.host} in {repository.store.url}",
+        f"there are {named}: volback list --all-hosts shows them",
+    ]
 
 
 def show(context: typer.Context, backup: _Backup) -> Outcome:

@@ -107,7 +107,7 @@ def _outcome(result: PruneResult, *, dry_run: bool) -> Outcome:
     return Outcome(
         _facts(result, dry_run=dry_run),
         _lines(result, dry_run=dry_run),
-        result.warnings,
+        [*result.warnings, *result.notices],
         errors,
         incomplete=bool(result.warnings),
     )

@@ -44,6 +44,7 @@ class RunTotals:
         removed = (judged.key for judged in done.judged if not judged.is_kept)
         self.removed += [f"{Reference(key.host, key.volume, key.id)} in {where}" for key in removed]
         self.errors += done.errors
+        self.notices += done.notices
         self.warnings += done.warnings
         if done.interrupted is not None:
             raise done.interrupted

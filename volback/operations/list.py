@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey
@@ -11,6 +13,7 @@ from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import NotFoundError, VolbackError
 from volback.latest import created_at
+from volback.operations.lines import Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,31 @@ def list_backups(
         if found.id.startswith(id_prefix)
     ]  # fmt: skip
     if not rows and named is not None:
-        raise NotFoundError(f"no backup of {reference} in {repository.store.url}", "see `volback list --all-hosts`")
+        raise NotFoundError(f"no backup of {reference} in {repository.store.url}", _elsewhere(repository, named))
     return rows
+
+
+def counts_by_host(repository: Repository) -> dict[str, int]:
+    """How many backups each host has."""
+    return dict(sorted(Counter(key.host for key in repository.catalog.backups()).items()))
+
+
+def shared_names(repository: Repository, rows: Sequence[Row]) -> list[str]:
+    """One line for each volume of which several engines of one name have backups."""
+    groups: dict[tuple[str, str], list[Manifest]] = {}
+    for row in rows:
+        if row.manifest is not None:
+            groups.setdefault((row.key.host, row.key.volume), []).append(row.manifest)
+    lines = Lines(repository)
+    notices = (lines.notice(host, volume, made) for (host, volume), made in groups.items())
+    return [notice for notice in notices if notice is not None]
+
+
+def _elsewhere(repository: Repository, named: Reference) -> str:
+    """The hint where a volume has no such backup: which hosts have one of that name."""
+    hosts = sorted({key.host for key in repository.catalog.backups(volume=named.volume)})
+    names = " or ".join(f"volback list {Reference(host, named.volume)}" for host in hosts)
+    return f"there are some of {', '.join(hosts)}: {names}" if names else "see `volback list --all-hosts`"
 
 
 def age_s(ctx: Context, id: str) -> float:

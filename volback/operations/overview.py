@@ -16,6 +16,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
 from volback.errors import NoRepository
+from volback.operations.lines import Lines
 from volback.operations.list import age_s
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
     latest: dict[str, BackupKey] = {}
     missing: NoRepository | None = None
     try:
-        latest = _latest(ctx, repository, {volume.name for volume in volumes})
+        latest = _latest(ctx, engine, repository, {volume.name for volume in volumes})
     except NoRepository as exc:
         missing = exc
     rows = []
@@ -70,8 +71,9 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
     return Overview(rows, missing)
 
 
-def _latest(ctx: Context, repository: Repository, volumes: set[str]) -> dict[str, BackupKey]:
-    """The latest backup of each of the volumes that has one."""
+def _latest(ctx: Context, engine: Engine, repository: Repository, volumes: set[str]) -> dict[str, BackupKey]:
+    """The latest backup of each of the volumes that has one: of this engine, not of another one of its name."""
+    is_own = Lines(repository).counts(engine.info.id)
     now, of_volume = ctx.now(), dict[str, list[BackupKey]]()
     for key in repository.catalog.backups(repository.host):
         if key.volume in volumes:
@@ -80,5 +82,5 @@ def _latest(ctx: Context, repository: Repository, volumes: set[str]) -> dict[str
         for warning in future_warnings(keys, now):
             log.warning("%s", warning)
     with ThreadPoolExecutor(repository.store.parallel_reads) as pool:
-        newest = pool.map(lambda keys: repository.catalog.newest(keys, now=now), of_volume.values())
+        newest = pool.map(lambda keys: repository.catalog.newest(keys, now=now, counts=is_own), of_volume.values())
         return {key.volume: key for key in newest if key is not None}

@@ -24,6 +24,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.operations.lines import Lines
 from volback.operations.observe import Observer
 from volback.operations.recover import discard
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
@@ -101,7 +102,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         )
     _ = repository.info  # without which nothing is written
     earlier = _earlier(repository, source.name)
-    usual = _usual(repository, earlier) if wanted.is_compared else None
+    usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
     key = BackupKey(
         repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
     )
@@ -140,11 +141,11 @@ def _earlier(repository: Repository, volume: str) -> list[BackupKey]:
         return []
 
 
-def _usual(repository: Repository, earlier: list[BackupKey]) -> Manifest | None:
-    """The latest of the earlier backups that is not suspiciously small itself; None if it cannot be read."""
-    catalog = repository.catalog
+def _usual(repository: Repository, earlier: list[BackupKey], engine_id: str) -> Manifest | None:
+    """The latest of this engine's earlier backups that is not suspiciously small itself; None if it cannot be read."""
+    catalog, lines = repository.catalog, Lines(repository)
     try:
-        newest = catalog.newest(earlier, now=repository.now())
+        newest = catalog.newest(earlier, now=repository.now(), counts=lines.counts(engine_id))
         if newest is None:
             return None
         found = catalog.read(newest)

@@ -7,7 +7,7 @@ others. An interruption at any point leaves complete backups; the next run finis
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
@@ -30,6 +30,7 @@ from volback.errors import (
 )
 from volback.interrupts import deferred_signals
 from volback.latest import created_at
+from volback.operations.lines import Lines
 from volback.operations.locks import prefix_lock
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import Found, key_of, removal, volume_locks
@@ -76,6 +77,8 @@ class PruneResult:
     errors: tuple[VolbackError, ...]
     """One for each volume that was not pruned, or not to the end; the first is why no more of them was."""
     interrupted: Interrupted | None
+    notices: tuple[str, ...] = ()
+    """What should be known, and is not wrong."""
 
     @property
     def freed_bytes(self) -> int:
@@ -156,6 +159,8 @@ class _Prune:
         self._judged: list[Judged] = []
         self._half_made: list[HalfMade] = []
         self._errors: list[VolbackError] = []
+        self._notices: list[str] = []
+        self._lines = Lines(repository)
 
     def work_off(self, scopes: list[Scope]) -> PruneResult:
         interrupted: Interrupted | None = None
@@ -172,6 +177,7 @@ class _Prune:
             half_made=tuple(self._half_made),
             errors=(*unreachable, *self._errors),
             interrupted=interrupted,
+            notices=tuple(self._notices),
         )
 
     def _scope(self, scope: Scope) -> None:
@@ -203,12 +209,15 @@ class _Prune:
             for key in held.keys() - known.keys():  # created since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
+            lines = self._lines.among(there)
             in_use = live_prefixes(self._ctx.settings.state, Reading, self._repository.has)
             candidates = [
                 replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
-                for candidate in _candidates(there, held)
+                for candidate in _candidates(there, held, lines)
             ]
             decisions = choose(self._rules, candidates, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
+            if notice := self._lines.notice(host, volume, there):
+                self._notices.append(notice)
             self._carry_out(decisions, candidates, {found.id: found for found in there}, held)
 
     def _carry_out(
@@ -276,9 +285,9 @@ def _is_whole(key: BackupKey, stored: list[StoredObject]) -> bool:
     return any(item.key == key.manifest for item in stored)
 
 
-def _candidates(found: list[Found], held: Holdings) -> Iterator[Candidate]:
+def _candidates(found: list[Found], held: Holdings, lines: Mapping[str, str]) -> Iterator[Candidate]:
     """The backups as the rules look at them; oldest first, so that damage of what a backup depends on is known
-    first."""
+    first. `lines` has the line of each engine."""
     damaged: dict[str, str] = {}
     for backup in found:
         if isinstance(backup, DamagedManifest):
@@ -296,6 +305,7 @@ def _candidates(found: list[Found], held: Holdings) -> Iterator[Candidate]:
             tuple(backup.depends_on),
             damaged.get(backup.id),
             smaller_than=backup.smaller_than,
+            line=lines[backup.engine_id],
         )
 
 

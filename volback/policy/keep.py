@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from itertools import chain
 
 from volback.errors import ConflictError, UsageError
 from volback.latest import is_future, is_safety_copy
@@ -81,6 +82,8 @@ class Candidate:
     """The id of the earlier backup against which it is suspiciously small."""
     is_in_use: bool = False
     """Whether it is being restored: it must stay until that has ended."""
+    line: str = ""
+    """The rules are applied to each line by itself: to the backups of one engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +133,16 @@ def choose(
     good = [backup for backup in ordered if backup.damage is None and not is_future(backup.created_at, now)]
     kept: dict[str, list[str]] = {backup.id: [] for backup in ordered}
     missed: dict[str, list[str]] = {backup.id: [] for backup in ordered}
-    regular = [backup for backup in good if not is_safety_copy(backup.tags)]
-    safety = [backup for backup in good if is_safety_copy(backup.tags)]
-    for backup, keeps, reason in _judged(rules, regular, safety, zone):
+    lines = [[backup for backup in good if backup.line == line] for line in dict.fromkeys(one.line for one in good)]
+    for backup, keeps, reason in chain.from_iterable(_judged(rules, line, zone) for line in lines):
         (kept if keeps else missed)[backup.id].append(reason)
     if good and not any(kept.values()):
         raise ConflictError(
             f"the rules would keep none of the {len(good)} good backups of {what}", "add a rule, like --keep-last 1"
         )
-    _protect(ordered, regular or good, now, kept)
+    for line in lines:
+        _protect_newest(line, kept)
+    _protect(ordered, now, kept)
     return [
         Decision(backup.id, bool(kept[backup.id]), kept[backup.id] or missed[backup.id])
         for backup in ordered
@@ -172,10 +176,10 @@ def removal_order(decisions: Iterable[Decision], backups: Iterable[Candidate]) -
 Judgement = tuple[Candidate, bool, str]
 
 
-def _judged(
-    rules: KeepRules, regular: Sequence[Candidate], safety: Sequence[Candidate], zone: tzinfo | None
-) -> Iterator[Judgement]:
-    """Yield what each rule decides on each good backup; both lists have the newest first."""
+def _judged(rules: KeepRules, good: Sequence[Candidate], zone: tzinfo | None) -> Iterator[Judgement]:
+    """Yield what each rule decides on each good backup of one line; the newest comes first."""
+    regular = [backup for backup in good if not is_safety_copy(backup.tags)]
+    safety = [backup for backup in good if is_safety_copy(backup.tags)]
     if rules.last:
         yield from _by_period("last", rules.last, lambda backup: (backup.id,), regular, safety)
     for name, period in _PERIODS.items():
@@ -240,17 +244,19 @@ def _has_tags(backup: Candidate, wanted: str) -> bool:
     return wanted in backup.tags or all(tag in backup.tags for tag in wanted.split(","))
 
 
-def _protect(
-    ordered: Sequence[Candidate], good: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]
-) -> None:
-    """Keep what no rule may remove: the newest good backup, damaged ones, those from the future, and what these
-    need."""
-    if good and not kept[good[0].id]:
-        kept[good[0].id].append("newest good one")
-    small = good[0] if good and good[0].smaller_than else None
+def _protect_newest(good: Sequence[Candidate], kept: dict[str, list[str]]) -> None:
+    """Keep the newest good backup of a line; if it is suspiciously small, also what is older than that."""
+    newest = next((backup for backup in good if not is_safety_copy(backup.tags)), good[0])
+    if not kept[newest.id]:
+        kept[newest.id].append("newest good one")
+    for backup in good:
+        if newest.smaller_than and backup.id <= newest.smaller_than and not kept[backup.id]:
+            kept[backup.id].append(f"{newest.id} is suspiciously small")
+
+
+def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]) -> None:
+    """Keep what no rule may remove: damaged backups, those from the future, those in use, and what these need."""
     for backup in ordered:
-        if small and backup.id <= (small.smaller_than or "") and not kept[backup.id]:
-            kept[backup.id].append(f"{small.id} is suspiciously small")
         if backup.damage is not None:
             kept[backup.id].append("damaged")
         elif is_future(backup.created_at, now):
