@@ -31,6 +31,15 @@ def test_a_lock_that_is_held_is_refused_and_its_holder_named(tmp_path: Path) -> 
         pass
 
 
+@pytest.mark.parametrize("name", ["e\0-v", "../../e-/etc/x", "e" * 5000, "ü" * 200, "\ud800-v", "%2F"])
+def test_any_text_names_a_lock_of_its_own(tmp_path: Path, name: str) -> None:
+    """The engine's id in it can come from a manifest."""
+    with lock(tmp_path, name, "one"), lock(tmp_path, f"{name}2", "another"):
+        names = [path.name for path in (tmp_path / "locks").iterdir()]
+    assert len(names) == 2
+    assert max(map(len, names)) <= 200
+
+
 def test_a_lock_is_waited_for_and_no_longer_than_asked(tmp_path: Path) -> None:
     with lock(tmp_path, "x", "x"):
         began = time.monotonic()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from volback.errors import LockedError, StoreError
 from volback.state.files import private_directory, usable
 
 _POLL_S = 0.1
+_NAME_MAX_CHARS = 200
 
 
 @contextmanager
@@ -21,7 +24,7 @@ def lock(state: Path, name: str, what: str, *, wait_s: float = 0.0) -> Iterator[
 
     Raises LockedError, which says `what` is locked, if another process still has it after `wait_s`; StoreError.
     """
-    path = private_directory(state / "locks") / name.replace("/", "%2F")[:200]
+    path = private_directory(state / "locks") / _file_name(name)
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -35,6 +38,14 @@ def lock(state: Path, name: str, what: str, *, wait_s: float = 0.0) -> Iterator[
         yield
     finally:
         os.close(fd)
+
+
+def _file_name(name: str) -> str:
+    """A file name for any text, parts of which may come from a repository: no two texts share one."""
+    plain = quote(name, safe=" !#$&'()*+,:;=?@[]", errors="surrogatepass")
+    if len(plain) <= _NAME_MAX_CHARS:
+        return plain
+    return f"{plain[: _NAME_MAX_CHARS - 65]}-{hashlib.sha256(plain.encode()).hexdigest()}"
 
 
 def lock_file(path: Path, what: str | None = None) -> int:
