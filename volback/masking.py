@@ -138,7 +138,8 @@ def _parts(url: str) -> set[str]:
     except ValueError:
         query, host = "", ""
     found = {rest, *re.split(r"[/?&=:@#,]", rest), *(value for _, value in parse_qsl(query))}
-    found |= {unquote(part) for part in found}
+    for _ in range(2):  # in the query of a message's URL a value may be encoded twice
+        found |= {unquote(part) for part in found}
     return {part for part in found if part.lower() != host}
 
 

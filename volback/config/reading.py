@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from volback.config.model import Job, JobLimits, Metrics, Notification, Repository, Sources
 from volback.config.secrets import Secret
 from volback.config.tables import Table
+from volback.config.urls import in_message_url, in_ping_url
 from volback.config.values import (
     COUNT,
     CPUS,
@@ -95,7 +96,7 @@ def read_notification(name: str, table: Table) -> Notification:
     _check_name(name, table)
     read = Notification(
         name=name,
-        urls=table.secrets("urls", _scheme_alone),
+        urls=table.secrets("urls", _scheme_alone, encode=in_message_url),
         on=table.take("on", some_of("success", "warning", "failure"), ["failure", "warning"]) or (),
         title=table.take("title", TEXT),
         body=table.take("body", TEXT),
@@ -239,7 +240,7 @@ def _limits(table: Table | None) -> JobLimits:
 
 
 def _ping(table: Table) -> Secret | None:
-    ping = table.secret("ping")
+    ping = table.secret("ping", encode=in_ping_url)
     if ping is None or ping.text is None:
         return ping
     try:

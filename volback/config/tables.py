@@ -15,6 +15,7 @@ from volback.config.locate import Lines, dotted
 from volback.config.locate import Path as KeyPath
 from volback.config.places import Place, Problem
 from volback.config.secrets import Secret
+from volback.config.urls import Encode, as_it_is
 from volback.config.values import TEXT, Kind
 from volback.masking import HIDDEN, is_secret_key, masked_command
 from volback.policy.invalid import InvalidValue
@@ -93,8 +94,8 @@ class Table:
             return value
         return None
 
-    def secret(self, key: str, *, shown: str = HIDDEN) -> Secret | None:
-        """Read `KEY`, `KEY_file` or `KEY_command`."""
+    def secret(self, key: str, *, shown: str = HIDDEN, encode: Encode = as_it_is) -> Secret | None:
+        """Read `KEY`, `KEY_file` or `KEY_command`; `encode` is how variables come into the first."""
         names = [name for name in (key, f"{key}_file", f"{key}_command") if name in self._values]
         self._known += [key, f"{key}_file", f"{key}_command"]
         if not names:
@@ -103,12 +104,12 @@ class Table:
             self.complain(names[1], f"cannot be used together with {names[0]}")
             return None
         try:
-            return self._secret(key, names[0], shown)
+            return self._secret(key, names[0], shown, encode)
         except (ValueError, _Unset) as exc:
             self.complain(names[0], str(exc))
         return None
 
-    def secrets(self, key: str, shown: Callable[[str], str]) -> tuple[Secret, ...]:
+    def secrets(self, key: str, shown: Callable[[str], str], *, encode: Encode = as_it_is) -> tuple[Secret, ...]:
         """Read `KEY`, a text or a list of texts, or `KEY_file`, or `KEY_command`."""
         given = self._values.get(key)
         if key not in self._values or self.has(f"{key}_file") or self.has(f"{key}_command"):
@@ -119,7 +120,7 @@ class Table:
         found: list[Secret] = []
         for number, item in enumerate(items):
             try:
-                found.append(self._literal((key, number) if item is not given else (key,), item))
+                found.append(self._literal((key, number) if item is not given else (key,), item, encode))
             except (ValueError, _Unset) as exc:
                 self.complain(key, str(exc))
         self.shown[key] = [shown(secret.text or "") for secret in found]
@@ -170,11 +171,11 @@ class Table:
         forms = ("_file", "_command")
         return f"there are {', '.join(sorted(name for name in self._known if not name.endswith(forms)))}"
 
-    def _secret(self, key: str, name: str, shown: str) -> Secret:
+    def _secret(self, key: str, name: str, shown: str, encode: Encode) -> Secret:
         given = self._values[name]
         self.shown[name] = shown
         if name == key:
-            return self._literal((name,), given)
+            return self._literal((name,), given, encode)
         expanded = self._expanded(given)
         if name.endswith("_command"):
             return Secret(self.place(name), command=_command(expanded))
@@ -182,29 +183,29 @@ class Table:
         self.shown[name] = path
         return Secret(self.place(name), file=Path(os.path.expanduser(path)))
 
-    def _literal(self, path: KeyPath, given: object) -> Secret:
-        text = _checked(self._expanded(given), "a text that is not empty")
+    def _literal(self, path: KeyPath, given: object, encode: Encode) -> Secret:
+        text = _checked(self._expanded(given, encode), "a text that is not empty")
         if text == given:
             self.document.has_secrets = True
         return Secret(self.place(*path), text=text)
 
-    def _expanded(self, value: Any) -> Any:
+    def _expanded(self, value: Any, encode: Encode = as_it_is) -> Any:
         if isinstance(value, list):
             return [self._expanded(item) for item in value]
-        return _expand(value, self.document.environment) if isinstance(value, str) else value
+        return _expand(value, self.document.environment, encode) if isinstance(value, str) else value
 
 
 class _Unset(Exception):
     """A variable that the environment does not have."""
 
 
-def _expand(text: str, environment: Mapping[str, str]) -> str:
+def _expand(text: str, environment: Mapping[str, str], encode: Encode = as_it_is) -> str:
     def value(match: re.Match[str]) -> str:
         if match[2] is None:
             return "${"
         if match[2] not in environment:
             raise _Unset(f"the environment has no variable {match[2]}; for the text itself write $${{{match[2]}}}")
-        return environment[match[2]]
+        return encode(text, match.start(), match.end(), environment[match[2]])
 
     return _VARIABLE.sub(value, text)
 
