@@ -68,7 +68,7 @@ class Volback:
         }
 
     def prepare(self) -> None:
-        return
+        _run([*self._command, "init"], self.environment)
 
     def backup(self) -> list[str]:
         return [*self._command, "backup", self._place.volume]
@@ -98,6 +98,7 @@ class VolbackS3(Volback):
 
     def prepare(self) -> None:
         make_bucket(self._bucket)
+        super().prepare()
 
 
 class Files:

@@ -14,7 +14,10 @@ import pytest
 from tests.support.network import http_proxy, tls_end
 from tests.support.proxy import Planned, Proxy
 from tests.support.s3 import MIB, S3Server, open_uploads
-from volback.errors import ConflictError, NotFoundError, StoreDenied, StoreError, UsageError
+from volback.context import Access, Context, Repository, open_repository
+from volback.errors import ConflictError, NoRepository, NotFoundError, StoreDenied, StoreError, UsageError
+from volback.operations.init import init
+from volback.settings import Settings
 from volback.store.s3.store import S3Store
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -244,3 +247,31 @@ def test_a_delete_of_what_is_gone_is_none_and_a_denied_one_is_named(moto: S3Serv
         plan = Planned("reply", ("DELETE", "/d/o"), reply=denied)
         with proxied(moto, plan) as (server, _), pytest.raises(StoreDenied, match="'d/o'"):
             server.store(bucket, **PARTS).delete("d/o")
+
+
+def test_a_prefix_is_made_a_repository_once_and_known_again(moto: S3Server, use: Use, tmp_path: Path) -> None:
+    use(moto)
+    access = Access(moto.environment())
+
+    def at(prefix: str, *, accept: bool = False) -> tuple[Context, Repository]:
+        settings = Settings(repository=f"s3://{bucket}/{prefix}", state=tmp_path / "state", host="web1")
+        context = Context(settings, accept_repository=accept)
+        return context, open_repository(context, access=access)
+
+    with moto.bucket() as bucket:
+        with pytest.raises(NoRepository, match=f"no repository in s3://{bucket}/a: it is empty or does not exist"):
+            _ = at("a")[1].catalog
+        first = init(*at("a"))
+        assert (first.made, init(*at("a/")).id, init(*at("a")).made) == (True, first.id, False)
+        assert at("a")[1].catalog.backups() == []
+        with pytest.raises(NoRepository):
+            _ = at("a-other")[1].catalog
+        moto.client().put_object(Bucket=bucket, Key="photos/1.jpg", Body=b"mine")
+        with pytest.raises(ConflictError, match=r"it holds '1\.jpg'"):
+            init(*at("photos"))
+        moto.client().delete_object(Bucket=bucket, Key="a/volback.json")
+        for attempt in (lambda: init(*at("a")), lambda: at("a")[1].catalog):
+            with pytest.raises(NoRepository, match=first.id):
+                attempt()
+        second = init(*at("a", accept=True))
+        assert (second.made, second.id != first.id) == (True, True)

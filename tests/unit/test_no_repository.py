@@ -18,7 +18,7 @@ from volback.config.model import Job, Sources
 from volback.context import Access, Context, open_repository
 from volback.errors import ConflictError, IntegrityError, NoRepository, UsageError
 from volback.jobs.open_config import open_configured
-from volback.operations.copy import prepare_target
+from volback.operations.copy import copy_backup, plan_copies, prepare_target
 from volback.operations.init import init
 from volback.operations.list import list_backups
 from volback.operations.verify import verify
@@ -287,6 +287,18 @@ def test_a_repository_is_not_copied_into_itself_under_another_name(
     (tmp_path / "link").symlink_to(place)
     with pytest.raises(UsageError, match="the one to copy from"):
         prepare_target(context, open_repository(context), open_repository(context, url=str(tmp_path / "link")))
+    assert [path.name for path in place.iterdir() if path.is_file()] == ["volback.json"]
+
+
+def test_a_copied_disk_takes_copies_of_its_original(context: Context, place: Path, tmp_path: Path) -> None:
+    new_repository(place)
+    shutil.copytree(place, tmp_path / "usb")
+    key = make_backup(LocalStore(place))
+    source, usb = open_repository(context), open_repository(context, url=str(tmp_path / "usb"))
+    prepare_target(context, source, usb)
+    assert [copy_backup(context, source, usb, item) for item in plan_copies(source, ["db"])] == ["copied"]
+    assert usb.catalog.backups() == [key]
+    assert [found.key for found in usb.store.list() if "/" not in found.key] == ["volback.json"]
 
 
 def test_an_entry_of_a_journal_is_of_the_repository_with_its_id(context: Context, place: Path, tmp_path: Path) -> None:

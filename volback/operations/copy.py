@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -19,7 +19,7 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
-from volback.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreDenied, UsageError
 from volback.operations.locks import prefix_lock
 from volback.operations.recover import discard, sweep_repository
 from volback.state.journal import NewBackup
@@ -27,6 +27,8 @@ from volback.state.runs import Run
 from volback.store.base import Buffer, Store
 
 log = logging.getLogger(__name__)
+
+_PROBE = "volback-probe-copy"
 
 Done = Literal["copied", "skipped"]
 
@@ -60,7 +62,7 @@ def prepare_target(ctx: Context, source: Repository, target: Repository) -> None
 
     Raises UsageError if it is the one to copy from, NoRepository where one of them is not there.
     """
-    if source.info.id == target.info.id:
+    if _is_same(ctx, source, target):
         raise UsageError(
             f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
         )
@@ -105,6 +107,24 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
             run.begun(entry, undo=lambda: discard(target, item.key)),
         ):
             return _put(ctx, source, target, item)
+
+
+def _is_same(ctx: Context, source: Repository, target: Repository) -> bool:
+    """Whether they are one place: a copied disk has the id of the original, and is another place.
+
+    What is written to the target is then in the source too. Where it cannot be deleted again, the next one replaces it.
+    """
+    if source.info.id != target.info.id:
+        return False
+    probe = ctx.random_hex(16).encode()
+    target.store.put(_PROBE, [probe])
+    try:
+        return b"".join(source.store.open(_PROBE)) == probe
+    except NotFoundError:
+        return False
+    finally:
+        with suppress(StoreDenied):
+            target.store.delete(_PROBE)
 
 
 def _load(source: Repository, key: BackupKey, needed_by: str) -> Copy:
