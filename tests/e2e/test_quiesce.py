@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.halt import halted
+from tests.support.library import open_library
 from tests.support.remote import wait_for
+from volback.operations import recover as recover_module
 from volback.state.journal import HeldContainer
 from volback.state.runs import Run
 
@@ -331,12 +334,22 @@ def test_a_container_that_cannot_be_started_again_is_reported_by_every_run_and_r
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
-def test_a_container_that_somebody_starts_meanwhile_is_reported(run_volback: Volback, volume: str, writer: Any) -> None:
-    with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
+@pytest.mark.parametrize("step", ["after Engine.stop_container", "buffer 0 of read"])
+def test_what_others_start_meanwhile_is_named_and_makes_the_backup_live(
+    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, container_factory: Containers, step: str
+) -> None:
+    """A watcher starts what it finds stopped, and it may end again; `compose up --scale` adds a container."""
+    added = engine.labels | {f"com.docker.compose.{key}": "2" for key in ("project", "service", "container-number")}
+    with halted(run_volback, step, "backup", volume, "--stop") as run:
         writer.start()
+        if step == "buffer 0 of read":
+            writer.kill()
+        second = container_factory(volumes={volume: "/data"}, labels=added)
     assert run.ended.exit_code == 3
     assert f"container {writer.name!r} was started by others" in run.ended.stderr
+    assert f"container {second.name!r} " in run.ended.stderr
     assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "live"
+    assert (_state(writer), _state(second)) == ("running", "running")
 
 
 def test_a_container_that_is_removed_meanwhile_is_reported(run_volback: Volback, volume: str, writer: Any) -> None:
@@ -499,6 +512,29 @@ def test_stop_and_pause_exclude_each_other(run_volback: Volback, volume: str) ->
 
 def test_recover_without_anything_to_do(run_volback: Volback) -> None:
     assert run_volback("recover").stdout == "no container was left down\n"
+
+
+def test_what_a_guard_still_tries_is_an_error_of_recover(
+    tmp_path: Path, engine: EngineSession, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run holds its lock, as its guard would, and its process is dead."""
+    monkeypatch.setattr(recover_module, "GUARD_S", 0.0)
+    library = open_library(engine, tmp_path)
+    with Run(library.ctx.settings.state, "quiesce") as run:
+        run.journal.pid = _pid_of_nobody()
+        held = HeldContainer(engine=library.engine.info.id, id=writer.id, name=writer.name, how="stop", phase="held")
+        run.note(held)
+        (error,) = recover_module.recover(library.ctx, library.engine).errors
+        run.drop(held)
+    assert (
+        error.message == f"stopped container {writer.name!r} is left to the guard of a crashed run, which still tries"
+    )
+
+
+def _pid_of_nobody() -> int:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    return ended.pid
 
 
 def test_what_a_crashed_run_had_not_touched_stays_as_somebody_else_left_it(

@@ -7,6 +7,8 @@ all else is sent back as the manager gave it, also what the library does not kno
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +16,14 @@ import docker.errors
 
 from volback.engine.connect import translated
 from volback.engine.containers import Container, list_containers
-from volback.errors import ConflictError, EngineError, NotFoundError
+from volback.errors import ConflictError, EngineUnreachable, NotFoundError
 from volback.policy.schedulers import SERVICE_LABEL
 
 DEFAULT_GRACE_S = 10
 """The engine's default for a service without a setting."""
-_NO_LEADER = "does not have a leader"
+_NO_LEADER = ("does not have a leader", "lost leader status", "deadline exceeded")
+"""Parts of the messages of managers that lose their majority, or have just been started: status 500. What was asked may
+be done all the same."""
 _POLL_S = 0.2
 _OUT_OF_SEQUENCE = "out of sequence"
 """https://github.com/moby/swarmkit/blob/master/manager/state/store/memory.go, ErrSequenceConflict: status 500."""
@@ -73,7 +77,7 @@ def inspect_service(client: Any, id: str, *, leader_wait_s: float) -> Service:
 def scale_service(client: Any, service: Service, replicas: int) -> None:
     """Let a service have that many replicas, if it did not change since it was described.
 
-    Raises ConflictError if it did, NotFoundError, EngineError.
+    Raises ConflictError if it did, NotFoundError, EngineError; after EngineUnreachable it may be done all the same.
     """
     what = f"service {service.name!r}"
     facts = _specified(client, service.id)
@@ -82,23 +86,21 @@ def scale_service(client: Any, service: Service, replicas: int) -> None:
         raise ConflictError(f"{what} was changed meanwhile")
     specification["Mode"]["Replicated"]["Replicas"] = replicas
     url = f"{client.base_url}/v{client.api_version}/services/{service.id}/update"
-    try:
-        with translated(what):
-            response = client.post(url, params={"version": version}, json=specification, timeout=client.timeout)
-            client._raise_for_status(response)
-    except EngineError as exc:
-        if _OUT_OF_SEQUENCE in exc.message:
-            raise ConflictError(f"{what} was changed meanwhile") from exc
-        raise
+    with _asked(what):
+        response = client.post(url, params={"version": version}, json=specification, timeout=client.timeout)
+        client._raise_for_status(response)
 
 
 def count_tasks(client: Any, service: str, *, node: str) -> Tasks:
-    """Count the tasks of a service, by its id and that of this engine's node."""
-    with translated("tasks"):
-        found = [(task["Status"]["State"], task.get("NodeID")) for task in client.tasks(filters={"service": service})]
-    running = [state for state, _ in found if state == "running"]
-    elsewhere = [state for state, there in found if there not in (None, "", node) and state not in _ENDED]
-    return Tasks(len(running), len(elsewhere))
+    """Count the tasks of a service, by its id and that of this engine's node.
+
+    A task that the swarm has given up runs on, in its records, where its node does not answer.
+    """
+    with _asked("tasks"):
+        found = client.tasks(filters={"service": service})
+    running = [task for task in found if task["Status"]["State"] == task["DesiredState"] == "running"]
+    unfinished = [task for task in found if task["Status"]["State"] not in _ENDED]
+    return Tasks(len(running), sum(task.get("NodeID") not in (None, "", node) for task in unfinished))
 
 
 def containers_of_service(client: Any, service: str) -> list[Container]:
@@ -110,20 +112,29 @@ def _specified(client: Any, id: str, *, leader_wait_s: float = 0.0) -> dict[str,
     deadline = time.monotonic() + leader_wait_s
     while True:
         try:
-            with translated(f"service {id!r}"):
+            with _asked(f"service {id!r}"):
                 facts: dict[str, Any] = client.inspect_service(id)
                 return facts
         except NotFoundError:
             raise NotFoundError(f"service {id!r} does not exist", "see docker service ls") from None
-        except EngineError as exc:
-            if time.monotonic() >= deadline or not _has_no_leader(exc):
+        except EngineUnreachable as exc:
+            if time.monotonic() >= deadline or not isinstance(exc.__cause__, docker.errors.APIError):
                 raise
         time.sleep(_POLL_S)
 
 
-def _has_no_leader(exc: EngineError) -> bool:
-    cause = exc.__cause__
-    return isinstance(cause, docker.errors.APIError) and _NO_LEADER in str(cause.explanation)
+@contextmanager
+def _asked(what: str) -> Iterator[None]:
+    """Translate the library's errors, and those of a swarm that answers for itself."""
+    with translated(what):
+        try:
+            yield
+        except docker.errors.APIError as exc:
+            if _OUT_OF_SEQUENCE in str(exc.explanation):
+                raise ConflictError(f"{what} was changed meanwhile") from exc
+            if any(part in str(exc.explanation) for part in _NO_LEADER):
+                raise EngineUnreachable(f"{what}: the swarm has no leader", "see docker node ls") from exc
+            raise
 
 
 def _service(facts: dict[str, Any]) -> Service:

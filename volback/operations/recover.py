@@ -32,6 +32,7 @@ from volback.state.journal import (
     NewDirectory,
     NewVolume,
     OnEngine,
+    Quiescing,
     Reading,
     Replacing,
 )
@@ -98,7 +99,10 @@ def recover(ctx: Context, engine: Engine) -> Leftovers:
     It waits for a guard that is doing it already.
     """
     left = FoundLeftovers()
-    _await_guards(ctx, engine)
+    left.errors.extend(
+        EngineError(f"{entry.what} is left to the guard of a crashed run, which still tries", "run it again later")
+        for entry in _await_guards(ctx, engine)
+    )
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             resume_containers(ctx, engine, run, left)
@@ -145,14 +149,22 @@ def _warn_of(left: FoundLeftovers) -> None:
         log.warning("a crashed run left %s, whose journal this version cannot read; it stays", directory)
 
 
-def _await_guards(ctx: Context, engine: Engine) -> None:
-    """A live run whose process is dead is a guard in progress; it gets a moment to finish."""
+def _await_guards(ctx: Context, engine: Engine) -> list[Quiescing]:
+    """A live run whose process is dead is a guard in progress; it gets a moment to finish. Return what it has left."""
     deadline = time.monotonic() + GUARD_S
-    while time.monotonic() < deadline and any(
-        not _is_alive(journal.pid) and any(_is_on(engine, entry) for entry in journal.quiescing)
-        for _, journal in live_journals(ctx.settings.state)
-    ):
+    while (guarded := _guarded(ctx, engine)) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
+    return guarded
+
+
+def _guarded(ctx: Context, engine: Engine) -> list[Quiescing]:
+    return [
+        entry
+        for _, journal in live_journals(ctx.settings.state)
+        if not _is_alive(journal.pid)
+        for entry in journal.quiescing
+        if _is_on(engine, entry)
+    ]
 
 
 def _is_alive(pid: int) -> bool:

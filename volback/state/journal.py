@@ -185,6 +185,8 @@ class PendingHook(OnEngine, frozen=True, tag="pending-hook", kw_only=True):
 
 Entry = NewBackup | Reading | NewVolume | NewDirectory | Replacing | HeldContainer | HeldService | PendingHook
 
+Quiescing = HeldContainer | HeldService | PendingHook
+
 _E = TypeVar("_E", NewBackup, Reading, NewVolume, NewDirectory, Replacing, HeldContainer, HeldService, PendingHook)
 
 
@@ -218,7 +220,7 @@ class Journal(msgspec.Struct, kw_only=True):
         return [entry for entry in self.entries if isinstance(entry, HeldContainer | HeldService)]
 
     @property
-    def quiescing(self) -> list[HeldContainer | HeldService | PendingHook]:
+    def quiescing(self) -> list[Quiescing]:
         """What is to run again, and commands to be run in it then."""
         return [entry for entry in self.entries if isinstance(entry, HeldContainer | HeldService | PendingHook)]
 
