@@ -45,8 +45,7 @@ def find_repository(
 ) -> Repository | None:
     """The repository of that name; None where it is a directory here, or no configuration names repositories.
 
-    Raises UsageError for a broken one, and for a name that is neither: a typing error would create a directory of that
-    name.
+    Raises UsageError for a broken one, and for a name that is neither: a typing error is not a directory of that name.
     """
     config = _config(named, environment)
     found = config.repositories.get(name)
