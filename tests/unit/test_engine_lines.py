@@ -56,6 +56,16 @@ def test_the_rules_count_each_engines_backups_by_themselves(library: Library) ->
     assert result.warnings == []
 
 
+def test_a_job_removes_only_its_own_engines_backups(library: Library) -> None:
+    made = back_up(library, {OLD: [0, 1, 2], NEW: [3, 4, 5]})
+    result = prune(*library, KeepRules(last=1), engine_id=NEW)
+    assert kept(result) == {*made[OLD], made[NEW][-1]}
+    reasons = [judged.reasons for judged in result.judged if judged.key in made[OLD]]
+    assert reasons == [["another engine's"]] * 3
+    adopt(library.repository, "web1", NEW)
+    assert kept(prune(*library, KeepRules(last=1), engine_id=NEW)) == {made[NEW][-1]}
+
+
 def test_one_engine_alone_is_not_worth_a_word(library: Library) -> None:
     back_up(library, {NEW: [0, 1]})
     result = prune(*library, KeepRules(last=1))

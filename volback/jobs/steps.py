@@ -67,7 +67,7 @@ def prune_sources(
     zone = None if job.timezone is None else zone_of(job.timezone)
     for rules, ruled in _ruled(engine, job, sources):
         names = [str(Reference(repository.host, source.name)) for source in ruled]
-        yield prune(ctx, engine, repository, rules, volumes=names, zone=zone)
+        yield prune(ctx, engine, repository, rules, volumes=names, zone=zone, engine_id=engine.info.id)
 
 
 def _ruled(engine: Engine, job: Job, sources: list[Source]) -> Iterator[tuple[KeepRules, list[Source]]]:

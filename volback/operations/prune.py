@@ -108,19 +108,22 @@ def prune(
     dry_run: bool = False,
     older_than_s: float = STALE_S,
     zone: tzinfo | None = None,
+    engine_id: str | None = None,
 ) -> PruneResult:
     """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
-    `zone` is that of the calendar; None is this machine's. Half-made backups are considered dead where nothing of them
+    `zone` is that of the calendar; None is this machine's. With `engine_id`, only backups of that engine, and of those
+    that it adopted, are removed. Half-made backups are considered dead where nothing of them
     is younger than `older_than_s` and no run on this machine works on them. Raises UsageError where no rule says what
     to keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
         sweep_repository(ctx, repository)
-    return _Prune(ctx, engine, repository, rules, dry_run=dry_run, older_than_s=older_than_s, zone=zone).work_off(
-        _scopes(repository, volumes, all_hosts=all_hosts)
+    work = _Prune(
+        ctx, engine, repository, rules, dry_run=dry_run, older_than_s=older_than_s, zone=zone, engine_id=engine_id
     )
+    return work.work_off(_scopes(repository, volumes, all_hosts=all_hosts))
 
 
 Scope = tuple[str | None, str | None]
@@ -148,6 +151,7 @@ class _Prune:
         dry_run: bool,
         older_than_s: float,
         zone: tzinfo | None,
+        engine_id: str | None,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -156,6 +160,7 @@ class _Prune:
         self._dry_run = dry_run
         self._older_than_s = older_than_s
         self._zone = zone
+        self._engine_id = engine_id
         self._judged: list[Judged] = []
         self._half_made: list[HalfMade] = []
         self._errors: list[VolbackError] = []
@@ -210,9 +215,16 @@ class _Prune:
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
             lines = self._lines.among(there)
+            ours = set(lines.values())
+            if self._engine_id is not None:
+                ours = {lines.get(self._engine_id) or self._lines.of(host, self._engine_id)}
             in_use = live_prefixes(self._ctx.settings.state, Reading, self._repository.has)
             candidates = [
-                replace(candidate, is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use)
+                replace(
+                    candidate,
+                    is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use,
+                    is_ours=candidate.line in ours,
+                )
                 for candidate in _candidates(there, held, lines)
             ]
             decisions = choose(self._rules, candidates, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")

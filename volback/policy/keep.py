@@ -84,6 +84,8 @@ class Candidate:
     """Whether it is being restored: it must stay until that has ended."""
     line: str = ""
     """The rules are applied to each line by itself: to the backups of one engine."""
+    is_ours: bool = True
+    """Whether the rules are meant for it; what is not ours stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ def choose(
     """
     rules.check()
     ordered = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
-    good = [backup for backup in ordered if backup.damage is None and not is_future(backup.created_at, now)]
+    ours = [backup for backup in ordered if backup.is_ours]
+    good = [backup for backup in ours if backup.damage is None and not is_future(backup.created_at, now)]
     kept: dict[str, list[str]] = {backup.id: [] for backup in ordered}
     missed: dict[str, list[str]] = {backup.id: [] for backup in ordered}
     lines = [[backup for backup in good if backup.line == line] for line in dict.fromkeys(one.line for one in good)]
@@ -255,12 +258,14 @@ def _protect_newest(good: Sequence[Candidate], kept: dict[str, list[str]]) -> No
 
 
 def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]) -> None:
-    """Keep what no rule may remove: damaged backups, those from the future, those in use, and what these need."""
+    """Keep what no rule may remove: damaged backups, those from the future, not ours, in use, and what these need."""
     for backup in ordered:
         if backup.damage is not None:
             kept[backup.id].append("damaged")
         elif is_future(backup.created_at, now):
             kept[backup.id].append("in the future")
+        elif not backup.is_ours:
+            kept[backup.id].append("another engine's")
         elif backup.is_in_use and not kept[backup.id]:
             kept[backup.id].append("being restored")
     _protect_needed(ordered, kept)
