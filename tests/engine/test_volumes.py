@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pytest
+
+from tests.support.api_proxy import ApiProxy
+from tests.support.engine import Volback
 from volback.engine.engine import Engine
 
 
@@ -14,10 +20,45 @@ def test_sizes_are_returned_to_many_who_ask_at_once(
     name = volume_factory(fill=lambda path: (path / "file").write_bytes(bytes(5000)))
     engines = [open_engine() for _ in range(4)]
 
-    def ask(engine: Engine) -> list[int | None]:
-        return [volume.size_bytes for _ in range(4) for volume in engine.volumes(sizes=True) if volume.name == name]
+    def ask(engine: Engine) -> list[int]:
+        return [engine.volume_sizes()[name] for _ in range(4)]
 
     with ThreadPoolExecutor(len(engines)) as pool:
         sizes = [size for found in pool.map(ask, engines) for size in found]
     assert len(sizes) == 16
     assert set(sizes) == {5000}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"LayersSize": 1, "Volumes": [{"Name": "db", "UsageData": {"Size": 7, "RefCount": 1}}]},
+        {"VolumeUsage": {"TotalSize": 7, "Items": [{"Name": "db", "UsageData": {"Size": 7, "RefCount": 1}}]}},
+        {"VolumeUsage": {"Items": [{"Name": "db", "UsageData": {"Size": 7}}]}, "Volumes": []},
+    ],
+    ids=["up to API 1.51", "from API 1.53 on", "between"],
+)
+def test_sizes_are_read_in_either_form(tmp_path: Path, answer: dict[str, object]) -> None:
+    own = {"/system/df": json.dumps(answer).encode()}
+    with ApiProxy(tmp_path / "proxy.sock", own_answers=own) as proxy:
+        assert Engine(proxy.url, client_id=str).volume_sizes() == {"db": 7}
+
+
+@pytest.mark.parametrize("answer", [None, b"{}", b"[]"], ids=["never", "without fields", "of another form"])
+def test_volumes_are_listed_where_sizes_are_not_known(
+    run_volback: Volback, volume_factory: Callable[..., str], tmp_path: Path, answer: bytes | None
+) -> None:
+    name = volume_factory("bound", driver_opts={"type": "none", "o": "bind", "device": str(tmp_path)})
+    with ApiProxy(tmp_path / "proxy.sock", own_answers={"/system/df": answer}) as proxy:
+        listed = run_volback("--host", proxy.url, "volumes", env={"VOLBACK_ENGINE_TIMEOUT": "1"})
+    assert name in listed.stdout
+    assert listed.stderr.startswith("warning: the sizes are not known: sizes of volumes: ")
+
+
+def test_a_volume_with_driver_options_is_listed(
+    run_volback: Volback, volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    """Engines leave it out where they measure: just the volumes that are easily forgotten."""
+    name = volume_factory("bound", driver_opts={"type": "none", "o": "bind", "device": str(tmp_path)})
+    listed = run_volback("--json", "volumes").json["result"]["volumes"]
+    assert [volume["size_bytes"] for volume in listed if volume["name"] == name] == [None]

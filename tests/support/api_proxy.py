@@ -10,7 +10,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -31,8 +31,20 @@ Rule = tuple[str, str]
 class ApiProxy:
     """Listens on `path` and forwards to the engine's socket; a context manager."""
 
-    def __init__(self, path: Path, rules: Iterable[Rule] | None = None, engine: Path | None = None) -> None:
-        """Without `rules` all is allowed. `engine` is a socket; None: that of the tests' engine."""
+    def __init__(
+        self,
+        path: Path,
+        rules: Iterable[Rule] | None = None,
+        engine: Path | None = None,
+        *,
+        own_answers: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        """Without `rules` all is allowed. `engine` is a socket; None: that of the tests' engine.
+
+        `own_answers` are JSON by the end of a path, as an engine of another version gives them; None: it never answers.
+        """
+        self._own_answers = own_answers or {}
+        self._silenced = threading.Event()
         self.path = path
         self.used: set[Rule] = set()
         """Rules that let something through."""
@@ -55,6 +67,7 @@ class ApiProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._silenced.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
@@ -75,12 +88,25 @@ class ApiProxy:
             if not self._allows(method.decode(), unquote(target.decode().partition("?")[0])):
                 client.sendall(_REFUSED)
                 return
+            if self._answers_itself(client, target.decode().partition("?")[0]):
+                return
             with socket.socket(socket.AF_UNIX) as server:
                 server.connect(self._engine)
                 upgrades = b"\r\nupgrade:" in head.lower()
                 server.sendall((head if upgrades else closing(head)) + rest)
                 threading.Thread(target=pump, args=(client, server), daemon=True).start()
                 pump(server, client)
+
+    def _answers_itself(self, client: socket.socket, path: str) -> bool:
+        for end, answer in self._own_answers.items():
+            if path.endswith(end):
+                if answer is None:
+                    self._silenced.wait(60)
+                else:
+                    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                    client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(answer) + answer)
+                return True
+        return False
 
     def _allows(self, method: str, path: str) -> bool:
         self.calls.add(f"{method} {re.sub(r'^/v1[.][0-9]+/', '/', path)}")

@@ -56,7 +56,9 @@ def volumes(
         found = overview(ctx, engine, repository, sizes=not no_sizes)
     text = _volume_table(found) if found.volumes else ["no volumes"]
     errors = [] if found.missing is None else [found.missing]
-    return Outcome({"volumes": [volume_facts(volume) for volume in found.volumes]}, text, errors=errors)
+    why = found.unmeasured
+    warnings = [] if why is None else [f"the sizes are not known: {why.message}; --no-sizes does not ask for them"]
+    return Outcome({"volumes": [volume_facts(volume) for volume in found.volumes]}, text, warnings, errors)
 
 
 def remove(

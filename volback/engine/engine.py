@@ -115,9 +115,13 @@ class Engine:
         """Whether the helper image exists already."""
         return image.is_present(self._client, self._image or f"{image.REPOSITORY}:{image.TAG}")
 
-    def volumes(self, label: str | None = None, *, sizes: bool = False) -> list[Volume]:
+    def volumes(self, label: str | None = None) -> list[Volume]:
         """Every volume, by name."""
-        return volumes.list_volumes(self._client, label, sizes=sizes)
+        return volumes.list_volumes(self._client, label)
+
+    def volume_sizes(self) -> dict[str, int]:
+        """Sizes in bytes by name, of the volumes that the engine can measure. Raises EngineError."""
+        return volumes.volume_sizes(self._client)
 
     def volumes_made_by_mounting(self) -> list[Volume]:
         """Volumes that the engine made for a helper of this client whose run was killed then: the name was gone."""

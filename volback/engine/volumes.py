@@ -11,7 +11,7 @@ from typing import Any
 import docker.errors
 
 from volback.engine.connect import translated
-from volback.errors import NotFoundError, VolbackError
+from volback.errors import EngineError, NotFoundError, VolbackError
 from volback.masking import masked, secret_values
 
 _MEASURE_S = 60.0
@@ -28,8 +28,6 @@ class Volume:
     labels: dict[str, str]
     mountpoint: str = ""
     """Where the engine's host has it, or will have it; not every driver tells."""
-    size_bytes: int | None = None
-    """Only where requested; None where the engine does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +50,26 @@ class VolumeUser:
         return self.state in ("running", "paused", "restarting")
 
 
-def list_volumes(client: Any, label: str | None = None, *, sizes: bool = False) -> list[Volume]:
-    """Every volume, by name; those with `label` (`KEY` or `KEY=VALUE`) only. Sizes make the engine read them all."""
+def list_volumes(client: Any, label: str | None = None) -> list[Volume]:
+    """Every volume, by name; those with `label` (`KEY` or `KEY=VALUE`) only."""
     with translated("volumes"):
-        if sizes:
-            found = _measured(client)
-            wanted = {volume["Name"] for volume in _filtered(client, label)}
-            found = [volume for volume in found if volume["Name"] in wanted]
-        else:
-            found = _filtered(client, label)
+        found = client.volumes(filters={"label": label} if label else None)["Volumes"] or []
     return sorted((_volume(facts) for facts in found), key=lambda volume: volume.name)
+
+
+def volume_sizes(client: Any) -> dict[str, int]:
+    """Sizes by name, of the volumes that the engine can measure: it walks through them. Raises EngineError.
+
+    A volume with driver options is not among them (moby, volume/service: only plain local ones are measured).
+    """
+    with translated("sizes of volumes"):
+        answer = _measured(client)
+    # From API 1.52 on `VolumeUsage` holds them, and from 1.53 on nothing else does.
+    found = (answer.get("VolumeUsage") or {}).get("Items") or answer.get("Volumes")
+    if found is None:
+        raise EngineError("sizes of volumes: the engine does not report them")
+    sizes = {facts["Name"]: (facts.get("UsageData") or {}).get("Size", -1) for facts in found if "Name" in facts}
+    return {name: size for name, size in sizes.items() if isinstance(size, int) and size >= 0}
 
 
 def inspect_volume(client: Any, name: str) -> Volume:
@@ -112,32 +120,29 @@ def remove_volume(client: Any, name: str) -> None:
             return
 
 
-def _measured(client: Any) -> list[dict[str, Any]]:
-    """Volumes with their sizes. Engines up to 20.10 measure for one caller at a time, and refuse the next one."""
+def _measured(client: Any) -> dict[str, Any]:
+    """What `docker system df` is told of volumes. Engines up to 20.10 measure for one caller at a time, and refuse the
+    next one."""
+    url, wanted = client._url("/system/df"), {"type": "volume", "verbose": "1"}
     deadline = time.monotonic() + _MEASURE_S
     while True:
         try:
-            return client.df()["Volumes"] or []
+            answer = client._result(client._get(url, params=wanted), json=True)
         except docker.errors.APIError as exc:
             if "already running" not in str(exc) or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
-
-
-def _filtered(client: Any, label: str | None) -> list[dict[str, Any]]:
-    found = client.volumes(filters={"label": label} if label else None)["Volumes"]
-    return found or []
+        else:
+            return answer if isinstance(answer, dict) else {}
 
 
 def _volume(facts: dict[str, Any]) -> Volume:
-    size = (facts.get("UsageData") or {}).get("Size", -1)
     return Volume(
         name=facts["Name"],
         driver=facts["Driver"],
         options=facts.get("Options") or {},
         labels=facts.get("Labels") or {},
         mountpoint=facts.get("Mountpoint") or "",
-        size_bytes=size if size >= 0 else None,
     )
 
 

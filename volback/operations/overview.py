@@ -15,7 +15,7 @@ from volback.catalog.repository import future_warnings
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
-from volback.errors import NoRepository
+from volback.errors import EngineError, NoRepository
 from volback.operations.lines import Lines
 from volback.operations.list import age_s
 
@@ -42,12 +42,20 @@ class Overview:
 
     volumes: list[VolumeOverview]
     missing: NoRepository | None
+    unmeasured: EngineError | None = None
+    """Why no sizes are known, though they were asked for: measuring can take longer than the engine's time limit."""
 
 
 def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: bool = True) -> Overview:
     """Return every volume, by name. With `sizes` the engine walks through all of them, which can take a while."""
     users = engine.all_users()
-    volumes = engine.volumes(sizes=sizes)
+    volumes = engine.volumes()
+    measured: dict[str, int] = {}
+    unmeasured: EngineError | None = None
+    try:
+        measured = engine.volume_sizes() if sizes else {}
+    except EngineError as exc:
+        unmeasured = exc
     latest: dict[str, BackupKey] = {}
     missing: NoRepository | None = None
     try:
@@ -61,14 +69,14 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
             VolumeOverview(
                 name=volume.name,
                 driver=volume.driver,
-                size_bytes=volume.size_bytes,
+                size_bytes=measured.get(volume.name),
                 project=volume.labels.get(PROJECT_LABEL),
                 users=sorted(users.get(volume.name, []), key=lambda user: user.name),
                 last_backup=last,
                 age_s=age_s(ctx, last.id) if last else None,
             )
         )
-    return Overview(rows, missing)
+    return Overview(rows, missing, unmeasured)
 
 
 def _latest(ctx: Context, engine: Engine, repository: Repository, volumes: set[str]) -> dict[str, BackupKey]:
