@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,9 @@ def test_another_sparse_format_is_refused_by_name() -> None:
     header = tar.Header(b"f", "f", b"", 0, 512, 0, {b"GNU.sparse.realsize": b"1", b"GNU.sparse.major": b"0"})
     with pytest.raises(IntegrityError, match="unknown tar format"):
         sparse.is_sparse(header)
+
+
+def test_a_map_of_more_pieces_than_a_file_may_have_is_refused_at_once() -> None:
+    endless = repeat(b"%d\n" % (sparse.PIECES_MAX + 1) + b"0\n" * 1000)
+    with pytest.raises(IntegrityError, match="a sparse file of 8388609 pieces"):
+        next(sparse.expand(endless, 10))

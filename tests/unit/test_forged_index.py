@@ -15,7 +15,7 @@ from tests.support.forged import raw_units, store_raw_units
 from tests.support.stored import FIRST, store_backup
 from volback.archive import tar
 from volback.archive.announced import Announced, expected_of
-from volback.catalog.model import Manifest, Member, Unit
+from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.repository import Catalog
 from volback.context import Context, Repository
 from volback.errors import IntegrityError
@@ -210,3 +210,21 @@ def test_headers_are_compared_wherever_buffers_end(units: Units, sizes: int) -> 
     announced.announce(expected_of(unit))
     parts = [stream[at : at + sizes] for at in range(0, len(stream), sizes)]
     assert b"".join(announced.passed(zip(parts, parts, strict=True))) == stream
+
+
+def test_a_long_header_that_comes_in_single_bytes_is_compared_once() -> None:
+    """A frame may hold one byte."""
+    value = b"x" * 100_000
+    body = b"%d SCHILY.xattr.user.a=%s\n" % (27 + len(value) + 1, value)
+    padding = bytes(-len(body) % tar.BLOCK)
+    extended = bytearray(device(b"./PaxHeaders/a"))
+    extended[124:136], extended[156] = b"%011o\0" % len(body), ord("x")
+    extended[148:156] = b" " * 8
+    extended[148:156] = b"%06o\0 " % sum(extended)
+    header = bytes(extended) + body + padding + device(b"./a")
+    member = Member(b"a", "b", 0, 0, 0, 1, 0o644, 0, 0, b"", 0)
+    announced = Announced("it")
+    announced.announce([Span(member, 0, len(header))])
+    fed = [announced.feed(header[at : at + 1]) for at in range(len(header))]
+    assert fed.index(True) == len(header) - 1
+    announced.end()

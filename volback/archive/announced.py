@@ -44,7 +44,8 @@ class Announced:
         """`what` names the backup in errors."""
         self._what = what
         self._expected = deque[Expected]()
-        self._begun = b""
+        self._begun: list[Buffer] = []
+        self._begun_bytes = self._wanted_bytes = 0
         self._left = 0
         self._has_ended = False
 
@@ -76,14 +77,18 @@ class Announced:
         """Compare the next bytes, and return whether they end with a whole header or in data: only then may they be
         passed on. Raises IntegrityError.
         """
-        raw = self._begun + buffer if self._begun else buffer
-        self._begun = b""
+        raw = buffer
+        if self._begun:
+            self._keep(buffer)
+            if self._begun_bytes < self._wanted_bytes:
+                return False
+            raw, self._begun, self._begun_bytes = b"".join(self._begun), [], 0
         at, size = 0, len(raw)
         while at < size:
             if not self._left:
                 header_bytes = self._step_in(raw, at)
                 if header_bytes is None:
-                    self._begun = bytes(raw[at:])
+                    self._keep(raw[at:])
                     return False
                 at += header_bytes
             step = min(self._left, size - at)
@@ -92,6 +97,11 @@ class Announced:
             self._left -= step
             at += step
         return True
+
+    def _keep(self, begun: Buffer) -> None:
+        """Keep a part of a header; the parts are joined when they are enough: a stream may consist of single bytes."""
+        self._begun.append(begun)
+        self._begun_bytes += len(begun)
 
     def end(self) -> None:
         """Raises IntegrityError if the stream ended before what is expected."""
@@ -116,11 +126,13 @@ class Announced:
     def _unusual_header(self, span: Span, raw: Buffer, at: int) -> int | None:
         first = bytes(raw[at : at + tar.BLOCK])
         if len(first) < tar.BLOCK:
+            self._wanted_bytes = tar.BLOCK
             return None
         size = tar.extended_size(first, 0) + tar.BLOCK
         if size > min(span.stop - span.start, HEADER_MAX_BYTES):
             raise _odd(self._what, span)
         if len(raw) - at < size:
+            self._wanted_bytes = size
             return None
         check_header(span, bytes(raw[at : at + size]), self._what)
         return size

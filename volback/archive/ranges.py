@@ -7,7 +7,8 @@ and one file in one. The next ranges are read in threads while one is used, whic
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ RANGE_BYTES = 16 * 1024 * 1024
 """With four ranges read at once, 4 x 16 MiB are held at most, and the one in use."""
 
 
+_RAW_MAX_BYTES = 64 * 1024 * 1024
+"""Of the frames of one range: the members of what is read ahead are held until it has been compared with them."""
 _FRAMES_MAX = 4096
-"""In one range: a frame can be stored in a few bytes."""
+"""In one range: a frame can be stored in a few bytes, and hold few."""
 
 
 class Slice(NamedTuple):
@@ -39,9 +42,18 @@ def whole(frames: Iterable[Frame]) -> Iterator[Slice]:
     return (Slice(frame, 0, frame.raw_bytes) for frame in frames)
 
 
-def part(unit: Unit, start: int, stop: int, *, before: bytes = b"") -> Iterator[Slice]:
-    """The slices that hold bytes `start` to `stop` of a unit's raw bytes."""
-    for frame, at in zip(unit.frames, unit.starts(), strict=True):
+def part(
+    unit: Unit, start: int, stop: int, *, before: bytes = b"", starts: Sequence[int] | None = None
+) -> Iterator[Slice]:
+    """The slices that hold bytes `start` to `stop` of a unit's raw bytes.
+
+    Who asks for many parts of a unit gives the `starts` of its frames: the first one is then found by bisection.
+    """
+    known = list(unit.starts()) if starts is None else starts
+    for number in range(max(bisect_right(known, start) - 1, 0), len(known)):
+        frame, at = unit.frames[number], known[number]
+        if at >= stop:
+            return
         first, last = max(start - at, 0), min(stop - at, frame.raw_bytes)
         if first < last:
             yield Slice(frame, first, last, before)
@@ -104,15 +116,16 @@ def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
 
 def _runs(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
     run: list[Slice] = []
-    size = 0
+    size = raw = 0
     for item in slices:
         frame = item.frame
-        adjacent = run and _follows(run[-1].frame, frame)
-        if run and (not adjacent or size + frame.stored_bytes > RANGE_BYTES or len(run) >= _FRAMES_MAX):
+        is_full = size + frame.stored_bytes > RANGE_BYTES or raw + frame.raw_bytes > _RAW_MAX_BYTES
+        if run and (is_full or len(run) >= _FRAMES_MAX or not _follows(run[-1].frame, frame)):
             yield run
-            run, size = [], 0
+            run, size, raw = [], 0, 0
         run.append(item)
         size += frame.stored_bytes
+        raw += frame.raw_bytes
     if run:
         yield run
 

@@ -6,6 +6,7 @@ decimal numbers, a line each - how many pieces there are, then offset and size o
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 
 from volback.archive import tar
@@ -13,6 +14,9 @@ from volback.errors import IntegrityError
 
 _ZEROS = memoryview(bytes(1024 * 1024))
 _DIGITS_MAX = 20
+_NUMBER_MAX = 2**63
+PIECES_MAX = 1 << 23
+"""Of a file: 16 bytes of memory each, however well its map is compressed."""
 
 
 def is_sparse(header: tar.Header) -> bool:
@@ -54,12 +58,17 @@ class _Source:
         self._rest = memoryview(b"")
         self._read_bytes = 0
 
-    def read_map(self) -> list[tuple[int, int]]:
-        """Read the map, and what fills its last block up."""
-        pieces = [(self._number(), self._number()) for _ in range(self._number())]
+    def read_map(self) -> Iterator[tuple[int, int]]:
+        """Read the map, and what fills its last block up; return offset and size of each piece, in order."""
+        count = self._number()
+        if count > PIECES_MAX:
+            raise IntegrityError(f"tar stream is damaged: a sparse file of {count} pieces")
+        numbers = array("Q")
+        for _ in range(2 * count):
+            numbers.append(min(self._number(), _NUMBER_MAX))
         for _ in self.take(tar.padded(self._read_bytes) - self._read_bytes):
             pass
-        return pieces
+        return zip(numbers[::2], numbers[1::2], strict=True)
 
     def take(self, length: int) -> Iterator[memoryview]:
         """Yield the next `length` bytes. Raises IntegrityError where there are fewer."""

@@ -214,7 +214,7 @@ class Selection:
 
     def _slices(self, announced: Announced) -> Iterator[ranges.Slice]:
         for unit in self._units():
-            spans = {span.member.path: span for span in unit.spans()}
+            spans, starts = {span.member.path: span for span in unit.spans()}, list(unit.starts())
             first_names: dict[bytes, bytes] = {}
             for span in spans.values():
                 if not self.holds(span.member):
@@ -222,7 +222,7 @@ class Selection:
                 target = spans.get(span.member.link) if span.member.type == "h" else None
                 if target is None or self.holds(target.member):
                     announced.announce([span])
-                    yield from ranges.part(unit, span.start, span.stop)
+                    yield from ranges.part(unit, span.start, span.stop, starts=starts)
                 else:
                     yield from self._instead(unit, span, target, first_names, announced)
 
