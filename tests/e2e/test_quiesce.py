@@ -14,9 +14,13 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.halt import halted
-from tests.support.library import open_library
+from tests.support.library import Library, open_library
 from tests.support.remote import wait_for
+from volback.engine.engine import Engine
+from volback.errors import EngineError
 from volback.operations import recover as recover_module
+from volback.operations.backup_set import SetOptions, backup_set
+from volback.operations.sources import volume_source
 from volback.state.journal import HeldContainer
 from volback.state.runs import Run
 
@@ -57,6 +61,11 @@ def _wait_for(path: Path) -> None:
 
 
 @pytest.fixture
+def library(engine: EngineSession, tmp_path: Path) -> Library:
+    return open_library(engine, tmp_path)
+
+
+@pytest.fixture
 def volume(volume_factory: Volumes) -> str:
     return volume_factory("still", fill=lambda path: (path / "data").write_bytes(b"x" * 100_000) and None)
 
@@ -80,6 +89,26 @@ def test_stop_ends_a_container_by_its_own_signal_and_starts_it_again(
     assert run_volback("show", volume, "--json").json["result"]["containers"] == [writer.name]
     assert _state(writer) == "running"
     assert _events(engine, since, writer) == [(writer.name, "die"), (writer.name, "start")]
+
+
+def test_a_stop_that_fails_and_goes_on_is_waited_for_on_a_busy_engine(
+    library: Library, volume: str, container_factory: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine forgets that it has sent the signal: it keeps 256 events."""
+    slow = container_factory("trap 'sleep 2; exit 0' TERM; sleep 600 & wait", volumes={volume: "/data"})
+
+    def stop(_: Engine, id: str, *, grace_s: int) -> None:
+        slow.kill("SIGTERM")
+        for _number in range(260):
+            slow.client.api.exec_create(id, "true")
+        raise EngineError("the engine did not answer in time")
+
+    monkeypatch.setattr(Engine, "stop_container", stop)
+    result = backup_set(*library, [volume_source(library.engine, volume)], SetOptions(quiesce="stop"))
+    assert [error.message for error in result.errors] == ["the engine did not answer in time"]
+    time.sleep(0.2)
+    slow.reload()
+    assert (slow.status, slow.attrs["State"]["FinishedAt"] > "0001-01-02") == ("running", True)
 
 
 def test_pause_freezes_a_container_that_goes_on_where_it_was(

@@ -151,16 +151,17 @@ def stop(client: Any, container: str, *, grace_s: int) -> None:
         client.stop(container, timeout=grace_s)
 
 
-def was_signalled(client: Any, container: str, *, since: float) -> bool:
-    """Whether it was sent a signal since then (seconds since 1970): it may be stopping.
+def was_signalled(client: Any, container: str, *, since: float, clock_ahead_s: float) -> bool:
+    """Whether it was sent a signal since then (seconds since 1970, by this machine's clock): it may be stopping.
 
-    The engine reports each signal as an event, also that of a stop. Where it does not report events (a proxy that
-    allows few calls), the answer is False.
+    The engine reports each signal as an event, also that of a stop; of those that are past, only its last 256. Where it
+    does not report events (a proxy that allows few calls), the answer is False.
     """
     asked = {"container": container, "event": "kill"}
+    begin, end = (f"{at + clock_ahead_s:.6f}" for at in (since, time.time()))
     try:
         with translated(f"container {container!r}"):
-            return any(True for _ in client.events(since=f"{since:.6f}", until=f"{time.time():.6f}", filters=asked))
+            return any(True for _ in client.events(since=begin, until=end, filters=asked))
     except EngineError:
         return False
 

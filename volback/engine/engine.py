@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from volback.engine import containers, helper, image, probe, services, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, translated
 from volback.engine.containers import Container
+from volback.engine.events import Signals
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
 from volback.engine.own import Own, OwnContainer, find_own
@@ -188,7 +189,11 @@ class Engine:
 
     def was_signalled(self, id: str, *, since: float) -> bool:
         """Whether a container was sent a signal since then (seconds since 1970), as far as the engine reports it."""
-        return containers.was_signalled(self._client, id, since=since)
+        return containers.was_signalled(self._client, id, since=since, clock_ahead_s=self.info.clock_ahead_s)
+
+    def signals(self) -> Signals:
+        """Find the containers that are sent a signal in a block; a context manager."""
+        return Signals(self._client, clock_ahead_s=self.info.clock_ahead_s)
 
     def pause_container(self, id: str) -> None:
         """Freeze its processes. Raises NotFoundError, EngineError."""

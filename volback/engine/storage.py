@@ -9,20 +9,18 @@ import json
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import docker.errors
 import requests.exceptions
-import urllib3.exceptions
 
 from volback.engine import volumes
 from volback.engine.connect import translated
+from volback.engine.events import EventStream
 from volback.engine.helper import LABEL
 from volback.errors import EngineError, EngineUnreachable
 from volback.policy.storage import Storage, storage_of_directory, storage_of_volume
@@ -30,7 +28,6 @@ from volback.policy.storage import Storage, storage_of_directory, storage_of_vol
 log = logging.getLogger(__name__)
 
 _LIVE = {"type": ["container", "volume"], "event": ["start", "mount"]}
-_END_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +72,8 @@ def storage_users(client: Any, storage: Storage) -> list[StorageUser]:
 class Arrivals:
     """Containers that start in a block and can write to a storage, as the engine's events tell; a context manager.
 
-    An engine keeps its last 256 events, so they are received as they come, in a thread, and asked for once more at the
-    end. Where the engine denies them (a proxy that allows few calls), none are found.
+    They are received as they come, and asked for once more at the end. Where the engine denies events (a proxy that
+    allows few calls), none are found.
     """
 
     def __init__(self, client: Any, storage: Storage, *, clock_ahead_s: float) -> None:
@@ -87,24 +84,16 @@ class Arrivals:
         self._started: dict[str, tuple[str, float]] = {}
         """Name, and when it started last, by id."""
         self._writing: set[str] = set()
-        self._ended = threading.Event()
-        self._stream: Any = None
-        self._receiver: threading.Thread | None = None
+        self._events = EventStream(client, _LIVE, since=self._since, note=self._note)
 
     def __enter__(self) -> Self:
-        self._receiver = threading.Thread(target=self._receive, name="arrivals", daemon=True)
-        self._receiver.start()
+        self._events.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        if self._stream is not None:
-            with suppress(OSError, ValueError, AttributeError):  # the connection may be gone already
-                self._stream.close()
-            if self._receiver is not None:
-                self._receiver.join(_END_S)
+        self._events.__exit__(kind, error, trace)
 
     def begin(self) -> None:
         """Count from now on; what started earlier does not concern the caller."""
@@ -129,17 +118,6 @@ class Arrivals:
         with translated("events"):
             response = client._get(client._url("/events"), params=window, stream=True, timeout=client.timeout)
             return list(client._stream_helper(response, decode=True))
-
-    def _receive(self) -> None:
-        try:
-            self._stream = self._client.events(since=f"{self._since:.6f}", filters=_LIVE, decode=True)
-            for event in self._stream:
-                if self._ended.is_set():
-                    return
-                self._note(event)
-        except (OSError, ValueError, AttributeError, requests.exceptions.RequestException,
-                urllib3.exceptions.HTTPError, docker.errors.DockerException) as exc:  # fmt: skip
-            log.debug("events end: %s", exc)
 
     def _note(self, event: dict[str, Any]) -> None:
         actor = event.get("Actor") or {}

@@ -60,10 +60,12 @@ class Quiesced:
         self._down_since: dict[str, float] = {}
         self._started_at: dict[str, str] = {}
         self._await_released: Callable[[], None] | None = None
+        self._signals = engine.signals()
 
     def __enter__(self) -> Self:
         try:
             if self._targets:
+                self._signals.__enter__()  # before the first stop: an engine soon forgets what it has reported
                 for level in self._begin():
                     with deferred_signals():
                         all_at_once(level)
@@ -169,9 +171,16 @@ class Quiesced:
                 self._resume()
             else:
                 self._await_released()
+            self._signals.__exit__(None, None, None)
 
     def _resume(self) -> None:
-        resumer = Resumer(self._engine, self._ctx.settings.state, self._run, health_limit_s=self._health_limit_s)
+        resumer = Resumer(
+            self._engine,
+            self._ctx.settings.state,
+            self._run,
+            health_limit_s=self._health_limit_s,
+            was_signalled=self._signals.has,
+        )
         resumer.resume_all(self._note_downtime)
         resumer.await_health(self._note_downtime)
         self.errors += resumer.errors

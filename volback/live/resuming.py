@@ -47,7 +47,9 @@ class Resumer:
         run: RecordedRun,
         *,
         health_limit_s: float = HEALTH_LIMIT_S,
+        was_signalled: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`was_signalled`: whether the caller has heard that a container (by id) was sent a signal."""
         self.resumed: list[str] = []
         """Names of those that were stopped or paused and run again."""
         self.rescaled: list[str] = []
@@ -58,6 +60,7 @@ class Resumer:
         self._state = state
         self._run = run
         self._health_limit_s = health_limit_s
+        self._was_signalled = was_signalled
         self._started: dict[str, str] = {}
         self._successors: dict[str, str] = {}
         """The id of what was made in place of a container of the journal, by that container's id."""
@@ -182,12 +185,15 @@ class Resumer:
         """
         if self._engine.container(held.id).state != "running":
             return
-        if held.how == "stop" and self._engine.was_signalled(held.id, since=held.since):
+        if held.how == "stop" and self._is_stopping(held):
             deadline = held.since + held.grace_s + _STOP_MARGIN_S
             while self._engine.container(held.id).state == "running" and time.time() < deadline:
                 time.sleep(_POLL_S)
         elif self._run.journal.pid != os.getpid():  # else the engine has refused, and reported it to this run
             self._stop_now(held)
+
+    def _is_stopping(self, held: HeldContainer) -> bool:
+        return self._was_signalled(held.id) or self._engine.was_signalled(held.id, since=held.since)
 
     def _stop_now(self, held: HeldContainer) -> None:
         try:
