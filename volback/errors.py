@@ -23,10 +23,14 @@ masks the secrets in it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from volback.masking import masked
+
+log = logging.getLogger(__name__)
 
 EXIT_DONE = 0
 EXIT_WARNINGS = 3
@@ -161,6 +165,18 @@ class Interrupted(BaseException):
         self.message = f"interrupted by signal {signal_number}"
         self.hint: str | None = "run the command again"
         self.exit_code = 128 + signal_number
+
+
+@contextmanager
+def cleaning_up(what: str) -> Iterator[None]:
+    """Clean up after an error that is raised next: one of the block is logged, as it would hide the first.
+
+    For `except BaseException:` and `finally:`; a plain call there would replace what led to it.
+    """
+    try:
+        yield
+    except VolbackError as exc:
+        log.warning("%s: %s", what, exc.message)
 
 
 Failure = VolbackError | Interrupted

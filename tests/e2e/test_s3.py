@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.store.test_s3_servers import error_reply, proxied
 from tests.support.engine import Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.proxy import Planned
 from tests.support.remote import wait_for
 from tests.support.repository import new_repository
 from tests.support.s3 import S3Server, open_uploads
@@ -189,3 +192,23 @@ def _fill_with_noise(root: Path) -> None:
 
 def _checks(document: dict[str, Any]) -> dict[str, Any]:
     return {check["name"]: check for check in document["result"]["checks"]}
+
+
+def test_an_error_of_an_upload_is_not_replaced_by_those_of_cleaning_up(
+    moto: S3Server, run_volback: Volback, volume_factory: MakeVolume
+) -> None:
+    """A session token expires while parts are sent: from then on the server refuses everything, the abort too."""
+    volume = volume_factory(fill=lambda root: (root / "noise").write_bytes(random.Random(1).randbytes(20 * MIB)))
+    reply = error_reply(400, "ExpiredToken", "The provided token has expired.")
+    with moto.bucket() as bucket:
+        run_volback("init", env=moto.environment() | {"VOLBACK_REPO": f"s3://{bucket}"})
+        plan = [Planned("reply", ("PUT", "partNumber=2"), reply=reply)]
+        plan += [Planned("reply", (verb, bucket), nth=None, reply=reply) for verb in ("DELETE", "list-type=2")]
+        with proxied(moto, *plan) as (server, _):
+            env = server.environment() | {"VOLBACK_REPO": f"s3://{bucket}?part-size=5"}
+            done = run_volback("backup", volume, env=env, check_exit=1)
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "cannot write" in error
+    assert "/data'" in error or "data.tar" in error
+    assert "the session token has expired" in error
+    assert "hint: log in again" in done.stderr

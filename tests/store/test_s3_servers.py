@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -275,3 +276,35 @@ def test_a_prefix_is_made_a_repository_once_and_known_again(moto: S3Server, use:
                 attempt()
         second = init(*at("a", accept=True))
         assert (second.made, second.id != first.id) == (True, True)
+
+
+def test_http_to_a_port_of_https_and_the_other_way_is_named(moto: S3Server, use: Use, tmp_path: Path) -> None:
+    use(moto)
+    with moto.bucket() as bucket, tls_end(moto.endpoint, tmp_path) as (url, _):
+        plain_to_tls = replace(moto, endpoint=url.replace("https://", "http://"))
+        tls_to_plain = replace(moto, endpoint=moto.endpoint.replace("http://", "https://"))
+        for server, right in ((plain_to_tls, url), (tls_to_plain, moto.endpoint)):
+            store = server.store(bucket, give_up=0)
+            calls: list[Callable[[], object]] = [
+                partial(store.put, "d/o", [b"data"]), partial(store.stat, "d/o"), partial(list, store.list())
+            ]  # fmt: skip
+            for call in calls:
+                with pytest.raises(StoreError) as caught:
+                    call()
+                assert f"write {right}" in str(caught.value.hint)
+
+
+def test_a_put_if_absent_that_is_refused_at_its_first_step_says_why(moto: S3Server, use: Use) -> None:
+    """That step is a HEAD, whose refusal has no message: AWS answers 400 to one whose token has expired."""
+    use(moto)
+    silent = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    expired = error_reply(400, "ExpiredToken", "The provided token has expired.")
+    # Each: the SDK asks once more, as a HEAD's 400 may mean another region.
+    plan = [Planned("reply", (verb, "/d/o"), nth=None, reply=reply) for verb, reply in
+            (("HEAD", silent), ("GET", expired))]  # fmt: skip
+    with (
+        moto.bucket() as bucket,
+        proxied(moto, *plan) as (server, _),
+        pytest.raises(StoreError, match="cannot write 'd/o': the session token has expired"),
+    ):
+        server.store(bucket, **PARTS).put("d/o", [b"data"], if_absent=True)

@@ -54,13 +54,16 @@ def test_an_entry_is_dropped_when_undo_says_that_nothing_is_left(tmp_path: Path,
     assert run.directory.exists() == (not is_gone)
 
 
-def test_an_entry_stays_where_undo_fails(tmp_path: Path) -> None:
+def test_an_entry_stays_where_undo_fails_and_the_first_error_is_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def undo() -> bool:
-        raise StoreError("away")
+        raise StoreError("the repository is away")
 
-    with Run(tmp_path, "restore") as run, pytest.raises(StoreError, match="away"), run.begun(VOLUME, undo=undo):
+    with Run(tmp_path, "restore") as run, pytest.raises(ValueError, match="cut off"), run.begun(VOLUME, undo=undo):
         raise ValueError("cut off")
     assert on_disk(run).entries == [VOLUME]
+    assert f"{VOLUME.what} stays until a later run removes it: the repository is away" in caplog.text
 
 
 def test_nothing_is_begun_where_it_cannot_be_noted(tmp_path: Path) -> None:

@@ -106,3 +106,56 @@ def test_a_refusal_says_what_where_why_and_what_next(failure: Failure, kind: typ
     assert says in error.message
     assert "'bucket' at http://host" in error.message
     assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message", "hint"),
+    [
+        ("https://bucket.s3.eu-central-1.amazonaws.com", "holds a bucket: bucket",
+         "write s3://bucket/PREFIX?region=eu-central-1 and no endpoint"),
+        ("https://other.s3.amazonaws.com/", "holds a bucket: other", "write s3://other/PREFIX and no endpoint"),
+        ("http://nas:9000/bucket", "ends in the bucket's name", "write http://nas:9000 alone"),
+        ("http://nas:9000/bucket/", "ends in the bucket's name", "write http://nas:9000 alone"),
+        ("https://nas/s3/bucket", "ends in the bucket's name", "write https://nas alone"),
+    ],
+)  # fmt: skip
+def test_an_endpoint_with_the_bucket_in_it_is_refused(endpoint: str, message: str, hint: str) -> None:
+    for url, environment in (
+        (f"s3://bucket/prefix?endpoint={endpoint}", {}),
+        ("s3://bucket/prefix", {"VOLBACK_S3_ENDPOINT": endpoint}),
+    ):
+        with pytest.raises(UsageError, match=message) as caught:
+            read_s3_url(url, environment)
+        assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://s3.eu-central-1.amazonaws.com", "https://nas/storage/v1/s3", "https://bucket.example.org",
+     "https://nas/mybucket", "https://s3.dualstack.eu-central-1.amazonaws.com"],
+)  # fmt: skip
+def test_an_endpoint_that_may_be_right_is_taken(endpoint: str) -> None:
+    assert read_s3_url(f"s3://bucket?endpoint={endpoint}", {}).settings.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "failure", "hint"),
+    [
+        ("https://bucket.example.org", Failure("NoSuchBucket", status=404), "write https://example.org if"),
+        ("http://nas/other", Failure("NoSuchBucket", status=404), "most servers are reached at http://nas,"),
+        ("https://nas:9000", Failure("TLS"), "does not speak TLS at that port, write http://nas:9000"),
+        ("http://nas:9000", Failure("400", "Bad Request", 400), "speaks TLS at that port, write https://nas:9000"),
+        ("http://nas:9000", Failure("ConnectionClosedError", "the connection was closed", answered=False),
+         "speaks TLS at that port, write https://nas:9000"),
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_does_not_work_is_hinted_at(endpoint: str, failure: Failure, hint: str) -> None:
+    error = explain(Refused(failure, 1), action="list", key=".", bucket="bucket", endpoint=endpoint)
+    assert hint in str(error.hint)
+
+
+@pytest.mark.parametrize("endpoint", ["AWS", "https://nas:9000"])
+@pytest.mark.parametrize("code", ["NoSuchBucket", "AccessDenied", "ExpiredToken"])
+def test_a_refusal_with_a_code_says_nothing_of_the_endpoint(endpoint: str, code: str) -> None:
+    error = explain(Refused(Failure(code, status=400), 1), action="list", key=".", bucket="b", endpoint=endpoint)
+    assert "http" not in str(error.hint)

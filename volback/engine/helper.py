@@ -20,7 +20,7 @@ import requests.exceptions
 
 from volback.engine.connect import explained, translated
 from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
-from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
+from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError, cleaning_up
 from volback.interrupts import deferred_signals
 from volback.masking import masked
 
@@ -99,10 +99,12 @@ def create(client: Any, spec: HelperSpec) -> str:
     try:
         made = _made_volumes(client, container)
     except BaseException:
-        remove(client, container)
+        with cleaning_up("a helper stays behind until the next run"):
+            remove(client, container)
         raise
     if made:
-        _unmake(client, container, made)
+        with cleaning_up(f"volume {made[0]!r}, which mounting it has made, stays"):
+            _unmake(client, container, made)
         raise NotFoundError(f"volume {made[0]!r} does not exist", "see `volback volumes`")
     return container
 

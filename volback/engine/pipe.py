@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import shlex
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -145,10 +146,8 @@ class Pipes(HelperStreams):
             first = self._take_first()
             if first is not None:
                 os.close(first)
-            if self._directory.is_dir():
-                for pipe in self._directory.iterdir():
-                    pipe.unlink()
-                self._directory.rmdir()
+            # In the run's directory, which is removed whole: an error here must not hide the first one.
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def _take_first(self) -> int | None:
         first, self._first = self._first, None

@@ -16,7 +16,7 @@ from typing import Literal
 
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import IntegrityError, VolbackError
+from volback.errors import IntegrityError, VolbackError, cleaning_up
 from volback.measures import count, human_size
 from volback.operations.leftovers import Leftovers
 from volback.operations.recover import sweep
@@ -144,8 +144,11 @@ class _Doctor:
             store.put(key, [data], if_absent=True)
             if b"".join(store.open(key)) != data:
                 raise IntegrityError(f"repository {store.url} does not return what was written", "check its disk")
-        finally:
-            store.delete(key)
+        except BaseException:
+            with cleaning_up("what doctor wrote may stay"):
+                store.delete(key)
+            raise
+        store.delete(key)
         return Check(name, "ok", "an object was written, read back and deleted")
 
     def _check_space(self, name: str) -> Check:

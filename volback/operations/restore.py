@@ -15,7 +15,15 @@ from volback.archive import tar
 from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, EngineError, IntegrityError, Interrupted, NotFoundError, VolbackError
+from volback.errors import (
+    ConflictError,
+    EngineError,
+    IntegrityError,
+    Interrupted,
+    NotFoundError,
+    VolbackError,
+    cleaning_up,
+)
 from volback.interrupts import deferred_signals
 from volback.latest import SAFETY_TAG
 from volback.operations.backup import BackupOptions, make_backup
@@ -152,7 +160,8 @@ class _Restore:
             yield
         except BaseException:
             members = (self._selection or self._backup).members()
-            remove_paths(self._engine, self._run, self._target, (member.path for member in members))
+            with cleaning_up(f"a part of the restore stays in {self._target.name}"):
+                remove_paths(self._engine, self._run, self._target, (member.path for member in members))
             raise
 
     @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from volback.durable import sync_directory, write_whole
-from volback.errors import FormatError, Interrupted, LockedError, StoreError
+from volback.errors import FormatError, Interrupted, LockedError, StoreError, cleaning_up
 from volback.interrupts import deferred_signals
 from volback.state.files import private_directory, usable
 from volback.state.journal import Entry, InRepository, Journal, Kind, NewBackup, Reading, decode_journal, encode_journal
@@ -131,8 +131,8 @@ class Run(RecordedRun):
         """Keep `entry` on disk for the block that creates what it names; a block that succeeds drops it.
 
         If the block raises, `undo` removes what was created, and returns whether nothing is left: then the entry is
-        dropped too. Without `undo`, or where that raises, the entry stays for a later run. Raises StoreError before
-        the block.
+        dropped too. Without `undo`, or where that raises, the entry stays for a later run; its error is logged, and
+        the block's is raised. Raises StoreError before the block.
         """
         try:
             self.note(entry)
@@ -142,7 +142,7 @@ class Run(RecordedRun):
         try:
             yield
         except BaseException:
-            with deferred_signals():
+            with deferred_signals(), cleaning_up(f"{entry.what} stays until a later run removes it"):
                 if undo is not None and undo():
                     self.drop(entry)
             raise

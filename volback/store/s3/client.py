@@ -160,7 +160,7 @@ def read_failure(exc: Exception) -> Failure:
     if isinstance(exc, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.CredentialRetrievalError):
         return Failure("NoCredentials")
     if isinstance(exc, sdk.SSLError):
-        return Failure("Certificate" if "certificate" in str(exc).lower() else "TLS", "the TLS connection failed")
+        return Failure("Certificate" if "certificate" in str(exc).lower() else "TLS")
     for kind, reason in _LOST.items():
         if isinstance(exc, kind):
             return Failure(type(exc).__name__, reason, answered=False, transient=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from volback.errors import UsageError
 
 _HOST = re.compile(r"(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*(?::\d+)?|localhost(?::\d+)?|[\w.-]+:\d+"
                    r"|\d+(?:\.\d+){3}|\[[0-9A-Fa-f:]+\](?::\d+)?")  # fmt: skip
@@ -44,6 +47,46 @@ def endpoint_form(scheme: str, host: str, bucket: str, prefix: str) -> str:
         return f"{url}?region={aws.region}" if aws.region else url
     scheme = "http" if scheme.lower().endswith("http") else "https"
     return f"{url}?endpoint={scheme}://{host if _SHOWN.fullmatch(host) else 'HOST'}"
+
+
+def check_endpoint(endpoint: str, bucket: str) -> None:
+    """Raises UsageError for an endpoint that has the bucket in it: the SDK would put it there a second time."""
+    parts = urlsplit(endpoint)
+    aws = of_aws(parts.hostname or "")
+    if aws and aws.bucket:
+        where = f"?region={aws.region}" if aws.region else ""
+        raise UsageError(
+            f"the S3 endpoint {endpoint} holds a bucket: {aws.bucket}",
+            f"write s3://{aws.bucket}/PREFIX{where} and no endpoint",
+        )
+    if parts.path.rstrip("/").endswith(f"/{bucket}"):
+        raise UsageError(f"the S3 endpoint {endpoint} ends in the bucket's name", f"write {_server(endpoint)} alone")
+
+
+def endpoint_advice(endpoint: str, bucket: str) -> str | None:
+    """What may be wrong with an endpoint that did not work, and could be right for another server."""
+    parts = urlsplit(endpoint)
+    if parts.path.strip("/"):
+        return f"the endpoint has a path: most servers are reached at {_server(endpoint)}, and the bucket is in s3://"
+    if (parts.hostname or "").startswith(f"{bucket}."):
+        server = endpoint.replace(f"{bucket}.", "", 1)
+        return f"the endpoint begins with the bucket's name: write {server} if the server's name is without it"
+    return None
+
+
+def scheme_advice(endpoint: str) -> str | None:
+    """The endpoint with the other of http and https."""
+    scheme, found, server = endpoint.partition("://")
+    if not found:
+        return None
+    if scheme == "https":
+        return f"if the server does not speak TLS at that port, write http://{server}"
+    return f"if the server speaks TLS at that port, write https://{server}"
+
+
+def _server(endpoint: str) -> str:
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _plain(text: str, otherwise: str) -> str:

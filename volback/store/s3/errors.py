@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volback.errors import ConflictError, NotFoundError, StoreDenied, StoreError, StoreUnreachable, VolbackError
+from volback.store.s3.endpoint import endpoint_advice, scheme_advice
 
 _TRANSIENT = {
     "RequestTimeout", "RequestTimeoutException", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests",
@@ -46,6 +47,7 @@ _REASONS = {
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or VOLBACK_S3_PROFILE",
     ),
     "Certificate": ("its certificate is not trusted", "set VOLBACK_S3_CA_BUNDLE to the file of its CA"),
+    "TLS": ("the TLS connection failed", None),
     "MetadataTooLarge": ("the request was refused", None),
     "NotImplemented": ("the server lacks this function", None),
 }
@@ -74,6 +76,11 @@ class Failure:
         return self.transient or self.status == 429 or server_failed or self.code in _TRANSIENT
 
     @property
+    def may_be_wrong_scheme(self) -> bool:
+        """TLS to a port without it, or the other way: such servers close the connection, or say 400 without a code."""
+        return self.code in ("TLS", "ConnectionClosedError", "HTTPClientError", "400", "ResponseParserError")
+
+    @property
     def is_missing(self) -> bool:
         """There is no such object."""
         return self.code in _MISSING
@@ -95,6 +102,16 @@ class Refused(Exception):
 
 def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: str) -> VolbackError:
     """The error for the user: what failed, on which object, why, and what to do."""
+    error = _explain(refused, action=action, key=key, bucket=bucket, endpoint=endpoint)
+    advice = endpoint_advice(endpoint, bucket)
+    if advice is None and refused.failure.may_be_wrong_scheme:
+        advice = scheme_advice(endpoint)
+    if advice and not isinstance(error, ConflictError):
+        error.hint = f"{error.hint}; {advice}" if error.hint else advice
+    return error
+
+
+def _explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: str) -> VolbackError:
     failure = refused.failure
     if failure.is_missing and action == "read":
         return NotFoundError(f"object {key!r} is not in S3 bucket {bucket!r} at {endpoint}", "see `volback list`")

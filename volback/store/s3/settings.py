@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from volback.errors import UsageError
 from volback.store.base import is_part
 from volback.store.registry import StoreKeys
+from volback.store.s3.endpoint import check_endpoint
 from volback.store.s3.parts import PART_MAX_BYTES, PART_MIN_BYTES
 
 _MIB = 1024 * 1024
@@ -88,7 +89,10 @@ def read_s3_url(url: str, environment: Mapping[str, str]) -> S3Location:
     _check_no_password(dict(query))
     clean = "s3://" + "/".join(part for part in (parts.netloc, prefix) if part)
     clean += "?" + urlencode(query, quote_via=quote, safe=":/") if query else ""
-    return S3Location(parts.netloc, prefix + "/" if prefix else "", _settings(values), clean)
+    settings = _settings(values)
+    if settings.endpoint:
+        check_endpoint(settings.endpoint, parts.netloc)
+    return S3Location(parts.netloc, prefix + "/" if prefix else "", settings, clean)
 
 
 def with_credentials(location: S3Location, given: Mapping[str, str]) -> S3Location:

@@ -168,6 +168,7 @@ class S3Store:
             self._client.call("head_object", Key=self._location.prefix + key)
         except Refused as refused:
             if not (refused.failure.is_missing or refused.failure.is_denied):
+                self._ask_for_reason(key, refused.failure)
                 raise
         else:
             raise self._exists(key)
@@ -233,13 +234,17 @@ class S3Store:
         return StoreError(f"object {key!r} in {self.url} was replaced while it was read", "run the command again")
 
     def _head(self, key: str) -> dict[str, Any]:
-        """Ask for size and time. A HEAD's refusal has no message, so a GET of one byte asks for the reason."""
+        """Ask for size and time."""
         try:
             return self._client.call("head_object", Key=self._location.prefix + key)
         except Refused as refused:
-            if refused.failure.answered and not refused.failure.is_transient:
-                self._client.call("get_object", Key=self._location.prefix + key, Range="bytes=0-0")["Body"].close()
+            self._ask_for_reason(key, refused.failure)
             raise
+
+    def _ask_for_reason(self, key: str, failure: Failure) -> None:
+        """A HEAD's refusal has no message, so a GET of one byte asks for it: raises Refused if that is refused too."""
+        if failure.answered and not failure.is_transient:
+            self._client.call("get_object", Key=self._location.prefix + key, Range="bytes=0-0")["Body"].close()
 
     def _listed(self, key: str) -> ObjectInfo | None:
         """The object as a listing shows it, None if it cannot be listed. Raises NotFoundError if it is not there."""
