@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volback.errors import ConflictError, NotFoundError, StoreError, StoreUnreachable
+from volback.errors import ConflictError, NotFoundError, StoreError, StoreUnreachable, UsageError
 from volback.store.local import LocalStore
+from volback.store.locate import open_store
 
 NOBODY = 65534
+GROUP = 64321
 
 
 @pytest.fixture
@@ -90,6 +92,60 @@ def test_files_and_directories_are_private_to_their_owner(store: LocalStore, roo
         root / "a/b/c": 0o600,
         root / "a/once": 0o600,
     }
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_a_group_may_read_where_that_is_asked_for_whatever_the_umask(root: Path, umask: int) -> None:
+    store = open_store(str(root), {"VOLBACK_REPO_ACCESS": "group"})
+    before = os.umask(umask)
+    try:
+        store.put("a/b/c", [b"x"])
+        store.put("a/once", [b"x"], if_absent=True)
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(root).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in [root, *root.rglob("*")]}
+    assert modes == {".": 0o750, "a": 0o750, "a/b": 0o750, "a/b/c": 0o640, "a/once": 0o640}
+
+
+def test_who_may_read_is_one_of_two_words(root: Path) -> None:
+    for access in ("", "private"):
+        open_store(str(root), {"VOLBACK_REPO_ACCESS": access}).put("a", [b"x"])
+        assert stat.S_IMODE((root / "a").stat().st_mode) == 0o600
+    with pytest.raises(UsageError, match="VOLBACK_REPO_ACCESS: 'everybody' is not valid") as caught:
+        open_store(str(root), {"VOLBACK_REPO_ACCESS": "everybody"})
+    assert caught.value.hint == "give private or group"
+
+
+@pytest.mark.root
+def test_the_group_of_a_repositorys_directory_reads_and_does_not_write(open_directory: Path) -> None:
+    """The directory has the bit by which what is made in it has its group: new directories have it too."""
+    root = open_directory / "repository"
+    root.mkdir()
+    os.chown(root, 0, GROUP)
+    root.chmod(0o2750)
+    store = open_store(str(root), {"VOLBACK_REPO_ACCESS": "group"})
+    store.put("a/b/c", [b"x"], if_absent=True)
+    assert {path.stat().st_gid for path in root.rglob("*")} == {GROUP}
+    assert stat.S_IMODE((root / "a/b").stat().st_mode) == 0o2750
+    groups = os.getgroups()
+    os.setgroups([GROUP])
+    try:
+        with acting_as(NOBODY):
+            assert [info.key for info in store.list()] == ["a/b/c"]
+            assert b"".join(store.open("a/b/c")) == b"x"
+            for call in (lambda: store.put("a/d", [b"y"]), lambda: store.delete("a/b/c")):
+                with pytest.raises(StoreError, match="denies access"):
+                    call()
+    finally:
+        os.setgroups(groups)
+
+
+def test_a_filesystem_that_keeps_no_modes_is_not_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(fd: int, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refused)
+    assert open_store(str(root), {"VOLBACK_REPO_ACCESS": "group"}).put("a/b", [b"x"]) == 1
 
 
 def test_a_store_on_a_missing_directory_is_empty_and_makes_nothing(store: LocalStore, root: Path) -> None:

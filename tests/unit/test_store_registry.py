@@ -134,6 +134,18 @@ def test_volback_toml_must_not_hold_an_address_of_another_program(tmp_path: Path
     assert "another program's address" in str(problem)
 
 
+def test_volback_toml_says_who_may_read_a_directory(tmp_path: Path) -> None:
+    text = (
+        f'[repositories.here]\nurl = "{tmp_path}/r"\nbadge = "x"\nenvironment = {{ VOLBACK_REPO_ACCESS = "group" }}\n'
+    )
+    config = loaded(tmp_path, text)
+    assert check_config(config) == []
+    make_backup(open_configured(context_in(tmp_path), config.repositories["here"]).store)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "r").rglob("*")} == {0o640, 0o750}
+    [problem] = check_config(loaded(tmp_path, text.replace("group", "all")))
+    assert "VOLBACK_REPO_ACCESS: 'all' is not valid (give private or group)" in str(problem)
+
+
 def test_an_address_is_checked_without_opening_the_store() -> None:
     check_address("shelf://left", {})
     with pytest.raises(UsageError, match="VOLBACK_SHELF_FLOOR=x"):

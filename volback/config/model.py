@@ -40,7 +40,7 @@ class Repository:
     credentials: Mapping[str, Secret] = field(default_factory=dict)
     """By key: the kind of store defines which keys are allowed."""
     environment: Mapping[str, Secret] = field(default_factory=dict)
-    """Variables for this repository, such as VOLBACK_S3_REGION."""
+    """Variables for this repository, such as VOLBACK_S3_REGION or VOLBACK_REPO_ACCESS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -15,6 +16,7 @@ from volback.store.base import Store
 from volback.store.foreign import advice_for_scheme, foreign_path
 from volback.store.limit import LimitStore
 from volback.store.local import LocalStore
+from volback.store.local_tree import Modes
 from volback.store.registry import StoreKeys, StoreKind, all_keys, forms, kind_of, register, scheme_of
 from volback.store.s3.settings import S3_KEYS, S3Location, read_s3_url, with_credentials
 
@@ -85,9 +87,22 @@ def _without_secrets(url: str) -> str:
 
 # directories
 
+_ACCESS = "VOLBACK_REPO_ACCESS"
+_MODES = {"private": Modes(), "group": Modes(file=0o640, directory=0o750)}
 
-def _read_path(url: str, _: Mapping[str, str]) -> Path:
-    return _expand(url) if scheme_of(url) is None else _path_of_file_url(url)
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    path: Path
+    modes: Modes
+
+
+def _read_directory(url: str, environment: Mapping[str, str]) -> _Directory:
+    access = environment.get(_ACCESS) or "private"
+    if access not in _MODES:
+        raise UsageError(f"{_ACCESS}: {access!r} is not valid", f"give {' or '.join(_MODES)}")
+    path = _expand(url) if scheme_of(url) is None else _path_of_file_url(url)
+    return _Directory(path, _MODES[access])
 
 
 def _expand(path: str) -> Path:
@@ -121,16 +136,17 @@ def _path_of_file_url(url: str) -> Path:
     return _encodable(Path("/" + unquote(path, errors="surrogateescape")))
 
 
-def _open_directory(path: Path, _: Mapping[str, str]) -> Store:
-    return LocalStore(path)
+def _open_directory(directory: _Directory, _: Mapping[str, str]) -> Store:
+    return LocalStore(directory.path, modes=directory.modes)
 
 
 register(
     "file",
     form="a directory (/path, ~/path or file:///path)",
-    read_settings=_read_path,
+    read_settings=_read_directory,
     open=_open_directory,
-    address=os.path.abspath,
+    address=lambda directory: os.path.abspath(directory.path),
+    keys=StoreKeys(variables=(_ACCESS,)),
 )
 
 # S3
