@@ -107,7 +107,7 @@ def test_where_two_fit_neither_is_taken_and_both_are_spared(
     assert third.name in caplog.text
 
 
-def test_two_that_mount_at_the_same_place_are_told_apart_by_what_they_mount(
+def test_two_that_mount_at_the_same_place_differ_in_what_they_mount(
     container_factory: Callable[..., Any], volume_factory: Callable[..., str], look: Look, tmp_path: Path
 ) -> None:
     directories = [tmp_path / name / "state" for name in ("first", "second")]

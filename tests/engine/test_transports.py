@@ -322,6 +322,7 @@ def test_a_directory_that_is_not_there_is_not_found(
         _reader(open_engine(transport), target, directory()),
     ):
         pytest.fail("a reader was given")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(("value", "meant"), [("", None), ("pipe", "pipe"), ("attach", "attach")])

@@ -53,6 +53,7 @@ class EngineInfo:
     kernel: str
     clock_ahead_s: float = 0.0
     """By how much the engine's clock was ahead of this one when it was asked."""
+    is_podman: bool = False
 
 
 def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Any, EngineInfo]:
@@ -139,6 +140,7 @@ def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
         root_directory=facts["DockerRootDir"],
         kernel=facts["KernelVersion"],
         clock_ahead_s=_clock_ahead_s(facts.get("SystemTime") or ""),
+        is_podman=any("podman" in part["Name"].lower() for part in version.get("Components") or []),
     )
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from volback.engine import containers, helper, image, probe, services, volumes
+from volback.engine import containers, helper, image, podman, probe, services, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, translated
 from volback.engine.containers import Container
 from volback.engine.events import Signals
@@ -256,7 +256,7 @@ class Engine:
 
         See ReadCommands for what it runs.
         """
-        place = self._place(self._mount(target, read_only=True), run, directory)
+        place = self._place(self._mount(target, run, read_only=True), run, directory)
         return self._transports.reader(place, ReadCommands(scan, read, scan_end, rescan))
 
     def writer(
@@ -266,7 +266,7 @@ class Engine:
 
         `privileged_xattrs` gives the helper CAP_SYS_ADMIN, which attributes such as security.ima need.
         """
-        place = self._place(self._mount(target, read_only=False), run, directory)
+        place = self._place(self._mount(target, run, read_only=False), run, directory)
         return self._transports.writer(replace(place, privileged_xattrs=privileged_xattrs), write)
 
     def probe(self, *, run: str, directory: Path, size_bytes: int = probe.SIZE_BYTES) -> probe.Speed:
@@ -300,9 +300,11 @@ class Engine:
         return same and self.transport != "attach" and self.own_container is None
 
     def _place(self, mount: Any | None, run: str, directory: Path) -> Place:
-        labels = {helper.RUN_LABEL: run, helper.CLIENT_LABEL: self._client_id}
         there = self._on_host(directory)
-        return Place(self._client, self.ensure_image(), mount, labels, self._limits, directory, there)
+        return Place(self._client, self.ensure_image(), mount, self._labels(run), self._limits, directory, there)
+
+    def _labels(self, run: str) -> dict[str, str]:
+        return {helper.RUN_LABEL: run, helper.CLIENT_LABEL: self._client_id}
 
     def _on_host(self, directory: Path) -> str | None:
         """The path by which helpers, which are siblings of a container, reach a directory of this process."""
@@ -310,7 +312,9 @@ class Engine:
             return str(directory)
         return self.own_container.on_host(directory)
 
-    def _mount(self, target: Target, *, read_only: bool) -> Any:
+    def _mount(self, target: Target, run: str, *, read_only: bool) -> Any:
         if target.kind == "volume":
             return helper.volume_mount(target.name, read_only=read_only, client_id=self._client_id)
+        if self.info.is_podman:
+            podman.require_path(self._client, target.name, image=self.ensure_image(), labels=self._labels(run))
         return helper.directory_mount(target.name, read_only=read_only)

@@ -26,6 +26,10 @@ FALLBACK = "debian:stable-slim"
 PROGRAMS = ("tar", "find", "sh", "cat", "head", "sleep", "sync", "zstd")
 _OPTIONAL = frozenset({"zstd"})
 _MOUNT_POINTS = ("volume", "io", "tmp", "proc", "sys", "dev", "etc")
+_GO_NAMES = {
+    "x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv6l": "arm", "armv7l": "arm",
+    "loongarch64": "loong64",
+}  # fmt: skip
 _RECIPE = repr(("1", PROGRAMS, _MOUNT_POINTS))
 TAG = hashlib.sha256(_RECIPE.encode()).hexdigest()[:12]
 
@@ -91,14 +95,19 @@ def assemble() -> bytes:
 
 
 def _can_assemble(info: EngineInfo) -> bool:
-    same_machine_type = platform.system() == "Linux" and platform.machine() == info.architecture
     return (
-        same_machine_type
+        platform.system() == "Linux"
+        and is_same_processor(platform.machine(), info.architecture)
         and all(shutil.which(program) for program in PROGRAMS if program not in _OPTIONAL)
         and _says("ldd", "ldd")
         and _says("tar", "GNU tar")
         and _says("find", "GNU findutils")
     )
+
+
+def is_same_processor(first: str, second: str) -> bool:
+    """Whether two names mean one processor: Docker uses the kernel's name (uname), Podman that of Go."""
+    return _GO_NAMES.get(first, first) == _GO_NAMES.get(second, second)
 
 
 def _says(program: str, mark: str) -> bool:
