@@ -7,6 +7,7 @@ uses, and the build itself has no network.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -35,21 +36,45 @@ _CONTEXT = ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "pyproject.to
 
 @contextmanager
 def built_image(engine: EngineSession) -> Iterator[str]:
-    """Build the image, with the session's label; in the end it and what its building left are removed."""
-    _run([str(PROJECT / "scripts/stack"), "base"])
+    """Build the image, with the session's label; in the end it and what its building left are removed.
+
+    Where VOLBACK_TEST_IMAGES names a directory, it is built once, and other engines get it from there.
+    """
     tag = f"volback-test-program:{engine.id}"
+    saved = Path(os.environ.get("VOLBACK_TEST_IMAGES") or os.devnull) / "program.tar"
+    if saved.exists():
+        layers = _load(engine, saved, tag)
+    else:
+        layers = _build_from_clone(engine, tag)
+        if saved.parent.is_dir():
+            saved.write_bytes(b"".join(engine.client.images.get(tag).save(named=True)))
+    try:
+        yield tag
+    finally:
+        for image in (tag, *reversed(layers)):
+            _remove_image(engine, image)
+
+
+def _load(engine: EngineSession, saved: Path, tag: str) -> list[str]:
+    """Give a saved image the session's name; it keeps none of another session's."""
+    with saved.open("rb") as file:
+        (image,) = engine.client.images.load(file)
+    image.tag(*tag.split(":"))
+    for name in image.tags:
+        if not name.endswith(f"/{tag}") and name != tag:
+            engine.client.images.remove(name)
+    return []
+
+
+def _build_from_clone(engine: EngineSession, tag: str) -> list[str]:
+    _run([str(PROJECT / "scripts/stack"), "base"])
     with tempfile.TemporaryDirectory(prefix="volback-context-") as directory:
         context = Path(directory)
         for name in _CONTEXT:
             shutil.copy(PROJECT / name, context)
         shutil.copytree(PROJECT / "volback", context / "volback", ignore=shutil.ignore_patterns("__pycache__"))
         _download_wheels(engine, context / "wheels")
-        layers = _build(engine, context, tag)
-    try:
-        yield tag
-    finally:
-        for image in (tag, *reversed(layers)):
-            _remove_image(engine, image)
+        return _build(engine, context, tag)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,195 @@
+"""Which tests run on which engines: called by `scripts/test engines`, and the source of a table in the documentation.
+
+python -m scripts.engine_sets names [others]       the engines, or all but this machine's own
+python -m scripts.engine_sets start ENGINE         what `scripts/engine run` gets for it; nothing for this machine's own
+python -m scripts.engine_sets tests ENGINE         what pytest gets for it
+python -m scripts.engine_sets check ENGINE         compare the version at DOCKER_HOST with the one expected
+python -m scripts.engine_sets table                the table in docs/reference/engines.md
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from tests.support.engine import connect
+
+
+class EngineKind(NamedTuple):
+    """An engine that tests run on, and the arguments of `scripts/engine run` that start it."""
+
+    name: str
+    title: str
+    version: str
+    start: tuple[str, ...] = ()
+
+
+class Part(NamedTuple):
+    """Tests of one thing, as pytest names them."""
+
+    title: str
+    tests: tuple[str, ...]
+
+
+class Except(NamedTuple):
+    """A test that does not run on an engine, and why."""
+
+    engine: str
+    test: str
+    reason: str
+
+
+MACHINE = "machine"
+AS_29 = ("forky", "--containerd", "--min-api", "1.44", "--cgroup2")
+ENGINES = (
+    EngineKind(MACHINE, "Docker 20.10 (Debian 12), or what this machine has", "20.10"),
+    EngineKind("docker-26", "Docker 26.1 (trixie)", "26.1", ("trixie",)),
+    EngineKind("docker-28", "Docker 28.5 (forky)", "28.5", ("forky",)),
+    EngineKind("docker-28-as-29", "the same with the defaults of 29", "28.5", AS_29),
+    EngineKind("podman-5", "Podman 5.8 (forky)", "5.8", ("forky", "--podman", "--cgroup2")),
+)
+
+_QUIESCE = "tests/e2e/test_quiesce.py::test_"
+_KILL = "tests/fault/test_quiesce_kill.py::test_"
+_IN_CONTAINER = "tests/e2e/test_container.py::test_"
+_TRANSPORTS = "tests/engine/test_transports.py::test_"
+_STORAGE = "tests/e2e/test_storage.py::test_"
+_PROJECTS = "tests/e2e/test_projects.py::test_"
+PARTS = (
+    Part("What comes back is what was there", ("tests/e2e/test_fidelity.py",)),
+    Part(
+        "Both transports",
+        (
+            f"{_TRANSPORTS}both_carry_the_same_bytes",
+            f"{_TRANSPORTS}what_was_written_is_read_again",
+            f"{_TRANSPORTS}a_killed_helper_is_an_error",
+            f"{_TRANSPORTS}pipes_are_chosen_where_they_work",
+            f"{_TRANSPORTS}a_directory_that_is_not_there_is_not_found",
+        ),
+    ),
+    Part("Helpers", ("tests/engine/test_helpers.py",)),
+    Part(
+        "Volumes",
+        (
+            "tests/engine/test_volumes.py",
+            f"{_STORAGE}a_copy_of_a_volume_with_a_device_is_a_plain_volume",
+            f"{_STORAGE}a_tmpfs_volume_is_only_backed_up_while_it_is_mounted",
+        ),
+    ),
+    Part(
+        "Containers are stopped and paused",
+        (
+            f"{_QUIESCE}stop_ends_a_container_by_its_own_signal_and_starts_it_again",
+            f"{_QUIESCE}pause_freezes_a_container_that_goes_on_where_it_was",
+            f"{_QUIESCE}a_container_that_would_be_gone_is_not_stopped_and_the_others_go_on",
+            f"{_QUIESCE}a_container_that_begins_to_crash_before_it_is_paused_gets_the_same_message",
+            f"{_QUIESCE}dependants_stop_first_and_start_last",
+            f"{_QUIESCE}a_container_with_a_health_check_is_healthy_when_the_backup_ends",
+            f"{_QUIESCE}a_container_that_is_removed_meanwhile_is_reported",
+            "tests/e2e/test_hidden_writers.py::test_stop_finds_a_hidden_writer",
+            "tests/e2e/test_hidden_writers.py::test_a_container_that_came_and_went_during_the_read_is_noticed",
+        ),
+    ),
+    Part(
+        "Containers run again after SIGKILL",
+        (
+            f"{_KILL}after_a_kill_the_guard_lets_a_paused_container_go_on",
+            f"{_KILL}after_a_kill_of_both_recover_lets_containers_run_again",
+            f"{_KILL}several_that_stop_at_the_same_time_run_again",
+        ),
+    ),
+    Part(
+        "Hooks",
+        (
+            "tests/engine/test_hooks.py",
+            "tests/engine/test_execute.py::test_a_command_runs_as_the_user_that_is_asked_for",
+            "tests/engine/test_execute.py::test_a_container_without_a_shell_is_said_to_have_none",
+            "tests/engine/test_execute.py::test_a_command_that_takes_too_long_is_ended_with_all_that_it_started",
+        ),
+    ),
+    Part(
+        "volback in a container",
+        (
+            "tests/engine/test_own.py",
+            f"{_IN_CONTAINER}a_volume_there_and_back[root]",
+            f"{_IN_CONTAINER}it_leaves_its_own_volumes_out_and_never_stops_itself",
+            f"{_IN_CONTAINER}killed_in_mid_backup_what_it_stopped_runs_again_before_the_container_ends",
+        ),
+    ),
+    Part(
+        "Compose projects",
+        (
+            f"{_PROJECTS}a_project_goes_and_comes_back_and_compose_says_nothing",
+            f"{_PROJECTS}volumes_are_found_by_composes_labels_and_by_what_containers_mount",
+        ),
+    ),
+)
+
+_NO_CPU = "limits processor time, which this needs of the host: there is no such controller for cgroup v2 beside v1"
+EXCEPT = (
+    Except("docker-28-as-29", "tests/engine/test_helpers.py::test_it_has_the_least_that_it_needs", _NO_CPU),
+    Except("podman-5", "tests/engine/test_helpers.py::test_it_has_the_least_that_it_needs", _NO_CPU),
+)
+
+
+def tests(engine: str) -> list[str]:
+    """What pytest gets: the tests, and those among them that are left out."""
+    chosen = [test for part in PARTS for test in part.tests]
+    return chosen + [f"--deselect={left.test}" for left in EXCEPT if left.engine == engine]
+
+
+def table() -> str:
+    """Rows are parts, columns engines; below it are the tests that are left out, with the reasons."""
+    lines = [_row(["", *(engine.title for engine in ENGINES)]), _row(["---"] * (len(ENGINES) + 1))]
+    lines += [_row([part.title, *(_cell(part, engine) for engine in ENGINES)]) for part in PARTS]
+    notes = [f"{number}. `{_short(test)}`: {reason}." for (test, reason), number in _numbers().items()]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def check(engine: EngineKind) -> None:
+    """Say if the engine is another than the documentation has: a suite of Debian goes on."""
+    found = connect().version()["Version"]
+    print(f"{engine.name}: engine {found}")
+    if engine.name != MACHINE and not found.startswith(f"{engine.version}."):
+        print(f"note: the documentation says {engine.version}: change it in scripts/engine_sets.py")
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def _cell(part: Part, engine: EngineKind) -> str:
+    numbers = [
+        str(number)
+        for (test, reason), number in _numbers().items()
+        if Except(engine.name, test, reason) in EXCEPT and any(map(test.startswith, part.tests))
+    ]
+    return f"yes, without {', '.join(numbers)}" if numbers else "yes"
+
+
+def _numbers() -> dict[tuple[str, str], int]:
+    pairs = dict.fromkeys((left.test, left.reason) for left in EXCEPT)
+    return {pair: number for number, pair in enumerate(pairs, 1)}
+
+
+def _short(test: str) -> str:
+    return test.rpartition("::")[2]
+
+
+def main(command: str, *arguments: str) -> None:
+    """Print what is asked for, one item a line."""
+    engines = {engine.name: engine for engine in ENGINES}
+    if command == "names":
+        print("\n".join(name for name in engines if name != MACHINE or not arguments))
+    elif command == "table":
+        print(table(), end="")
+    elif not arguments or arguments[0] not in engines:
+        sys.exit(f"error: {' '.join(arguments) or 'nothing'} is not one of the engines {', '.join(engines)}")
+    elif command == "check":
+        check(engines[arguments[0]])
+    else:
+        print("\n".join(tests(arguments[0]) if command == "tests" else engines[arguments[0]].start))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
