@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.disks import loop_device, make_ext4
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_library
 from volback.errors import ConflictError, UsageError
@@ -86,6 +87,29 @@ def test_a_device_that_is_asked_for_is_only_filled_if_it_is_empty(
     restore(*library, bound, RestoreOptions(keep_driver=True))
     assert held_by(device) == {"file": "old"}
     assert library.engine.volume(bound).options == bind_options(device)
+
+
+def test_two_volumes_on_one_block_device_are_one_storage(
+    library: Library,
+    tmp_path: Path,
+    volume_factory: Callable[..., str],
+    volume_name: Callable[..., str],
+    container_factory: Callable[..., Any],
+) -> None:
+    with loop_device(make_ext4(tmp_path / "image", 4_000_000)) as device:
+        options = {"type": "ext4", "device": device}
+        one, two, copy = volume_factory(driver_opts=options), volume_factory(driver_opts=options), volume_name("copy")
+        writer = container_factory("echo text >/data/file; exec sleep 600", volumes={two: "/data"})
+        manifest = backup(*library, volume_source(library.engine, one), BackupOptions()).manifest
+        assert manifest.files == 3
+        assert f"container {writer.name!r} is running" in manifest.warnings[0]
+        with pytest.raises(ConflictError, match=f"is in use by container '{writer.name}'"):
+            restore(*library, manifest.name, RestoreOptions(name=copy, keep_driver=True))
+        writer.remove(force=True)
+        with pytest.raises(ConflictError, match=r"is not empty: it holds './file'"):
+            restore(*library, manifest.name, RestoreOptions(name=copy, keep_driver=True))
+        assert restore(*library, manifest.name, RestoreOptions(name=copy, prove=True)).warnings
+        assert library.engine.volume(copy).options == {}
 
 
 def test_options_that_are_given_replace_the_old_ones(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
@@ -87,7 +88,7 @@ def is_tmpfs(driver: str, options: Mapping[str, str]) -> bool:
     """Whether the bytes are in memory, and gone when the last container that mounts the volume ends."""
     # with a bind flag the type counts for nothing: it is a directory of the host (mount(2), MS_BIND)
     flags = options.get("o", "").split(",")
-    return driver == "local" and options.get("type") == "tmpfs" and not {"bind", "rbind"} & set(flags)
+    return driver == "local" and options.get("type") in ("tmpfs", "ramfs") and not {"bind", "rbind"} & set(flags)
 
 
 def is_plain(driver: str, options: Mapping[str, str]) -> bool:
@@ -102,22 +103,34 @@ def described(driver: str, options: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Device:
+    """What holds the bytes, and the path on it."""
+
+    kind: str
+    name: str
+    """A block device, the address of a server, or all options of a plugin."""
+    path: str = "/"
+
+    def overlaps(self, other: _Device) -> bool:
+        is_server = self.kind in _SERVERS
+        same = _may_be_one_host(self.name, other.name) if is_server else self.name == other.name
+        return self.kind == other.kind and same and _overlap(self.path, other.path)
+
+
+@dataclass(frozen=True, slots=True)
 class _Places:
     """Where the bytes of one volume are: directories of the host, or a path on a device, share or plugin."""
 
     name: str
     paths: frozenset[str]
-    device: tuple[str, str] | None
-    """What holds the bytes, and the path on it."""
+    device: _Device | None
 
     def shares_with(self, other: _Places) -> bool:
         if self.name == other.name:
             return True
         if any(_overlap(mine, theirs) for mine in self.paths for theirs in other.paths):
             return True
-        if self.device is None or other.device is None or self.device[0] != other.device[0]:
-            return False
-        return _overlap(self.device[1], other.device[1])
+        return self.device is not None and other.device is not None and self.device.overlaps(other.device)
 
 
 def _storage(mine: _Places, volumes: list[VolumeFacts], all_volumes: str, resolve: Resolve) -> Storage:
@@ -145,27 +158,59 @@ def _places(volume: VolumeFacts, resolve: Resolve) -> _Places:
     options = volume.options
     if volume.driver != "local":
         # what a plugin's options mean is its own matter: equal ones name the same storage
-        device = (f"{volume.driver} {sorted(options.items())}", "/") if options else None
+        device = _Device(volume.driver, repr(sorted(options.items()))) if options else None
         return _Places(volume.name, frozenset(paths), device)
-    flags = options.get("o", "").split(",")
-    where = options.get("device", "")
+    flags = dict(flag.strip().partition("=")[::2] for flag in options.get("o", "").split(","))
+    where, kind = options.get("device", ""), options.get("type", "")
+    if kind == "overlay" and not {"bind", "rbind"} & flags.keys():
+        return _Places(volume.name, frozenset({*paths, *_resolved(flags.get("upperdir", ""), resolve)}), None)
     if not where or is_tmpfs(volume.driver, options):
         return _Places(volume.name, frozenset(paths), None)
     if "bind" in flags or "rbind" in flags:
-        return _Places(volume.name, frozenset({*paths, where, resolve(where)}), None)
-    return _Places(volume.name, frozenset(paths), _device(options.get("type", ""), where, flags, resolve))
+        return _Places(volume.name, frozenset({*paths, *_resolved(where, resolve)}), None)
+    return _Places(volume.name, frozenset(paths), _device(kind, where, flags, resolve))
 
 
-def _device(kind: str, where: str, flags: list[str], resolve: Resolve) -> tuple[str, str]:
+def _resolved(path: str, resolve: Resolve) -> set[str]:
+    return {path, resolve(path)} if path else set()
+
+
+def _device(kind: str, where: str, flags: Mapping[str, str], resolve: Resolve) -> _Device:
     """Split what mount(8) takes as a device into what holds the bytes, and the path on it."""
-    address = next((flag.partition("=")[2] for flag in flags if flag.startswith("addr=")), "")
+    address = flags.get("addr") or flags.get("ip") or ""
     if kind in ("nfs", "nfs4"):
         host, _, path = where.rpartition(":")
-        return f"nfs {(address or host).lower()}", path or "/"
+        return _Device("nfs", address or host, path or "/")
     if kind in ("cifs", "smb3"):
         host, _, path = where.replace("\\", "/").lstrip("/").partition("/")
-        return f"cifs {(address or host).lower()}", f"/{path.lower()}"
-    return "device", resolve(where)
+        return _Device("cifs", address or host, f"/{path}/{flags.get('prefixpath', '').strip('/')}".lower())
+    return _Device("device", resolve(where), f"/{flags.get('subvol', '').strip('/')}")
+
+
+_SERVERS = ("nfs", "cifs")
+
+
+def _may_be_one_host(one: str, other: str) -> bool:
+    """Whether two addresses may be those of one host: a short name and a whole one, or a name and a number.
+
+    Names are not looked up: this machine may know others than the engine's host.
+    """
+    mine, theirs = (host.strip("[]").rstrip(".").lower() for host in (one, other))
+    if mine == theirs:
+        return True
+    numbers = [_is_number(mine), _is_number(theirs)]
+    if any(numbers):
+        return not all(numbers)
+    short, whole = sorted((mine, theirs), key=len)
+    return "." not in short and whole.startswith(f"{short}.")
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _overlap(one: str, other: str) -> bool:
