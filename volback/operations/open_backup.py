@@ -10,11 +10,11 @@ from volback.archive import ranges, tar
 from volback.archive.announced import Announced, check_header
 from volback.archive.codec import FrameCodec, ZstdCodec, decompress, open_frame
 from volback.archive.seal import unseal
-from volback.catalog.index import read_units, select_units
+from volback.catalog.index import select_units
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, Member, Span, Unit
 from volback.catalog.paths import PathRanges
-from volback.errors import IntegrityError, NotFoundError
+from volback.errors import FormatError, IntegrityError, NotFoundError
 from volback.store.base import Store
 
 INDEX_MAX_BYTES = 4 * 1024**3
@@ -39,18 +39,18 @@ class OpenBackup:
 
     def units(self) -> Iterator[Unit]:
         """Yield the units in stream order, the end-of-archive unit last. Raises IntegrityError."""
-        return read_units(self._lines(), room=self._room)
+        return (unit for _, unit in self._select(lambda _: True))
 
     def numbered(self, numbers: Container[int]) -> Iterator[Unit]:
         """Yield the units of these numbers, which count from 0 in stream order; no other is decoded."""
-        return (unit for _, unit in select_units(self._lines(), numbers.__contains__, room=self._room))
+        return (unit for _, unit in self._select(numbers.__contains__))
 
     def around(self, paths: Collection[bytes], *, below: Collection[bytes] = ()) -> Iterator[Unit]:
         """Yield, in stream order, every unit that holds one of `paths`, or a path at or below one of `below`.
 
         Other units may be among them, but few of those that earlier lookups have decoded.
         """
-        for number, unit in select_units(self._lines(), self._paths.around(paths, below=below), room=self._room):
+        for number, unit in self._select(self._paths.around(paths, below=below)):
             self._paths.note(number, unit)
             yield unit
 
@@ -117,6 +117,14 @@ class OpenBackup:
         """Return the part of the backup at and below `paths`. Raises NotFoundError for a path that it lacks."""
         return Selection(self, list(paths))
 
+    def _select(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
+        """The wanted units with their numbers. Raises IntegrityError, FormatError, which name the backup."""
+        lines = decompress(self._index, what=f"index of {self.name}")
+        try:
+            yield from select_units(lines, wanted, room=self._room)
+        except FormatError as exc:
+            raise FormatError(f"backup {self.name} is damaged: {exc.message}", _VERIFY_HINT) from exc
+
     def _room(self) -> int:
         """The size of all data objects that the index can name."""
         if self._data_bytes is None:
@@ -134,9 +142,6 @@ class OpenBackup:
         """Return these members alone, as far as the backup has them, and the directories above them."""
         known = [path for unit in self.around(paths) for member in unit.members if (path := member.path) in paths]
         return Selection(self, known, below=False)
-
-    def _lines(self) -> Iterator[bytes]:
-        return decompress(self._index, what=f"index of {self.name}")
 
     def _read_index(self) -> bytes:
         expected = self.manifest.index
