@@ -65,3 +65,13 @@ def test_garbage_is_refused_with_a_form_to_follow(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference(text)
     assert "VOLUME" in str(caught.value.hint) or "%40" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "host", ["x;reboot", "$(reboot)", "`reboot`", "a' b", 'a" & b', "a\x1b[2J", "a\u202eb", "a\\b"]
+)
+def test_a_printed_name_does_nothing_in_a_shell_or_a_terminal(host: str) -> None:
+    """Names come from the repository, and people copy hints."""
+    named = Reference(host, f"/srv/{host}", "2026")
+    assert not set("\"'$&;<>|\\`()\x1b\u202e") & set(str(named))
+    assert parse_reference(str(named)) == named

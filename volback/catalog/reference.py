@@ -1,7 +1,8 @@
 """How people name a backup: VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME, HOST/VOLUME@ID-PREFIX.
 
 VOLUME is a volume's name, or the absolute path of a host directory (`/srv/data`, on another host `web//srv/data`).
-A character with another meaning, or one that controls a terminal, is written as `%` and two hex digits.
+A character with another meaning here or in a shell, or one that controls a terminal, is written as `%` and two hex
+digits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from volback.printable import has_control
 FORMS = "write VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME or HOST/VOLUME@ID-PREFIX, e.g. db, db@20261123, web1/db@2026"
 _ESCAPES = "write % as %25, @ as %40 and / as %2F inside a name"
 
+_SHELL = "\"'$&;<>|\\`()"
+"""A name stands in commands that people copy from a hint: in a shell it must not begin another one."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -70,7 +73,7 @@ def _normal_path(path: str) -> str:
 
 
 def _escape(name: str, special: str) -> str:
-    return "".join(_escaped(char) if char in special or has_control(char) else char for char in name)
+    return "".join(_escaped(char) if char in special + _SHELL or has_control(char) else char for char in name)
 
 
 def _escaped(char: str) -> str:
