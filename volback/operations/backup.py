@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import volback
 from volback.archive import tar
 from volback.archive.codec import DEFAULT_LEVEL, FrameCodec, ZstdCodec
-from volback.archive.cut import Cutter
+from volback.archive.cut import CutReport, Cutter
 from volback.archive.plan import Plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
-from volback.catalog.model import FORMAT, Consistency, Manifest, ObjectDigest, SetOf, Source
+from volback.catalog.model import FORMAT, Manifest, ObjectDigest, SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import StoreError
 from volback.latest import is_safety_copy
 from volback.measures import count, human_size
+from volback.operations.hold import SourceHold
 from volback.operations.locks import volume_lock
 from volback.operations.prepare import Prepared, Preparing, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
@@ -61,20 +62,6 @@ class BackupResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceHold:
-    """How the caller has quiesced the source while it is read."""
-
-    containers: tuple[str, ...] = ()
-    """Names of the containers that it has stopped or paused."""
-    how: Consistency = "live"
-    """The consistency of a source whose other users are not known."""
-    disturbed: Callable[[], list[str]] = list
-    """Called when all has been read: names of the containers that ran meanwhile anyway."""
-    on_read_end: Callable[[], None] = lambda: None
-    """Called when all has been read, stored or not."""
-
-
-@dataclass(frozen=True, slots=True)
 class DryRun:
     """What a backup would read; nothing was stored."""
 
@@ -103,7 +90,8 @@ def make_backup(
 ) -> BackupResult:
     """Back up a source whose lock the caller holds, as it is: nothing is stopped."""
     prepared = prepare(ctx, engine, repository, source, preparing(ctx, options))
-    return back_up_prepared(ctx, engine, repository, prepared, options)
+    commit = read_prepared(ctx, engine, repository, prepared, options)
+    return commit()
 
 
 def preparing(ctx: Context, options: BackupOptions) -> Preparing:
@@ -122,20 +110,24 @@ def _shrink_ratio(ctx: Context, options: BackupOptions) -> float:
     return ctx.settings.shrink_ratio if options.shrink_ratio is None else options.shrink_ratio
 
 
-def back_up_prepared(
+def read_prepared(
     ctx: Context,
     engine: Engine,
     repository: Repository,
     prepared: Prepared,
     options: BackupOptions,
     hold: SourceHold | None = None,
-) -> BackupResult:
-    """Read a source that was prepared with the same options, commit, and close what was prepared.
+) -> Callable[[], BackupResult]:
+    """Read a source that was prepared with the same options, and store its data; return what commits the backup.
 
-    `hold` says whether the caller has quiesced the source.
+    `hold` says whether the caller has quiesced the source. What was prepared is closed by the commit, or by an error.
     """
-    with prepared:
-        return _Backup(ctx, engine, repository, prepared, options, hold or SourceHold()).make()
+    backup = _Backup(ctx, engine, repository, prepared, options, hold or SourceHold())
+    with ExitStack() as failing:
+        failing.push(prepared)
+        backup.read()
+        failing.pop_all()
+    return backup.commit
 
 
 def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions) -> DryRun:
@@ -171,12 +163,16 @@ class _Backup:
         self._hold = hold
         self._observer = prepared.observer
         self._disturbed: list[str] = []
+        self._warnings: list[str] = []
+        self._report = CutReport()
+        self._sockets = self._excluded = 0
         self._at_read_end: list[Future[None]] = []
         self._started = ctx.now()
         self._codec: FrameCodec = ZstdCodec(options.level)
         self._recorder = Recorder(prepared.key.id, ctx.progress)
 
-    def make(self) -> BackupResult:
+    def read(self) -> None:
+        """Read and store the data. Raises EngineError, StoreError."""
         progress, reader = self._ctx.progress, self._prepared.open()
         self._observer.begin()
         plan = scan(reader, self._options.excludes, verdicts=self._prepared.verdicts)
@@ -192,12 +188,25 @@ class _Backup:
         if failures:
             raise unreadable(failures)
         warnings += _vanished(cutter, warnings) + _odd(plan) + _privileged(cutter) + self._disturbances()
-        warnings += _all_excluded(plan)
-        shrunk = self._shrunk(cutter)
+        self._warnings = warnings + _all_excluded(plan)
+        self._sockets, self._excluded, self._report = plan.sockets, plan.excluded, cutter.report
+
+    def commit(self) -> BackupResult:
+        """Store the index and the manifest. Raises StoreError, IntegrityError."""
+        with self._prepared:
+            manifest = self._manifest()
+            self._repository.catalog.commit(manifest)
+            self._note_volume(manifest)
+        duration_s = (self._ctx.now() - self._started).total_seconds()
+        return BackupResult(manifest, duration_s, incomplete=bool(self._warnings))
+
+    def _manifest(self) -> Manifest:
+        warnings, report = self._warnings, self._report
+        shrunk = self._shrunk()
         if shrunk is not None:
-            warnings.append(_shrink_warning(cutter, shrunk))
+            warnings.append(_shrink_warning(report, shrunk))
         recorder, index = self._recorder, self._put_index()
-        manifest = Manifest(
+        return Manifest(
             format=FORMAT,
             id=self._key.id,
             host=self._key.host,
@@ -209,13 +218,13 @@ class _Backup:
             ended_at=rfc3339(self._ctx.now()),
             consistency="live" if self._disturbed else self._observer.consistency(self._hold.how),
             containers=sorted({*self._hold.containers, *self._observer.users}),
-            files=cutter.report.members,
-            raw_bytes=cutter.report.raw_bytes,
+            files=report.members,
+            raw_bytes=report.raw_bytes,
             stored_bytes=recorder.stored_bytes,
             reused_bytes=recorder.reused_bytes,
-            sockets_skipped=plan.sockets,
+            sockets_skipped=self._sockets,
             excludes=self._options.excludes,
-            excluded=plan.excluded,
+            excluded=self._excluded,
             smaller_than=None if shrunk is None else shrunk.id,
             depends_on=sorted(recorder.depends_on),
             data=recorder.data_digest(),
@@ -226,10 +235,6 @@ class _Backup:
             set=self._options.set,
             volback=volback.__version__,
         )
-        self._repository.catalog.commit(manifest)
-        self._note_volume(manifest)
-        duration_s = (self._ctx.now() - self._started).total_seconds()
-        return BackupResult(manifest, duration_s, incomplete=bool(warnings))
 
     def _note_volume(self, manifest: Manifest) -> None:
         """Remember what a restore on this machine is to know again."""
@@ -258,13 +263,13 @@ class _Backup:
         came = self._observer.came if self._hold.containers else []
         return sorted({*self._hold.disturbed(), *came})
 
-    def _shrunk(self, cutter: Cutter) -> Manifest | None:
+    def _shrunk(self) -> Manifest | None:
         """The earlier backup against which this one is suspiciously small; a safety copy is what it is."""
         ratio, usual = _shrink_ratio(self._ctx, self._options), self._prepared.usual
         if not ratio or usual is None:
             return None
         is_small = is_suspicious(
-            files=cutter.report.members, raw_bytes=cutter.report.raw_bytes,
+            files=self._report.members, raw_bytes=self._report.raw_bytes,
             files_before=usual.files, raw_bytes_before=usual.raw_bytes, ratio=ratio,
         )  # fmt: skip
         return usual if is_small else None
@@ -300,8 +305,7 @@ def _all_excluded(plan: Plan) -> list[str]:
     return [f"the patterns exclude everything: {count(plan.excluded, 'file')} left out, nothing backed up"]
 
 
-def _shrink_warning(cutter: Cutter, usual: Manifest) -> str:
-    report = cutter.report
+def _shrink_warning(report: CutReport, usual: Manifest) -> str:
     return (
         f"the backup is suspiciously small: {count(report.members, 'file')} and {human_size(report.raw_bytes)}, where"
         f" {usual.id} has {count(usual.files, 'file')} and {human_size(usual.raw_bytes)}; prune keeps that one and the"

@@ -9,18 +9,19 @@ killed.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from volback.catalog.keys import new_id
-from volback.catalog.model import Consistency, SetOf, Source
+from volback.catalog.model import SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
 from volback.live.guard import guarded
 from volback.live.hooks import run_hook
-from volback.live.plan import QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, short_graces, writers
+from volback.live.plan import QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, short_graces
 from volback.live.policies import SetHook, SetPolicy, SourcePolicy, read_policies
 from volback.live.post_hooks import pending, run_pending
 from volback.live.quiesce import Quiesced
@@ -29,11 +30,12 @@ from volback.live.services import Services
 from volback.operations.backup import (
     BackupOptions,
     BackupResult,
-    SourceHold,
-    back_up_prepared,
     make_backup,
     preparing,
+    read_prepared,
 )
+from volback.operations.beside import Beside
+from volback.operations.hold import SourceHold, hold_of
 from volback.operations.init import init
 from volback.operations.locks import volume_lock
 from volback.operations.prepare import Prepared, prepare
@@ -132,6 +134,8 @@ class _Set:
         self._warnings: list[str] = []
         self._downtime_s: dict[str, float] = {}
         self._services = Services(engine)
+        self._commits: list[tuple[SourcePolicy, Future[BackupResult]]] = []
+        """Of sources that were read, in order."""
         self._set = None
         if project is not None or len(sources) > 1:
             self._set = SetOf(id=self._id, project=project, volumes=[source.name for source in sources])
@@ -243,20 +247,45 @@ class _Set:
         self._warnings.extend(warnings)
 
     def _back_up_quiesced(self, run: Run, items: list[SourcePolicy], candidates: list[Container]) -> None:
-        with ExitStack() as waiting:
-            ready = self._prepared(waiting, [item for item in items if item.source.name not in self._failed])
-            requests = [item.request for item, _ in ready if item.request]
-            if not requests:
-                return
-            try:
-                targets = plan_quiesce(candidates, requests, self._services)
-                self._warnings.extend(short_graces(targets, requests))
-                with self._quiesced(run, targets) as quiesced:
-                    for request, (item, prepared) in zip(requests, ready, strict=True):
-                        self._read(item, prepared, _hold(request, quiesced, last=request is requests[-1]))
-                    quiesced.release()
-            except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
-                self._fail([item.source.name for item, _ in ready], exc)
+        try:
+            with ExitStack() as waiting, Beside() as beside:
+                ready = self._prepared(waiting, [item for item in items if item.source.name not in self._failed])
+                requests = [item.request for item, _ in ready if item.request]
+                if not requests:
+                    return
+                try:
+                    targets = plan_quiesce(candidates, requests, self._services)
+                    self._warnings.extend(short_graces(targets, requests))
+                    with self._quiesced(run, targets) as quiesced:
+                        self._read_all(ready, [hold_of(request, quiesced) for request in requests], quiesced, beside)
+                except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
+                    self._fail([item.source.name for item, _ in ready], exc)
+        finally:
+            self._await_commits()
+
+    def _read_all(
+        self, ready: list[tuple[SourcePolicy, Prepared]], holds: list[SourceHold], quiesced: Quiesced, beside: Beside
+    ) -> None:
+        holds[-1] = replace(holds[-1], on_read_end=quiesced.release)
+        for number, ((item, prepared), hold) in enumerate(zip(ready, holds, strict=True)):
+            for _, later in ready[number + HELPERS_AT_MOST :][:1]:
+                later.open_soon(beside.helpers)
+            with self._kept(item):
+                options = self._options_of(item)
+                commit = read_prepared(self._ctx, self._engine, self._repository, prepared, options, hold)
+                if hold is not holds[-1]:
+                    self._commits.append((item, beside.commits.submit(commit)))
+                else:
+                    self._await_commits()
+                    self._backups.append(commit())
+        quiesced.release()
+
+    def _await_commits(self) -> None:
+        """Wait for those that are under way, also after an interruption: what they commit is done."""
+        while self._commits:
+            item, commit = self._commits.pop(0)
+            with self._kept(item):
+                self._backups.append(commit.result())
 
     def _prepared(self, waiting: ExitStack, items: list[SourcePolicy]) -> list[tuple[SourcePolicy, Prepared]]:
         """Prepare each source; return those that are ready when all are, which `waiting` closes in the end."""
@@ -275,12 +304,6 @@ class _Set:
             with self._kept(item):
                 made.check()
         return [(item, made) for item, made in prepared if item.source.name not in self._failed]
-
-    def _read(self, item: SourcePolicy, prepared: Prepared, hold: SourceHold) -> None:
-        with self._kept(item):
-            self._backups.append(
-                back_up_prepared(self._ctx, self._engine, self._repository, prepared, self._options_of(item), hold)
-            )
 
     @contextmanager
     def _quiesced(self, run: Run, wanted: list[QuiesceTarget]) -> Iterator[Quiesced]:
@@ -321,15 +344,3 @@ def _because(exc: VolbackError, what: str) -> VolbackError:
     error = type(exc)(f"{what}: {exc.message}", exc.hint)
     error.__cause__ = exc
     return error
-
-
-def _hold(request: QuiesceRequest, quiesced: Quiesced, *, last: bool) -> SourceHold:
-    held = set(quiesced.held)
-    mine = {container.name for container in writers(request, quiesced.containers)} & held
-    how: Consistency = "live" if not mine else "stopped" if request.how == "stop" else "paused"
-    return SourceHold(
-        containers=tuple(sorted(mine)),
-        how=how,
-        disturbed=lambda: quiesced.disturbed(mine),
-        on_read_end=quiesced.release if last else lambda: None,
-    )

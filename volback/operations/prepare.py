@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -67,11 +68,21 @@ class Prepared:
     _start: Callable[[], AbstractContextManager[VolumeReader]]
     _resources: ExitStack
     _reader: VolumeReader | None = None
+    _opening: Future[VolumeReader] | None = None
 
     def open(self) -> VolumeReader:
         """Return the helper that waits for it, or start one. Raises EngineError."""
+        if self._opening is not None:
+            return self._opening.result()
+        return self._reader or self._open()
+
+    def open_soon(self, pool: Executor) -> None:
+        """Start its helper in a thread, if none waits. The pool must have ended before this is closed."""
         if self._reader is None:
-            self._reader = self._resources.enter_context(self._start())
+            self._opening = pool.submit(self._open)
+
+    def _open(self) -> VolumeReader:
+        self._reader = self._resources.enter_context(self._start())
         return self._reader
 
     def check(self) -> None:

@@ -2,15 +2,15 @@
 
 Patterns and names both come from others, so no pattern may take long on any name. An expression that tries every place
 of every star takes exponential time. Here the text after a star is taken where it is found first, and that choice is
-final (an atomic group): the next star can match all that this one left out. Only where a `**` begins is open, which the
-text after it and its stars try as one.
+final (an atomic group): the next star can match all that this one left out. Only in which name the text after a `**`
+begins is open: what is not found from its first place in a name on is not found from a later one either.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from volback.errors import UsageError
@@ -19,8 +19,7 @@ _PATTERN_PARTS = re.compile(rb"\*+|\?|/|\[!?\]?[^\]]*\]|[^*?/\[]+|\[", re.DOTALL
 _STAR = b"[^/]*"
 
 _Lead = Literal["start", "directories", "text"]
-_SHORTEST: dict[_Lead, bytes] = {"start": b"", "directories": b"(?:.*?/)??", "text": b".*?"}
-_LONGEST: dict[_Lead, bytes] = {"start": b"", "directories": b"(?:.*/)?", "text": b".*"}
+_FEW_NAMES, _MANY_NAMES = b"(?:[^/]*+/)*?", b"(?:[^/]*+/)*"
 
 
 def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
@@ -28,7 +27,7 @@ def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
 
     `*.log` matches a name at any depth; `cache/tmp` or `/cache` with a slash matches from the volume's root.
     `*`, `?` and `[...]` never match a slash; `**` between slashes is any number of directories, or none, and elsewhere
-    any text. The time is linear in the path, and at most the square of its longest name where `**` is part of a name.
+    any text. The time is linear in the path: a byte is passed once for each slash of the pattern, plus once.
     Raises UsageError for an empty pattern, and for a range that runs backwards.
     """
     rules: list[bytes] = []
@@ -66,18 +65,27 @@ def _rule(pattern: bytes) -> bytes:
     fnmatch.translate cannot be used: its star matches slashes.
     """
     *sections, last = _sections(pattern)
-    first = b"".join(b"(?>%s%s)" % (_SHORTEST[section.lead], _found_first(section.texts)) for section in sections)
-    return first + _LONGEST[last.lead] + _found_at_end(last.texts)
+    first = b"".join(b"(?>%s%s)" % (_names(section, _FEW_NAMES), _found_first(section)) for section in sections)
+    return first + _names(last, _MANY_NAMES) + _found_at_end(last)
 
 
-def _found_first(texts: list[bytes]) -> bytes:
-    return texts[0] + b"".join(b"(?>%s?%s)" % (_STAR, text) for text in texts[1:])
+def _names(section: _Section, some: bytes) -> bytes:
+    """The expression of the whole names that may stand before a section."""
+    return b"" if section.lead == "start" else some
 
 
-def _found_at_end(texts: list[bytes]) -> bytes:
-    if len(texts) == 1:
-        return texts[0] + rb"\Z"
-    return _found_first(texts[:-1]) + _STAR + texts[-1] + rb"\Z"
+def _found_first(section: _Section) -> bytes:
+    first, *others = section.texts
+    if section.lead == "text":
+        first = b"(?>%s?%s)" % (_STAR, first)
+    return first + b"".join(b"(?>%s?%s)" % (_STAR, text) for text in others)
+
+
+def _found_at_end(section: _Section) -> bytes:
+    *others, last = section.texts
+    if others:
+        return _found_first(replace(section, texts=others)) + _STAR + last + rb"\Z"
+    return (_STAR if section.lead == "text" else b"") + last + rb"\Z"
 
 
 def _sections(pattern: bytes) -> list[_Section]:
