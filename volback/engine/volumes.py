@@ -121,7 +121,7 @@ def remove_volume(client: Any, name: str) -> None:
 
 
 def _measured(client: Any) -> dict[str, Any]:
-    """What `docker system df` is told of volumes. Engines up to 20.10 measure for one caller at a time, and refuse the
+    """What `docker system df` reports of volumes. Engines up to 20.10 measure for one caller at a time, and refuse the
     next one."""
     url, wanted = client._url("/system/df"), {"type": "volume", "verbose": "1"}
     deadline = time.monotonic() + _MEASURE_S
