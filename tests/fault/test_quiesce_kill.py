@@ -22,6 +22,7 @@ from tests.fault.conftest import StepsOf
 from tests.support.engine import EngineSession, Volback, build_image
 from tests.support.halt import halted, struck
 from tests.support.remote import SecondEngine, second_engine, wait_for
+from tests.support.repository import new_repository
 from volback.catalog.repository import Catalog
 from volback.state.runs import live_runs
 from volback.store.local import LocalStore
@@ -118,7 +119,9 @@ def lanes(
         idle = engine.client.containers.create(
             test_image, "sleep 600", labels=engine.labels, volumes={volume: {"bind": "/data", "mode": "rw"}}
         )
-        return Lane(Volback(directory, engine.client_ids), volume, [writer, sharer], idle)
+        volback = Volback(directory, engine.client_ids)
+        new_repository(volback.repository)
+        return Lane(volback, volume, [writer, sharer], idle)
 
     return [make(number) for number in range(LANES)]
 
