@@ -86,3 +86,20 @@ def test_one_file_system_leaves_out_what_is_mounted_below(run_volback: Volback, 
         subprocess.run(["umount", source / "mounted"], check=True)
     assert {entry["path"] for entry in both} - {entry["path"] for entry in one} == {"mounted/other"}
     assert "mounted" in {entry["path"] for entry in one}
+
+
+@pytest.mark.parametrize("transport", ["pipe", "attach"])
+def test_what_is_not_a_directory_is_refused_in_one_line(run_volback: Volback, tmp_path: Path, transport: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    for path in (file, file / "in"):
+        said = run_volback("backup", path, env={"VOLBACK_TRANSPORT": transport}, check_exit=2).stderr
+        assert said == (
+            f"error: {path} is not a directory on the engine's host\nhint: name the directory that it is in\n"
+        )
+
+
+def test_a_driver_that_the_engine_does_not_have_is_named(run_volback: Volback, tmp_path: Path) -> None:
+    run_volback("backup", tmp_path)
+    said = run_volback("restore", tmp_path, "--as", "volback-test-none", "--driver", "nope", check_exit=4).stderr
+    assert said.startswith("error: volume 'volback-test-none': the engine has no volume driver 'nope'\n")

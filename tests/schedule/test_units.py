@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from volback.config.times import next_run, zone_of
-from volback.errors import UsageError
+from volback.errors import UsageError, VolbackError
 from volback.schedule.table import Command, Entry
 from volback.schedule.units import SystemdUnits, on_calendar
 
@@ -160,3 +160,37 @@ def test_units_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]  # fmt: skip
     assert "WantedBy=default.target" in (inside / "volback-recover.service").read_text()
     assert "enable-linger" in changes.warnings[0]
+
+
+def test_without_systemd_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="the program systemctl is not installed") as refused:
+        SystemdUnits(tmp_path, of_user=False).install([NIGHTLY], COMMAND)
+    assert refused.value.hint == "use --cron, or `volback scheduler`"
+    assert list(tmp_path.rglob("volback-*")) == []
+
+
+@pytest.mark.programs
+def test_units_that_cannot_be_enabled_do_not_stay(
+    units: SystemdUnits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail = tmp_path / "bin/systemctl"
+    fail.parent.mkdir()
+    fail.write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
+    fail.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fail.parent}:{os.environ['PATH']}")
+    with pytest.raises(VolbackError, match="systemctl enable failed: no bus"):
+        units.install([NIGHTLY], COMMAND)
+    assert list(directory(tmp_path).glob("volback-*")) == []
+
+
+@pytest.mark.programs
+def test_all_is_removed_where_systemd_has_gone(
+    units: SystemdUnits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units.install([NIGHTLY, Entry("other", "@hourly")], COMMAND)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    changes = units.remove()
+    assert len(changes.removed) == 5
+    assert changes.warnings == ["the program systemctl is not installed"]
+    assert [path for path in directory(tmp_path).rglob("*") if not path.is_dir()] == []

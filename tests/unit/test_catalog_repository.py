@@ -369,6 +369,18 @@ def test_remove_refuses_what_others_need_and_names_them(objects: DictObjects, ca
     assert objects.held == {}
 
 
+def test_backups_that_depend_on_one_another_are_removed_together(objects: DictObjects, catalog: Catalog) -> None:
+    first = committed(objects, ID1)
+    second = committed(objects, ID2, depends_on=[ID1])
+    first = msgspec.structs.replace(first, depends_on=[ID2])
+    objects.held[key_of(first).manifest] = reseal(**msgspec.to_builtins(first))
+    with pytest.raises(ConflictError) as caught:
+        catalog.check_unneeded(first)
+    assert caught.value.hint == "remove those first, or all of them in one command"
+    for manifest in (second, first):
+        catalog.check_unneeded(manifest, besides=[ID1, ID2])
+
+
 def test_other_volumes_and_hosts_are_not_dependents(objects: DictObjects, catalog: Catalog) -> None:
     for host, volume in [("web1", "db"), ("web2", "db"), ("web1", "db2")]:
         committed(objects, ID1, volume, host)

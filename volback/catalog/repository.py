@@ -7,7 +7,7 @@ Operations call this with any store; locks between runs are the caller's task.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -209,11 +209,12 @@ class Catalog:
                 raise IntegrityError(message, other.error.hint or f"if it is lost, volback remove {where} first")
         return found
 
-    def check_unneeded(self, backup: Manifest | DamagedManifest) -> None:
-        """Raises ConflictError if others depend on the backup, IntegrityError where that is unknown."""
-        if dependents := self.dependents(backup):
+    def check_unneeded(self, backup: Manifest | DamagedManifest, *, besides: Collection[str] = ()) -> None:
+        """Raises ConflictError if others than those ids depend on the backup, IntegrityError where that is unknown."""
+        if dependents := [id_ for id_ in self.dependents(backup) if id_ not in besides]:
             name = Reference(backup.host, backup.volume, backup.id)
-            raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", "remove those first")
+            hint = "remove those first, or all of them in one command"
+            raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", hint)
 
     def remove(self, backup: Manifest | DamagedManifest) -> None:
         """Delete a backup. Raises as `check_unneeded`."""

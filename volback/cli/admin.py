@@ -81,7 +81,7 @@ def remove(
             _confirm(call, [operation.name_of_found(backup) for backup in found])
         for backup in found:
             try:
-                removed.append(operation.remove(ctx, engine, repository, backup))
+                removed.append(operation.remove(ctx, engine, repository, backup, together=found))
             except (VolbackError, Interrupted) as exc:
                 errors.append(exc)
                 break

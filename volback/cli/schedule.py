@@ -104,11 +104,10 @@ def remove(
 
     _begin(context, "remove")
     kinds: list[Kind] = [_kind(systemd, cron, root)] if systemd or cron else kinds_present(root)
-    removed: list[str] = []
-    for kind in kinds:
-        removed += open_scheduler(kind, root, of_user=user).remove().removed
+    done = [open_scheduler(kind, root, of_user=user).remove() for kind in kinds]
+    removed = [name for changes in done for name in changes.removed]
     text = [f"removed {name}" for name in removed] or ["nothing is installed"]
-    return Outcome({"removed": removed}, text)
+    return Outcome({"removed": removed}, text, [warning for changes in done for warning in changes.warnings])
 
 
 def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:

@@ -37,6 +37,7 @@ LOCAL_SOCKET = "unix:///var/run/docker.sock"
 _MINIMUM_API = (1, 40)
 _CLOCK_DOUBT_S = 2.0
 """Less is the time that the answer took, and what was cut off below the second."""
+_PLUGIN = re.compile(r'plugin "?([^" ]+)"? not found')
 _START_HINT = "start the engine, or name another with --host"
 
 
@@ -86,6 +87,10 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.NotFound as exc:
+        if plugin := _PLUGIN.search(_reason(exc)):
+            raise NotFoundError(
+                f"{what}: the engine has no volume driver {plugin[1]!r}", "see those that it has: docker plugin ls"
+            ) from exc
         raise NotFoundError(f"{what} does not exist: {_reason(exc)}") from exc
     except docker.errors.APIError as exc:
         kind = ConflictError if exc.status_code == 409 else EngineError

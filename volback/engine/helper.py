@@ -20,7 +20,15 @@ import requests.exceptions
 
 from volback.engine.connect import explained, translated
 from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
-from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError, cleaning_up
+from volback.errors import (
+    ConflictError,
+    EngineError,
+    EngineUnreachable,
+    NotFoundError,
+    UsageError,
+    VolbackError,
+    cleaning_up,
+)
 from volback.interrupts import deferred_signals
 from volback.masking import masked
 
@@ -95,7 +103,7 @@ def create(client: Any, spec: HelperSpec) -> str:
         with translated(f"helper container for {spec.role}"):
             container = str(_create(client, spec)["Id"])
     except EngineError as exc:
-        raise _missing_directory(spec, exc) or exc from exc.__cause__
+        raise _no_directory(spec, exc) or exc from exc.__cause__
     try:
         made = _made_volumes(client, container)
     except BaseException:
@@ -148,8 +156,11 @@ class Helper:
 
     def start(self) -> None:
         """Start the container and wait for its end in a thread."""
-        with unrepeated(self._volume_options), translated(self.what):
-            self._client.start(self.id)
+        try:
+            with unrepeated(self._volume_options), translated(self.what):
+                self._client.start(self.id)
+        except EngineError as exc:
+            raise _no_directory(self._spec, exc) or exc from exc.__cause__
         waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
         waiter.start()
         self._waiter = waiter
@@ -296,11 +307,16 @@ def _create(client: Any, spec: HelperSpec) -> Any:
         raise EngineError(f"helper image {spec.image} is gone", "run the command again: it is created again") from exc
 
 
-def _missing_directory(spec: HelperSpec, exc: EngineError) -> NotFoundError | None:
-    """A target directory that is not on the engine's host; engines say so only in the message."""
+def _no_directory(spec: HelperSpec, exc: EngineError) -> VolbackError | None:
+    """A target that is not there, or not a directory, on the engine's host; engines say so only in the message."""
     for mount in spec.mounts:
-        if mount["Type"] == "bind" and mount["Target"] == MOUNT_POINT and is_about_path(exc, mount["Source"]):
-            return NotFoundError(f"directory {mount['Source']} does not exist on the engine's host")
+        if mount["Type"] != "bind" or mount["Target"] != MOUNT_POINT:
+            continue
+        path = mount["Source"]
+        if is_about_path(exc, path):
+            return NotFoundError(f"directory {path} does not exist on the engine's host")
+        if "not a directory" in exc.message.lower() and masked(path) in exc.message:
+            return UsageError(f"{path} is not a directory on the engine's host", "name the directory that it is in")
     return None
 
 

@@ -147,7 +147,7 @@ def _refuse(item: QuiesceTarget) -> None:
     if item.how == "stop" and item.container.auto_remove:
         raise ConflictError(
             f"container {name!r} would be removed as soon as it stops (--rm)",
-            "pause it instead with --pause, or start it without --rm",
+            "pause it instead with --pause, or start it without the --rm of `docker run`",
         )
     if item.how == "pause" and item.container.state == "restarting":
         raise never_pausable(name)

@@ -7,7 +7,7 @@ deletes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from volback.catalog.keys import BackupKey
@@ -29,24 +29,28 @@ Found = Manifest | DamagedManifest
 
 
 def find_all(repository: Repository, references: list[str]) -> list[Found]:
-    """Return the backups to remove, each once, the newest first, so that each comes before what it depends on.
+    """Return the backups to remove, each once, each before what it depends on, else the newest first.
 
     Raises NotFoundError, UsageError for a reference without an id: a volume's name alone is too broad.
     A damaged backup is found by its whole id.
     """
     found = [_find(repository, reference) for reference in references]
     unique = {(backup.id, backup.host, backup.volume): backup for backup in found}
-    return [unique[key] for key in sorted(unique, reverse=True)]
+    return _dependents_first([unique[key] for key in sorted(unique, reverse=True)])
 
 
-def remove(ctx: Context, engine: Engine, repository: Repository, backup: Found) -> str:
-    """Remove one backup and return its name.
+def remove(
+    ctx: Context, engine: Engine, repository: Repository, backup: Found, *, together: Collection[Found] = ()
+) -> str:
+    """Remove one backup and return its name; `together` with it others are removed, before or after.
 
+    Damage can make backups depend on one another in a circle, so that none of them comes first.
     Raises ConflictError if others depend on it, LockedError while another run backs up or restores its volume.
     """
     sweep_repository(ctx, repository)
     with volume_locks(ctx, engine, repository, [backup]):
-        repository.catalog.check_unneeded(backup)
+        ids = {other.id for other in together if (other.host, other.volume) == (backup.host, backup.volume)}
+        repository.catalog.check_unneeded(backup, besides=ids)
         with removal(ctx, repository, [key_of(backup)]) as erase:
             erase(key_of(backup))
     return name_of_found(backup)
@@ -92,6 +96,30 @@ def removal(ctx: Context, repository: Repository, keys: Iterable[BackupKey]) -> 
         except StoreError as exc:
             log.info("objects that a kill leaves half removed will be swept when they are old: %s", exc.message)
         yield erase
+
+
+def _dependents_first(backups: list[Found]) -> list[Found]:
+    """Those that depend on one another in a circle come in the given order. A clock may have been put back, so ids do
+    not decide."""
+    order: list[Found] = []
+    seen: set[int] = set()
+
+    def visit(backup: Found) -> None:
+        if id(backup) in seen:
+            return
+        seen.add(id(backup))
+        for other in backups:
+            if isinstance(other, Manifest) and _needs(other, backup):
+                visit(other)
+        order.append(backup)
+
+    for backup in backups:
+        visit(backup)
+    return order
+
+
+def _needs(backup: Manifest, other: Found) -> bool:
+    return (backup.host, backup.volume) == (other.host, other.volume) and other.id in backup.depends_on
 
 
 def key_of(backup: Found) -> BackupKey:

@@ -24,9 +24,10 @@ from volback.policy.quiesce import STRONGEST_FIRST, Quiesce
 PREFIX = "volback."
 OWN_LABELS = frozenset(
     PREFIX + word
-    for word in ("helper", "run", "client", "made", "test", "bench", "quickstart")
+    for word in ("helper", "run", "client", "made", "image", "test", "bench", "quickstart")
 )  # fmt: skip
-"""Set by volback itself, and by its own tests and scripts: they request nothing."""
+"""Set by volback itself, and by its own tests and scripts: they request nothing. `image` is on the helper image, and
+so on containers of it."""
 
 _SHOWN_CHARS = 60
 

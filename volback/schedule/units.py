@@ -6,6 +6,7 @@ Sources: systemd.time(7), systemd.timer(5), systemd.kill(5).
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class SystemdUnits:
         """Write and enable the units, and remove those of jobs that are gone."""
         changes = Changes("systemd", warnings=self._warnings())
         units = self._units(entries, command)
+        self._check_systemd()
         former = self._ours()
         for name in former.keys() - units.keys():
             self._drop(name, changes)
@@ -42,23 +44,31 @@ class SystemdUnits:
         for name, text in units.items():
             path = self._directory / name
             (changes.written if write_file(path, text) else changes.unchanged).append(str(path))
+        try:
+            self._enable([name for name in units if name.endswith(".timer")], changes)
+        except VolbackError:
+            for written in changes.written:  # what was not there before must not stay as if it were installed
+                if Path(written).name not in former:
+                    Path(written).unlink(missing_ok=True)
+            raise
+        return changes
+
+    def _enable(self, timers: list[str], changes: Changes) -> None:
         if changes.written or changes.removed:
-            self._reload()
-        timers = [name for name in units if name.endswith(".timer")]
+            self._reload(changes)
         self._systemctl("enable", *timers, _RECOVER)
         if self._is_live():
             changed = [name for name in timers if str(self._directory / name) in changes.written]
             self._systemctl("start", *timers)
             self._systemctl("restart", *changed)
-        return changes
 
     def remove(self) -> Changes:
-        """Disable and remove all units that volback wrote."""
+        """Disable and remove all units that volback wrote; where systemd does not run, remove them all the same."""
         changes = Changes("systemd")
         for name in self._ours():
-            self._drop(name, changes)
+            self._drop(name, changes, anyway=True)
         if changes.removed:
-            self._reload()
+            self._reload(changes)
         return changes
 
     def installed(self) -> dict[str, str]:
@@ -84,12 +94,18 @@ class SystemdUnits:
         found = {path.name: path for path in sorted(self._directory.glob("volback-*")) if path.suffix != ".wants"}
         return {name: path for name, path in found.items() if path.is_file() and _is_ours(path)}
 
-    def _drop(self, name: str, changes: Changes) -> None:
+    def _drop(self, name: str, changes: Changes, *, anyway: bool = False) -> None:
         path = self._directory / name
         check_ours(path)
         if name.endswith(".timer") or name == _RECOVER:
-            self._systemctl("disable", *(["--now"] if self._is_live() else []), name)
+            disable = ("disable", *(["--now"] if self._is_live() else []), name)
+            if anyway:
+                self._ask(*disable, changes=changes)
+            else:
+                self._systemctl(*disable)
         with explained(path):
+            for link in [wants / name for wants in self._directory.glob("*.wants")]:
+                link.unlink(missing_ok=True)
             path.unlink()
         changes.removed.append(str(path))
 
@@ -101,9 +117,31 @@ class SystemdUnits:
     def _is_live(self) -> bool:
         return self._root == Path("/")
 
-    def _reload(self) -> None:
-        if self._is_live():
+    def _check_systemd(self) -> None:
+        """Raises UsageError where no systemd runs: nothing has been written yet."""
+        hint = "use --cron, or `volback scheduler`"
+        if not self._is_live():
+            if not self._of_user and shutil.which("systemctl") is None:
+                raise UsageError("the program systemctl is not installed", hint)
+            return
+        if not (self._root / "run/systemd/system").is_dir():
+            raise UsageError("systemd does not run on this machine", hint)
+        try:
             self._systemctl("daemon-reload")
+        except VolbackError as exc:
+            raise UsageError(exc.message, exc.hint or hint) from exc
+
+    def _ask(self, verb: str, *arguments: str, changes: Changes) -> None:
+        """Call systemctl; that it fails is a warning."""
+        try:
+            self._systemctl(verb, *arguments)
+        except VolbackError as exc:
+            if exc.message not in changes.warnings:
+                changes.warnings.append(exc.message)
+
+    def _reload(self, changes: Changes) -> None:
+        if self._is_live():
+            self._ask("daemon-reload", changes=changes)
 
     def _systemctl(self, verb: str, *arguments: str) -> None:
         if not (arguments or verb == "daemon-reload") or (self._of_user and not self._is_live()):
