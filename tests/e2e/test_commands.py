@@ -327,10 +327,11 @@ def test_list_shows_ages_sizes_tags_and_what_is_damaged(run_volback: Volback, sm
 
 def test_list_knows_hosts(run_volback: Volback, small: str) -> None:
     run_volback("backup", small, env={"VOLBACK_HOSTNAME": "elsewhere"})
-    assert run_volback("list").stdout == f"no backups in {run_volback.repository}\n"
+    said = run_volback("list").stdout
+    assert said.endswith("there are 1 of elsewhere: volback list --all-hosts shows them\n")
     assert f"elsewhere/{small}@" in run_volback("list", "--all-hosts").stdout
     assert small in run_volback("list", f"elsewhere/{small}").stdout
-    assert "--all-hosts" in run_volback("list", small, check_exit=4).stderr
+    assert f"volback list elsewhere/{small}" in run_volback("list", small, check_exit=4).stderr
 
 
 def test_show_tells_what_the_volume_was(
