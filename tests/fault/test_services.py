@@ -247,6 +247,15 @@ def test_what_a_person_did_meanwhile_stays(lane_factory: Callable[..., Lane]) ->
     assert [lane.held() for lane in (up, down, gone, constrained)] == [[]] * 4
 
 
+def test_a_service_that_others_scale_to_0_is_waited_for_and_stays_there(
+    lane_factory: Callable[..., Lane],
+) -> None:
+    lane = lane_factory()
+    lane.service.scale(0)
+    lane.run("backup", lane.volume, "--stop")
+    assert (lane.consistency(), lane.service.replicas, lane.held()) == ("stopped", 0, [])
+
+
 def test_two_runs_hold_one_service_and_the_last_one_scales_it_back(
     swarm: Swarm, lane_factory: Callable[..., Lane]
 ) -> None:
