@@ -19,18 +19,17 @@ import docker.types
 import requests.exceptions
 
 from volback.engine.connect import explained, translated
+from volback.engine.mounts import MOUNT_POINT, no_directory
 from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
 from volback.errors import (
     ConflictError,
     EngineError,
     EngineUnreachable,
     NotFoundError,
-    UsageError,
     VolbackError,
     cleaning_up,
 )
 from volback.interrupts import deferred_signals
-from volback.masking import masked
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ CLIENT_LABEL = "volback.client"
 MADE_LABEL = "volback.made"
 """On a volume that an engine created because a helper mounted a name that did not exist; removed again at once."""
 BUFFER_BYTES = 4 * 1024 * 1024
-MOUNT_POINT = "/volume"
 SETTLE_S = 60.0
 CHECK_S = 10.0
 """How often the engine is checked while a helper is waited for."""
@@ -103,7 +101,7 @@ def create(client: Any, spec: HelperSpec) -> str:
         with translated(f"helper container for {spec.role}"):
             container = str(_create(client, spec)["Id"])
     except EngineError as exc:
-        raise _no_directory(spec, exc) or exc from exc.__cause__
+        raise no_directory(spec.mounts, exc) or exc from exc.__cause__
     try:
         made = _made_volumes(client, container)
     except BaseException:
@@ -160,7 +158,7 @@ class Helper:
             with unrepeated(self._volume_options), translated(self.what):
                 self._client.start(self.id)
         except EngineError as exc:
-            raise _no_directory(self._spec, exc) or exc from exc.__cause__
+            raise no_directory(self._spec.mounts, exc) or exc from exc.__cause__
         waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
         waiter.start()
         self._waiter = waiter
@@ -305,25 +303,6 @@ def _create(client: Any, spec: HelperSpec) -> Any:
         )
     except docker.errors.ImageNotFound as exc:
         raise EngineError(f"helper image {spec.image} is gone", "run the command again: it is created again") from exc
-
-
-def _no_directory(spec: HelperSpec, exc: EngineError) -> VolbackError | None:
-    """A target that is not there, or not a directory, on the engine's host; engines say so only in the message."""
-    for mount in spec.mounts:
-        if mount["Type"] != "bind" or mount["Target"] != MOUNT_POINT:
-            continue
-        path = mount["Source"]
-        if is_about_path(exc, path):
-            return NotFoundError(f"directory {path} does not exist on the engine's host")
-        if "not a directory" in exc.message.lower() and masked(path) in exc.message:
-            return UsageError(f"{path} is not a directory on the engine's host", "name the directory that it is in")
-    return None
-
-
-def is_about_path(exc: EngineError, path: str) -> bool:
-    """Whether the engine refused because it does not have `path`: Docker's words, and Podman's."""
-    gone = "does not exist" in exc.message or "no such file or directory" in exc.message.lower()
-    return gone and masked(path) in exc.message
 
 
 def _made_volumes(client: Any, container_id: str) -> list[str]:

@@ -22,7 +22,8 @@ from contextlib import contextmanager
 import docker.types
 
 from volback.engine.connect import explained
-from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper, is_about_path
+from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
+from volback.engine.mounts import is_about_path
 from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
 from volback.errors import EngineError, VolbackError
 

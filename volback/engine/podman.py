@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from volback.engine.connect import translated
-from volback.engine.helper import LABEL, MOUNT_POINT, is_about_path, remove
+from volback.engine.helper import LABEL, remove
+from volback.engine.mounts import MOUNT_POINT, is_about_path
 from volback.errors import EngineError, NotFoundError
 from volback.interrupts import deferred_signals
 
