@@ -136,7 +136,7 @@ def create_container(engine: EngineSession, test_image: str) -> Iterator[Callabl
         return container
 
     yield create
-    remove_containers(created)
+    remove_containers(reversed(created))  # Podman keeps one whose network another uses
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_whose_network_it_shares_is_not_mistaken_for_it(
 
 
 def test_where_two_fit_neither_is_taken_and_both_are_spared(
-    container_factory: Callable[..., Any], volume_factory: Callable[..., str], find: Find,
+    volume_factory: Callable[..., str], container_factory: Callable[..., Any], find: Find,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     first = container_factory(network_mode="bridge", volumes={volume_factory(): "/of-first"})
@@ -102,13 +102,16 @@ def test_where_two_fit_neither_is_taken_and_both_are_spared(
     third = container_factory(network_mode=f"container:{first.id}")
     with caplog.at_level(logging.WARNING):
         unsure = find(third, blind="cgroup overlay")
+    if unsure.container is not None:  # Podman: each has a host name's file of its own
+        assert unsure.possible == {unsure.container.id} == {third.id}
+        return
     assert unsure == Own(None, frozenset({second.id, third.id}))
     assert second.name in caplog.text
     assert third.name in caplog.text
 
 
 def test_two_that_mount_at_the_same_place_differ_in_what_they_mount(
-    container_factory: Callable[..., Any], volume_factory: Callable[..., str], look: Look, tmp_path: Path
+    volume_factory: Callable[..., str], container_factory: Callable[..., Any], look: Look, tmp_path: Path
 ) -> None:
     directories = [tmp_path / name / "state" for name in ("first", "second")]
     for directory in directories:

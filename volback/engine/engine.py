@@ -314,6 +314,8 @@ class Engine:
 
     def _mount(self, target: Target, run: str, *, read_only: bool) -> Any:
         if target.kind == "volume":
+            if self.info.is_podman:  # it makes a missing one, without the labels by which that is seen elsewhere
+                self.volume(target.name)
             return helper.volume_mount(target.name, read_only=read_only, client_id=self._client_id)
         if self.info.is_podman:
             podman.require_path(self._client, target.name, image=self.ensure_image(), labels=self._labels(run))

@@ -149,7 +149,7 @@ class Execution:
     def _rest(self) -> Iterator[str]:
         """The output after the end of the last line."""
         if self._pid is None:
-            raise self._cannot_run(_text(bytes(self._pending.get(STDOUT, b"")) or b"the engine does not say why"))
+            raise self._cannot_run(_text(bytes(self._pending.get(STDOUT, b""))))
         yield from (self._noted(stream, bytes(pending)) for stream, pending in self._pending.items() if pending)
 
     def _noted(self, stream: int, line: bytes) -> str:
@@ -223,7 +223,9 @@ class Execution:
 
     def _cannot_run(self, reason: str) -> EngineError:
         self.status = self._settle()
-        return self._not_run(reason)
+        if not reason and self.status in _NO_PROGRAM:
+            reason = f"/bin/sh: status {self.status}"
+        return self._not_run(reason or "the engine does not say why")
 
     def _not_run(self, reason: str) -> EngineError:
         if "/bin/sh" in reason:
@@ -235,6 +237,8 @@ class Execution:
             self._wire.close()
 
 
+_NO_PROGRAM = (126, 127)
+"""Podman's exit status for a program that is not there, without a word."""
 _START = {"Detach": False, "Tty": False}
 _LATE_HINT = "find out why it takes so long, or give it more time"
 
