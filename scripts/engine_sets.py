@@ -125,12 +125,27 @@ PARTS = (
     ),
 )
 
-_NO_CPU = "limits processor time, which this needs of the host: there is no such controller for cgroup v2 beside v1"
-_NO_BUILD = "the image's building needs a controller of processes, which there is none of for cgroup v2 beside v1"
+_NO_CPU = "processor time cannot be limited on cgroup v2 beside v1, as a host of v1 holds that controller"
+_NO_BUILD = "Podman cannot build the image on cgroup v2 beside v1, as a host of v1 holds the controller of processes"
+_ZERO = "Podman reports a size of 0 for a volume with a device that is not mounted, where Docker reports none"
+_HIDDEN = "the test hides the overlay's directory, by which a container on Podman is known"
+_NOT_YET = "some of these fail on Podman, and it is not known yet why"
+_FAILING = (_QUIESCE, "tests/e2e/test_hidden_writers.py", _KILL, _PROJECTS)
+
+
+def _left_out(engine: str, start: str | tuple[str, ...], reason: str) -> list[Except]:
+    return [Except(engine, test, reason) for part in PARTS for test in part.tests if test.startswith(start)]
+
+
 EXCEPT = (
     Except("docker-28-as-29", "tests/engine/test_helpers.py::test_it_has_the_least_that_it_needs", _NO_CPU),
     Except("podman-5", "tests/engine/test_helpers.py::test_it_has_the_least_that_it_needs", _NO_CPU),
-    *(Except("podman-5", test, _NO_BUILD) for part in PARTS for test in part.tests if test.startswith(_IN_CONTAINER)),
+    Except("podman-5", "tests/engine/test_volumes.py::test_a_volume_with_driver_options_is_listed", _ZERO),
+    Except(
+        "podman-5", "tests/engine/test_own.py::test_two_that_mount_at_the_same_place_differ_in_what_they_mount", _HIDDEN
+    ),
+    *_left_out("podman-5", _IN_CONTAINER, _NO_BUILD),
+    *_left_out("podman-5", _FAILING, _NOT_YET),
 )
 
 
@@ -144,7 +159,7 @@ def table() -> str:
     """Rows are parts, columns engines; below it are the tests that are left out, with the reasons."""
     lines = [_row(["", *(engine.title for engine in ENGINES)]), _row(["---"] * (len(ENGINES) + 1))]
     lines += [_row([part.title, *(_cell(part, engine) for engine in ENGINES)]) for part in PARTS]
-    notes = [f"{number}. `{_short(test)}`: {reason}." for (test, reason), number in _numbers().items()]
+    notes = [_note(number, reason) for number, reason in enumerate(_reasons(), 1)]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
@@ -161,17 +176,20 @@ def _row(cells: list[str]) -> str:
 
 
 def _cell(part: Part, engine: EngineKind) -> str:
-    numbers = [
-        str(number)
-        for (test, reason), number in _numbers().items()
-        if Except(engine.name, test, reason) in EXCEPT and any(map(test.startswith, part.tests))
-    ]
-    return f"yes, without {', '.join(numbers)}" if numbers else "yes"
+    left = [left for left in EXCEPT if left.engine == engine.name and left.test.startswith(part.tests)]
+    numbers = ", ".join(str(number) for number in sorted({_reasons().index(each.reason) + 1 for each in left}))
+    if {each.test for each in left} >= set(part.tests):
+        return f"no ({numbers})"
+    return f"yes, but for some ({numbers})" if left else "yes"
 
 
-def _numbers() -> dict[tuple[str, str], int]:
-    pairs = dict.fromkeys((left.test, left.reason) for left in EXCEPT)
-    return {pair: number for number, pair in enumerate(pairs, 1)}
+def _reasons() -> list[str]:
+    return list(dict.fromkeys(left.reason for left in EXCEPT))
+
+
+def _note(number: int, reason: str) -> str:
+    names = dict.fromkeys(f"`{_short(left.test)}`" for left in EXCEPT if left.reason == reason)
+    return f"{number}. {reason[:1].upper()}{reason[1:]}: {', '.join(names)}."
 
 
 def _short(test: str) -> str:
