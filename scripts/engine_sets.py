@@ -86,7 +86,9 @@ PARTS = (
             f"{_QUIESCE}dependants_stop_first_and_start_last",
             f"{_QUIESCE}a_container_with_a_health_check_is_healthy_when_the_backup_ends",
             f"{_QUIESCE}a_container_that_is_removed_meanwhile_is_reported",
-            "tests/e2e/test_hidden_writers.py::test_stop_finds_a_hidden_writer",
+            # Not by links: an engine of scripts/engine has a host name of its own, so it counts as another machine.
+            "tests/e2e/test_hidden_writers.py::test_stop_finds_a_hidden_writer[mountpoint]",
+            "tests/e2e/test_hidden_writers.py::test_stop_finds_a_hidden_writer[second volume]",
             "tests/e2e/test_hidden_writers.py::test_a_container_that_came_and_went_during_the_read_is_noticed",
         ),
     ),
