@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
-from volback.catalog.model import Source
+from volback.catalog.model import Member, Source
 from volback.engine.engine import Engine
-from volback.errors import EngineError
+from volback.errors import EngineError, IntegrityError
 from volback.operations.volumes import write_into
 from volback.state.runs import Run
 
@@ -36,6 +37,16 @@ def remove_paths(engine: Engine, run: Run, target: Source, paths: Iterable[bytes
     if status or messages:
         message = messages.decode(errors="backslashreplace").partition("\n")[0] or f"status {status}"
         raise EngineError(f"what was written into {target.kind} {target.name!r} could not be removed: {message}")
+
+
+def paths_written(members: Iterable[Member]) -> Iterator[bytes]:
+    """Yield the paths that a failed restore may have written: up to where the index is damaged.
+
+    What the index announces after that was not written, as a line of it is read before the data that it is about.
+    """
+    with suppress(IntegrityError):
+        for member in members:
+            yield member.path
 
 
 def _lines(paths: Iterable[bytes]) -> Iterator[bytes]:

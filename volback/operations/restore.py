@@ -35,7 +35,7 @@ from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
-from volback.operations.removal import remove_paths
+from volback.operations.removal import paths_written, remove_paths
 from volback.operations.restore_part import check_part, fit_part, missing_bytes, put_back
 from volback.operations.restore_target import Target, TargetOptions, check_target, choose_target
 from volback.operations.sources import volume_source
@@ -161,7 +161,7 @@ class _Restore:
         except BaseException:
             members = (self._selection or self._backup).members()
             with cleaning_up(f"a part of the restore stays in {self._target.name}"):
-                remove_paths(self._engine, self._run, self._target, (member.path for member in members))
+                remove_paths(self._engine, self._run, self._target, paths_written(members))
             raise
 
     @contextmanager
