@@ -21,6 +21,6 @@ def test_what_lies_before_the_damage_may_have_been_written() -> None:
     assert list(paths_written(_index_that_ends_in(IntegrityError("damaged")))) == [b"a", b"b"]
 
 
-def test_a_store_that_fails_is_no_end_of_the_index() -> None:
+def test_a_store_that_fails_does_not_end_the_index() -> None:
     with pytest.raises(StoreError):
         list(paths_written(_index_that_ends_in(StoreError("cannot be read"))))
