@@ -105,8 +105,8 @@ class Lane:
 def lanes(
     engine: EngineSession,
     test_image: str,
-    container_factory: Callable[..., Any],
     volume_factory: Callable[..., str],
+    container_factory: Callable[..., Any],  # later than volumes, so that they are removed before them, in their order
     tmp_path: Path,
 ) -> list[Lane]:
     def make(number: int) -> Lane:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _MINIMUM_API = (1, 40)
 _CLOCK_DOUBT_S = 2.0
 """Less is the time that the answer took, and what was cut off below the second."""
 _PLUGIN = re.compile(r'plugin "?([^" ]+)"? not found')
+_GONE = re.compile(r"no container with ID (\w+) found in database: no such container$")
+"""Podman's reason, with status 500, if a container is removed while it is asked for."""
 _START_HINT = "start the engine, or name another with --host"
 
 
@@ -47,6 +50,7 @@ class EngineInfo:
 
     name: str
     id: str
+    """The same at each call: locks, journals and keep rules know the engine by it."""
     version: str
     api_version: str
     architecture: str
@@ -93,6 +97,8 @@ def translated(what: str) -> Iterator[None]:
             ) from exc
         raise NotFoundError(f"{what} does not exist: {_reason(exc)}") from exc
     except docker.errors.APIError as exc:
+        if (gone := _GONE.search(_reason(exc))) and gone[1] in what:
+            raise NotFoundError(f"{what} does not exist: {_reason(exc)}") from exc
         kind = ConflictError if exc.status_code == 409 else EngineError
         raise kind(f"{what}: the engine refused: {_reason(exc)}") from exc
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError) as exc:
@@ -136,17 +142,24 @@ def _client(base_url: str, tls: Any, timeout_s: float) -> Any:
 
 
 def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
+    is_podman = any("podman" in part["Name"].lower() for part in version.get("Components") or [])
     return EngineInfo(
         name=facts["Name"],
-        id=facts["ID"],
+        id=_podman_id(facts) if is_podman else facts["ID"],
         version=version["Version"],
         api_version=version["ApiVersion"],
         architecture=facts["Architecture"],
         root_directory=facts["DockerRootDir"],
         kernel=facts["KernelVersion"],
         clock_ahead_s=_clock_ahead_s(facts.get("SystemTime") or ""),
-        is_podman=any("podman" in part["Name"].lower() for part in version.get("Components") or []),
+        is_podman=is_podman,
     )
+
+
+def _podman_id(facts: dict[str, Any]) -> str:
+    """An id by the host's name and the directory of its data, which users without root each have: Podman answers with
+    another id each time (https://github.com/containers/podman/blob/main/pkg/api/handlers/compat/info.go)."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"podman://{facts['Name']}{facts['DockerRootDir']}"))
 
 
 def _clock_ahead_s(there: str) -> float:
