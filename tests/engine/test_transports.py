@@ -66,6 +66,7 @@ def test_both_carry_the_same_bytes(
     open_engine: Opener, directory: Directory, volume_factory: Callable[..., str]
 ) -> None:
     target = Target("volume", volume_factory(fill=lambda path: make_odd_tree(path, deep=False)))
+    os.sync()  # the blocks of a sparse file, which a scan says, are counted anew when it is written out
     piped = _read(open_engine("pipe"), target, directory())
     assert _read(open_engine("attach"), target, directory()) == piped
     assert piped[2] > MIB
