@@ -10,6 +10,7 @@ name is written there, a line each. Nothing in volback knows of this.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,15 @@ _WALLS = {
 }  # fmt: skip
 _BUFFERS = 3
 """Of each stream, this many first buffers are steps of their own, and its end."""
+
+
+def _send(number: int) -> None:
+    """To this process. A stop goes to this thread: one for the process may reach another thread first, and this one
+    goes on for a moment, past the step."""
+    if number == signal.SIGSTOP:
+        signal.pthread_kill(threading.get_ident(), number)
+    else:
+        os.kill(os.getpid(), number)
 
 
 class Striker:
@@ -48,7 +58,7 @@ class Striker:
                 self._left -= 1
             due = self._left == 0 and self._name in (None, name)
         if due:
-            os.kill(os.getpid(), self._number)
+            _send(self._number)
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that is a step before and a step after."""
