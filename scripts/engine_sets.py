@@ -55,6 +55,7 @@ _IN_CONTAINER = "tests/e2e/test_container.py::test_"
 _TRANSPORTS = "tests/engine/test_transports.py::test_"
 _STORAGE = "tests/e2e/test_storage.py::test_"
 _PROJECTS = "tests/e2e/test_projects.py::test_"
+_SERVICES = "tests/fault/test_services.py::test_"
 PARTS = (
     Part("What comes back is what was there", ("tests/e2e/test_fidelity.py",)),
     Part(
@@ -126,6 +127,13 @@ PARTS = (
             f"{_PROJECTS}volumes_are_found_by_composes_labels_and_by_what_containers_mount",
         ),
     ),
+    Part(
+        "Services of a swarm are scaled to 0 and back",
+        (
+            f"{_SERVICES}a_service_is_scaled_to_0_while_its_volumes_are_read_and_has_all_else_as_before",
+            f"{_SERVICES}after_a_kill_the_guard_or_recover_scales_back",
+        ),
+    ),
 )
 
 _NO_CPU = "processor time cannot be limited on cgroup v2 beside v1, as a host of v1 holds that controller"
@@ -133,6 +141,7 @@ _NO_BUILD = "Podman cannot build the image on cgroup v2 beside v1, as a host of 
 _ZERO = "Podman reports a size of 0 for a volume with a device that is not mounted, where Docker reports none"
 _HIDDEN = "the test hides the overlay's directory, by which a container on Podman is known"
 _CRASHES = "Podman restarts a container that crashes at once, without the growing pauses in which Docker has it wait"
+_NO_SWARM = "Podman has no swarm"
 _NO_SYSTEMD = "Podman leaves health checks to timers of systemd, which does not run on the machine of the tests"
 
 
@@ -152,6 +161,7 @@ EXCEPT = (
         "podman-5", f"{_QUIESCE}a_container_that_begins_to_crash_before_it_is_paused_gets_the_same_message", _CRASHES
     ),
     Except("podman-5", f"{_QUIESCE}a_container_with_a_health_check_is_healthy_when_the_backup_ends", _NO_SYSTEMD),
+    *_left_out("podman-5", _SERVICES, _NO_SWARM),
 )
 
 

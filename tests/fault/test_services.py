@@ -129,7 +129,7 @@ def test_a_service_is_scaled_to_0_while_its_volumes_are_read_and_has_all_else_as
     service.wait_for_tasks(2)
     before, were = service.facts, {container.name for container in service.containers()}
     began = int(time.time())
-    with ApiProxy(tmp_path / "engine.sock", engine=swarm.engine.directory / "docker.sock") as proxy:
+    with ApiProxy(tmp_path / "engine.sock", engine=swarm.socket) as proxy:
         said = run_volback("backup", first, second, "--json", env={"DOCKER_HOST": proxy.url})
     assert service.running_tasks() == 2, "it has waited for them"
     result = said.json["result"]
@@ -142,7 +142,7 @@ def test_a_service_is_scaled_to_0_while_its_volumes_are_read_and_has_all_else_as
     for name in were:
         events = _events_of(swarm, name, began)
         assert "start" not in events[events.index("die") :], "swarm starts new ones; nobody starts those again"
-    path = swarm.engine.volume_path(first)
+    path = swarm.volume_path(first)
     assert ((path / "pre").read_text(), (path / "post").read_text()) == ("before\n" * 2, "after\n" * 2)
     documented = (PROJECT / "docs/reference/engine-api.md").read_text()
     called = {call.partition("/services/")[0] + "/services/ID" for call in proxy.calls if "/services/" in call}

@@ -1,10 +1,10 @@
-"""A swarm of one node, on an engine of its own: its services, and what their tasks do."""
+"""A swarm of one node, on an engine that nobody else uses: its services, and what their tasks do."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,34 @@ from typing import Any
 import docker
 from docker.types import ServiceMode
 
-from tests.support.engine import build_image
+from tests.support.engine import build_image, connect, engine_socket
 from tests.support.remote import SecondEngine, second_engine, wait_for
 
 IMAGE = "volback-test:swarm"
+_OF_SCRIPTS_ENGINE = ".volback-engine"
+"""A file that scripts/engine puts beside the socket."""
 
 
 @dataclass
 class Swarm:
     """The engine that is its only node, and its manager."""
 
-    engine: SecondEngine
+    socket: Path
     client: docker.DockerClient
+    second: SecondEngine | None = None
+    """The engine, where it was started for the swarm: only that one can be killed."""
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"DOCKER_HOST": self.engine.url}
+        return {"DOCKER_HOST": f"unix://{self.socket}"}
+
+    @property
+    def engine(self) -> SecondEngine:
+        assert self.second is not None, "the tests' engine is not this test's to stop"
+        return self.second
+
+    def volume_path(self, volume: str) -> Path:
+        return Path(self.client.volumes.get(volume).attrs["Mountpoint"])
 
     def volume(self) -> str:
         """Create a volume with a file."""
@@ -97,13 +109,24 @@ class Service:
 
 @contextmanager
 def one_node_swarm() -> Iterator[Swarm]:
-    """Start the engine, make the swarm, and end both."""
-    with second_engine() as engine, closing(engine.client()) as client:
-        client.swarm.init(advertise_addr="127.0.0.1")
-        build_image(client, IMAGE, {})
+    """Make a swarm, and end it: of the tests' engine, if scripts/engine started that for them, else of a second one."""
+    with ExitStack() as stack:
+        swarm = _own_node(stack) if (engine_socket().parent / _OF_SCRIPTS_ENGINE).exists() else _second_node(stack)
+        swarm.client.swarm.init(advertise_addr="127.0.0.1")
+        stack.callback(swarm.client.swarm.leave, force=True)
+        build_image(swarm.client, IMAGE, {})
         try:
-            yield Swarm(engine, client)
+            yield swarm
         finally:
-            for service in client.services.list():
+            for service in swarm.client.services.list():
                 service.remove()
-            client.swarm.leave(force=True)
+
+
+def _own_node(stack: ExitStack) -> Swarm:
+    return Swarm(engine_socket(), stack.enter_context(closing(connect())))
+
+
+def _second_node(stack: ExitStack) -> Swarm:
+    second = stack.enter_context(second_engine())
+    client = stack.enter_context(closing(second.client()))
+    return Swarm(second.directory / "docker.sock", client, second)
