@@ -12,6 +12,7 @@ import pytest
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
 from tests.support.repository import new_repository
 from tests.support.s3 import moto, radosgw, rclone, seaweedfs
+from tests.support.turns import turn
 
 __all__ = ["moto", "radosgw", "rclone", "seaweedfs"]
 
@@ -78,6 +79,17 @@ def engine() -> Iterator[EngineSession]:
         remove_volume(session.client, name)
     session.client.close()
     assert not leftovers, f"left behind by this session's tests: {leftovers}"
+
+
+@pytest.fixture(autouse=True)
+def _turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests marked `alone` have the engine to themselves, among all workers of this run."""
+    if request.node.get_closest_marker("engine") is None:
+        yield
+        return
+    of_all_workers = tmp_path_factory.getbasetemp().parent
+    with turn(of_all_workers, alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def test_a_read_only_bind_mount_is_not_a_writer(
     assert manifest.warnings == []
 
 
+@pytest.mark.alone  # a container that can write to all volumes is in the way of every other test
 @pytest.mark.parametrize("way", ["path", "volume"])
 def test_what_mounts_all_volumes_is_named_and_not_stopped(
     way: str,

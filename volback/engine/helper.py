@@ -160,8 +160,9 @@ class Helper:
         except EngineError as exc:
             raise no_directory(self._spec.mounts, exc) or exc from exc.__cause__
         waiter = threading.Thread(target=self._wait, name="helper-wait", daemon=True)
-        waiter.start()
-        self._waiter = waiter
+        with deferred_signals():  # a thread that runs and is not known here would write into a pipe that is closed
+            waiter.start()
+            self._waiter = waiter
 
     def close(self, *, failed: bool) -> None:
         """Remove the container; after a failure, an engine that does not answer must not hide the first error."""
