@@ -139,6 +139,8 @@ class Helper:
         self._status: int | None = None
         self._failure: VolbackError | None = None
         self._waiter: threading.Thread | None = None
+        self._pipe = threading.Lock()
+        self._is_closed = False
         try:  # `ended` becomes readable when the container has ended, or is given up
             self.ended, self._ending = os.pipe()
             self._reserve = [os.dup(self.ended), os.dup(self.ended)]
@@ -212,7 +214,7 @@ class Helper:
     def give_up(self, failure: VolbackError) -> None:
         """Let no thread wait for the container any longer: another one has failed, and it gets nothing more to do."""
         self._failure = self._failure or failure
-        os.write(self._ending, b".")
+        self._announce_end()
 
     def has_ended(self) -> bool:
         """Whether the container has ended, or the engine is gone."""
@@ -257,15 +259,21 @@ class Helper:
         except VolbackError as exc:
             self._failure = self._failure or exc
         finally:
-            os.write(self._ending, b".")
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        """For whoever polls `ended`. After a close nobody does, and the number could belong to another file."""
+        with self._pipe:
+            if not self._is_closed:
+                os.write(self._ending, b".")
 
     def _close_pipe(self) -> None:
         if self._waiter is not None:
             self._waiter.join(SETTLE_S if self.id is None else 5.0)
-            if self._waiter.is_alive():
-                return  # it will still write into the pipe: after a close, the number could belong to another file
-        os.close(self.ended)
-        os.close(self._ending)
+        with self._pipe:
+            self._is_closed = True
+            os.close(self.ended)
+            os.close(self._ending)
 
 
 def _create(client: Any, spec: HelperSpec) -> Any:
