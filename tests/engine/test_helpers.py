@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_library
 from tests.support.remote import SecondEngine
 from volback.archive import tar
-from volback.engine import helper
+from volback.engine import helper, image
+from volback.engine.connect import connect
 from volback.engine.engine import Engine
 from volback.engine.helper import Limits
 from volback.errors import EngineError, NotFoundError
@@ -168,8 +171,7 @@ def test_the_image_is_made_without_a_network_and_made_again_when_it_goes(
     with closing(second.client()) as client:
         assert not ours.has_image()
         with _reader(ours, target, tmp_path / "first") as reader:
-            image = ours.ensure_image()
-            client.images.remove(image, force=True)
+            client.images.remove(ours.ensure_image(), force=True)
             assert not ours.has_image()
             scan = b"".join(reader.scan())
             assert scan.endswith(tar.SCAN_END.encode())
@@ -187,3 +189,20 @@ def test_a_helper_image_that_is_not_to_be_had_says_what_to_do(run_volback: Volba
     assert result.exit_code == 1
     assert "127.0.0.1:9/volback-test:none" in result.stderr
     assert "VOLBACK_HELPER_IMAGE" in result.stderr
+
+
+def test_runs_that_make_the_image_at_once_all_have_it(engine: EngineSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "TAG", secrets.token_hex(6))
+    name = f"{image.REPOSITORY}:{image.TAG}"
+
+    def make(_: int) -> str:
+        client, info = connect()
+        with closing(client):
+            made = image.ensure_image(client, info)
+            return made if image.is_present_soon(client, made) else "gone"
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(make, range(8))) == [name] * 8
+    finally:
+        engine.client.images.remove(name, force=True)

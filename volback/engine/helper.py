@@ -19,6 +19,7 @@ import docker.types
 import requests.exceptions
 
 from volback.engine.connect import explained, translated
+from volback.engine.image import is_present_soon
 from volback.engine.mounts import MOUNT_POINT, no_directory
 from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
 from volback.errors import (
@@ -44,6 +45,8 @@ MADE_LABEL = "volback.made"
 """On a volume that an engine created because a helper mounted a name that did not exist; removed again at once."""
 BUFFER_BYTES = 4 * 1024 * 1024
 SETTLE_S = 60.0
+_TRIES = 4
+"""How often a container is created on an image that other runs are replacing at that moment."""
 CHECK_S = 10.0
 """How often the engine is checked while a helper is waited for."""
 WRITE_LIMIT_S = 24 * 3600.0
@@ -296,22 +299,33 @@ def _create(client: Any, spec: HelperSpec) -> Any:
         log_config=docker.types.LogConfig(type="none"),
         **limits,
     )
-    try:
-        return client.create_container(
-            spec.image,
-            command=["-c", spec.script],
-            entrypoint=["/bin/sh"],
-            user="0:0",
-            working_dir=MOUNT_POINT,
-            environment={"LC_ALL": "C", "TZ": "UTC0"},
-            labels={LABEL: spec.role, **spec.labels},
-            host_config=host_config,
-            stdin_open=spec.stdin,
-            stop_signal="SIGKILL",  # an engine that stops need not wait 10 s for a PID 1 that handles no other signal
-            healthcheck={"test": ["NONE"]},
-        )
-    except docker.errors.ImageNotFound as exc:
-        raise EngineError(f"helper image {spec.image} is gone", "run the command again: it is created again") from exc
+    tries = _TRIES
+    while True:
+        try:
+            return _create_container(client, spec, host_config)
+        except docker.errors.ImageNotFound as exc:
+            tries -= 1
+            if tries and is_present_soon(client, spec.image):
+                continue
+            raise EngineError(
+                f"helper image {spec.image} is gone", "run the command again: it is created again"
+            ) from exc
+
+
+def _create_container(client: Any, spec: HelperSpec, host_config: Any) -> Any:
+    return client.create_container(
+        spec.image,
+        command=["-c", spec.script],
+        entrypoint=["/bin/sh"],
+        user="0:0",
+        working_dir=MOUNT_POINT,
+        environment={"LC_ALL": "C", "TZ": "UTC0"},
+        labels={LABEL: spec.role, **spec.labels},
+        host_config=host_config,
+        stdin_open=spec.stdin,
+        stop_signal="SIGKILL",  # an engine that stops need not wait 10 s for a PID 1 that handles no other signal
+        healthcheck={"test": ["NONE"]},
+    )
 
 
 def _made_volumes(client: Any, container_id: str) -> list[str]:

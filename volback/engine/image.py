@@ -13,13 +13,14 @@ import platform
 import shutil
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import docker.errors
 
 from volback.engine.connect import EngineInfo, translated
-from volback.errors import EngineError
+from volback.errors import EngineError, VolbackError
 
 REPOSITORY = "volback-helper"
 FALLBACK = "debian:stable-slim"
@@ -30,6 +31,7 @@ _GO_NAMES = {
     "x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv6l": "arm", "armv7l": "arm",
     "loongarch64": "loong64",
 }  # fmt: skip
+_REPLACED_S = 2.0
 _RECIPE = repr(("1", PROGRAMS, _MOUNT_POINTS))
 TAG = hashlib.sha256(_RECIPE.encode()).hexdigest()[:12]
 
@@ -43,10 +45,7 @@ def ensure_image(client: Any, info: EngineInfo, configured: str | None = None) -
     if is_present(client, name):
         return name
     if configured is None and _can_assemble(info):
-        with translated(f"helper image {name}"):
-            client.import_image_from_data(
-                assemble(), repository=REPOSITORY, tag=TAG, changes=["ENV PATH=/usr/bin:/bin", "LABEL volback.image=1"]
-            )
+        _import(client, name)
         return name
     name = configured or FALLBACK
     if is_present(client, name):
@@ -60,6 +59,31 @@ def ensure_image(client: Any, info: EngineInfo, configured: str | None = None) -
             "name an image that has GNU tar, find, sync and sh with VOLBACK_HELPER_IMAGE",
         ) from exc
     return name
+
+
+def _import(client: Any, name: str) -> None:
+    try:
+        with translated(f"helper image {name}"):
+            client.import_image_from_data(
+                assemble(), repository=REPOSITORY, tag=TAG, changes=["ENV PATH=/usr/bin:/bin", "LABEL volback.image=1"]
+            )
+    except VolbackError:
+        if not is_present_soon(client, name):
+            raise
+
+
+def is_present_soon(client: Any, name: str) -> bool:
+    """Whether the engine has an image of this name, or has it in a moment.
+
+    With containerd's image store (engine 28.5), runs that create the same image at once replace each other's: the name
+    is gone for a moment, and the engine refuses to give it ("AlreadyExists").
+    """
+    deadline = time.monotonic() + _REPLACED_S
+    while not is_present(client, name):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def is_present(client: Any, name: str) -> bool:
