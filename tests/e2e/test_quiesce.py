@@ -13,7 +13,7 @@ import docker.types
 import pytest
 
 from tests.support.engine import EngineSession, Volback
-from tests.support.halt import halted
+from tests.support.halt import delayed, halted
 from tests.support.library import Library, open_library
 from tests.support.remote import wait_for
 from volback.engine.engine import Engine
@@ -307,11 +307,8 @@ def test_a_container_that_does_not_get_healthy_is_a_warning(
 
 
 def test_containers_run_again_before_all_is_stored(run_volback: Volback, volume: str, writer: Any) -> None:
-    with halted(run_volback, "buffer 0 of put index.jsonl.zst", "backup", volume, "--pause") as run:
-        deadline = time.monotonic() + 30
-        while _state(writer) != "running":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with delayed(run_volback, "buffer 0 of put index.jsonl.zst", "backup", volume, "--pause") as run:
+        wait_for(lambda: _state(writer) == "running", "the end of the pause")
     assert run.ended.exit_code == 0, run.ended
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,7 +33,10 @@ class Halted:
 
 @contextmanager
 def halted(run_volback: Volback, step: str, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Halted]:
-    """Run volback until it reaches `step` (see tests.support.strike), for the block; then to its end."""
+    """Run volback until it reaches `step` (see tests.support.strike), for the block; then to its end.
+
+    All of its threads stand still meanwhile, wherever they are: what it does beside the step may be done, or not.
+    """
     process = _start(run_volback, signal.SIGSTOP, step, arguments, env, own_group=True)
     run = Halted()
     run.pid = process.pid
@@ -44,6 +49,27 @@ def halted(run_volback: Volback, step: str, *arguments: str, env: dict[str, str]
         process.send_signal(signal.SIGKILL)
         process.wait(_LIMIT_S)
         run_volback.note_client_id()
+
+
+@contextmanager
+def delayed(run_volback: Volback, step: str, *arguments: str) -> Iterator[Halted]:
+    """Run volback; the thread that reaches `step` waits there for the block, while all others go on."""
+    name = f"volback-step-{secrets.token_hex(8)}"
+    run = Halted()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen()
+        listener.settimeout(_LIMIT_S)
+        process = _start(run_volback, 0, step, arguments, {"STRIKE_WAIT": name})
+        run.pid = process.pid
+        try:
+            with listener.accept()[0]:
+                yield run
+            run.ended = _finish(process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(_LIMIT_S)
+            run_volback.note_client_id()
 
 
 def _start(

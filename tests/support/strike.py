@@ -4,16 +4,20 @@
 
 A step is a call across a room's wall (engine, store, catalog, state) or a buffer that comes through one. STEP is its
 number or its name (`NAME#2`: the second time that it is reached); 0 strikes nowhere; with STRIKE_LOG set, each step's
-name is written there, a line each. Nothing in volback knows of this.
+name is written there, a line each. With STRIKE_WAIT set, the thread that reaches the step is not struck: it connects to
+that abstract socket and waits there until its other end is closed, while all other threads go on. Nothing in volback
+knows of this.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 _WALLS = {
@@ -38,11 +42,18 @@ def _send(number: int) -> None:
         os.kill(os.getpid(), number)
 
 
-class Striker:
-    """Counts the steps and sends the signal at one of them."""
+def _wait(name: str) -> None:
+    """In this thread alone: a signal that stops one thread stops the process."""
+    with socket.socket(socket.AF_UNIX) as there:
+        there.connect(f"\0{name}")
+        there.recv(1)
 
-    def __init__(self, number: int, step: str, log: str | None) -> None:
-        self._number = number
+
+class Striker:
+    """Counts the steps and strikes at one of them."""
+
+    def __init__(self, strike: Callable[[], None], step: str, log: str | None) -> None:
+        self._strike = strike
         name, _, nth = step.partition("#")
         self._left = int(step) if step.isdecimal() else int(nth or 1)
         self._name = None if step.isdecimal() else name
@@ -58,7 +69,7 @@ class Striker:
                 self._left -= 1
             due = self._left == 0 and self._name in (None, name)
         if due:
-            _send(self._number)
+            self._strike()
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that is a step before and a step after."""
@@ -181,7 +192,9 @@ def _arm_streams(striker: Striker) -> None:
 def main() -> None:
     """Strike one run."""
     number, step, *arguments = sys.argv[1:]
-    striker = Striker(int(number), step, os.environ.get("STRIKE_LOG"))
+    name = os.environ.get("STRIKE_WAIT")
+    strike = partial(_wait, name) if name else partial(_send, int(number))
+    striker = Striker(strike, step, os.environ.get("STRIKE_LOG"))
     arm(striker)
     sys.argv = ["volback", *arguments]
     from volback.cli.main import main as volback
