@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import Directory, Opener, Target
+from tests.support.archive import scan_fields
 from tests.support.engine import EngineSession
 from tests.support.remote import Relay, SecondEngine, own_filesystem
 from tests.support.tree import make_odd_tree
@@ -26,8 +27,8 @@ from volback.settings import Transport, load_settings
 MIB = 1024 * 1024
 
 
-def _read(engine: Engine, target: Target, directory: Path) -> tuple[bytes, str, int]:
-    """Scan and tar everything: the scan, the stream's digest and its size."""
+def _read(engine: Engine, target: Target, directory: Path) -> tuple[list[bytes], str, int]:
+    """Scan and tar everything: the scan's records, the stream's digest and its size."""
     with _reader(engine, target, directory) as reader:
         scan = b"".join(reader.scan())
         digest, size = hashlib.sha256(), 0
@@ -35,7 +36,7 @@ def _read(engine: Engine, target: Target, directory: Path) -> tuple[bytes, str, 
             digest.update(buffer)
             size += len(buffer)
         assert reader.messages() == b""
-    return scan, digest.hexdigest(), size
+    return scan_fields(scan)[0], digest.hexdigest(), size
 
 
 def _reader(
@@ -49,7 +50,7 @@ def _reader(
 
 def _names(scan: bytes) -> bytes:
     assert scan.endswith(b"\0" + tar.SCAN_END.encode())
-    paths = scan.split(b"\0")[:-1:3]
+    paths = [record.partition(b"//")[0] for record in scan_fields(scan)[0]]
     return b"".join(b"./%b\0" % path for path in sorted(paths[1:]))
 
 

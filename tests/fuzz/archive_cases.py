@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from typing import NamedTuple
 
+from tests.support.archive import END, MIB, record, scan_facts
 from tests.support.stored import store_backup, store_units
 from volback.archive import tar
 from volback.archive.codec import Compressor, ZstdCodec, decompress, open_frame
@@ -95,11 +96,11 @@ def _scan() -> bytes:
         path = item.path.removeprefix("./").rstrip("/")
         inode, links = (77, 2) if path in ("e", "f") else (number, 1)
         size = 900_000 if path == "b/sparse" else len(item.content or b"second name follows" * (path == "f"))
-        times = "1700000000.1234567890 1700000000.1234567890"
-        facts = f"{letters.get(item.type, 'f')} 644 0 0 {size} {times} {inode} 9 {links} {-(-size // 512)}"
-        link = item.link if item.type == tarfile.SYMTYPE else ""
-        records.append(f"{path}\0{facts}\0{link}\0")
-    return "".join(records).encode() + tar.SCAN_END.encode()
+        link = item.link.encode() if item.type == tarfile.SYMTYPE else b""
+        kind = letters.get(item.type, "f")
+        blocks = -(-size // 512) if kind == "f" and size >= MIB else None
+        records.append(record(path.encode(), kind=kind, size=size, inode=inode, links=links, link=link, blocks=blocks))
+    return scan_facts() + b"".join(records) + END
 
 
 def _headers(stream: bytes) -> list[bytes]:
@@ -159,6 +160,9 @@ def _plan(scan: bytes) -> object:
     for number in range(len(plan.records)):
         plan.entry(number)
     list(plan.names())
+    for unit in plan.units:
+        plan.fingerprint(unit, ignore_inode=True, ignore_ctime=True)
+        plan.newest_mtime_ns(unit)
     return list(Cutter(plan).cut([STREAM]))
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.archive import scan, scan_fields
 from volback.archive import tar
 from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cutter
@@ -37,6 +39,7 @@ from volback.store.local import LocalStore
 HOST, VOLUME = "golden-host", "golden"
 FULL, INCREMENT = "20260102T030405Z-0001", "20260103T030405Z-0002"
 MIB = 1024 * 1024
+_CTIME = re.compile(rb"\d+\.\d{10}\0")
 
 
 def make_repository(directory: Path) -> dict[str, Any]:
@@ -152,17 +155,15 @@ def _back_up(store: LocalStore, catalog: Catalog, root: Path, backup_id: str, kn
 
 
 def _scan(root: Path) -> bytes:
-    """What find says, with inodes numbered from 1, change times of 2026 and the device 1."""
-    said = subprocess.run(["find", ".", "-printf", tar.SCAN_FORMAT], cwd=root, capture_output=True, check=True).stdout
-    fields = said.split(b"\0")[:-1]
+    """What find says, with inodes numbered from 1 and change times of 2026."""
+    records, facts = scan_fields(scan(root))
     inodes: dict[bytes, bytes] = {}
-    for at in sorted(range(0, len(fields), 3), key=lambda at: fields[at]):
-        facts = fields[at + 1].split(b" ")
-        facts[6] = b"1767000000.0000000000"
-        facts[7] = inodes.setdefault(facts[7], b"%d" % (len(inodes) + 1))
-        facts[8] = b"1"
-        fields[at + 1] = b" ".join(facts)
-    return b"".join(field + b"\0" for field in fields) + tar.SCAN_END.encode()
+    for at in sorted(range(len(records)), key=records.__getitem__):
+        before, _, numbers = records[at].rpartition(b"/")
+        inode, rest = numbers.split(b" ", 1)
+        inode = inodes.setdefault(inode, b"%d" % (len(inodes) + 1))
+        records[at] = b"%s/%s %s" % (before, inode, _CTIME.sub(b"1767000000.0000000000\0", rest))
+    return b"".join([*facts, *records]) + tar.SCAN_END.encode()
 
 
 def _read(root: Path, plan: Plan) -> bytes:

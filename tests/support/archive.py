@@ -20,6 +20,9 @@ from volback.archive.plan import Plan, PlannedUnit, make_plan
 from volback.catalog.model import Unit
 
 MIB = 1024 * 1024
+END = tar.SCAN_END.encode()
+DEVICE = 2049
+"""Of the root in records and facts that are made here."""
 SIZES = (0, 1, 511, 512, 513, 5000, 200_000, MIB - 1, MIB, MIB + 1, 2 * MIB + 700_000)
 NAMES = st.sampled_from(
     [b"a", b"b", b"a-b", b"a b", b"\xff", b"new\nline", b"n" * 101, b"m" * 255, "é".encode(), b"..."]
@@ -51,10 +54,36 @@ class CutUnit(NamedTuple):
     frames: list[bytes]
 
 
+def record(
+    path: bytes, *, kind: str = "f", mode: int = 0o644, size: int = 1000, mtime: str = "1700000000.1234567890",
+    ctime: str = "1700000000.0000000000", inode: int = 1, links: int = 1, link: bytes = b"", device: int = DEVICE,
+    blocks: int | None = None,
+) -> bytes:  # fmt: skip
+    """One record as find writes it; times with ten digits behind the point."""
+    tail = f"{inode} {links:2} {kind} {size:10} {ctime:>21}\0{device}{'' if blocks is None else f' {blocks}'}\0"
+    return b"%s//%o 0 0 %s/%s/%s" % (path, mode, mtime.encode(), link, tail.encode())
+
+
+def scan_facts(
+    *, mounts: str = "1 0 8:1 / / rw - ext4 /dev/sda1 rw", directory: str = "/volume", clock: str = "1790000000.0",
+    device: int = DEVICE,
+) -> bytes:  # fmt: skip
+    """What comes before the records: a clock's time with up to ten digits behind the point."""
+    whole, _, part = clock.partition(".")
+    return f"{mounts}\n\0{directory}\n\0{whole}.{part:0<10} 5\x001.0000000000 {device}\0".encode()
+
+
+def scan_fields(scanned: bytes) -> tuple[list[bytes], list[bytes]]:
+    """The records and, without the end, what comes before them: in pieces that `b"".join` puts together again."""
+    fields = scanned.removesuffix(END).split(b"\0")[:-1]
+    facts = [field + b"\0" for field in fields[:4]]
+    return [b"%s\0%s\0" % pair for pair in zip(fields[4::2], fields[5::2], strict=True)], facts
+
+
 def scan(root: Path) -> bytes:
     """What the helper's find says of `root`, the end mark included."""
-    done = subprocess.run(["find", ".", "-printf", tar.SCAN_FORMAT], cwd=root, capture_output=True, check=True)
-    return done.stdout + tar.SCAN_END.encode()
+    done = subprocess.run(tar.FIND, cwd=root, capture_output=True, check=True, env={**os.environ, "LC_ALL": "C"})
+    return done.stdout + END
 
 
 def read(root: Path, plan: Plan, wanted: Callable[[PlannedUnit], bool] | None = None) -> bytes:

@@ -15,7 +15,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.archive import MIB, TREES, CutUnit, Made, cut, made, pieces, plan_of, raw_of, read
+from tests.support.archive import (
+    MIB,
+    TREES,
+    CutUnit,
+    Made,
+    cut,
+    made,
+    pieces,
+    plan_of,
+    raw_of,
+    read,
+    record,
+    scan_facts,
+)
 from tests.support.stored import FIRST, SECOND, store_backup
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
@@ -304,7 +317,7 @@ def test_bytes_behind_the_end_are_refused(tmp_path: Path) -> None:
 def _composed(members: list[tuple[str, bytes, dict[str, str]]]) -> tuple[Plan, bytes]:
     """Plan and stream of files with pax records that this machine's filesystem could not hold."""
     out = io.BytesIO()
-    records = [b"\0d 755 0 0 4096 1700000000.0000000000 1700000000.0000000000 2 1 2 8\0\0"]
+    records = [scan_facts(), record(b"", kind="d", mode=0o755)]
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         root = tarfile.TarInfo("./")
         root.type = tarfile.DIRTYPE
@@ -313,8 +326,7 @@ def _composed(members: list[tuple[str, bytes, dict[str, str]]]) -> tuple[Plan, b
             info = tarfile.TarInfo("./" + name)
             info.size, info.pax_headers = len(content), headers
             archive.addfile(info, io.BytesIO(content))
-            facts = f"f 644 0 0 {len(content)} 1.0000000000 1.0000000000 {number + 3} 1 1 {len(content) // 512 + 1}"
-            records.append(f"{name}\0{facts}\0\0".encode())
+            records.append(record(name.encode(), size=len(content), inode=number + 3))
     # tarfile writes the root's name without its slash
     stream = out.getvalue().replace(b".\0", b"./", 1)
     return make_plan([*records, tar.SCAN_END.encode()]), stream

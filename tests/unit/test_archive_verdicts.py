@@ -6,18 +6,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from volback.archive import tar
+from tests.support.archive import END, record, scan_facts
 from volback.archive.plan import learn, make_plan
 from volback.archive.verdicts import Verdicts
 from volback.errors import EngineError
 
-END = tar.SCAN_END.encode()
-
 
 def _scan(paths: Iterable[str]) -> list[bytes]:
-    facts = b"f 644 0 0 10 1.0000000000 1.0000000000 %d 1 1 8"
-    records = [b"%s\0%s\0\0" % (path.encode(), facts % number) for number, path in enumerate(["", *paths], 1)]
-    return [b"".join(records) + END]
+    return [scan_facts() + b"".join(record(path.encode()) for path in ["", *paths]) + END]
 
 
 def _kept(paths: Iterable[str], verdicts: Verdicts) -> list[str]:

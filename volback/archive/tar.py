@@ -17,14 +17,22 @@ RECORD = 20 * BLOCK
 END_OF_ARCHIVE = bytes(RECORD)
 """Ends any stream that is read once and not kept: two zero blocks, and more zeros than required."""
 
-SCAN_FORMAT = r"%P\0%y %m %U %G %s %T@ %C@ %i %D %n %b\0%l\0"
-"""find -printf: path, then facts, then symlink target; NUL is the only byte that none of them can contain."""
-
 SCAN_END = "end of scan"
 """Written after find has ended by itself: a scan without it was cut off."""
 
-FIND = ["find", ".", "-printf", SCAN_FORMAT]
-FIND_ONE_FILE_SYSTEM = ["find", ".", "-xdev", "-printf", SCAN_FORMAT]
+# Twice two fields that NUL ends, as no part of a path contains it. In the first one `/` separates what NUL may not: no
+# name is empty, so `//` ends the path. Numbers behind the link's target are of one width, to be found from the end. In
+# the second one is what may change while the file does not: the device, and of a large file its blocks.
+_SCAN_RECORD = (
+    r"-printf '%P//%m %U %G %T@/%l/%i %2n %y %10s %21C@\0%D'"
+    r" \( ! -type f -o ! -size +1048575c -o -printf ' %b' \) -printf '\0'"
+)
+# /proc/self/ is made when find looks at it: its time is the kernel's present one, from the clock that stamps files.
+_SCAN_FACTS = (
+    r"cat /proc/self/mountinfo; printf '\0'; pwd -P; printf '\0'; find /proc/self/ . -maxdepth 0 -printf '%C@ %D\0'"
+)
+FIND = ["sh", "-c", f"{_SCAN_FACTS}; exec find . {_SCAN_RECORD}"]
+FIND_ONE_FILE_SYSTEM = ["sh", "-c", f"{_SCAN_FACTS}; exec find . -xdev {_SCAN_RECORD}"]
 """Mount points are named, what is mounted on them is not."""
 
 # exthdr.name: the default holds tar's PID. --xattrs-include: without it security.capability is lost, silently.

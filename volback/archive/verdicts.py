@@ -30,6 +30,11 @@ class Verdicts:
         """By a hash's first byte. A hash has 63 bits and a key of this process, and its last bit is the verdict: two
         paths of ten million have the same one once in a hundred thousand volumes, and no name can be made for it."""
 
+    @property
+    def has_patterns(self) -> bool:
+        """Whether any path can be excluded."""
+        return self._pattern is not None
+
     def learn(self, path: bytes) -> bool:
         """Return whether the path is excluded, and remember it; call `end_learning` before asking for what is known."""
         excluded = self._match(path)
