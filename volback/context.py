@@ -170,10 +170,11 @@ class Repository:
         found = self.store.holds()
         there = "it is empty or does not exist" if found is None else f"it holds {found!r} and no volback.json"
         known = f"; its id was {' or '.join(self.expected)}" if self.expected else ""
-        options = f"{self._name} --accept-repository" if self.expected else self._name
+        option = " --accept-repository" if self.expected else ""
+        new = f"volback init --repo {self._name}{option}" if found is None else "choose an empty place"
         return NoRepository(
             f"no repository in {self.store.url}: {there}{known}",
-            f"is its disk mounted? to make one: volback init --repo {options}",
+            f"is the address right, and its disk mounted? to begin a new one: {new}",
         )
 
     @cached_property

@@ -95,6 +95,20 @@ def test_a_job_says_one_line_and_copies(desk: Desk, volume: str) -> None:
     assert desk.last_status("nightly") == "success"
 
 
+def test_a_job_warns_of_who_could_write_meanwhile_and_is_a_success(
+    desk: Desk, volume: str, container_factory: Callable[..., Any]
+) -> None:
+    writer = container_factory(volumes={volume: "/data"})
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main"]\n')
+    said = desk.run("run", "n", "--dry-run")
+    assert said.stderr == ""
+    said = desk.run("run", "n")
+    warning = f"volume {volume!r} may be written to while it is read: container {writer.name!r} is running"
+    assert said.stderr == f"warning: {warning}\n"
+    assert desk.run("run", "n", "--quiet").stderr == ""
+    assert desk.last_status("n") == "success"
+
+
 def test_what_a_further_repository_missed_is_brought_there_later(desk: Desk, volume: str) -> None:
     desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main", "second"]\n')
     desk.run("run", "n")
@@ -130,8 +144,13 @@ def test_a_job_keeps_what_is_older_than_a_suspiciously_small_backup_until_that_i
     result = desk.run("run", "n", "--json", check_exit=3).json["result"]["jobs"][0]
     assert result["removed"] == []
     desk.volback("backup", volume, "--shrink-ratio", "0")
-    result = desk.run("run", "n", "--json").json["result"]["jobs"][0]
-    assert len(result["removed"]) == 3
+    summary, *removed = desk.run("run", "n").stdout.splitlines()
+    assert summary.endswith("; 3 backups removed")
+    assert len(removed) == 3
+    for line in removed:
+        assert line.startswith("n: removed ")
+        assert f"/{volume}@" in line
+        assert line.endswith(f" in {desk.volback.repository}")
 
 
 def test_a_volume_that_fails_does_not_stop_the_next_nor_a_job_the_next(desk: Desk, volume: str) -> None:
@@ -310,7 +329,15 @@ def test_the_json_contract(desk: Desk, volume: str) -> None:
     }  # fmt: skip
     noted = {"id": "str", **ended, "status": "str", "exit_code": "int", "error": "null", "volumes": "int",
              "raw_bytes": "int", "stored_bytes": "int"}  # fmt: skip
-    listed = {"job": "str", "schedule": "str", "problem": "null", "next_at": "str", "missed": [], "runs": [noted]}
+    listed = {
+        "job": "str",
+        "schedule": "str",
+        "problem": "null",
+        "next_at": "str",
+        "missed": [],
+        "run_by": "null",
+        "runs": [noted],
+    }
     assert shape(result_of(desk.run("jobs", "--json"), "jobs")) == {"jobs": [listed]}
 
 
@@ -321,7 +348,7 @@ def test_jobs_lists_runs_and_those_that_were_missed(desk: Desk) -> None:
     hours_ago = (datetime.now(UTC) - timedelta(hours=5)).isoformat()
     note_run(desk.volback.state, "a", JobRun(id="1", started_at=hours_ago, status="failure", error="it failed"))
     lines = desk.run("jobs").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["JOB", "a", "b", "c", "a:", "b:"]
+    assert [line.split()[0] for line in lines] == ["JOB", "a", "b", "c", "a:", "b:", "nothing"]
     assert lines[1].split()[1:5] == ["5", "h", "ago", "failure"]
     assert lines[1].split()[-1] in ("3", "4"), "missed since then, but for the one that may be late"
     assert "cannot run" in lines[2]
@@ -409,7 +436,7 @@ def test_a_job_makes_no_repository_where_a_disk_is_not_mounted(desk: Desk, volum
     text = f'[repositories.disk]\nurl = "{disk}"\n[jobs.n]\nvolumes = "{volume}"\nrepository = "disk"\n'
     desk.write(text)
     said = desk.run("run", "n", check_exit=9)
-    assert said.stderr.endswith("to make one: volback init --repo disk\n")
+    assert said.stderr.endswith("to begin a new one: volback init --repo disk\n")
     assert not disk.exists()
     desk.write(f"{text}create = true\n")
     desk.run("run", "n")

@@ -131,12 +131,21 @@ def test_a_skipped_run_is_noted_and_counts_for_no_run(cli: Cli) -> None:
 
 def test_the_scheduler_is_at_work_until_it_is_terminated(cli: Cli) -> None:
     assert "does not run" in cli("scheduler", "--check", code=1).stderr
+    by_hand, nightly, advice = cli("jobs").stdout.splitlines()[1:]
+    assert "not installed" in nightly
+    assert "not installed" not in by_hand
+    assert advice == "nothing runs at its time: nightly; install that: volback schedule install"
     process = subprocess.Popen(cli.words("scheduler"), env=cli.environment, stderr=subprocess.PIPE, text=True)
     try:
         while not (cli.root / "state/scheduler.json").exists():
             assert process.poll() is None
             time.sleep(0.05)
         assert cli("scheduler", "--check").stdout.startswith("the scheduler is running, seen ")
+        (running,) = cli("jobs").stdout.splitlines()[2:]
+        assert running.startswith("nightly ")
+        assert " 02:30:00" in running
+        (_, job) = json.loads(cli("jobs", "--json").stdout)["result"]["jobs"]
+        assert job["run_by"] == "scheduler"
         assert cli("scheduler", code=6).stderr.startswith("error: the scheduler is locked by process ")
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)

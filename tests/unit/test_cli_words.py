@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volback.cli.words import columns, human_age, human_duration, human_size, pairs, printable, read_option
+from volback.cli.words import columns, first_of, human_age, human_duration, human_size, pairs, printable, read_option
 from volback.errors import UsageError
 from volback.policy.durations import read_seconds
 
@@ -71,18 +71,37 @@ def test_columns_line_up_and_numbers_stand_right() -> None:
     assert lines == ["NAME        SIZE", "a            1 B", "long-name  100 B"]
 
 
-def test_the_widest_column_gives_way_to_the_terminal() -> None:
-    lines = list(columns(["VOLUME", "DRIVER"], [["f" * 64, "local"]], width=40))
-    assert lines[1] == "f" * 31 + "…  local"
-    assert len(max(columns(["VOLUME", "DRIVER"], [["f" * 64, "local"]]), key=len)) > 64
+def test_a_table_fits_the_terminal_and_names_stay_whole() -> None:
+    rows = [["f" * 64, "local", "-"], ["db", "a-plugin-with-a-long-name", "web (rw), job (ro, exited), app (rw)"]]
+    assert list(columns(["VOLUME", "DRIVER", "CONTAINERS"], rows, width=42)) == [
+        "VOLUME        DRIVER          CONTAINERS",
+        "f" * 64,
+        "              local           -",
+        "db            a-plugin-with…  web (rw),",
+        "                              job (ro,",
+        "                              exited),",
+        "                              app (rw)",
+    ]
+    assert len(next(columns(["VOLUME", "DRIVER", "CONTAINERS"], rows))) > 64
 
 
-def test_a_whole_column_is_never_shortened() -> None:
-    row = ["db@20261125T194828Z-ab13", "t" * 30]
-    lines = list(columns(["BACKUP", "TAGS"], [row], width=40, whole="BACKUP"))
-    assert lines[1] == "db@20261125T194828Z-ab13  " + "t" * 13 + "…"
-    lines = list(columns(["BACKUP", "TAGS"], [row], width=20, whole="BACKUP"))
-    assert lines[1] == "db@20261125T194828Z-ab13  " + "t" * 11 + "…"
+def test_a_list_of_backups_fits_80_columns_and_cuts_no_name_and_no_tag() -> None:
+    names = ["shop_database@20261125T194828Z-ab13", "myproject_uploads-of-all-users@20261125T194828Z-ab13"]
+    rows = [[name, "23 min ago", "1,222,000", "107.3 MiB", "104.8 MiB", "nightly,before-update,v2"] for name in names]
+    headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "TAGS"]
+    lines = list(columns(headings, rows, right="FILES SIZE STORED", width=80))
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if "@" in line] == names
+    text = "".join(line.split("  ")[-1].strip() for line in lines if "@" not in line)
+    assert text == "TAGS" + "nightly,before-update,v2" * 2
+
+
+def test_long_lists_are_counted() -> None:
+    paths = [f"file-{number}" for number in range(1_520)]
+    lines = list(first_of(paths, "differs  "))
+    assert lines[:20] == [f"differs  {path}" for path in paths[:20]]
+    assert lines[20:] == ["differs  ... and 1,500 more: --json lists all"]
+    assert list(first_of(paths[:20], "")) == paths[:20]
 
 
 def test_pairs_keep_what_follows_the_first_equals_sign() -> None:

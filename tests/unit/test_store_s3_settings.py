@@ -154,8 +154,22 @@ def test_an_endpoint_that_does_not_work_is_hinted_at(endpoint: str, failure: Fai
     assert hint in str(error.hint)
 
 
-@pytest.mark.parametrize("endpoint", ["AWS", "https://nas:9000"])
+@pytest.mark.parametrize("endpoint", [None, "https://nas:9000"])
 @pytest.mark.parametrize("code", ["NoSuchBucket", "AccessDenied", "ExpiredToken"])
-def test_a_refusal_with_a_code_says_nothing_of_the_endpoint(endpoint: str, code: str) -> None:
+def test_a_refusal_with_a_code_says_nothing_of_the_endpoint(endpoint: str | None, code: str) -> None:
     error = explain(Refused(Failure(code, status=400), 1), action="list", key=".", bucket="b", endpoint=endpoint)
-    assert "http" not in str(error.hint)
+    assert "://" not in str(error.hint).replace("aws s3 mb s3://b", "")
+
+
+@pytest.mark.parametrize("endpoint", [None, "https://nas/storage/v1/s3", "https://bucket.nas"])
+def test_without_credentials_no_server_was_asked_and_nothing_is_said_of_it(endpoint: str | None) -> None:
+    refused = Refused(Failure("NoCredentials"), 1)
+    error = explain(refused, action="list", key=".", bucket="bucket", endpoint=endpoint)
+    assert f"at {endpoint or 'AWS'}: " in error.message
+    assert error.hint == "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or VOLBACK_S3_PROFILE"
+
+
+@pytest.mark.parametrize("code", ["TLS", "ConnectionClosedError", "400"])
+def test_a_connection_to_aws_that_breaks_gets_no_advice_on_its_scheme(code: str) -> None:
+    error = explain(Refused(Failure(code), 1), action="list", key=".", bucket="bucket", endpoint=None)
+    assert "://" not in str(error.hint)

@@ -175,5 +175,4 @@ def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
         sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes)
         rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, ",".join(manifest.tags)])
     headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "TAGS"]
-    # A backup's name is copied into the next command: a shortened one would be of no use.
-    return list(columns(headings, rows, right="FILES SIZE STORED", width=terminal_width(), whole="BACKUP"))
+    return list(columns(headings, rows, right="FILES SIZE STORED", width=terminal_width()))

@@ -9,7 +9,7 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup, complete_volume
-from volback.cli.words import count
+from volback.cli.words import count, first_of
 from volback.errors import IntegrityError
 from volback.measures import named
 
@@ -103,9 +103,9 @@ def prove(
 def _damage_lines(damaged: list[Damage]) -> Iterator[str]:
     for item in damaged:
         yield f"damaged  {item.backup}: {item.message}"
-        yield from (f"  lost   {path}" for path in item.paths)
+        yield from first_of(item.paths, "  lost   ")
 
 
 def _difference_lines(found: Comparison) -> Iterator[str]:
     for word, paths in (("differs", found.different), ("missing", found.missing), ("extra  ", found.extra)):
-        yield from (f"{word}  {path}" for path in paths)
+        yield from first_of(paths, f"{word}  ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +10,9 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.facts import backup_facts
-from volback.cli.words import count, human_age, human_size, local_time, read_option
+from volback.cli.words import count, first_of, human_age, human_size, local_time, read_option
 from volback.errors import UsageError, worst_first
+from volback.measures import named
 from volback.policy.durations import read_seconds
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ def run(
 ) -> Outcome | None:
     """Run jobs of volback.toml: back up, copy, prune, notify.
 
-    Prints one line per job if all went well. A volume that fails does not stop the next one, a job not the next job;
-    the exit code is that of the worst failure. A job that runs already is skipped: exit code 6.
+    Prints one line per job if all went well, and one for each backup that its keep rules removed. A volume that fails
+    does not stop the next one, a job not the next job; the exit code is that of the worst failure. A job that runs
+    already is skipped: exit code 6.
     """
     from volback.jobs.open_config import open_config
     from volback.jobs.results import summary_line
@@ -67,11 +69,13 @@ def run(
     config = open_config(call.config)
     with call.context() as ctx:
         results = list(run_jobs(ctx, config, names or [], options, every=every))
-    text = [line for result in results for line in _lines(result, summary_line(result), dry_run=dry_run)]
+    unknown = set(names or []).difference(config.jobs, config.broken)
+    known = [result for result in results if result.job not in unknown]
+    text = [line for result in known for line in _lines(result, summary_line(result), dry_run=dry_run)]
     return Outcome(
         {"jobs": [_facts(result) for result in results]},
         () if call.log_json else text,
-        [warning for result in results for warning in result.warnings],
+        [warning for result in results for warning in [*result.warnings, *result.notices]],
         worst_first([error for result in results for error in result.failures]),
         incomplete=any(result.status == "warning" for result in results),
     )
@@ -80,6 +84,7 @@ def run(
 def _lines(result: JobResult, summary: str, *, dry_run: bool) -> Iterator[str]:
     if not dry_run:
         yield summary
+        yield from first_of(result.removed, f"{result.job}: removed ")
     for plan in result.planned:
         yield (
             f"{result.job}: {plan.source.name}  would read {count(plan.files, 'file')}, {human_size(plan.raw_bytes)}"
@@ -117,22 +122,26 @@ def jobs(context: typer.Context) -> Outcome:
     from volback.cli.words import columns
     from volback.jobs.list import list_jobs
     from volback.jobs.open_config import open_config
+    from volback.schedule.schedules import runners
 
     call = call_of(context)
     config = open_config(call.config)
     with call.context() as ctx:
         now = ctx.now()
-        listed = list_jobs(config, ctx.settings.state, now=now)
-    rows = [_job_row(job, now) for job in listed]
+        listed, run_by = list_jobs(config, ctx.settings.state, now=now), runners(config, ctx.settings.state, now=now)
+    rows = [_job_row(job, run_by, now) for job in listed]
     headings = ("JOB", "LAST RUN", "OUTCOME", "VOLUMES", "STORED", "NEXT RUN", "MISSED")
     text = list(columns(headings, rows, right="VOLUMES STORED MISSED", width=terminal_width()))
     text += [f"{job.name}: {error}" for job in listed if (error := job.problem or (job.last and job.last.error))]
-    return Outcome({"jobs": [_job_facts(job) for job in listed]}, text)
+    idle = [job.name for job in listed if job.next_at is not None and job.name not in run_by]
+    if idle:
+        text.append(f"nothing runs at its time: {named(idle)}; install that: volback schedule install")
+    return Outcome({"jobs": [_job_facts(job, run_by) for job in listed]}, text)
 
 
-def _job_row(job: ListedJob, now: datetime) -> tuple[str, ...]:
+def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> tuple[str, ...]:
     last = job.last
-    next_run = "-" if job.next_at is None else local_time(job.next_at)
+    next_run = "-" if job.next_at is None else local_time(job.next_at) if job.name in run_by else "not installed"
     outcome = "cannot run" if job.problem else "never ran" if last is None else last.status
     return (
         job.name,
@@ -145,13 +154,14 @@ def _job_row(job: ListedJob, now: datetime) -> tuple[str, ...]:
     )
 
 
-def _job_facts(job: ListedJob) -> dict[str, object]:
+def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> dict[str, object]:
     return {
         "job": job.name,
         "schedule": job.schedule,
         "problem": job.problem,
         "next_at": None if job.next_at is None else job.next_at.isoformat(),
         "missed": [time.isoformat() for time in job.missed],
+        "run_by": run_by.get(job.name),
         "runs": [
             {
                 "id": run.id,

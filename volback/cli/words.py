@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -24,6 +25,7 @@ _AGES = (
     (730 * 86400, 2629800, "mo"),
 )
 _LEAST_CHARS = 12
+_LISTED_AT_MOST = 20
 
 
 def human_age(seconds: float) -> str:
@@ -65,36 +67,67 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     return read
 
 
+def first_of(paths: Sequence[str], heading: str) -> Iterator[str]:
+    """A line for each path, as far as people read them, and how many more there are."""
+    yield from (f"{heading}{path}" for path in paths[:_LISTED_AT_MOST])
+    if len(paths) > _LISTED_AT_MOST:
+        yield f"{heading}... and {len(paths) - _LISTED_AT_MOST:,} more: --json lists all"
+
+
 def columns(
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    right: str = "",
-    width: int | None = None,
-    whole: str = "",
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "", width: int | None = None
 ) -> Iterator[str]:
-    """Lines of a table; columns whose headings are words of `right` stand right; the widest column is shortened to fit
-    `width`, but never one whose heading is a word of `whole`."""
+    """Lines of a table that fits `width`; columns whose headings are words of `right` stand right.
+
+    The first column names what the next command is to work on: a name that is too long stands on a line of its own. The
+    last one goes on below itself. Where that is not enough, cells between them are shortened.
+    """
     cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(headings))]
     if width is not None:
-        _shrink(widths, width, [at for at, heading in enumerate(headings) if heading not in whole.split()])
+        _shrink(widths, width)
     to_right = [heading in right.split() for heading in headings]
     for row in cells:
-        line = (_cell(text, size, right=side) for text, size, side in zip(row, widths, to_right, strict=True))
-        yield "  ".join(line).rstrip()
+        for parts in _line_parts(row, widths):
+            line = (_cell(text, size, right=side) for text, size, side in zip(parts, widths, to_right, strict=True))
+            yield "  ".join(line).rstrip()
 
 
-def _shrink(widths: list[int], width: int, which: Sequence[int]) -> None:
-    """Take from the widest of these columns until the table fits, or each of them is short."""
-    while sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(which, key=lambda at: widths[at])
-        if widths[widest] <= _LEAST_CHARS:
-            return
-        widths[widest] -= 1
+def _shrink(widths: list[int], width: int) -> None:
+    """Take from the first and the last column, then from those between, until the table fits or each is short."""
+    for which in ((0, len(widths) - 1), range(1, len(widths) - 1)):
+        while which and sum(widths) + 2 * (len(widths) - 1) > width:
+            widest = max(which, key=lambda at: widths[at])
+            if widths[widest] <= _LEAST_CHARS:
+                break
+            widths[widest] -= 1
+
+
+def _line_parts(row: list[str], widths: list[int]) -> Iterator[list[str]]:
+    """The lines of one row, as cells."""
+    name, *middle, last = row
+    if len(name) > widths[0]:
+        yield [name, *[""] * (len(row) - 1)]
+        name = ""
+    short = [_shortened(text, size) for text, size in zip(middle, widths[1:-1], strict=True)]
+    first, *more = _wrapped(last, widths[-1])
+    yield [name, *short, first]
+    yield from ([""] * (len(row) - 1) + [text] for text in more)
+
+
+def _wrapped(text: str, size: int) -> list[str]:
+    """The text in lines that end after a comma; what has none stays whole."""
+    lines = [""]
+    for word in re.split(r"(?<=,)", text):
+        if lines[-1] and len((lines[-1] + word).rstrip()) > size:
+            lines.append("")
+        lines[-1] += word.lstrip() if not lines[-1] else word
+    return [line.rstrip() for line in lines]
+
+
+def _shortened(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 def _cell(text: str, size: int, *, right: bool) -> str:
-    if len(text) > size:
-        text = text[: size - 1] + "…"
     return text.rjust(size) if right else text.ljust(size)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, VolbackError, failures
-from volback.measures import human_duration, human_size
+from volback.measures import count, human_duration, human_size
 from volback.notify.report import Report, VolumeReport
 from volback.operations.backup import BackupResult, DryRun
 from volback.state.history import JobRun
@@ -69,7 +69,7 @@ class JobResult:
 
 
 def summary_line(result: JobResult) -> str:
-    """`nightly: 3 volumes, 1.2 GiB read, 40.0 MiB stored in 12.0 s`; failures are listed before."""
+    """`nightly: 3 volumes, 1.2 GiB read, 40.0 MiB stored in 12.0 s; 2 backups removed`."""
     if result.status == "skipped":
         return f"{result.job}: skipped: {result.failures[0].message}"
     failed = "FAILED: " if result.failures else ""
@@ -78,7 +78,9 @@ def summary_line(result: JobResult) -> str:
         return f"{result.job}: {failed}no volume backed up in {human_duration(result.duration_s)}"
     volumes = f"{'' if good == all_ else f'{good} of '}{all_:,} volume{'' if all_ == 1 else 's'}"
     sizes = f"{human_size(result.raw_bytes)} read, {human_size(result.stored_bytes)} stored"
-    return f"{result.job}: {failed}{volumes}, {sizes} in {human_duration(result.duration_s)}"
+    done = f"{result.job}: {failed}{volumes}, {sizes} in {human_duration(result.duration_s)}"
+    also = {"copied": len(result.copied), "removed": len(result.removed)}
+    return "; ".join([done, *(f"{count(number, 'backup')} {word}" for word, number in also.items() if number)])
 
 
 def facts_of(result: JobResult) -> dict[str, object]:

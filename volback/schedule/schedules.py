@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,17 +37,22 @@ class ScheduledJob:
 
 def scheduled_jobs(config: Config, state: Path, root: Path, *, now: datetime, of_user: bool) -> list[ScheduledJob]:
     """Return each job that has a schedule and can run, by name. Raises StoreError for a state that cannot be read."""
-    run_by: dict[str, str] = {}
-    for kind in kinds_present(root):
-        run_by |= open_scheduler(kind, root, of_user=of_user).installed()
     entries = {entry.job: entry for entry in valid_entries(config)}
-    if _is_at_work(state, now):
-        run_by = dict.fromkeys(entries, "scheduler") | run_by
+    run_by = _in_foreground(config, state, now) | _installed(root, of_user=of_user)
     return [
         ScheduledJob(job, entries[job.name].schedule, entries[job.name].timezone, run_by.get(job.name))
         for job in list_jobs(config, state, now=now)
         if job.name in entries
     ]
+
+
+def runners(config: Config, state: Path, *, now: datetime) -> dict[str, str]:
+    """By job: who runs it at its times, as far as this user can see. See `ScheduledJob.run_by`."""
+    found = _in_foreground(config, state, now)
+    for of_user in (True, False):
+        with suppress(VolbackError):  # there may be no such scheduler for this user
+            found |= _installed(Path("/"), of_user=of_user)
+    return found
 
 
 def read_plan(named: Sequence[str]) -> Plan:
@@ -74,6 +80,17 @@ def note_skipped(state: Path, job: str, due: datetime) -> None:
 
 def _last(runs: list[JobRun]) -> JobRun | None:
     return next((run for run in reversed(runs) if run.status != "skipped"), None)
+
+
+def _in_foreground(config: Config, state: Path, now: datetime) -> dict[str, str]:
+    return dict.fromkeys((entry.job for entry in valid_entries(config)), "scheduler") if _is_at_work(state, now) else {}
+
+
+def _installed(root: Path, *, of_user: bool) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind in kinds_present(root):
+        found |= open_scheduler(kind, root, of_user=of_user).installed()
+    return found
 
 
 def _is_at_work(state: Path, now: datetime) -> bool:

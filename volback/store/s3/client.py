@@ -19,7 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from volback.errors import UsageError
 from volback.store.retry import RetryBudget
-from volback.store.s3.errors import Failure, Refused
+from volback.store.s3.errors import NO_CREDENTIALS, Failure, Refused
 from volback.store.s3.settings import S3Location
 from volback.store.s3.upload import Body
 
@@ -158,7 +158,7 @@ def read_failure(exc: Exception) -> Failure:
         status = int(meta.get("HTTPStatusCode", 0))
         return Failure(str(error.get("Code", status)), str(error.get("Message", "")), status, region)
     if isinstance(exc, sdk.NoCredentialsError | sdk.PartialCredentialsError | sdk.CredentialRetrievalError):
-        return Failure("NoCredentials")
+        return Failure(NO_CREDENTIALS)
     if isinstance(exc, sdk.SSLError):
         return Failure("Certificate" if "certificate" in str(exc).lower() else "TLS")
     for kind, reason in _LOST.items():

@@ -74,11 +74,9 @@ def endpoint_advice(endpoint: str, bucket: str) -> str | None:
     return None
 
 
-def scheme_advice(endpoint: str) -> str | None:
+def scheme_advice(endpoint: str) -> str:
     """The endpoint with the other of http and https."""
-    scheme, found, server = endpoint.partition("://")
-    if not found:
-        return None
+    scheme, _, server = endpoint.partition("://")
     if scheme == "https":
         return f"if the server does not speak TLS at that port, write http://{server}"
     return f"if the server speaks TLS at that port, write https://{server}"

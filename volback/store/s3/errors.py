@@ -14,6 +14,8 @@ _TRANSIENT = {
 }  # fmt: skip
 """Besides status 429 and 5xx. The last three say that the body was damaged or cut off on its way."""
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+NO_CREDENTIALS = "NoCredentials"
+"""The code of a call that was never made."""
 _REASONS = {
     "NoSuchBucket": (
         "there is no such bucket",
@@ -42,7 +44,7 @@ _REASONS = {
         "the object is in an archive storage class",
         "restore it to a class that is read at once",
     ),
-    "NoCredentials": (
+    NO_CREDENTIALS: (
         "there are no credentials",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or VOLBACK_S3_PROFILE",
     ),
@@ -100,15 +102,20 @@ class Refused(Exception):
         self.tries = tries
 
 
-def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: str) -> VolbackError:
-    """The error for the user: what failed, on which object, why, and what to do."""
-    error = _explain(refused, action=action, key=key, bucket=bucket, endpoint=endpoint)
-    advice = endpoint_advice(endpoint, bucket)
-    if advice is None and refused.failure.may_be_wrong_scheme:
-        advice = scheme_advice(endpoint)
+def explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: str | None) -> VolbackError:
+    """The error for the user: what failed, on which object, why, and what to do. Without an endpoint it is AWS."""
+    error = _explain(refused, action=action, key=key, bucket=bucket, endpoint=endpoint or "AWS")
+    advice = _advice(refused.failure, endpoint, bucket)
     if advice and not isinstance(error, ConflictError):
         error.hint = f"{error.hint}; {advice}" if error.hint else advice
     return error
+
+
+def _advice(failure: Failure, endpoint: str | None, bucket: str) -> str | None:
+    """What may be wrong with the endpoint, if one was given and was asked."""
+    if endpoint is None or failure.code == NO_CREDENTIALS:
+        return None
+    return endpoint_advice(endpoint, bucket) or (scheme_advice(endpoint) if failure.may_be_wrong_scheme else None)
 
 
 def _explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: str) -> VolbackError:

@@ -290,8 +290,8 @@ class S3Store:
             raise self._explain(refused, action, key) from refused
 
     def _explain(self, refused: Refused, action: str, key: str) -> Exception:
-        endpoint = self._settings.endpoint or "AWS"
-        return explain(refused, action=action, key=key, bucket=self._location.bucket, endpoint=endpoint)
+        bucket, endpoint = self._location.bucket, self._settings.endpoint
+        return explain(refused, action=action, key=key, bucket=bucket, endpoint=endpoint)
 
 
 def _end_of(reply: dict[str, Any], start: int, end: int | None) -> int:
