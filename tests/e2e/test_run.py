@@ -436,7 +436,7 @@ def test_a_job_makes_no_repository_where_a_disk_is_not_mounted(desk: Desk, volum
     text = f'[repositories.disk]\nurl = "{disk}"\n[jobs.n]\nvolumes = "{volume}"\nrepository = "disk"\n'
     desk.write(text)
     said = desk.run("run", "n", check_exit=9)
-    assert said.stderr.endswith("to begin a new one: volback init --repo disk\n")
+    assert said.stderr.endswith("to make one: volback init --repo disk\n")
     assert not disk.exists()
     desk.write(f"{text}create = true\n")
     desk.run("run", "n")
