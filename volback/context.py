@@ -174,7 +174,7 @@ class Repository:
         new = f"volback init --repo {self._name}{option}" if found is None else "choose an empty place"
         return NoRepository(
             f"no repository in {self.store.url}: {there}{known}",
-            f"is the path right, its disk mounted? to make one: {new}",
+            f"is the path right and mounted? to make one: {new}",
         )
 
     @cached_property

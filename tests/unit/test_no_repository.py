@@ -84,7 +84,7 @@ def test_a_command_without_a_repository_ends_with_9(
         place.mkdir()
     error, hint = said(*command, exit_code=9)
     assert error == f"error: no repository in {place}: it is empty or does not exist"
-    assert hint == f"hint: is the path right, its disk mounted? to make one: volback init --repo {place}"
+    assert hint == f"hint: is the path right and mounted? to make one: volback init --repo {place}"
     assert place.exists() == is_there
     assert not is_there or list(place.iterdir()) == []
 
@@ -94,7 +94,7 @@ def test_a_directory_of_something_else_is_not_an_empty_repository(place: Path, s
     (place / "photo.jpg").write_text("mine")
     error, hint = said("list", exit_code=9)
     assert error == f"error: no repository in {place}: it holds 'photo.jpg' and no volback.json"
-    assert hint == "hint: is the path right, its disk mounted? to make one: choose an empty place"
+    assert hint == "hint: is the path right and mounted? to make one: choose an empty place"
 
 
 def test_a_program_gets_the_kind_of_the_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
