@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tests.support.engine import EngineSession
 from tests.support.remote import Relay, SecondEngine, own_filesystem
 from tests.support.tree import make_odd_tree
 from volback.archive import tar
+from volback.archive.plan import make_plan
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import EngineError, NotFoundError, UsageError
@@ -84,6 +86,22 @@ def test_what_was_written_is_read_again(
     with _reader(engine, target, directory(), read=_shell('cat "${1#--files-from=}" >/dev/null; cat file')) as reader:
         assert b"file" in b"".join(reader.scan())
         assert b"".join(reader.read([b"x"])) == b"".join(pieces)
+
+
+def test_a_waiting_helper_says_the_time_and_filesystem_of_each_scan(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], volume_path: Callable[[str], Path],
+    transport: Transport,
+) -> None:  # fmt: skip
+    name = volume_factory()
+    with _reader(open_engine(transport), Target("volume", name), directory(), rescan=True) as reader:
+        first = make_plan(reader.scan())
+        (volume_path(name) / "between").touch()
+        between_ns = (volume_path(name) / "between").stat().st_ctime_ns
+        second = make_plan(reader.scan())
+    assert first.started_ns <= between_ns <= second.started_ns
+    assert second.newest_ns == between_ns
+    found = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", volume_path(name)], capture_output=True, check=True)
+    assert first.filesystem == second.filesystem == found.stdout.decode().strip()
 
 
 def test_names_arrive_whole(

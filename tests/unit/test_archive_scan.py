@@ -242,7 +242,8 @@ MOUNTS = r"""20 1 8:1 / / rw,relatime shared:1 - overlay overlay rw
 32 30 0:44 / /volume/far rw - fuse.sshfs me@there:/ rw
 33 30 0:45 / /volume/a\040b\134c rw - nfs4 server:/a rw
 34 30 0:46 / /auto rw - autofs systemd-1 rw
-35 34 0:47 / /auto rw - cifs //server/share rw"""
+35 34 0:47 / /auto rw - cifs //server/share rw,vers=3.1.1,serverino,actimeo=1
+36 34 0:48 / /auto/numbered rw - cifs //server/share rw,vers=3.1.1,actimeo=1"""
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,7 @@ MOUNTS = r"""20 1 8:1 / / rw,relatime shared:1 - overlay overlay rw
         ("/volume2/x", "xfs"),
         ("/volume/a b\\c", "nfs4"),
         ("/auto", "cifs"),
+        ("/auto/numbered", "cifs.noserverino"),
         ("/", "overlay"),
         ("/volume3\n", "overlay"),
     ],

@@ -64,7 +64,8 @@ class Plan:
     newest_ns: int = 0
     """The newest ctime of all records."""
     filesystem: str = ""
-    """Type of the filesystem that the volume's root lies on, as the kernel names it: ext4, nfs4, fuse.sshfs."""
+    """Type of the filesystem that the volume's root lies on, as the kernel names it: ext4, nfs4, fuse.sshfs;
+    cifs.noserverino: a CIFS that numbers inodes by itself."""
 
     def entry(self, number: int) -> Entry:
         """Parse one record."""

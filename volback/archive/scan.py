@@ -17,6 +17,7 @@ from volback.errors import EngineError
 _SWAP = bytes.maketrans(b"/\0", b"\0/")
 _FACTS = 4
 """Fields before the records: mounts, working directory, time and device of /proc/self/, and of the root."""
+_CIFS = (b"cifs", b"smb3")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 kind_of = itemgetter(slice(-37, -33))
@@ -53,7 +54,7 @@ class Scan:
         self.started_ns = 0
         """By the clock of the kernel that the helper runs on, which stamps files of local filesystems."""
         self.filesystem = ""
-        """Type of the root's, as the kernel names it."""
+        """Type of the root's, as the kernel names it; cifs.noserverino: a CIFS that numbers inodes by itself."""
         self.holes: dict[bytes, int] = {}
         """Of large files: how many bytes less than their size they occupy; by the key of the path."""
         self._has_others = False
@@ -214,8 +215,15 @@ def _filesystem(mounts: bytes, directory: bytes) -> str:
         before, _, after = line.partition(b" - ")
         point = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4]).rstrip(b"/")
         if len(point) >= depth and (directory + b"/").startswith(point + b"/"):  # of several in one place the last
-            depth, found = len(point), after.split(b" ")[0]
+            depth, found = len(point), _type(after)
     return found.decode(errors="backslashreplace")
+
+
+def _type(after: bytes) -> bytes:
+    """From the end of a line (type, source, options): cifs says `serverino` as long as it uses the server's inodes."""
+    kind = after.split(b" ", 1)[0]
+    numbers_itself = kind in _CIFS and b"serverino" not in after.rsplit(b" ", 1)[-1].split(b",")
+    return kind + b".noserverino" if numbers_itself else kind
 
 
 def _nanoseconds(text: bytes) -> int:
