@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import EngineSession
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from tests.support.tree import make_deep_path, make_odd_tree
 from volback.catalog.model import Manifest, Source
 from volback.errors import EngineError
@@ -24,11 +23,6 @@ from volback.operations.verify import verify
 
 GIB = 1024**3
 IDENTICAL = Comparison([], [], [])
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 def _fill(path: Path) -> None:

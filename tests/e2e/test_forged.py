@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.engine import EngineSession
 from tests.support.forged import reseal_manifest
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from volback.catalog.model import Manifest, SetOf
 from volback.errors import ConflictError, FormatError
 from volback.operations.backup import BackupOptions, backup
@@ -20,11 +20,6 @@ from volback.operations.restore import RestoreOptions, restore
 from volback.operations.restore_set import SetRestoreOptions, restore_project
 from volback.operations.sources import volume_source
 from volback.settings import Settings
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 @pytest.fixture

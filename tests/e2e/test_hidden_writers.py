@@ -11,19 +11,13 @@ from typing import Any
 import docker
 import pytest
 
-from tests.support.engine import EngineSession
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from volback.catalog.model import Source
 from volback.errors import ConflictError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.restore import RestoreOptions, restore
 from volback.operations.sources import volume_source
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import zstandard
 
 from tests.support.engine import EngineSession
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from tests.support.tree import make_odd_tree
 from volback.errors import ConflictError, EngineError, FormatError, IntegrityError, NotFoundError
 from volback.operations.backup import BackupOptions, backup
@@ -34,11 +34,6 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lambda data: lzma.compress(data, preset=0),
     "bzip2": bz2.compress,
 }
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 @pytest.fixture

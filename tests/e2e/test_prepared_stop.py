@@ -13,7 +13,7 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.halt import halted, struck
 from tests.support.image import image_tar
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from volback.catalog.repository import Catalog
 from volback.context import Repository
 from volback.errors import FormatError, StoreUnreachable, VolbackError
@@ -29,11 +29,6 @@ from volback.store.local import LocalStore
 Volumes = Callable[..., str]
 Containers = Callable[..., Any]
 STOP = SetOptions(quiesce="stop")
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 def _events(engine: EngineSession, since: float, what: dict[str, Any]) -> list[tuple[str, str]]:

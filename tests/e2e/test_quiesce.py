@@ -61,11 +61,6 @@ def _wait_for(path: Path) -> None:
 
 
 @pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
-
-
-@pytest.fixture
 def volume(volume_factory: Volumes) -> str:
     return volume_factory("still", fill=lambda path: (path / "data").write_bytes(b"x" * 100_000) and None)
 

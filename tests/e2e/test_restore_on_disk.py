@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.disks import loop_device, make_ext4, mounted
-from tests.support.engine import EngineSession
-from tests.support.library import Library, open_library
-from volback.operations.backup import BackupOptions, backup
+from tests.support.library import Library
 from volback.operations.import_ import import_tar
 from volback.operations.restore import RestoreOptions, restore
-from volback.operations.sources import volume_source
 
 CONTENT = b"0123456789abcdef" * 20_000
 
@@ -46,20 +43,13 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
-
-
-@pytest.fixture
-def saved(library: Library, volume_factory: Callable[..., str]) -> str:
+def saved(save: Callable[[Callable[[Path], None]], str]) -> str:
     def fill(root: Path) -> None:
         (root / "sub").mkdir()
         (root / "sub" / "large").write_bytes(CONTENT)
         (root / "small").write_bytes(b"small")
 
-    name = volume_factory("saved", fill=fill)
-    backup(*library, volume_source(library.engine, name), BackupOptions())
-    return name
+    return save(fill)
 
 
 def test_what_is_not_synced_is_lost(disk: Disk, tmp_path: Path) -> None:

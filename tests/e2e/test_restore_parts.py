@@ -12,7 +12,7 @@ import pytest
 from tests.support.disks import mounted
 from tests.support.engine import EngineSession
 from tests.support.fingerprint import Entry, differences, fingerprint
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from tests.support.tree import make_odd_tree
 from volback.archive.codec import ZstdCodec
 from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError
@@ -66,11 +66,6 @@ def _with_names_of(kept: dict[bytes, Entry]) -> dict[bytes, Entry]:
         for path in names:
             kept[path] = kept[path]._replace(first_name=names[0] if len(names) > 1 else b"")
     return kept
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 @pytest.fixture

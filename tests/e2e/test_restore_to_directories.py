@@ -11,29 +11,19 @@ import docker
 import pytest
 
 from tests.support.disks import make_ext4, mounted
-from tests.support.engine import EngineSession
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from volback.errors import ConflictError, EngineError
-from volback.operations.backup import BackupOptions, backup
 from volback.operations.restore import RestoreOptions, restore
-from volback.operations.sources import volume_source
 
 
 @pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
-
-
-@pytest.fixture
-def saved(library: Library, volume_factory: Callable[..., str]) -> str:
+def saved(save: Callable[[Callable[[Path], None]], str]) -> str:
     def fill(root: Path) -> None:
         (root / "sub").mkdir()
         (root / "sub" / "small").write_text("small")
         (root / "large").write_bytes(os.urandom(5_000_000))
 
-    name = volume_factory("saved", fill=fill)
-    backup(*library, volume_source(library.engine, name), BackupOptions())
-    return name
+    return save(fill)
 
 
 @pytest.fixture

@@ -12,18 +12,13 @@ import pytest
 
 from tests.support.disks import loop_device, make_ext4
 from tests.support.engine import EngineSession, Volback
-from tests.support.library import Library, open_library
+from tests.support.library import Library
 from volback.errors import ConflictError, UsageError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.import_ import import_tar
 from volback.operations.restore import RestoreOptions, restore
 from volback.operations.sources import resolve_sources, volume_source
-
-
-@pytest.fixture
-def library(engine: EngineSession, tmp_path: Path) -> Library:
-    return open_library(engine, tmp_path)
 
 
 @pytest.fixture

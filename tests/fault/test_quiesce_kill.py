@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 
 from tests.fault.conftest import StepsOf
 from tests.support.engine import EngineSession, Volback, build_image
-from tests.support.halt import halted, struck
+from tests.support.halt import guard_of, halted, struck
 from tests.support.remote import SecondEngine, second_engine, wait_for
 from tests.support.repository import new_repository
 from volback.catalog.repository import Catalog
@@ -80,16 +80,6 @@ class Lane:
         assert list((self.volback.state / "runs").iterdir()) == [], step
         if self.volback.repository.exists():
             assert Catalog(LocalStore(self.volback.repository)).litter() == [], step
-
-    def guard(self) -> int:
-        """The process that watches over this lane's run."""
-        needle, state = b"volback.live.guard", os.fsencode(self.volback.state)
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                words = path.read_bytes().split(b"\0")
-                if needle in words and state in words:
-                    return int(path.parent.name)
-        raise AssertionError(f"no guard watches over {self.volume}")
 
     def _runs(self, container: Any) -> bool:
         container.reload()
@@ -201,7 +191,7 @@ def test_interrupted_volback_lets_containers_run_again_before_it_ends(
 def test_without_its_guard_volback_lets_containers_run_again(lanes: list[Lane]) -> None:
     def kill_the_guard(lane: Lane, step: str) -> None:
         with halted(lane.volback, step, "backup", lane.volume, "--stop") as run:
-            os.kill(lane.guard(), signal.SIGKILL)
+            os.kill(guard_of(lane.volback), signal.SIGKILL)
         assert run.ended.exit_code == 0, (step, run.ended)
         lane.assert_run_again(step)
         lane.assert_nothing_is_left(step)
@@ -212,7 +202,7 @@ def test_without_its_guard_volback_lets_containers_run_again(lanes: list[Lane]) 
 def test_after_a_kill_of_both_recover_lets_containers_run_again(lanes: list[Lane]) -> None:
     def kill_both(lane: Lane, step: str) -> None:
         with halted(lane.volback, step, "backup", lane.volume, "--stop") as run:
-            os.kill(lane.guard(), signal.SIGKILL)
+            os.kill(guard_of(lane.volback), signal.SIGKILL)
             os.kill(run.pid, signal.SIGKILL)
         assert run.ended.exit_code == -signal.SIGKILL, (step, run.ended)
         lane.volback("recover")
@@ -244,7 +234,7 @@ def test_after_the_engine_was_killed_recover_lets_containers_run_again(
         with halted(run_volback, step, "backup", "db", "--stop", env=environment) as run:
             lane = Lane(run_volback, "db", [], None)
             if power_cut:
-                os.kill(lane.guard(), signal.SIGKILL)
+                os.kill(guard_of(lane.volback), signal.SIGKILL)
                 os.kill(run.pid, signal.SIGKILL)
             second.stop(signal.SIGKILL)
         assert run.ended.exit_code == (-signal.SIGKILL if power_cut else 8), (step, run.ended)

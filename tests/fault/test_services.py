@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.api_proxy import ApiProxy
 from tests.support.engine import PROJECT, Result, Volback
-from tests.support.halt import halted, struck
+from tests.support.halt import guard_of, halted, struck
 from tests.support.remote import wait_for
 from tests.support.repository import new_repository
 from tests.support.swarm import Service, Swarm, one_node_swarm
@@ -64,7 +64,7 @@ class Lane:
 
     def kill_with_its_guard(self, step: str) -> None:
         with self.halted(step=step) as run:
-            os.kill(self._guard(), signal.SIGKILL)
+            os.kill(guard_of(self.volback), signal.SIGKILL)
             os.kill(run.pid, signal.SIGKILL)
         assert run.ended.exit_code == -signal.SIGKILL, (step, run.ended)
 
@@ -75,15 +75,6 @@ class Lane:
         """What the journals of its runs still name."""
         journals = [decode_journal(path.read_bytes()) for path in self.volback.state.glob("runs/*/journal.json")]
         return [entry.what for journal in journals for entry in journal.quiescing]
-
-    def _guard(self) -> int:
-        needle, state = b"volback.live.guard", os.fsencode(self.volback.state)
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                words = path.read_bytes().split(b"\0")
-                if needle in words and state in words:
-                    return int(path.parent.name)
-        raise AssertionError("no guard is there")
 
 
 @pytest.fixture
@@ -317,7 +308,7 @@ def test_a_change_that_a_killed_run_had_asked_for_comes_too_late(lane_factory: C
 def test_after_a_power_cut_recover_scales_back(swarm: Swarm, lane_factory: Callable[..., Lane]) -> None:
     lane = lane_factory()
     with lane.halted() as run:
-        os.kill(lane._guard(), signal.SIGKILL)
+        os.kill(guard_of(lane.volback), signal.SIGKILL)
         os.kill(run.pid, signal.SIGKILL)
         swarm.engine.stop(signal.SIGKILL)
     swarm.engine.start()

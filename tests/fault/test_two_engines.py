@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.engine import Volback, build_image, remove_containers
-from tests.support.halt import halted, struck
+from tests.support.halt import guard_of, halted, struck
 from tests.support.remote import SecondEngine, second_engine
 
 VOLUME, TARGET = "db", "half"
@@ -48,16 +48,6 @@ def _volumes(second: SecondEngine) -> set[str]:
 def _kill_in_mid_restore(run_volback: Volback, environment: dict[str, str], *arguments: str) -> None:
     exit_code = struck(run_volback, signal.SIGKILL, "buffer 1 of write", *arguments, env=environment)
     assert exit_code == -signal.SIGKILL
-
-
-def _guard(run_volback: Volback) -> int:
-    needle, state = b"volback.live.guard", os.fsencode(run_volback.state)
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            words = path.read_bytes().split(b"\0")
-            if needle in words and state in words:
-                return int(path.parent.name)
-    raise AssertionError("no guard is there")
 
 
 def _leftovers(run_volback: Volback, check: str, *options: str, env: dict[str, str] | None = None) -> dict[str, str]:
@@ -137,7 +127,7 @@ def test_containers_that_are_down_on_another_engine_are_named_and_run_again_ther
             volumes={VOLUME: {"bind": "/data", "mode": "rw"}}, stop_signal="SIGKILL",
         )  # fmt: skip
         with halted(run_volback, "buffer 1 of read", "backup", VOLUME, "--stop", env=there) as run:
-            os.kill(_guard(run_volback), signal.SIGKILL)
+            os.kill(guard_of(run_volback), signal.SIGKILL)
             os.kill(run.pid, signal.SIGKILL)
         assert client.containers.get("held").status == "exited"
         said = run_volback("recover")

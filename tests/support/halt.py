@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from tests.support.engine import Result, Volback
 from tests.support.forked import Forked
@@ -70,6 +72,17 @@ def delayed(run_volback: Volback, step: str, *arguments: str) -> Iterator[Halted
             process.send_signal(signal.SIGKILL)
             process.wait(_LIMIT_S)
             run_volback.note_client_id()
+
+
+def guard_of(run_volback: Volback) -> int:
+    """The process that watches over its run."""
+    needle, state = b"volback.live.guard", os.fsencode(run_volback.state)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if needle in words and state in words:
+                return int(path.parent.name)
+    raise AssertionError(f"no guard watches over a run in {run_volback.state}")
 
 
 def _start(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -23,17 +23,14 @@ log = logging.getLogger(__name__)
 _END_S = 5.0
 
 
-class EventStream:
-    """Events of some kinds from now on, each passed to `note` in a thread; a context manager."""
+class EventStream(ABC):
+    """Notes events of some kinds from now on, in a thread; a context manager."""
 
-    def __init__(
-        self, client: Any, filters: dict[str, list[str]], *, since: float, note: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, client: Any, filters: dict[str, list[str]], *, since: float) -> None:
         """`since` is in seconds since 1970, by the engine's clock."""
         self._client = client
         self._filters = filters
-        self._since = since
-        self._note = note
+        self._opened_since = since
         self._ended = threading.Event()
         self._stream: Any = None
         self._receiver: threading.Thread | None = None
@@ -53,9 +50,13 @@ class EventStream:
             if self._receiver is not None:
                 self._receiver.join(_END_S)
 
+    @abstractmethod
+    def _note(self, event: dict[str, Any]) -> None:
+        """Take one event, as it comes."""
+
     def _receive(self) -> None:
         try:
-            self._stream = self._client.events(since=f"{self._since:.6f}", filters=self._filters, decode=True)
+            self._stream = self._client.events(since=f"{self._opened_since:.6f}", filters=self._filters, decode=True)
             for event in self._stream:
                 if self._ended.is_set():
                     return
@@ -65,27 +66,16 @@ class EventStream:
             log.debug("events end: %s", exc)
 
 
-class Signals:
+class Signals(EventStream):
     """Which containers are sent a signal in a block; a context manager."""
 
     def __init__(self, client: Any, *, clock_ahead_s: float) -> None:
+        super().__init__(client, {"type": ["container"], "event": ["kill"]}, since=time.time() + clock_ahead_s)
         self._signalled: set[str] = set()
-        self._events = EventStream(
-            client, {"type": ["container"], "event": ["kill"]}, since=time.time() + clock_ahead_s, note=self._hear
-        )
-
-    def __enter__(self) -> Self:
-        self._events.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._events.__exit__(kind, error, trace)
 
     def has(self, container_id: str) -> bool:
         """Whether that container was sent one."""
         return container_id in self._signalled
 
-    def _hear(self, event: dict[str, Any]) -> None:
+    def _note(self, event: dict[str, Any]) -> None:
         self._signalled.add((event.get("Actor") or {}).get("ID", ""))

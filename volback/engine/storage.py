@@ -12,8 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import docker.errors
 import requests.exceptions
@@ -69,7 +68,7 @@ def storage_users(client: Any, storage: Storage) -> list[StorageUser]:
     return sorted((user for user in found if user is not None), key=lambda user: user.name)
 
 
-class Arrivals:
+class Arrivals(EventStream):
     """Containers that start in a block and can write to a storage, as the engine's events tell; a context manager.
 
     They are received as they come, and asked for once more at the end. Where the engine denies events (a proxy that
@@ -77,23 +76,13 @@ class Arrivals:
     """
 
     def __init__(self, client: Any, storage: Storage, *, clock_ahead_s: float) -> None:
-        self._client = client
         self._storage = storage
         self._clock: Callable[[], float] = lambda: time.time() + clock_ahead_s
         self._since = self._clock()
+        super().__init__(client, _LIVE, since=self._since)
         self._started: dict[str, tuple[str, float]] = {}
         """Name, and when it started last, by id."""
         self._writing: set[str] = set()
-        self._events = EventStream(client, _LIVE, since=self._since, note=self._note)
-
-    def __enter__(self) -> Self:
-        self._events.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._events.__exit__(kind, error, trace)
 
     def begin(self) -> None:
         """Count from now on; what started earlier does not concern the caller."""
