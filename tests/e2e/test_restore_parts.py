@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.support.disks import mounted
-from tests.support.engine import EngineSession
+from tests.support.engine import EngineSession, remove_volume
 from tests.support.fingerprint import Entry, differences, fingerprint
-from tests.support.library import Library
+from tests.support.library import Library, open_library
 from tests.support.tree import make_odd_tree
 from volback.archive.codec import ZstdCodec
 from volback.errors import ConflictError, EngineError, IntegrityError, NotFoundError, UsageError
@@ -25,16 +26,25 @@ from volback.store.local import LocalStore
 MIB = 1024 * 1024
 
 
+class Whole(NamedTuple):
+    """A volume that was backed up and stays as it is: many tests restore parts of it."""
+
+    library: Library
+    original: str
+    before: dict[bytes, Entry]
+    backup: str
+
+
+def backed_up(library: Library, original: str, path: Path) -> Whole:
+    made = backup(*library, volume_source(library.engine, original), BackupOptions())
+    return Whole(library, original, fingerprint(path), made.manifest.name)
+
+
 class Part:
     """A backed-up volume, and the restores of parts of it into volumes that do not exist yet."""
 
-    def __init__(
-        self, library: Library, original: str, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
-    ) -> None:
-        self.library = library
-        self.original = original
-        self.before = fingerprint(volume_path(original))
-        self.backup = backup(*library, volume_source(library.engine, original), BackupOptions()).manifest.name
+    def __init__(self, whole: Whole, volume_name: Callable[..., str], volume_path: Callable[[str], Path]) -> None:
+        self.library, self.original, self.before, self.backup = whole
         self._volume_name = volume_name
         self._volume_path = volume_path
 
@@ -68,15 +78,20 @@ def _with_names_of(kept: dict[bytes, Entry]) -> dict[bytes, Entry]:
     return kept
 
 
+@pytest.fixture(scope="module")
+def odd_whole(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    name = engine.new_name("odd")
+    path = Path(engine.client.volumes.create(name, labels=engine.labels).attrs["Mountpoint"])
+    try:
+        make_odd_tree(path, deep=False)
+        yield backed_up(open_library(engine, tmp_path_factory.mktemp("odd")), name, path)
+    finally:
+        remove_volume(engine.client, name)
+
+
 @pytest.fixture
-def odd(
-    library: Library,
-    volume_factory: Callable[..., str],
-    volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
-) -> Part:
-    original = volume_factory("odd", fill=lambda path: make_odd_tree(path, deep=False))
-    return Part(library, original, volume_name, volume_path)
+def odd(odd_whole: Whole, volume_name: Callable[..., str], volume_path: Callable[[str], Path]) -> Part:
+    return Part(odd_whole, volume_name, volume_path)
 
 
 def test_parts_of_the_odd_tree_come_back_as_they_were(odd: Part) -> None:
@@ -301,7 +316,8 @@ def test_directory_of_many_small_files_opens_each_frame_once(
             for number in range(5000):
                 (path / directory / f"{number}").write_bytes(b"%d" % number * 50)
 
-    part = Part(library, volume_factory("small", fill=fill), volume_name, volume_path)
+    name = volume_factory("small", fill=fill)
+    part = Part(backed_up(library, name, volume_path(name)), volume_name, volume_path)
     monkeypatch.setattr(ZstdCodec, "unseal", counting)
     found, result = part.restore("wanted")
     assert differences(part.expected(b"wanted"), found) == []
