@@ -92,6 +92,43 @@ redis_recipe() {
   add_user "$1" redis /data
 }
 
+# The character sets are written into the server; these files are for others.
+mariadb_recipe() {
+  local root=$1 program
+  trim "$root"
+  for program in "$root"/usr/bin/*; do
+    case ${program##*/} in mariadb | mariadb-check | mariadb-dump | busybox) ;; *) rm -f "$program" ;; esac
+  done
+  rm -rf "$root"/usr/share/mysql/{charsets,fill_help_tables.sql}
+  add_shell "$root"
+  add_user "$root" mysql /var/lib/mysql
+  rm -rf "$root/etc/mysql"
+  cat >"$root/etc/my.cnf" <<'CONFIGURATION'
+[mariadbd]
+datadir=/var/lib/mysql/data
+socket=/tmp/mariadb.sock
+skip-networking
+innodb-log-file-size=8M
+innodb-use-native-aio=0
+[client]
+socket=/tmp/mariadb.sock
+user=root
+CONFIGURATION
+  cat >"$root/bin/serve" <<'SERVE'
+#!/bin/sh
+# System tables are made where there are none, and all is served, on a socket in the container alone: for tests.
+set -e
+cd /usr/share/mysql
+if [ ! -d /var/lib/mysql/data ]; then
+  mkdir /var/lib/mysql/data
+  { printf '%s;\n' 'CREATE DATABASE mysql' 'USE mysql' 'SET @skip_auth_anonymous = 1' 'CREATE DATABASE test'
+    cat mysql_system_tables.sql mysql_system_tables_data.sql; } | mariadbd --bootstrap
+fi
+exec mariadbd "$@"
+SERVE
+  chmod 755 "$root/bin/serve"
+}
+
 # What a slim Python image has, as far as the Dockerfile needs it, and the packages that it would install.
 base_recipe() {
   mkdir -p "$1"/{tmp,root,proc,dev,sys,etc}
@@ -120,6 +157,8 @@ images_make() {
   make_image volback-test-redis:7 redis_recipe redis-server busybox-static -- \
     -c 'USER 999:999' -c 'ENV PATH=/usr/bin:/bin' -c 'WORKDIR /data' \
     -c 'CMD ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--appendonly", "yes"]'
+  make_image volback-test-mariadb:10 mariadb_recipe mariadb-server-core mariadb-client busybox-static -- \
+    -c 'USER 999:999' -c 'ENV PATH=/usr/sbin:/usr/bin:/bin' -c 'CMD ["serve"]'
 }
 
 images_remove() {

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis from compose.test.yaml, a load that writes to them all the time, and checks that they are whole.
+"""The databases of compose.test.yaml, a load that writes to them all the time, and checks that they are whole.
 
 The load keeps, on the client's side, which entries were acknowledged and when: these must be in a backup that was made
 later. It outlives lost connections, as the servers are stopped and paused under it.
@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,13 @@ import psycopg
 
 from tests.support.engine import PROJECT, EngineSession, remove_containers
 
-POSTGRES, REDIS = "volback-test-postgres:15", "volback-test-redis:7"
+SERVICES = ("postgres", "redis", "mariadb")
+POSTGRES, REDIS, MARIADB = "volback-test-postgres:15", "volback-test-redis:7", "volback-test-mariadb:10"
+READY = {
+    POSTGRES: ["pg_isready", "--quiet"],
+    REDIS: ["redis-cli", "get", "entry:1"],
+    MARIADB: ["mariadb", "-e", "SELECT 1"],
+}
 START_S = 120
 PAUSE_S = 0.003
 """Between the entries of one writer: the load is there to write without end, not to fill the machine."""
@@ -32,7 +38,7 @@ Write = Callable[[int], None]
 
 
 def make_images() -> None:
-    """Make the two images, where they are not there yet: see scripts/stack."""
+    """Make the images, where they are not there yet: see scripts/stack."""
     done = subprocess.run(
         [PROJECT / "scripts/stack", "images"], capture_output=True, text=True, timeout=900, check=False
     )
@@ -59,9 +65,9 @@ class Compose:
         assert done.returncode == 0, done.stderr
 
     def up(self, *, override: Path | None = None) -> None:
-        """Start both services, or bring them to what `override` says, and wait for their health."""
-        self("up", "--detach", *self.ports, override=override)
-        for service in self.ports:
+        """Start the services, or bring them to what `override` says, and wait for their health."""
+        self("up", "--detach", *SERVICES, override=override)
+        for service in SERVICES:
             wait_until(partial(self._is_healthy, service), f"health of {service}")
 
     def _is_healthy(self, service: str) -> bool:
@@ -82,7 +88,7 @@ class Compose:
 
 @contextmanager
 def compose_project(engine: EngineSession) -> Iterator[Compose]:
-    """Both servers run and are healthy inside; after, nothing of the project is left."""
+    """All servers run and are healthy inside; after, nothing of the project is left."""
     compose = Compose(engine, engine.new_name("compose"))
     try:
         compose.up()
@@ -105,6 +111,8 @@ class Load:
         self.acknowledged: list[Acknowledged] = []
         self.connections = 0
         self._connect = connect
+        self._count = writers
+        self._turns = threading.BoundedSemaphore(writers)
         self._numbers = itertools.count(1)
         self._ending = threading.Event()
         self._writers = [threading.Thread(target=self._write, daemon=True) for _ in range(writers)]
@@ -130,15 +138,24 @@ class Load:
         """The entries that were acknowledged before a time."""
         return {entry for entry, at_ns in list(self.acknowledged) if at_ns < time_ns}
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is written inside; connections stay open."""
+        with ExitStack() as turns:
+            for _ in range(self._count):
+                turns.enter_context(self._turns)
+            yield
+
     def _write(self) -> None:
         while not self._ending.is_set():
             try:
                 with self._connect() as write:
                     self.connections += 1
                     while not self._ending.is_set():
-                        entry = next(self._numbers)
-                        write(entry)
-                        self.acknowledged.append(Acknowledged(entry, time.time_ns()))
+                        with self._turns:
+                            entry = next(self._numbers)
+                            write(entry)
+                            self.acknowledged.append(Acknowledged(entry, time.time_ns()))
                         time.sleep(PAUSE_S)
             except (OSError, psycopg.Error):  # stopped under it: whether the last entry was kept is not known
                 self._ending.wait(0.05)
@@ -150,7 +167,7 @@ def postgres_load(port: int) -> Load:
     with psycopg.connect(where, autocommit=True) as connection:
         connection.execute("CREATE TABLE entry (id bigint PRIMARY KEY, content text); CREATE INDEX ON entry (content)")
         connection.execute("CREATE TABLE total (entries bigint); INSERT INTO total VALUES (0)")
-        connection.execute("CREATE TABLE bulk AS SELECT n, md5(n::text) FROM generate_series(1, 100000) n")
+        connection.execute("CREATE TABLE bulk AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n")
 
     @contextmanager
     def connect() -> Iterator[Write]:
@@ -190,9 +207,8 @@ def served(engine: EngineSession, image: str, volume: str, path: str, *command: 
         image, list(command) or None, detach=True, labels=engine.labels, network_mode="none", shm_size="128m",
         volumes={volume: {"bind": path, "mode": "rw"}},
     )  # fmt: skip
-    ready = ["pg_isready", "--quiet"] if image == POSTGRES else ["redis-cli", "get", "entry:1"]
     try:
-        wait_until(lambda: _answers(container, ready), f"{image} on {volume}")
+        wait_until(lambda: _answers(container, READY[image]), f"{image} on {volume}")
         yield container
     finally:
         remove_containers([container])
@@ -223,8 +239,16 @@ def postgres_entries(container: Any) -> set[int]:
 
 
 def assert_postgres_is_consistent(container: Any) -> None:
-    """Every table and index of every database is checked, and everything can be read."""
-    said(container, "pg_amcheck", "--all", "--install-missing", "--heapallindexed", "--parent-check", "--rootdescend")
+    """Every table and index is checked, and everything can be read."""
+    said(
+        container,
+        "pg_amcheck",
+        "--database=postgres",
+        "--install-missing",
+        "--heapallindexed",
+        "--parent-check",
+        "--rootdescend",
+    )
     said(container, "pg_dumpall", "--no-sync", "--file=/dev/null")
 
 
