@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volback.catalog.model import Manifest, RepositoryInfo
+from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
 from volback.errors import EngineUnreachable, FormatError, NoRepository, NotFoundError, StoreDenied
 from volback.progress import Progress, Silent
-from volback.settings import Settings
+from volback.settings import CACHE_BYTES, Settings
+from volback.state.cache import Cache
 from volback.state.client import client_id
 from volback.state.journal import InRepository
 from volback.state.known import known_ids, remember_id
@@ -58,6 +60,9 @@ class Memory:
     address: str
     accept: bool
     """Whether an id that is not among them is added to them."""
+    cache: Path | None = None
+    """Where copies of the repository's objects are kept; None: nowhere."""
+    cache_bytes: int = CACHE_BYTES
 
     @property
     def ids(self) -> list[str]:
@@ -72,6 +77,12 @@ class Memory:
             return False
         remember_id(self.state, self.address, id)
         return True
+
+    def kept(self, id: str) -> Kept:
+        """The local copies of what is in the repository with that id. Another one at this address has others."""
+        if self.cache is None or not self.cache_bytes:
+            return KeptNothing()
+        return Cache(self.cache, f"{id} {self.address}", limit_bytes=self.cache_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +140,7 @@ class Repository:
     @cached_property
     def catalog(self) -> Catalog:
         """Its backups. They can be read without the repository's own document. Raises as `info`, but for that."""
-        catalog = Catalog(self.store)
+        catalog = Catalog(self.store, self.kept)
         try:
             _ = self.info
         except FormatError as exc:
@@ -139,6 +150,13 @@ class Repository:
                 raise
             log.warning("repository %s has lost its volback.json: see `volback verify`", self.store.url)
         return catalog
+
+    @cached_property
+    def kept(self) -> Kept:
+        """Local copies of what never changes there: of a repository that has an id, and is read over a network."""
+        if self._memory is None or self.store.parallel_reads < 2 or not self.id:
+            return KeptNothing()
+        return self._memory.kept(self.id)
 
     @property
     def expected(self) -> list[str]:
@@ -236,6 +254,12 @@ def open_repository(
         store,
         lambda: ctx.settings.host or (engine or open_engine(ctx)).info.name,
         ctx.now,
-        memory=Memory(ctx.settings.state, address_of(url, access.environment), ctx.accept_repository),
+        memory=Memory(
+            ctx.settings.state,
+            address_of(url, access.environment),
+            ctx.accept_repository,
+            ctx.settings.cache,
+            ctx.settings.cache_bytes,
+        ),
         name=access.name,
     )

@@ -12,6 +12,8 @@ from volback.errors import UsageError
 
 Transport = Literal["pipe", "attach"]
 
+CACHE_BYTES = 1024**3
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -30,6 +32,10 @@ class Settings:
     engine_timeout_s: float = 60.0
     transport: Transport | None = None
     """How helpers are reached; None is the way that is seen to work."""
+    cache: Path | None = None
+    """Where copies of what never changes in distant repositories are kept; None: nowhere."""
+    cache_bytes: int = CACHE_BYTES
+    """How large the cache may become; 0: nothing is kept."""
     shrink_ratio: float = 0.2
     """A backup of less than this part of the one before is suspicious; 0: none is."""
 
@@ -44,6 +50,8 @@ def load_settings(
         repository=repository if repository is not None else env.get("VOLBACK_REPO") or str(data / "repository"),
         state=absolute(Path(env.get("VOLBACK_STATE_DIR") or data / "state"), "VOLBACK_STATE_DIR"),
         engine=engine or None,
+        cache=_cache(env),
+        cache_bytes=_cache_bytes(env),
         host=env.get("VOLBACK_HOSTNAME") or None,
         helper_image=env.get("VOLBACK_HELPER_IMAGE") or None,
         helper_cpus=_number(env, "VOLBACK_HELPER_CPUS"),
@@ -76,6 +84,22 @@ def _data_directory(env: Mapping[str, str]) -> Path:
         return Path("/var/lib/volback")
     base = env.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "volback"
+
+
+def _cache(env: Mapping[str, str]) -> Path:
+    if place := env.get("VOLBACK_CACHE"):
+        return absolute(Path(place).expanduser(), "VOLBACK_CACHE")
+    if os.geteuid() == 0:
+        return Path("/var/cache/volback")
+    base = env.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path is ignored.
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "volback"
+
+
+def _cache_bytes(env: Mapping[str, str]) -> int:
+    if env.get("VOLBACK_CACHE_MIB") == "0":
+        return 0
+    return _whole(_number(env, "VOLBACK_CACHE_MIB", scale=1024 * 1024)) or CACHE_BYTES
 
 
 def _transport(env: Mapping[str, str]) -> Transport | None:

@@ -186,6 +186,7 @@ class Volback:
 
     def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
         own = {"VOLBACK_REPO": str(self.repository), "VOLBACK_STATE_DIR": str(self.state)}
+        own["VOLBACK_CACHE"] = str(self.directory / "cache")
         return clean_environment() | own | (extra or {})
 
     def note_client_id(self) -> None:

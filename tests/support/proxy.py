@@ -45,6 +45,9 @@ class Proxy:
         self._lock = threading.Lock()
         self._seen: Counter[int] = Counter()
         self._hits: Counter[int] = Counter()
+        self._under_way = 0
+        self.at_once = 0
+        """The most requests that were under way at one moment."""
         self.heads: list[str] = []
         """Of all requests so far: the first line and the headers."""
         self._serving: list[tuple[socket.socket, threading.Thread]] = []
@@ -89,7 +92,19 @@ class Proxy:
             if not head:
                 return
             fault = self._due(head.decode("latin-1"))
-            self._harm(client, fault, head, body)
+            with self._counted():
+                self._harm(client, fault, head, body)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._under_way += 1
+            self.at_once = max(self.at_once, self._under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
     def _due(self, head: str) -> Planned | None:
         line = head.partition("\r\n")[0]

@@ -29,6 +29,7 @@ class DictObjects:
         self.held: dict[str, bytes] = {}
         self.opened: list[str] = []
         self.deleted: list[str] = []
+        self.parallel_reads = 1
 
     def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
         if if_absent and key in self.held:

@@ -30,6 +30,7 @@ FLOORS = {
     "state": 2,
     "catalog": 1,
     "policy": 1,
+    "ahead": 0,
     "durable": 0,
     "errors": 0,
     "interrupts": 0,
@@ -42,6 +43,7 @@ FLOORS = {
     "settings": 0,
     "streams": 0,
     "threads": 0,
+    "workers": 0,
     "__init__": 0,
 }
 """A room of a higher floor imports from lower ones only; rooms of one floor do not know each other.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-from volback.archive.ahead import read_ahead
+from volback.ahead import read_ahead
 from volback.catalog.model import Frame, Unit
 
 RANGE_BYTES = 16 * 1024 * 1024

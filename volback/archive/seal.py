@@ -17,7 +17,7 @@ from volback.archive.codec import FrameCodec, open_frame
 from volback.archive.cut import Cut, RawFrame, Reused, UnitEnd
 from volback.archive.parent import KnownFrame, no_frame
 from volback.archive.ranges import Slice
-from volback.archive.workers import Workers
+from volback.workers import Workers
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

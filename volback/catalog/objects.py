@@ -23,9 +23,16 @@ class StoredObject(Protocol):
     @property
     def modified_at(self) -> datetime: ...
 
+    @property
+    def etag(self) -> str: ...
+
 
 class Objects(Protocol):
     """Objects by key: the part of a store through which the catalog does all its I/O."""
+
+    @property
+    def parallel_reads(self) -> int:
+        """How many large ranges are best read at once; 1 where threads gain nothing."""
 
     def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, completely or not at all. Raises ConflictError if `if_absent` and it
@@ -42,3 +49,23 @@ class Objects(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove one object; one that does not exist is not an error."""
+
+
+class Kept(Protocol):
+    """Local copies of what never changes, by name; safe to use from several threads. Nothing of it raises an error."""
+
+    def get(self, name: str, sha256: str | None = None, size_bytes: int | None = None) -> bytes | None:
+        """What was put under `name`, if it is there, whole, and has that SHA-256 (hex) and size."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep `data` under `name`, if that is possible."""
+
+
+class KeptNothing:
+    """No copies are kept."""
+
+    def get(self, name: str, sha256: str | None = None, size_bytes: int | None = None) -> bytes | None:
+        return None
+
+    def put(self, name: str, data: bytes) -> None:
+        return None

@@ -7,10 +7,13 @@ Operations call this with any store; locks between runs are the caller's task.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+from volback.ahead import read_ahead
 from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.keys import (
     REPOSITORY_KEY,
@@ -22,7 +25,7 @@ from volback.catalog.keys import (
     volume_prefix,
 )
 from volback.catalog.model import FORMAT, Manifest, ObjectDigest, RepositoryInfo
-from volback.catalog.objects import Objects, StoredObject
+from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
 from volback.catalog.reference import Reference
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
 from volback.errors import (
@@ -40,6 +43,10 @@ from volback.latest import created_at, is_future, is_safety_copy
 log = logging.getLogger(__name__)
 
 _NAMED_AT_MOST = 5
+_DOCUMENTS_FOR_EACH_RANGE = 4
+"""A document takes little memory and one round trip, so more are read at once than large ranges: 16 of a bucket."""
+_AHEAD_MAX_BYTES = 256 * 1024
+"""Of a document that is read ahead; one that is larger is read by itself, so that 16 hostile ones cost no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,31 @@ class DamagedManifest:
     error: VolbackError
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """The document of a manifest, not checked yet, or why it cannot be read; `name` is that of its local copy."""
+
+    key: BackupKey
+    name: str
+    document: bytes | VolbackError
+    is_copy: bool = False
+    is_cut: bool = False
+    """Whether it is larger than what is read ahead."""
+
+
 class Catalog:
     """The backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, kept: Kept | None = None) -> None:
+        """`kept` is where copies of manifests are kept; None keeps none."""
         self._objects = objects
+        self._kept = kept or KeptNothing()
+
+    @property
+    def at_once(self) -> int:
+        """How many documents are best read at once; 1: in the caller's thread."""
+        ranges = self._objects.parallel_reads
+        return ranges if ranges < 2 else ranges * _DOCUMENTS_FOR_EACH_RANGE
 
     def info(self) -> RepositoryInfo:
         """Read the repository's own document. Raises NotFoundError where there is no repository, FormatError."""
@@ -96,21 +123,32 @@ class Catalog:
 
     def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
         """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
-        keys = (parse_manifest_key(stored.key) for stored in self._objects.list(_prefix(host, volume)))
-        wanted = None if volume is None else short_name(volume)
-        return sorted(key for key in keys if key and wanted in {None, key.volume})
+        return [key for key, _ in self._listed(host, volume)]
 
-    def manifests(self, host: str | None = None, volume: str | None = None) -> Iterator[Manifest | DamagedManifest]:
-        """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others."""
-        for key in self.backups(host, volume):
-            try:
-                yield self.read(key)
-            except NotFoundError:
-                log.debug("%s was removed while the backups were listed", key.manifest)
-            except StoreUnreachable:
-                raise
-            except (IntegrityError, StoreError) as exc:
-                yield DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
+    def manifests(
+        self, host: str | None = None, volume: str | None = None, *, cached: bool = False
+    ) -> Generator[Manifest | DamagedManifest, None, None]:
+        """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others.
+
+        With `cached`, a local copy is used where the listing still shows the object of which it was made: for looking
+        only. Who proves (verify) or deletes (prune, remove) reads what is in the repository now. Documents of a
+        distant store are read ahead, in threads; close the generator to stop early, and no thread is left.
+        """
+
+        def fetch(item: tuple[BackupKey, StoredObject], stop: threading.Event) -> _Fetched:
+            return self._fetch(*item, cached=cached, stop=stop)
+
+        with closing(read_ahead(fetch, self._listed(host, volume), ahead=self.at_once)) as documents:
+            for fetched in documents:
+                key = fetched.key
+                try:
+                    yield self._opened(fetched)
+                except NotFoundError:
+                    log.debug("%s was removed while the backups were listed", key.manifest)
+                except StoreUnreachable:
+                    raise
+                except (IntegrityError, StoreError) as exc:
+                    yield DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
 
     def read(self, key: BackupKey) -> Manifest:
         """Read one manifest. Raises NotFoundError, FormatError."""
@@ -122,7 +160,7 @@ class Catalog:
         Raises NotFoundError, FormatError.
         """
         document = self._read(key.manifest)
-        return check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key), document
+        return _manifest(document, key), document
 
     def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.
@@ -228,9 +266,46 @@ class Catalog:
         for stored in list(self._objects.list(key.prefix)):
             self._objects.delete(stored.key)
 
-    def _read(self, key: str) -> bytes:
+    def _listed(self, host: str | None, volume: str | None) -> list[tuple[BackupKey, StoredObject]]:
+        """The backups that exist, by host, volume and id, with their manifests as the store lists them."""
+        wanted = None if volume is None else short_name(volume)
+        found = ((parse_manifest_key(stored.key), stored) for stored in self._objects.list(_prefix(host, volume)))
+        there = [(key, stored) for key, stored in found if key and wanted in {None, key.volume}]
+        return sorted(there, key=lambda pair: pair[0])
+
+    def _fetch(self, key: BackupKey, stored: StoredObject, *, cached: bool, stop: threading.Event) -> _Fetched:
+        """Read one manifest's document; an error that is about this one alone is returned."""
+        name = _name_in_cache(stored)
+        if cached and (document := self._kept.get(name)) is not None:
+            return _Fetched(key, name, document, is_copy=True)
+        try:
+            limit = _AHEAD_MAX_BYTES if self.at_once > 1 else DOCUMENT_MAX_BYTES
+            document = b"" if stop.is_set() else self._read(key.manifest, limit)
+        except StoreUnreachable:
+            raise
+        except (NotFoundError, IntegrityError, StoreError) as exc:
+            return _Fetched(key, name, exc)
+        return _Fetched(key, name, document, is_cut=len(document) > limit)
+
+    def _opened(self, fetched: _Fetched) -> Manifest:
+        """Raises as `read`."""
+        if isinstance(fetched.document, VolbackError):
+            raise fetched.document
+        if fetched.is_cut:
+            return self.read(fetched.key)
+        try:
+            manifest = _manifest(fetched.document, fetched.key)
+        except FormatError:
+            if not fetched.is_copy:
+                raise
+            return self.read(fetched.key)  # what is in the repository decides
+        if not fetched.is_copy:
+            self._kept.put(fetched.name, fetched.document)
+        return manifest
+
+    def _read(self, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
         # One byte more than a document may have, so that one too large is seen without reading all of it.
-        return b"".join(self._objects.open(key, length=DOCUMENT_MAX_BYTES + 1))
+        return b"".join(self._objects.open(key, length=limit_bytes + 1))
 
     def _check_stored(self, key: str, expected: ObjectDigest) -> None:
         try:
@@ -291,6 +366,15 @@ def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:
 
 def _not_future(keys: Sequence[BackupKey], now: datetime) -> list[BackupKey]:
     return [key for key in keys if not is_future(created_at(key.id), now)]
+
+
+def _manifest(document: bytes, key: BackupKey) -> Manifest:
+    return check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
+
+
+def _name_in_cache(stored: StoredObject) -> str:
+    """Another one once the object was written again, as far as the store's listing shows that."""
+    return f"{stored.key} {stored.size_bytes} {stored.modified_at.isoformat()} {stored.etag}"
 
 
 def _prefix(host: str | None, volume: str | None) -> str:

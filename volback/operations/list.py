@@ -39,7 +39,7 @@ def list_backups(
     volume, id_prefix = (named.volume, named.id_prefix or "") if named else (None, "")
     rows = [
         _row(ctx, found)
-        for found in repository.catalog.manifests(host, volume)
+        for found in repository.catalog.manifests(host, volume, cached=True)
         if found.id.startswith(id_prefix)
     ]  # fmt: skip
     if not rows and named is not None:

@@ -7,9 +7,11 @@ that backups have stopped.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from contextlib import closing
 from dataclasses import dataclass
 
+from volback.ahead import read_ahead
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import future_warnings
 from volback.context import Context, Repository
@@ -89,6 +91,9 @@ def _latest(ctx: Context, engine: Engine, repository: Repository, volumes: set[s
     for keys in of_volume.values():
         for warning in future_warnings(keys, now):
             log.warning("%s", warning)
-    with ThreadPoolExecutor(repository.store.parallel_reads) as pool:
-        newest = pool.map(lambda keys: repository.catalog.newest(keys, now=now, counts=is_own), of_volume.values())
+
+    def newest_of(keys: list[BackupKey], _: threading.Event) -> BackupKey | None:
+        return repository.catalog.newest(keys, now=now, counts=is_own)
+
+    with closing(read_ahead(newest_of, of_volume.values(), ahead=repository.catalog.at_once)) as newest:
         return {key.volume: key for key in newest if key is not None}

@@ -220,7 +220,7 @@ class _Search:
         projects = sorted(
             {
                 f"{manifest.host}/{manifest.set.project}"
-                for manifest in self._repository.catalog.manifests()
+                for manifest in self._repository.catalog.manifests(cached=True)  # only names, for a hint
                 if isinstance(manifest, Manifest) and manifest.set is not None and manifest.set.project
             }
         )

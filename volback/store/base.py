@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -35,6 +35,8 @@ class ObjectInfo:
     key: str
     size_bytes: int
     modified_at: datetime
+    etag: str = field(default="", compare=False)
+    """Another one after another write of the object, where a listing has that; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ from volback.store.s3.upload import Body
 
 _log = logging.getLogger(__name__)
 
+CALLS_AT_ONCE = 24
+"""How many small requests the client has connections for, beside the parts that it sends: the catalog reads 16
+documents at once."""
 LOST = (sdk.BotoCoreError, OSError)
 """What reading a reply's body raises where the connection breaks."""
 _FAILED = (sdk.ClientError, ResponseParserError, *LOST)
@@ -135,7 +138,7 @@ class Client:
             connect_timeout=min(settings.timeout_s, 20.0),
             read_timeout=settings.timeout_s,
             retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=2 * settings.parallel + 8,
+            max_pool_connections=2 * settings.parallel + CALLS_AT_ONCE,
             proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
             request_checksum_calculation=settings.checksums,
             response_checksum_validation=settings.checksums,

@@ -270,7 +270,8 @@ class S3Store:
                     raise StoreError(f"{self.url}: the server does not list in the order of keys, at {key!r}")
                 last = key
                 if all(is_part(part) for part in key.split("/")):
-                    yield ObjectInfo(key, entry["Size"], _whole_seconds(entry["LastModified"]))
+                    time = _whole_seconds(entry["LastModified"])
+                    yield ObjectInfo(key, entry["Size"], time, str(entry.get("ETag", "")))
             if not page.get("IsTruncated"):
                 return
             where["ContinuationToken"] = page["NextContinuationToken"]

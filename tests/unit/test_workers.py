@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from volback.archive.ahead import read_ahead
+from volback.ahead import read_ahead
 from volback.archive.seal import in_order
 
 Start = Callable[[threading.Event], Generator[int, None, None]]

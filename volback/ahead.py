@@ -1,5 +1,5 @@
 """Read ahead: results of slow work (reads of a store) in order, while threads work on the next items. It knows neither
-stores nor frames: `ranges` passes the reads to it.
+stores nor what is read of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from itertools import chain
 from typing import TypeVar
 
-from volback.archive.workers import Workers
+from volback.workers import Workers
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
