@@ -38,7 +38,7 @@ def test_a_directory_of_any_name_is_backed_up_and_found_again(
     run_volback("restore", directory, "--as", volume_name("copy"), "--prove")
     new_repository(tmp_path / "other")
     run_volback("copy", directory, "--to", tmp_path / "other")
-    run_volback("backup", directory)
+    run_volback("backup", directory, "--full")
     pruned = run_volback("prune", directory, "--keep-last", "1", "--json").json["result"]
     assert len(pruned["removed"]) == 1
     assert run_volback("verify", "--data", "--json").json["result"] == {"checked": 1, "damaged": []}

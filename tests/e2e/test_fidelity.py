@@ -16,6 +16,7 @@ from tests.support.tree import make_deep_path, make_odd_tree
 from volback.catalog.model import Manifest, Source
 from volback.errors import EngineError
 from volback.operations.backup import BackupOptions, backup
+from volback.operations.parent import Comparing
 from volback.operations.prove import Comparison, prove
 from volback.operations.restore import RestoreOptions, restore
 from volback.operations.sources import volume_source
@@ -29,9 +30,9 @@ def _fill(path: Path) -> None:
     make_odd_tree(path, deep=False)
 
 
-def _back_up(library: Library, name: str) -> Manifest:
+def _back_up(library: Library, name: str, *, full: bool = False) -> Manifest:
     source = Source(kind="directory", name=name) if name.startswith("/") else volume_source(library.engine, name)
-    result = backup(*library, source, BackupOptions())
+    result = backup(*library, source, BackupOptions(comparing=Comparing(full=full)))
     assert result.manifest.warnings == []
     assert not result.incomplete
     return result.manifest
@@ -67,10 +68,12 @@ def test_restored_volume_has_no_difference(
 
 def test_two_backups_of_one_volume_are_the_same_stream(library: Library, volume_factory: Callable[..., str]) -> None:
     name = volume_factory("odd", fill=_fill)
-    first, second = _back_up(library, name), _back_up(library, name)
+    first, second = _back_up(library, name), _back_up(library, name, full=True)
     assert first.id != second.id
     assert first.digest == second.digest
     assert _data_path(library, first).read_bytes() == _data_path(library, second).read_bytes()
+    increment = _back_up(library, name)
+    assert (increment.parent, increment.digest, increment.files) == (second.id, first.digest, first.files)
     assert verify(library.ctx, library.repository, [], data=True).damaged == []
 
 

@@ -214,7 +214,7 @@ def test_remove(run_volback: Volback, volume: str) -> None:
 
 
 def test_prune(run_volback: Volback, volume: str) -> None:
-    run_volback("backup", volume)
+    run_volback("backup", volume, "--full")
     result = result_of(run_volback("prune", volume, "--keep-last", "1", "--json"), "prune")
     judged = {"id": "str", "host": "str", "volume": "str", "created_at": "str", "tags": [], "bytes": "int"}
     judged |= {"reasons": ["str"], "damaged": "bool"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.support.stored import store_units
 from volback.archive.codec import ZstdCodec
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Member, Unit
+from volback.catalog.model import Frame, Member, Piece, Unit
 from volback.catalog.reference import Reference, parse_reference
 from volback.cli.complete import complete_backup
 from volback.printable import has_control
@@ -48,10 +49,11 @@ def run(run_volback: Volback) -> Volback:
     store = LocalStore(run_volback.repository)
     raw = b"0" * 1024
     stored = ZstdCodec().seal(raw)
-    frame = Frame(IDS[0], 0, len(stored), len(raw), MANIFEST.digest)
+    frame = Frame(IDS[0], 0, len(stored), len(raw))
+    piece = Piece(frame, 0, [len(raw)], hashlib.sha256(raw).digest())
     paths = sorted(f"{EVIL}{number}".encode() for number in range(2))
     members = [Member(path, "l", 0, 1, 1, 1, 0o777, 0, 0, EVIL.encode(), at) for at, path in enumerate(paths)]
-    built = store_units(store, IDS[0], stored, [Unit("group", [frame], members)])
+    built = store_units(store, IDS[0], stored, [Unit("group", [piece], members)])
     index = b"".join(store.open(built.key.index))
     for id_ in IDS:
         key = BackupKey(HOST, VOLUME, id_)
@@ -61,7 +63,7 @@ def run(run_volback: Volback) -> Volback:
     store.put(BackupKey(HOST, VOLUME, IDS[1]).manifest, [b"{" + EVIL.encode() + b"}"])
     lies = fields(IDS[2], kind="full", started_at=EVIL, index=msgspec.to_builtins(built.index))
     store.put(BackupKey(HOST, VOLUME, IDS[2]).manifest, [sealed(lies)])
-    assert encode_unit(Unit("group", [frame], members))
+    assert encode_unit(Unit("group", [piece], members))
     return run_volback
 
 

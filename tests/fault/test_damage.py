@@ -21,8 +21,9 @@ import pytest
 
 from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_from, open_library
-from volback.archive.codec import Compressor
-from volback.catalog.model import Frame, Manifest, ObjectDigest, RepositoryInfo, Source
+from volback.archive.codec import compress_lines
+from volback.catalog.index import encode_unit
+from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, RepositoryInfo, Source, Unit
 from volback.catalog.sealed import seal_document
 from volback.errors import IntegrityError
 from volback.operations.backup import BackupOptions, backup
@@ -43,7 +44,7 @@ class Intact(NamedTuple):
     path: Path
     manifest: Manifest
     stream: bytes
-    frames: list[Frame]
+    pieces: list[Piece]
     spans: list[tuple[str, int, int]]
     """Each member's path and where its bytes lie in the stream, as tarfile sees it."""
 
@@ -56,8 +57,8 @@ class Intact(NamedTuple):
         """Paths of the members that have bytes in the frames that lie in these stored bytes, in stream order."""
         limit = self.manifest.data.size_bytes if stop is None else stop
         at, found = 0, dict[str, None]()
-        for frame in self.frames:
-            end = at + frame.raw_bytes
+        for piece in self.pieces:
+            end, frame = at + piece.raw_bytes, piece.frame
             if frame.offset < limit and frame.offset + frame.stored_bytes > start:
                 found |= {path: None for path, first, last in self.spans if first < end and last > at}
             at = end
@@ -75,10 +76,10 @@ def intact(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> I
     opened = OpenBackup(library.repository.store, manifest)
     units = list(opened.units())
     assert {unit.kind for unit in units} == {"group", "file", "end"}
-    frames = [frame for unit in units for frame in unit.frames]
-    assert len(frames) >= 8
+    pieces = [piece for unit in units for piece in unit.pieces]
+    assert len({piece.frame for piece in pieces}) >= 6
     stream = b"".join(opened.stream())
-    return Intact(directory / "repository", manifest, stream, frames, _spans(stream))
+    return Intact(directory / "repository", manifest, stream, pieces, _spans(stream))
 
 
 @pytest.fixture
@@ -252,12 +253,6 @@ def _digest(content: bytes) -> ObjectDigest:
     return ObjectDigest(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def _compressed(line: bytes) -> bytes:
-    compressor = Compressor()
-    compressor.feed(line)
-    return b"".join(compressor.end())
-
-
 def _huge_index(intact: Intact) -> dict[str, bytes]:
     return {"manifest": _resealed(intact, index=ObjectDigest(size_bytes=5 * GIB, sha256=intact.manifest.index.sha256))}
 
@@ -268,7 +263,9 @@ def _garbage_index(intact: Intact) -> dict[str, bytes]:
 
 
 def _index_of_no_units(intact: Intact) -> dict[str, bytes]:
-    index = _compressed(b'{"kind":"group","frames":[["../../etc",0,1,1,"x"]],"members":[]}\n')
+    id_ = intact.manifest.id
+    line = encode_unit(Unit("group", [Piece(Frame(id_, 0, 20, 1), 0, [1], bytes(32))], []))
+    index = compress_lines(line.replace(id_.encode(), b"../../etc"))
     return {"index": index, "manifest": _resealed(intact, index=_digest(index))}
 
 

@@ -222,7 +222,7 @@ def test_what_others_depend_on_goes_after_them(place: Place) -> None:
     place.prune(KeepRules(last=1))
     assert place.ids() == [IDS[0], IDS[2], IDS[3]]
     place.make(IDS[4])
-    library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=8)]))
+    library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=10)]))
     prune(*library, KeepRules(last=1))
     assert place.ids() == [IDS[4]]  # the oldest, which went last, has lost its manifest; the next run ends it
     place.prune(KeepRules(last=1))

@@ -19,14 +19,18 @@ from typing import NamedTuple
 from tests.support.archive import END, MIB, record, scan_facts
 from tests.support.stored import store_backup, store_units
 from volback.archive import tar
-from volback.archive.codec import Compressor, ZstdCodec, decompress, open_frame
-from volback.archive.cut import Cutter, RawFrame, Reused
+from volback.archive.codec import ZstdCodec, check_extents, compress_lines, decompress, frame_length, open_frame
+from volback.archive.cut import Cutter, RawFrame
 from volback.archive.decompress import ForeignArchive
-from volback.archive.plan import make_plan
+from volback.archive.parent import EarlierBackup, Reused
+from volback.archive.plan import PlannedUnit, make_plan
 from volback.archive.ranges import fetch, whole
-from volback.archive.seal import SealedFrame, seal, unseal
+from volback.archive.seal import unseal
+from volback.archive.segments import Segment, runs_of, split
 from volback.archive.walk import walk
-from volback.catalog.model import Frame, Unit
+from volback.catalog.index import decode_runs, encode_runs
+from volback.catalog.keys import is_id
+from volback.catalog.model import Frame, Piece, Run, Unit
 from volback.errors import UsageError, VolbackError
 from volback.operations.contents import read_file
 from volback.operations.open_backup import OpenBackup
@@ -119,12 +123,12 @@ SCAN = _scan()
 HEADERS = _headers(STREAM)
 TEXT = b"some text, some more text " * 900
 CODEC = ZstdCodec()
-SEALED = [
-    item.stored for item in seal([RawFrame([memoryview(TEXT)])], CODEC, threads=1) if isinstance(item, SealedFrame)
-]
-FRAME = Frame(BACKUP, 0, len(SEALED[0]), len(TEXT), hashlib.sha256(TEXT).hexdigest())
+SEALED = [CODEC.seal(TEXT)]
+PIECE = Piece(Frame(BACKUP, 0, len(SEALED[0]), len(TEXT)), 0, [len(TEXT)], hashlib.sha256(TEXT).digest())
 STORE = MemoryStore("fuzz")
 FULL = OpenBackup(STORE, store_backup(STORE, BACKUP, make_plan([SCAN]), [STREAM]))
+INDEX = [b"".join(STORE.open(FULL.key.index))]
+RUNS = [Run(BACKUP, number * 500, 400, hashlib.sha256(b"%d" % number).digest()) for number in range(20)]
 FULL_DATA = b"".join(FULL.open_range(BACKUP, 0, FULL.manifest.data.size_bytes))
 """The stream as a backup, whole and true."""
 
@@ -137,12 +141,6 @@ def _without_large_file() -> bytes:
             return STREAM[:at] + STREAM[at + unit.raw_bytes :]
         at += unit.raw_bytes
     raise AssertionError("there is no large file")
-
-
-def _compressed() -> bytes:
-    compressor = Compressor()
-    compressor.feed(TEXT)
-    return b"".join(compressor.end())
 
 
 def _cut(stream: bytes) -> object:
@@ -166,14 +164,23 @@ def _plan(scan: bytes) -> object:
     return list(Cutter(plan).cut([STREAM]))
 
 
+class _LargeFileOnly(EarlierBackup):
+    """A parent of which nothing but the large file's unit is used."""
+
+    def is_read(self, unit: PlannedUnit) -> bool:
+        return unit.kind != "file"
+
+    def reused(self, number: int) -> Reused | None:
+        return None if self.is_read(self._plan.units[number]) else super().reused(number)
+
+
 def _cut_beside_reused(stream: bytes) -> object:
     """The large file's unit is the parent's, and the stream holds it or not."""
     plan = make_plan([SCAN])
-    parent = dict(zip(plan.units, FULL.units(), strict=False))
-    cutter = Cutter(plan, lambda unit: parent[unit] if unit.kind == "file" else None)
+    cutter = Cutter(plan, _LargeFileOnly(FULL.segments, plan, lambda _: True, reread=False))
     cuts = list(cutter.cut(_in_parts(stream)))
-    reused = [cut.frame for cut in cuts if isinstance(cut, Reused)]
-    assert reused == [frame for unit in plan.units if unit.kind == "file" for frame in parent[unit].frames]
+    reused = [cut.begin.digest for cut in cuts if isinstance(cut, Reused)]
+    assert reused == [unit.digest for unit in FULL.units() if unit.kind == "file"]
     return cutter.report
 
 
@@ -262,30 +269,46 @@ def _retype_members(unit: Unit, dice: random.Random) -> Unit:
     )
 
 
-def _mix_frames(unit: Unit, dice: random.Random) -> Unit:
-    frames = [frame for other in FULL.units() for frame in other.frames]
-    return unit._replace(frames=dice.choice((unit.frames[::-1], unit.frames[:-1], unit.frames * 2, frames)))
+def _mix_pieces(unit: Unit, dice: random.Random) -> Unit:
+    pieces = [piece for other in FULL.units() for piece in other.pieces]
+    return unit._replace(pieces=dice.choice((unit.pieces[::-1], unit.pieces[:-1], unit.pieces * 2, pieces)))
 
 
 def _resize_frames(unit: Unit, dice: random.Random) -> Unit:
     sizes = (0, 1, 511, 512, 5000, 8 * 1024 * 1024)
     return unit._replace(
-        frames=[
-            frame._replace(
-                raw_bytes=dice.choice((frame.raw_bytes, dice.choice(sizes))), offset=dice.choice((0, frame.offset))
+        pieces=[
+            piece._replace(
+                frame=piece.frame._replace(
+                    raw_bytes=dice.choice((piece.frame.raw_bytes, dice.choice(sizes))),
+                    offset=dice.choice((0, piece.frame.offset)),
+                ),
+                start=dice.choice((piece.start, 0, 512)),
             )
-            for frame in unit.frames
+            for piece in unit.pieces
         ]
     )
 
 
-_LIES = [_move_members, _move_members, _rename_members, _retype_members, _mix_frames, _resize_frames]
+def _recut_extents(unit: Unit, dice: random.Random) -> Unit:
+    """Sizes and digests that do not belong together; the line's own sums are right."""
+    return unit._replace(
+        pieces=[
+            piece._replace(sizes=dice.sample(piece.sizes, len(piece.sizes)), digests=piece.digests[::-1])
+            for piece in unit.pieces
+        ]
+    )
+
+
+_LIES = [_move_members, _move_members, _rename_members, _retype_members, _mix_pieces, _resize_frames, _recut_extents]
 
 
 def _unsealed(stored: bytes) -> object:
-    frame = FRAME._replace(stored_bytes=len(stored))
-    assert open_frame(CODEC, frame, stored) == TEXT, "only what was written comes out"
-    fetched = fetch(whole([frame]), lambda _id, offset, length: iter([stored[offset : offset + length]]))
+    piece = PIECE._replace(frame=PIECE.frame._replace(stored_bytes=len(stored)))
+    raw = open_frame(CODEC, piece.frame, stored)
+    check_extents(piece, raw, 0, len(raw))
+    assert raw == TEXT, "only what was written comes out"
+    fetched = fetch(whole([piece]), lambda _id, offset, length: iter([stored[offset : offset + length]]))
     return list(unseal(fetched, CODEC, threads=1))
 
 
@@ -295,6 +318,41 @@ def _decompressed(stored: bytes) -> object:
     return None
 
 
+def _length(stored: bytes) -> object:
+    length = frame_length(memoryview(stored))
+    assert 0 < length <= len(stored)
+    return length
+
+
+def _lines_of(index: bytes) -> list[bytes]:
+    return [line + b"\n" for segment in split(BACKUP, 0, memoryview(index)) for line in segment.lines()]
+
+
+def _segments(index: bytes) -> object:
+    """Each byte is in one of them, and what can be opened has lines."""
+    segments = list(split(BACKUP, 0, memoryview(index)))
+    assert b"".join(segment.stored for segment in segments) == index
+    return [line for segment in segments for line in segment.lines()]
+
+
+def _parent(lines: bytes) -> object:
+    """An index with a good digest, whose lines are anything: what of it is used again is at most what it has."""
+    plan = make_plan([SCAN])
+    segments = [Segment(BACKUP, 0, memoryview(compress_lines(lines)))]
+    parent = EarlierBackup(segments, plan, lambda _: True, reread=False)
+    for number, unit in enumerate(plan.units):
+        assert parent.is_read(unit) == (parent.reused(number) is None)
+        place = parent.known(number)(PIECE.digests)
+        assert place is None or is_id(place.frame.backup)
+    return parent.known(len(plan.units))(bytes(32))
+
+
+def _runs(table: bytes) -> object:
+    found = runs_of(memoryview(table), what="it")
+    assert all(run.stored_bytes > 0 <= run.offset for run in found)
+    return found
+
+
 def _foreign(data: bytes) -> object:
     archive = ForeignArchive(io.BytesIO(data), "it")
     return max(len(buffer) for buffer in archive.stream()), archive.has_end
@@ -302,9 +360,7 @@ def _foreign(data: bytes) -> object:
 
 def _foreign_archives() -> list[bytes]:
     """Plain, and in every compression."""
-    compressor = Compressor()
-    compressor.feed(STREAM)
-    zstd = b"".join(compressor.end())
+    zstd = compress_lines(STREAM)
     return [STREAM, gzip.compress(STREAM, mtime=0), bz2.compress(STREAM), lzma.compress(STREAM, preset=1), zstd]
 
 
@@ -346,7 +402,12 @@ CASES: dict[str, Case] = {
     "lying index": Case(_lying_index, [b""]),
     "plan": Case(_plan, [SCAN]),
     "frame": Case(_unsealed, SEALED),
-    "index": Case(_decompressed, [_compressed()]),
+    "index": Case(_decompressed, [compress_lines(TEXT)]),
+    "length of a frame": Case(_length, [compress_lines(TEXT), compress_lines(bytes(9000))]),
+    "segments": Case(_segments, INDEX),
+    "lines of a parent": Case(_parent, [b"".join(_lines_of(INDEX[0]))]),
+    "runs": Case(_runs, [compress_lines(encode_runs(RUNS))]),
+    "text of runs": Case(decode_runs, [encode_runs(RUNS)]),
     "foreign archive": Case(_foreign, _foreign_archives()),
     "messages": Case(tar.read_warnings, [b"tar: ./a: file changed as we read it\nfind: './b': Permission denied\n"]),
 }

@@ -2,7 +2,7 @@
 
     python -m tests.golden.make DIRECTORY      (root, Linux; needs GNU tar, find, unshare)
 
-A full backup of a small odd tree, and an increment composed over it: frames that the first backup has are referenced.
+A full backup of a small odd tree, and two increments over it, the second with a renamed directory.
 Clock, ids, inodes and change times are fixed. Frames may come out different under another zstd; what they hold may not.
 """
 
@@ -23,21 +23,24 @@ from typing import Any
 
 from tests.support.archive import scan, scan_fields
 from volback.archive import tar
+from volback.archive.blocks import CUT
 from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cutter
-from volback.archive.parent import KnownFrame, known_frames, no_frame
+from volback.archive.parent import EarlierBackup, Parent
 from volback.archive.plan import Plan, make_plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import FORMAT, Manifest, Source
+from volback.catalog.model import FORMAT, Manifest, ScanFacts, Source
 from volback.catalog.repository import Catalog
 from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import ChosenParent
 from volback.progress import Silent
 from volback.store.local import LocalStore
 
 HOST, VOLUME = "golden-host", "golden"
 FULL, INCREMENT = "20260102T030405Z-0001", "20260103T030405Z-0002"
+SECOND_INCREMENT = "20260104T030405Z-0003"
 MIB = 1024 * 1024
 _CTIME = re.compile(rb"\d+\.\d{10}\0")
 
@@ -51,11 +54,13 @@ def make_repository(directory: Path) -> dict[str, Any]:
         root = Path(temporary) / "tree"
         root.mkdir()
         make_tree(root)
-        first = _back_up(store, catalog, root, FULL, no_frame)
+        made = {FULL: _back_up(store, catalog, root, FULL)}
         change_tree(root)
-        parent = OpenBackup(store, catalog.load(BackupKey(HOST, VOLUME, FULL))[0])
-        second = _back_up(store, catalog, root, INCREMENT, known_frames(parent.units()))
-    return {FULL: first, INCREMENT: second, "objects": _objects(directory)}
+        made[INCREMENT] = _back_up(store, catalog, root, INCREMENT, parent=FULL)
+        (root / "b").rename(root / "renamed")
+        _set_times(os.fsencode(root))
+        made[SECOND_INCREMENT] = _back_up(store, catalog, root, SECOND_INCREMENT, parent=INCREMENT)
+    return made | {"objects": _objects(directory)}
 
 
 def make_tree(root: Path) -> None:
@@ -126,29 +131,39 @@ def _paths(top: bytes) -> list[bytes]:
     return sorted(os.path.relpath(path, top) for path in found)
 
 
-def _back_up(store: LocalStore, catalog: Catalog, root: Path, backup_id: str, known: KnownFrame) -> dict[str, Any]:
-    """Store one backup of the tree; frames that are known are referenced."""
+def _back_up(
+    store: LocalStore, catalog: Catalog, root: Path, backup_id: str, *, parent: str | None = None
+) -> dict[str, Any]:
+    """Store one backup of the tree; with a parent, only what is new."""
     key = BackupKey(HOST, VOLUME, backup_id)
     plan = make_plan([_scan(root)])
+    chosen = ChosenParent()
+    compared = Parent()
+    if parent is not None:
+        chosen.backup = OpenBackup(store, catalog.load(BackupKey(HOST, VOLUME, parent))[0])
+        # Change times are fixed, so all that has the parent's other facts would be taken for unchanged: it is read.
+        compared = EarlierBackup(chosen.backup.segments, plan, lambda _: True, reread=True)
     stream = _read(root, plan)
-    cutter, recorder = Cutter(plan), Recorder(backup_id, Silent())
-    store.put(key.data, recorder.data(seal(cutter.cut([stream]), ZstdCodec(), known=known)))
-    index, index_digest = recorder.index()
-    store.put(key.index, index)
+    cutter, recorder = Cutter(plan, compared), Recorder(backup_id, Silent())
+    sealed = seal(cutter.cut([stream]), ZstdCodec(), in_stream_order=parent is None)
+    store.put(key.data if parent is None else key.increment, recorder.data(sealed, compared))
+    index = recorder.index()
+    store.put(key.index, index.buffers)
     day = backup_id[6:8]
     catalog.commit(
         Manifest(
             format=FORMAT, id=backup_id, host=HOST, volume=VOLUME,
-            kind="incremental" if recorder.depends_on else "full",
+            kind="full" if parent is None else "incremental", parent=parent,
+            uses=list(chosen.uses(recorder.used, index.used)), cut=CUT,
+            scan=ScanFacts(started_ns=1_767_000_100_000_000_000, newest_ns=plan.newest_ns, filesystem="ext4"),
             engine_id="GOLD:ENGI:NEID",
             source=Source(kind="volume", name=VOLUME, options={"type": "none"}, labels={"com.example.key": "value"}),
             started_at=f"2026-01-{day}T03:04:05Z", ended_at=f"2026-01-{day}T03:04:06Z",
             consistency="paused", containers=["one", "two"],
             files=cutter.report.members, raw_bytes=cutter.report.raw_bytes, stored_bytes=recorder.stored_bytes,
-            reused_bytes=recorder.reused_bytes,
-            sockets_skipped=1, excludes=["*.tmp"], depends_on=sorted(recorder.depends_on),
-            data=recorder.data_digest(), index=index_digest, digest=recorder.stream_digest(),
-            warnings=["a warning"], tags=["golden"], volback="0.1.0",
+            reused_bytes=recorder.reused_bytes, sockets_skipped=1, excludes=["*.tmp"],
+            data=recorder.data_digest(), index=index.digest, index_table_bytes=index.table_bytes,
+            digest=recorder.stream_digest(), warnings=["a warning"], tags=["golden"], volback="0.1.0",
         )
     )  # fmt: skip
     return {"stream_sha256": hashlib.sha256(stream).hexdigest(), "members": list(_members(root, plan))}

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from volback.archive import tar
-from volback.archive.cut import CutReport, Cutter, RawFrame, Reused, UnitEnd
+from volback.archive.cut import CutReport, Cutter, RawFrame, UnitEnd
+from volback.archive.parent import Reused
 from volback.archive.plan import Plan, PlannedUnit, make_plan
 from volback.catalog.model import Unit
 
@@ -48,10 +49,20 @@ TREES = st.lists(
 
 
 class CutUnit(NamedTuple):
-    """What the cutter gave for one unit, its frames as bytes."""
+    """What the cutter gave for one unit, its frames as bytes, and the extents of each."""
 
     end: UnitEnd
     frames: list[bytes]
+    sizes: list[list[int]]
+
+    @property
+    def extents(self) -> list[bytes]:
+        """The bytes of each extent."""
+        raw, at, found = b"".join(self.frames), 0, []
+        for size in (size for sizes in self.sizes for size in sizes):
+            found.append(raw[at : at + size])
+            at += size
+        return found
 
 
 def record(
@@ -104,13 +115,16 @@ def cut(plan: Plan, buffers: Iterable[bytes]) -> tuple[list[CutUnit], CutReport]
     cutter = Cutter(plan)
     units: list[CutUnit] = []
     frames: list[bytes] = []
+    sizes: list[list[int]] = []
     for item in cutter.cut(buffers):
         assert not isinstance(item, Reused), "nothing is reused where nothing is known"
         if isinstance(item, RawFrame):
             frames.append(b"".join(item.pieces))
+            assert sum(item.sizes) == len(frames[-1])
+            sizes.append(item.sizes)
         else:
-            units.append(CutUnit(item, frames))
-            frames = []
+            units.append(CutUnit(item, frames, sizes))
+            frames, sizes = [], []
     assert frames == []
     return units, cutter.report
 
@@ -174,5 +188,5 @@ def raw_of(unit: CutUnit) -> bytes:
     return b"".join(unit.frames)
 
 
-def without_frames(unit: CutUnit) -> Unit:
+def without_pieces(unit: CutUnit) -> Unit:
     return Unit(unit.end.kind, [], unit.end.members)

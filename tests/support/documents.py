@@ -28,6 +28,7 @@ MANIFEST = Manifest(
     stored_bytes=100,
     data=ObjectDigest(size_bytes=100, sha256=DIGEST),
     index=ObjectDigest(size_bytes=50, sha256=DIGEST),
+    cut="fastcdc-128k-64k",
     digest=DIGEST,
     volback="0.1",
 )

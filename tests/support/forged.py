@@ -13,7 +13,7 @@ import msgspec
 from tests.support.stored import store_units
 from volback.archive.codec import ZstdCodec
 from volback.archive.ranges import whole
-from volback.catalog.model import Frame, Manifest, ObjectDigest, Unit
+from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, Unit
 from volback.operations.open_backup import OpenBackup
 from volback.store.base import Store
 
@@ -53,9 +53,9 @@ def store_raw_units(store: Store, backup_id: str, units: list[tuple[Unit, bytes]
     data, framed = b"", list[Unit]()
     for unit, raw in units:
         stored = ZstdCodec().seal(raw)
-        frame = Frame(backup_id, len(data), len(stored), len(raw), hashlib.sha256(raw).hexdigest())
+        piece = Piece(Frame(backup_id, len(data), len(stored), len(raw)), 0, [len(raw)], hashlib.sha256(raw).digest())
         data += stored
-        framed.append(unit._replace(frames=[frame]))
+        framed.append(unit._replace(pieces=[piece]))
     manifest = store_units(store, backup_id, data, framed)
     digest = ObjectDigest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     sizes = {"files": sum(len(unit.members) for unit in framed), "raw_bytes": sum(unit.raw_bytes for unit in framed)}
@@ -64,4 +64,4 @@ def store_raw_units(store: Store, backup_id: str, units: list[tuple[Unit, bytes]
 
 def raw_units(opened: OpenBackup) -> list[tuple[Unit, bytes]]:
     """The units of a backup with their raw bytes, as `store_raw_units` takes them."""
-    return [(unit, b"".join(opened.read(whole(unit.frames)))) for unit in opened.units()]
+    return [(unit, b"".join(opened.read(whole(unit.pieces)))) for unit in opened.units()]

@@ -7,12 +7,14 @@ import hashlib
 import random
 import secrets
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from tests.support.documents import MANIFEST, source_of
+from volback.archive.codec import compress_lines
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Manifest, ObjectDigest, SetOf
+from volback.catalog.model import Manifest, ObjectDigest, SetOf, UsedObject
 from volback.catalog.repository import Catalog
 from volback.store.base import Store
 from volback.store.local import LocalStore
@@ -41,17 +43,24 @@ def make_backup(
     catalog, key = Catalog(store), BackupKey(host, volume, id)
     catalog.ensure_repository(lambda: hashlib.sha256(store.url.encode()).hexdigest()[:32])
     dice = random.Random(str(key))
-    data, index = dice.randbytes(data_bytes), dice.randbytes(5000)
-    store.put(key.data, [data])
-    store.put(key.index, [index])
-    catalog.commit(
-        msgspec.structs.replace(
-            MANIFEST, id=id, host=host, volume=volume, source=source_of(volume),
-            data=_digest(data), index=_digest(index), stored_bytes=len(data), depends_on=depends_on or [], set=set,
-            engine_id=engine_id,
-        )
+    data, index = dice.randbytes(data_bytes), compress_lines(dice.randbytes(5000))
+    uses = [_use_of(store, BackupKey(host, volume, needed)) for needed in depends_on or []]
+    manifest = msgspec.structs.replace(
+        MANIFEST, id=id, host=host, volume=volume, source=source_of(volume), kind="incremental" if uses else "full",
+        data=_digest(data), index=_digest(index), stored_bytes=len(data), uses=uses, set=set, engine_id=engine_id,
     )  # fmt: skip
+    store.put(manifest.data_key, [data])
+    store.put(key.index, [index])
+    catalog.commit(manifest)
     return key
+
+
+def _use_of(store: Store, key: BackupKey) -> UsedObject:
+    """Half of that backup's data object."""
+    used = manifest_of(store, key)
+    size = used.data.size_bytes
+    name: Literal["data.tar.zst", "data.zst"] = "data.tar.zst" if used.kind == "full" else "data.zst"
+    return UsedObject(id=key.id, name=name, size_bytes=size, used_bytes=size // 2)
 
 
 def objects_of(store: Store, key: BackupKey) -> dict[str, bytes]:

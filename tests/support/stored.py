@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Collection, Iterable
 
+import msgspec
+
+from volback.archive.blocks import CUT
 from volback.archive.codec import FrameCodec, ZstdCodec
-from volback.archive.cut import Cutter, Reused, UnitEnd
-from volback.archive.parent import KnownFrame, KnownUnit, no_frame, no_unit
-from volback.archive.plan import Plan
+from volback.archive.cut import Cutter
+from volback.archive.parent import EarlierBackup, Parent, _Line
+from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.record import Recorder
-from volback.archive.seal import Sealed, seal
+from volback.archive.seal import seal
+from volback.archive.segments import IndexWriter, StoredIndex
+from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import FORMAT, Manifest, Source, Unit
+from volback.catalog.model import FORMAT, Manifest, ObjectDigest, ScanFacts, Source, Unit, UsedObject
+from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import ChosenParent
 from volback.progress import Silent
 from volback.store.base import Store
 
@@ -25,38 +33,97 @@ def store_backup(
     plan: Plan,
     stream: Iterable[bytes],
     *,
-    known: KnownFrame = no_frame,
-    reused: KnownUnit = no_unit,
     codec: FrameCodec | None = None,
 ) -> Manifest:
-    """Store data and index; return the manifest, which is not committed."""
-    key = BackupKey(HOST, VOLUME, backup_id)
-    cutter, recorder = Cutter(plan, reused), Recorder(backup_id, Silent())
-    store.put(key.data, recorder.data(seal(cutter.cut(stream), codec or ZstdCodec(), known=known, threads=2)))
-    return _manifest(store, recorder, backup_id, raw_bytes=cutter.report.raw_bytes, files=cutter.report.members)
+    """Store data and index of a full backup; return the manifest, which is not committed."""
+    return _store(store, backup_id, plan, stream, (ChosenParent(), Parent()), codec)
+
+
+def store_increment(
+    store: Store,
+    backup_id: str,
+    plan: Plan,
+    read: Callable[[Plan, Callable[[PlannedUnit], bool]], Iterable[bytes]],
+    parent: Manifest,
+    *,
+    reread: bool = False,
+    again: Collection[PlannedUnit] = (),
+) -> Manifest:
+    """Store data and index of an increment; `read` gives the stream of those units of the plan that are wanted.
+
+    Every ctime is taken for settled; units in `again` are read though they have not changed.
+    """
+    opened = OpenBackup(store, parent)
+    compared = _Choosing(opened.segments, plan, lambda _: True, reread=reread)
+    compared.leave_out(again)
+    return _store(store, backup_id, plan, read(plan, compared.is_read), (ChosenParent(opened), compared))
+
+
+class _Choosing(EarlierBackup):
+    """A parent of which some units are read again."""
+
+    def leave_out(self, again: Collection[PlannedUnit]) -> None:
+        """What they hold is known all the same."""
+        for number, unit in enumerate(self._plan.units):
+            if unit in again and (reused := self._reused.pop(number, None)) is not None:
+                self._lines.append(_Line(reused.segment, reused.number, self._plan.key(unit.start)))
+                self._starts.discard(unit.start)
+        self._lines.sort(key=lambda line: line.path)
+
+
+def _store(
+    store: Store,
+    backup_id: str,
+    plan: Plan,
+    stream: Iterable[bytes],
+    parents: tuple[ChosenParent, Parent],
+    codec: FrameCodec | None = None,
+) -> Manifest:
+    key, (chosen, parent) = BackupKey(HOST, VOLUME, backup_id), parents
+    cutter, recorder = Cutter(plan, parent), Recorder(backup_id, Silent())
+    data_key = key.data if chosen.backup is None else key.increment
+    store.put(data_key, recorder.data(seal(cutter.cut(stream), codec or ZstdCodec(), threads=2), parent))
+    index = recorder.index()
+    manifest = _manifest(
+        store, backup_id, index, data=recorder.data_digest(), uses=list(chosen.uses(recorder.used, index.used)),
+        parent=None if chosen.manifest is None else chosen.manifest.id, digest=recorder.stream_digest(),
+    )  # fmt: skip
+    return msgspec.structs.replace(
+        manifest, raw_bytes=cutter.report.raw_bytes, files=cutter.report.members, reused_bytes=recorder.reused_bytes,
+        scan=ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem),
+    )  # fmt: skip
 
 
 def store_units(store: Store, backup_id: str, data: bytes, units: Iterable[Unit]) -> Manifest:
     """Store a data object and an index that says what the caller wants, true or not."""
-    key = BackupKey(HOST, VOLUME, backup_id)
-    store.put(key.data, [data])
-    recorder = Recorder(backup_id, Silent())
-    cuts: list[Sealed] = []
+    store.put(BackupKey(HOST, VOLUME, backup_id).data, [data])
+    writer, stream = IndexWriter(backup_id, 3), hashlib.sha256()
+    others = set[str]()
     for unit in units:
-        cuts += [*map(Reused, unit.frames), UnitEnd(unit.kind, unit.members)]
-    assert list(recorder.data(cut for cut in cuts)) == []
-    return _manifest(store, recorder, backup_id, raw_bytes=0, files=0)
+        writer.add(encode_unit(unit))
+        stream.update(unit.digest)
+        others |= {piece.frame.backup for piece in unit.pieces} - {backup_id}
+    digest = ObjectDigest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    uses = [UsedObject(id=id_, name="data.tar.zst", size_bytes=0, used_bytes=0) for id_ in sorted(others)]
+    return _manifest(store, backup_id, writer.end(), data=digest, digest=stream.hexdigest(), uses=uses)
 
 
-def _manifest(store: Store, recorder: Recorder, backup_id: str, *, raw_bytes: int, files: int) -> Manifest:
-    index, index_digest = recorder.index()
-    store.put(BackupKey(HOST, VOLUME, backup_id).index, index)
+def _manifest(
+    store: Store,
+    backup_id: str,
+    index: StoredIndex,
+    *,
+    data: ObjectDigest,
+    digest: str,
+    uses: list[UsedObject],
+    parent: str | None = None,
+) -> Manifest:
+    store.put(BackupKey(HOST, VOLUME, backup_id).index, index.buffers)
     return Manifest(
         format=FORMAT, id=backup_id, host=HOST, volume=VOLUME,
-        kind="incremental" if recorder.depends_on else "full",
+        kind="full" if parent is None else "incremental", parent=parent, uses=uses, cut=CUT,
         engine_id="ENGINE", source=Source(kind="volume", name=VOLUME),
         started_at="2026-11-23T16:02:54Z", ended_at="2026-11-23T16:02:55Z", consistency="stopped",
-        files=files, raw_bytes=raw_bytes, stored_bytes=recorder.stored_bytes, reused_bytes=recorder.reused_bytes,
-        depends_on=sorted(recorder.depends_on), data=recorder.data_digest(), index=index_digest,
-        digest=recorder.stream_digest(), volback="0.1.0",
+        files=0, raw_bytes=0, stored_bytes=data.size_bytes, data=data,
+        index=index.digest, index_table_bytes=index.table_bytes, digest=digest, volback="0.1.0",
     )  # fmt: skip

@@ -13,8 +13,16 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volback.archive.codec import Compressor, FrameCodec, ZstdCodec, decompress, open_frame
-from volback.catalog.model import FRAME_MAX_BYTES, Frame
+from volback.archive.codec import (
+    FrameCodec,
+    ZstdCodec,
+    check_extents,
+    compress_lines,
+    decompress,
+    frame_length,
+    open_frame,
+)
+from volback.catalog.model import FRAME_MAX_BYTES, Frame, Piece
 from volback.errors import IntegrityError
 
 ID = "20261123T160254Z-3f9c"
@@ -27,7 +35,7 @@ def _sealed(contents: list[bytes], codec: FrameCodec = CODEC) -> tuple[bytes, li
     data, frames = b"", []
     for content in contents:
         stored = codec.seal(content)
-        frames.append(Frame(ID, len(data), len(stored), len(content), hashlib.sha256(content).hexdigest()))
+        frames.append(Frame(ID, len(data), len(stored), len(content)))
         data += stored
     return data, frames
 
@@ -49,13 +57,20 @@ def test_zstd_itself_reads_the_frames() -> None:
     )
 
 
+def _opened(frame: Frame, stored: bytes, content: bytes, codec: FrameCodec = CODEC) -> bytes:
+    """Open a frame, and verify that it holds the content, as one extent."""
+    raw = open_frame(codec, frame, stored)
+    check_extents(Piece(frame, 0, [len(content)], hashlib.sha256(content).digest()), raw, 0, len(content))
+    return raw
+
+
 def test_every_flipped_byte_and_every_shorter_frame_is_refused() -> None:
     data, (frame,) = _sealed([b"some content " * 20])
     refused = 0
     for at in range(len(data)):
         for bit in range(8):
             try:
-                raw = open_frame(CODEC, frame, data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+                raw = _opened(frame, data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :], b"some content " * 20)
             except IntegrityError:
                 refused += 1
             else:  # a bit that means nothing to zstd, of which there are few: what comes out is right
@@ -71,7 +86,6 @@ def test_every_flipped_byte_and_every_shorter_frame_is_refused() -> None:
         {"raw_bytes": 259},
         {"raw_bytes": 261},
         {"raw_bytes": FRAME_MAX_BYTES + 1},
-        {"sha256": hashlib.sha256(b"other").hexdigest()},
         {"stored_bytes": 1},
     ],
 )
@@ -83,9 +97,8 @@ def test_frame_that_is_not_what_the_index_says_is_refused(change: dict[str, Any]
 
 def test_frame_that_holds_far_more_than_it_says_costs_nothing() -> None:
     bomb = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(64 * 1024 * 1024))
-    honest = hashlib.sha256(b"x").hexdigest()
     with pytest.raises(IntegrityError, match="damaged"):
-        open_frame(CODEC, Frame(ID, 0, len(bomb), 1000, honest), bomb)
+        open_frame(CODEC, Frame(ID, 0, len(bomb), 1000), bomb)
 
 
 def test_two_frames_where_one_must_be_are_refused() -> None:
@@ -97,17 +110,18 @@ def test_two_frames_where_one_must_be_are_refused() -> None:
 
 @given(st.lists(st.binary(max_size=500), max_size=10))
 def test_index_compresses_and_comes_back(parts: list[bytes]) -> None:
-    compressor = Compressor()
-    for part in parts:
-        compressor.feed(part)
-    stored = b"".join(compressor.end())
+    stored = b"".join(map(compress_lines, parts))
     assert b"".join(decompress(stored, what="index")) == b"".join(parts)
+    found, rest = [], memoryview(stored)
+    while rest:
+        length = frame_length(rest)
+        found.append(b"".join(decompress(rest[:length], what="index")))
+        rest = rest[length:]
+    assert found == parts
 
 
 def test_damaged_index_is_named() -> None:
-    compressor = Compressor()
-    compressor.feed(b"line\n" * 1000)
-    stored = bytearray(b"".join(compressor.end()))
+    stored = bytearray(compress_lines(b"line\n" * 1000))
     stored[len(stored) // 2] ^= 0x40
     with pytest.raises(IntegrityError, match="index of volume"):
         list(decompress(bytes(stored), what="index of volume"))
@@ -131,8 +145,8 @@ def test_no_codec_is_believed(answer: bytes) -> None:
     codec: FrameCodec = _Liar(answer)
     data, (frame,) = _sealed([b"content"], codec)
     with pytest.raises(IntegrityError, match=f"frame at 0 of backup {ID} is damaged"):
-        open_frame(codec, frame, data)
-    assert open_frame(_Liar(b"content"), frame, data) == b"content"
+        _opened(frame, data, b"content", codec)
+    assert _opened(frame, data, b"content", _Liar(b"content")) == b"content"
 
 
 @settings(deadline=None, max_examples=20)
@@ -155,3 +169,27 @@ def test_one_codec_serves_many_threads_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         stored = list(pool.map(seal, range(64)))
     assert stored == [CODEC.seal(content) for content in contents]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 1_000_000, bytes(range(256)) * 3000], ids=["empty", "one", "many"])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_the_length_of_any_frame_is_found_without_opening_it(content: bytes, *, checksum: bool) -> None:
+    """Repeated bytes become a block that is one byte long; large content several blocks."""
+    stored = zstandard.ZstdCompressor(write_checksum=checksum).compress(content)
+    assert frame_length(memoryview(stored + b"what follows")) == len(stored)
+    for size in range(len(stored)):
+        with pytest.raises(IntegrityError):
+            frame_length(memoryview(stored)[:size])
+
+
+def test_an_extent_is_verified_where_it_is_wanted_and_only_there() -> None:
+    parts = [b"one", b"two", b"three"]
+    good = b"".join(hashlib.sha256(part).digest() for part in parts)
+    frame, raw = Frame(ID, 0, 1, 13), b"__onetwothree"
+    check_extents(Piece(frame, 2, [3, 3, 5], good), raw, 0, 11)
+    bad = good[:32] + bytes(32) + good[64:]
+    check_extents(Piece(frame, 2, [3, 3, 5], bad), raw, 0, 3)
+    check_extents(Piece(frame, 2, [3, 3, 5], bad), raw, 6, 11)
+    for start, stop in ((0, 4), (3, 6), (5, 7), (0, 11)):
+        with pytest.raises(IntegrityError, match=f"frame at 0 of backup {ID} is damaged"):
+            check_extents(Piece(frame, 2, [3, 3, 5], bad), raw, start, stop)

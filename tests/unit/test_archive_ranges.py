@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from volback.archive import ranges
 from volback.archive.ranges import RANGE_BYTES, fetch, whole
 from volback.archive.seal import in_order
-from volback.catalog.model import Frame
+from volback.catalog.model import DIGEST_BYTES, Frame, Piece
 from volback.errors import Interrupted, StoreError
 from volback.store.base import Store
 from volback.store.local import LocalStore
@@ -60,8 +60,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return made
 
 
-def frames(count: int = 20) -> list[Frame]:
-    return [Frame(IDS[0], number * FAR, 100, 1, "") for number in range(count)]
+def piece(frame: Frame) -> Piece:
+    """One extent that fills a frame; what is not opened needs no digest."""
+    return Piece(frame, 0, [frame.raw_bytes], bytes(DIGEST_BYTES))
+
+
+def pieces(count: int = 20) -> list[Piece]:
+    return [piece(Frame(IDS[0], number * FAR, 100, 1)) for number in range(count)]
 
 
 def threads() -> list[threading.Thread]:
@@ -72,11 +77,11 @@ def test_ranges_come_in_order_and_no_more_than_allowed_are_read_at_once(store: S
     """Four reads wait for one another, so four must be open; a fifth never is, until the first has been taken."""
     together = threading.Barrier(4)
     reads = Reads(store, meanwhile=lambda number: _wait(together) if number < 4 else None)
-    with closing(fetch(whole(frames()), reads.open_range, ahead=4)) as fetched:
+    with closing(fetch(whole(pieces()), reads.open_range, ahead=4)) as fetched:
         first = next(fetched)
-        assert bytes(first[1]) == bytes(100)
+        assert bytes(first.frame.stored) == bytes(100)
         assert sorted(reads.begun) == [number * FAR for number in range(4)], "the first is in use, three are ahead"
-        rest = [bytes(stored) for _, stored in fetched]
+        rest = [bytes(item.frame.stored) for item in fetched]
     assert rest == [bytes([number]) * 100 for number in range(1, 20)]
     assert sorted(reads.begun) == [number * FAR for number in range(20)]
     assert reads.open_most == 4
@@ -91,20 +96,20 @@ def _wait(together: threading.Barrier) -> None:
 def test_without_reading_ahead_no_thread_is_used(store: Store, ahead: int) -> None:
     readers = set[str]()
     reads = Reads(store, meanwhile=lambda _: readers.add(threading.current_thread().name))
-    assert len(list(fetch(whole(frames()), reads.open_range, ahead=ahead))) == 20
+    assert len(list(fetch(whole(pieces()), reads.open_range, ahead=ahead))) == 20
     assert readers == {threading.current_thread().name}
 
 
 def test_a_single_range_is_read_without_a_thread(store: Store) -> None:
     readers = set[str]()
     reads = Reads(store, meanwhile=lambda _: readers.add(threading.current_thread().name))
-    assert len(list(fetch(whole(frames(1)), reads.open_range, ahead=4))) == 1
+    assert len(list(fetch(whole(pieces(1)), reads.open_range, ahead=4))) == 1
     assert readers == {threading.current_thread().name}
 
 
 def test_who_stops_early_leaves_neither_a_thread_nor_an_open_read(store: Store) -> None:
     reads = Reads(store)
-    fetched = fetch(whole(frames()), reads.open_range, ahead=4)
+    fetched = fetch(whole(pieces()), reads.open_range, ahead=4)
     next(fetched)
     next(fetched)
     fetched.close()
@@ -122,7 +127,7 @@ def test_a_read_that_is_under_way_ends_when_nobody_wants_it(store: Store) -> Non
             begun.set()
             yield b""
 
-    fetched = fetch(whole(frames()), open_range, ahead=4)
+    fetched = fetch(whole(pieces()), open_range, ahead=4)
     next(fetched)
     assert begun.wait(timeout=30)
     fetched.close()
@@ -135,7 +140,7 @@ def test_an_error_of_the_consumer_ends_the_reads(store: Store, error: BaseExcept
 
     def consume(after: int = 0) -> None:
         with (
-            closing(fetch(whole(frames()), reads.open_range, ahead=4)) as fetched,
+            closing(fetch(whole(pieces()), reads.open_range, ahead=4)) as fetched,
             closing(in_order(lambda pair: pair, fetched)) as taken,
         ):
             for _ in range(after):
@@ -155,7 +160,7 @@ def test_a_signal_does_not_wait_for_what_is_read_before_it(store: Store, error: 
     reads = Reads(store)
 
     def wanted() -> Iterator[ranges.Slice]:
-        yield from whole(frames(3))
+        yield from whole(pieces(3))
         raise error
 
     with pytest.raises(type(error)):
@@ -177,11 +182,11 @@ def test_the_third_range_fails_after_the_first_two_were_given(store: Store) -> N
         return store.open(f"db/{backup}", start=offset, length=length)
 
     def wanted() -> Iterator[ranges.Slice]:
-        yield from whole(frames(7))
+        yield from whole(pieces(7))
         raise StoreError("the eighth is not in the index")
 
     fetched = fetch(wanted(), open_range, ahead=6)
-    assert [item.frame.offset for item, _ in islice(fetched, 2)] == [0, FAR]
+    assert [item.frame.frame.offset for item in islice(fetched, 2)] == [0, FAR]
     with pytest.raises(StoreError, match="third"):
         next(fetched)
     assert threads() == []
@@ -199,7 +204,7 @@ def test_what_is_read_ahead_is_what_is_read_in_turn(
     wanted, sizes = [], dict.fromkeys(IDS, 0)
     for size, gap, older in made:
         id_ = IDS[older]
-        wanted.append(Frame(id_, sizes[id_] + 7 * gap, size, size, ""))
+        wanted.append(Frame(id_, sizes[id_] + 7 * gap, size, size + 1))
         sizes[id_] += size + 7 * gap
     store = MemoryStore("property")
     for id_, size in sizes.items():
@@ -214,8 +219,8 @@ def test_what_is_read_ahead_is_what_is_read_in_turn(
             return store.open(f"db/{backup}", start=offset, length=length)
 
         try:
-            for item, stored in fetch(whole(wanted), open_range, ahead=ahead):
-                taken.append((item.frame, bytes(stored)))
+            for item in fetch(whole(map(piece, wanted)), open_range, ahead=ahead):
+                taken.append((item.frame.frame, bytes(item.frame.stored)))
         except StoreError as exc:
             return taken, exc.message
         return taken, ""
@@ -227,3 +232,28 @@ def test_what_is_read_ahead_is_what_is_read_in_turn(
     finally:
         ranges.RANGE_BYTES = before
     assert threads() == []
+
+
+def test_a_frame_of_which_parts_are_wanted_here_and_there_is_read_once() -> None:
+    """As in an increment, where each unit takes some extents of one frame and some of another."""
+    store = MemoryStore("parts")
+    for id_ in IDS:
+        store.put(f"db/{id_}", [bytes(1000)])
+    first, second = (Frame(id_, 0, 1000, 1000) for id_ in IDS)
+    wanted = [Piece(frame, at, [10], bytes(DIGEST_BYTES)) for at in range(0, 1000, 10) for frame in (first, second)]
+    reads = Reads(store)
+    found = list(fetch(whole(wanted), reads.open_range, ahead=4))
+    assert [item.slice.piece for item in found] == wanted
+    assert [item.is_first for item in found] == [True, True] + [False] * 198
+    assert len(reads.begun) == 2
+
+
+def test_frames_of_which_parts_are_wanted_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one used least recently is read again."""
+    monkeypatch.setattr(ranges, "_KEPT_BYTES", 2500)
+    store = MemoryStore("bounds")
+    store.put(f"db/{IDS[0]}", [bytes(5000)])
+    made = [Piece(Frame(IDS[0], number * 1000, 1000, 1000), 0, [10], bytes(DIGEST_BYTES)) for number in range(3)]
+    reads = Reads(store)
+    found = list(fetch(whole([made[0], made[1], made[0], made[2], made[0], made[1]]), reads.open_range))
+    assert [item.is_first for item in found] == [True, True, False, True, False, True]

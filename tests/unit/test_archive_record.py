@@ -10,26 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volback.archive.codec import ZstdCodec, decompress
-from volback.archive.cut import Cut, RawFrame, Reused, UnitEnd
+from volback.archive.cut import Cut, RawFrame, UnitEnd
+from volback.archive.parent import Place
 from volback.archive.record import Recorder
-from volback.archive.seal import Sealed, SealedFrame, seal
+from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed, seal
 from volback.catalog.index import read_units
 from volback.catalog.model import Frame, Unit
 from volback.progress import Silent
 
 ID, OLD, OLDER = "20261123T160254Z-3f9c", "20261122T160254Z-aaaa", "20261121T160254Z-bbbb"
-NEW = st.binary(min_size=1, max_size=30).map(
-    lambda stored: SealedFrame(stored, 100 + len(stored), hashlib.sha256(stored).hexdigest())
-)
 KNOWN = st.builds(
-    Frame,
-    st.sampled_from([OLD, OLDER]),
+    Place,
+    st.builds(Frame, st.sampled_from([OLD, OLDER]), st.integers(0, 99), st.integers(1, 99), st.just(5000)),
     st.integers(0, 999),
-    st.integers(1, 99),
-    st.integers(1, 99),
-    st.binary(min_size=32, max_size=32).map(bytes.hex),
-).map(Reused)
-UNITS = st.lists(st.lists(NEW | KNOWN, min_size=1, max_size=4), max_size=5)
+)
+EXTENT = st.tuples(st.integers(1, 99), st.binary(min_size=32, max_size=32), KNOWN | st.just("new"))
+UNITS = st.lists(st.lists(EXTENT, min_size=1, max_size=6), max_size=6)
 
 
 class _Counted(Silent):
@@ -42,45 +38,90 @@ class _Counted(Silent):
         self.stored_bytes += stored_bytes
 
 
-@given(UNITS)
-def test_only_what_is_new_is_stored_and_the_index_has_all(made: list[list[SealedFrame | Reused]]) -> None:
-    items: list[Sealed] = [item for unit in made for item in (*unit, UnitEnd("group", []))]
+def _items(
+    made: list[list[tuple[int, bytes, Place | str]]], frames_after: set[int]
+) -> tuple[list[Sealed], list[NewFrame]]:
+    """New extents lie in a frame that comes after some of the units, or after all of them."""
+    items, frames, open_frame = list[Sealed](), list[NewFrame](), NewFrame()
+    for number, unit in enumerate(made):
+        places = list[Place | NewPlace]()
+        for size, _, place in unit:
+            if isinstance(place, Place):
+                places.append(place)
+            else:
+                places.append(NewPlace(open_frame, open_frame.raw_bytes))
+                open_frame.raw_bytes += size
+        items += [Extents([size for size, _, _ in unit], [digest for _, digest, _ in unit], places)]
+        items += [UnitEnd("group", [])]
+        if open_frame.raw_bytes and (number in frames_after or number == len(made) - 1):
+            open_frame.stored = b"frame %d" % number
+            items.append(open_frame)
+            frames.append(open_frame)
+            open_frame = NewFrame()
+    return items, frames
+
+
+@given(UNITS, st.sets(st.integers(0, 5)))
+def test_only_what_is_new_is_stored_and_the_index_has_all(
+    made: list[list[tuple[int, bytes, Place | str]]], frames_after: set[int]
+) -> None:
+    items, frames = _items(made, frames_after)
+    stored = [frame.stored for frame in frames]
     progress = _Counted()
     recorder = Recorder(ID, progress)
-    data = b"".join(recorder.data(item for item in items))
-    buffers, index_digest = recorder.index()
-    index = b"".join(buffers)
-    assert data == b"".join(item.stored for item in items if isinstance(item, SealedFrame))
+    assert list(recorder.data(item for item in items)) == stored
+    data, index = b"".join(stored), recorder.index()
     assert recorder.data_digest().sha256 == hashlib.sha256(data).hexdigest()
     assert recorder.data_digest().size_bytes == recorder.stored_bytes == progress.stored_bytes == len(data)
-    assert (index_digest.size_bytes, index_digest.sha256) == (len(index), hashlib.sha256(index).hexdigest())
-    units = list(read_units(decompress(index, what="index")))
-    assert [len(unit.frames) for unit in units] == [len(unit) for unit in made]
-    frames = [frame for unit in units for frame in unit.frames]
-    for frame, item in zip(frames, (item for unit in made for item in unit), strict=True):
-        if isinstance(item, Reused):
-            assert frame == item.frame
-        else:
-            assert data[frame.offset :][: frame.stored_bytes] == item.stored
-            assert (frame.backup, frame.raw_bytes, frame.sha256) == (ID, item.raw_bytes, item.sha256)
-    assert recorder.depends_on == {frame.backup for frame in frames} - {ID}
-    assert recorder.reused_bytes == sum(frame.raw_bytes for frame in frames if frame.backup != ID)
-    assert progress.raw_bytes == sum(frame.raw_bytes for frame in frames)
-    assert recorder.stream_digest() == hashlib.sha256(bytes.fromhex("".join(f.sha256 for f in frames))).hexdigest()
+    whole = b"".join(index.buffers)
+    assert (index.digest.size_bytes, index.digest.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+    units = list(read_units(decompress(whole, what="index")))
+    assert [[size for piece in unit.pieces for size in piece.sizes] for unit in units] == [
+        [size for size, _, _ in unit] for unit in made
+    ]
+    assert [b"".join(piece.digests for piece in unit.pieces) for unit in units] == [
+        b"".join(digest for _, digest, _ in unit) for unit in made
+    ]
+    _check_places(units, made, data)
+    used = {(frame.backup, frame.offset): frame.stored_bytes for unit in units for frame in _frames(unit)}
+    assert set(recorder.used) == {backup for backup, _ in used} - {ID}
+    assert recorder.reused_bytes == sum(size for unit in made for size, _, place in unit if place != "new")
+    assert progress.raw_bytes == sum(size for unit in made for size, _, _ in unit)
+    assert recorder.stream_digest() == hashlib.sha256(b"".join(unit.digest for unit in units)).hexdigest()
 
 
-def test_a_frame_of_this_backup_is_not_a_dependency() -> None:
-    """A frame may come again within one backup."""
+def _frames(unit: Unit) -> list[Frame]:
+    return [piece.frame for piece in unit.pieces]
+
+
+def _check_places(units: list[Unit], made: list[list[tuple[int, bytes, Place | str]]], data: bytes) -> None:
+    for unit, extents in zip(units, made, strict=True):
+        found = []
+        for piece in unit.pieces:
+            start = piece.start
+            for size in piece.sizes:
+                found.append((piece.frame, start))
+                start += size
+        for (frame, start), (size, _, place) in zip(found, extents, strict=True):
+            if isinstance(place, Place):
+                assert (frame, start) == place
+            else:
+                assert data[frame.offset :][: frame.stored_bytes].startswith(b"frame ")
+                assert (frame.backup, start + size <= frame.raw_bytes) == (ID, True)
+
+
+def test_the_bytes_of_a_frame_that_is_used_often_count_once() -> None:
+    place = Place(Frame(OLD, 7, 40, 5000), 0)
     recorder = Recorder(ID, Silent())
-    again = Reused(Frame(ID, 0, 3, 9, hashlib.sha256(b"x").hexdigest()))
-    items: list[Sealed] = [SealedFrame(b"abc", 9, hashlib.sha256(b"x").hexdigest()), again]
-    assert list(recorder.data(item for item in items)) == [b"abc"]
-    assert (recorder.depends_on, recorder.reused_bytes, recorder.stored_bytes) == (set(), 0, 3)
+    extents = Extents([10], [bytes(32)], [place])
+    items: list[Sealed] = [extents, UnitEnd("group", []), extents, UnitEnd("group", [])]
+    assert list(recorder.data(item for item in items)) == []
+    assert (recorder.used, recorder.reused_bytes) == ({OLD: 40}, 20)
 
 
 def test_index_of_nothing_is_empty() -> None:
-    buffers, _ = Recorder(ID, Silent()).index()
-    assert list[Unit](read_units(decompress(b"".join(buffers), what="index"))) == []
+    index = Recorder(ID, Silent()).index()
+    assert list[Unit](read_units(decompress(b"".join(index.buffers), what="index"))) == []
 
 
 def test_closed_early_it_leaves_no_thread() -> None:
@@ -90,7 +131,7 @@ def test_closed_early_it_leaves_no_thread() -> None:
     def cuts() -> Iterator[Cut]:
         try:
             while True:
-                yield RawFrame([memoryview(b"x" * 1000)])
+                yield RawFrame([memoryview(b"x" * 100_000)], [100_000])
         finally:
             closed.append(True)
 

@@ -1,4 +1,4 @@
-"""Sealing and opening frames, and which stored bytes are fetched for what is wanted of them."""
+"""Sealing extents into frames, and which stored bytes are fetched for what is wanted of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volback.archive import ranges
+from volback.archive import seal as sealing
 from volback.archive.codec import ZstdCodec
-from volback.archive.cut import Cut, RawFrame, Reused, UnitEnd
-from volback.archive.parent import known_frames
-from volback.archive.seal import SealedFrame, in_order, seal, unseal
-from volback.catalog.model import Frame, Unit
+from volback.archive.cut import Cut, RawFrame, UnitEnd
+from volback.archive.parent import KnownExtent, Place, no_extent
+from volback.archive.seal import ALONE_BYTES, PACK_BYTES, Extents, NewFrame, NewPlace, in_order, seal, unseal
+from volback.catalog.model import DIGEST_BYTES, Frame, Piece, Unit
 from volback.errors import IntegrityError
 
 ID = "20261123T160254Z-3f9c"
@@ -26,25 +26,50 @@ CODEC = ZstdCodec()
 CONTENTS = st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_size=12)
 
 
-def _sealed(contents: list[bytes]) -> tuple[bytes, list[Frame]]:
-    """A data object and its frames."""
-    cuts = [RawFrame([memoryview(content[:7]), memoryview(content[7:])]) for content in contents]
-    data, frames = b"", []
-    for item in seal(cuts, CODEC, threads=2):
-        assert isinstance(item, SealedFrame)
-        frames.append(Frame(ID, len(data), len(item.stored), item.raw_bytes, item.sha256))
-        data += item.stored
-    return data, frames
+def _raw(contents: list[bytes], known: KnownExtent = no_extent) -> RawFrame:
+    """A raw frame that comes in odd pieces."""
+    raw = b"".join(contents)
+    return RawFrame([memoryview(raw[:7]), memoryview(raw[7:])], [len(content) for content in contents], known)
 
 
-def test_unit_ends_stay_between_their_frames() -> None:
-    cuts: list[Cut] = [
-        RawFrame([memoryview(bytes(10**6))]),
-        UnitEnd("group", []),
-        RawFrame([memoryview(b"x")]),
-        UnitEnd("end", []),
-    ]
-    assert [type(item) for item in seal(cuts, CODEC)] == [SealedFrame, UnitEnd, SealedFrame, UnitEnd]
+def _sealed(contents: list[bytes]) -> tuple[bytes, list[Piece]]:
+    """A data object with one frame for each extent, and these as pieces."""
+    data, pieces = b"", []
+    for content in contents:
+        stored = CODEC.seal(content)
+        frame = Frame(ID, len(data), len(stored), len(content))
+        pieces.append(Piece(frame, 0, [len(content)], hashlib.sha256(content).digest()))
+        data += stored
+    return data, pieces
+
+
+def _frames_of(items: list[object]) -> list[bytes]:
+    return [CODEC.unseal(item.stored, item.raw_bytes) for item in items if isinstance(item, NewFrame)]
+
+
+def _contents_of(items: list[object], old: dict[Frame, bytes]) -> list[bytes]:
+    """The bytes of each extent, from where its place says."""
+    found = []
+    for item in items:
+        if isinstance(item, Extents):
+            places = item.places
+            if isinstance(places, NewFrame):
+                starts = [sum(item.sizes[:number]) for number in range(len(item.sizes))]
+                places = [NewPlace(places, start) for start in starts]
+            for size, digest, place in zip(item.sizes, item.digests, places, strict=True):
+                if isinstance(place, Place):
+                    raw = old[place.frame]
+                else:
+                    raw = CODEC.unseal(place.frame.stored, place.frame.raw_bytes)
+                found.append(raw[place.start : place.start + size])
+                assert hashlib.sha256(found[-1]).digest() == digest
+    return found
+
+
+def test_unit_ends_stay_between_their_extents() -> None:
+    cuts: list[Cut] = [_raw([bytes(ALONE_BYTES)]), UnitEnd("group", []), _raw([b"x" * 9]), UnitEnd("end", [])]
+    found = list(seal(cuts, CODEC))
+    assert [type(item) for item in found] == [NewFrame, Extents, UnitEnd, Extents, UnitEnd, NewFrame]
 
 
 class _CountingCodec(ZstdCodec):
@@ -60,50 +85,80 @@ class _CountingCodec(ZstdCodec):
 
 
 @settings(deadline=None)
-@given(CONTENTS, st.data())
-def test_a_known_frame_is_neither_compressed_nor_stored(contents: list[bytes], data: st.DataObject) -> None:
-    old = data.draw(st.sets(st.sampled_from(contents)))
-    frames = {
-        content: Frame(OLDER, number, 1, len(content), hashlib.sha256(content).hexdigest())
-        for number, content in enumerate(old)
-    }
+@given(st.lists(CONTENTS, min_size=1, max_size=5), st.data())
+def test_a_known_extent_is_neither_compressed_nor_stored(units: list[list[bytes]], data: st.DataObject) -> None:
+    old = data.draw(st.sets(st.sampled_from([content for unit in units for content in unit])))
+    frames = {Frame(OLDER, number, 1, 3 + len(content)): b"..." + content for number, content in enumerate(old)}
+    places = {hashlib.sha256(raw[3:]).digest(): Place(frame, 3) for frame, raw in frames.items()}
     codec = _CountingCodec()
-    known = known_frames([Unit("file", list(frames.values()), [])])
-    cuts = [cut for content in contents for cut in (RawFrame([memoryview(content)]), UnitEnd("group", []))]
-    found = list(seal(cuts, codec, known=known, threads=3))
-    assert sorted(codec.sealed) == sorted(content for content in contents if content not in old)
-    assert [type(item) for item in found[1::2]] == [UnitEnd] * len(contents)
-    for content, item in zip(contents, found[::2], strict=True):
-        if content in old:
-            assert item == Reused(frames[content])
-        else:
-            assert isinstance(item, SealedFrame)
-            assert item.sha256 == hashlib.sha256(content).hexdigest()
+    cuts = [cut for unit in units for cut in (_raw(unit, places.get), UnitEnd("group", []))]
+    found = list[object](seal(cuts, codec, in_stream_order=False, threads=3))
+    contents = [content for unit in units for content in unit]
+    assert b"".join(codec.sealed) == b"".join(content for content in contents if content not in old)
+    assert _contents_of(found, frames) == contents
 
 
-def test_what_is_reused_passes_through_in_its_place() -> None:
-    frame = Frame(OLDER, 5, 7, 9, hashlib.sha256(b"x").hexdigest())
-    cuts: list[Cut] = [RawFrame([memoryview(bytes(10**6))]), Reused(frame), UnitEnd("file", []), Reused(frame)]
-    codec = _CountingCodec()
-    first, *others = seal(cuts, codec)
-    assert isinstance(first, SealedFrame)
-    assert others == cuts[1:]
-    assert codec.sealed == [bytes(10**6)]
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.lists(st.sampled_from([1, 5000, 300_000, 700_000]), min_size=1, max_size=5), max_size=8))
+def test_the_frames_of_a_full_backup_are_the_stream(sizes: list[list[int]]) -> None:
+    """Whether they stand alone or were packed."""
+    units = [[bytes([number]) * size for number, size in enumerate(unit)] for unit in sizes]
+    found = list[object](seal([_raw(unit) for unit in units], CODEC, threads=2))
+    assert b"".join(_frames_of(found)) == b"".join(map(b"".join, units))
+    assert _contents_of(found, {}) == [content for unit in units for content in unit]
 
 
-@pytest.mark.parametrize("lie", [{"raw_bytes": 8}, {"sha256": hashlib.sha256(b"y").hexdigest()}])
-def test_a_known_frame_that_is_not_this_one_is_not_taken(lie: dict[str, Any]) -> None:
-    """The parent's index may be damaged: a frame of another size or digest would spoil this backup too."""
-    frame = Frame(OLDER, 0, 1, 7, hashlib.sha256(b"content").hexdigest())._replace(**lie)
-    (item,) = seal([RawFrame([memoryview(b"content")])], CODEC, known=lambda _: frame)
-    assert isinstance(item, SealedFrame)
+def test_what_is_new_of_several_units_is_packed_into_one_frame() -> None:
+    known = {hashlib.sha256(b"old").digest(): Place(Frame(OLDER, 0, 1, 3), 0)}
+    cuts: list[Cut] = []
+    for number in range(100):
+        cuts += [_raw([b"old", b"new %d" % number], known.get), UnitEnd("group", [])]
+    found = list[object](seal(cuts, CODEC, in_stream_order=False))
+    assert _frames_of(found) == [b"".join(b"new %d" % number for number in range(100))]
+
+
+def test_a_packed_frame_is_closed_once_it_is_full() -> None:
+    size = 300_000
+    cuts = [RawFrame([memoryview(bytes([number]) * size)], [size]) for number in range(20)]
+    frames = _frames_of(list(seal(cuts, CODEC)))
+    assert all(PACK_BYTES <= len(frame) < PACK_BYTES + size for frame in frames[:-1])
+    assert sum(map(len, frames)) == 20 * size
+
+
+def test_units_do_not_wait_without_end_for_a_frame_that_is_being_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small extent is new, and thousands after it are known: the frame is sealed although it is not full."""
+    monkeypatch.setattr(sealing, "_WAITING_EXTENTS_MAX", 50)
+    known = {hashlib.sha256(b"old").digest(): Place(Frame(OLDER, 0, 1, 3), 0)}
+    cuts = [_raw([b"new"], known.get), *[_raw([b"old"] * 10, known.get) for _ in range(100)]]
+    found = list(seal(cuts, CODEC, in_stream_order=False))
+    assert [type(item) for item in found].index(NewFrame) < 10
+
+
+def test_a_small_extent_does_not_hold_the_buffer_that_it_comes_from() -> None:
+    """A buffer has 4 MiB, an extent may have a few bytes."""
+    cleared = 0
+
+    def cuts() -> Iterator[Cut]:
+        nonlocal cleared
+        for _ in range(50):
+            buffer = bytearray(100_000)
+            yield RawFrame([memoryview(buffer)[:9]], [9])
+            before.append(buffer)
+            for held in before[:-20]:  # those that are not in flight
+                held.clear()  # BufferError while a view of it exists
+                cleared += 1
+
+    before: list[bytearray] = []
+    found = list(seal(cuts(), CODEC, in_stream_order=False, threads=2))
+    assert [type(item) for item in found] == [Extents] * 50 + [NewFrame]
+    assert cleared
 
 
 @settings(deadline=None)
 @given(CONTENTS, st.data())
 def test_any_part_of_a_unit_is_cut_out_of_its_frames(contents: list[bytes], data: st.DataObject) -> None:
-    stored, frames = _sealed(contents)
-    unit, raw = Unit("group", frames, []), b"".join(contents)
+    stored, pieces = _sealed(contents)
+    unit, raw = Unit("group", pieces, []), b"".join(contents)
     start = data.draw(st.integers(0, len(raw)))
     stop = data.draw(st.integers(start, len(raw)))
     fetched: list[tuple[int, int]] = []
@@ -113,9 +168,7 @@ def test_any_part_of_a_unit_is_cut_out_of_its_frames(contents: list[bytes], data
         yield stored[offset : offset + length]
 
     wanted = list(ranges.part(unit, start, stop, before=b"B"))
-    got = b"".join(
-        item.before + part[item.start : item.stop] for item, part in unseal(ranges.fetch(wanted, open_range), CODEC)
-    )
+    got = b"".join(item.before + part for item, part in unseal(ranges.fetch(wanted, open_range), CODEC))
     assert got == (b"B" + raw[start:stop] if start < stop else b"")
     assert len(fetched) <= 1, "neighbours are one range"
     assert unit.raw_bytes == len(raw)
@@ -129,12 +182,16 @@ def _opened(asked: list[tuple[str, int, int]], size: int = 10**9) -> Callable[[s
     return open_range
 
 
+def _whole(frames: list[Frame]) -> Iterator[ranges.Slice]:
+    return ranges.whole(Piece(frame, 0, [frame.raw_bytes], bytes(DIGEST_BYTES)) for frame in frames)
+
+
 def test_ranges_join_neighbours_up_to_16_mib_and_never_across_backups_or_gaps() -> None:
     mib = 1024 * 1024
-    frames = [Frame(ID, number * mib, mib, mib, "") for number in range(40)]
-    frames += [Frame(ID, 50 * mib, mib, mib, ""), Frame(OLDER, 51 * mib, mib, mib, "")]
+    frames = [Frame(ID, number * mib, mib, mib) for number in range(40)]
+    frames += [Frame(ID, 50 * mib, mib, mib), Frame(OLDER, 51 * mib, mib, mib)]
     asked: list[tuple[str, int, int]] = []
-    found = [(item.frame, len(stored)) for item, stored in ranges.fetch(ranges.whole(frames), _opened(asked))]
+    found = [(item.frame.frame, len(item.frame.stored)) for item in ranges.fetch(_whole(frames), _opened(asked))]
     assert found == [(frame, mib) for frame in frames]
     assert asked == [
         (ID, 0, 16 * mib), (ID, 16 * mib, 16 * mib), (ID, 32 * mib, 8 * mib), (ID, 50 * mib, mib),
@@ -143,37 +200,37 @@ def test_ranges_join_neighbours_up_to_16_mib_and_never_across_backups_or_gaps() 
 
 
 def test_what_the_data_object_lacks_arrives_short() -> None:
-    frames = [Frame(ID, 0, 10, 10, ""), Frame(ID, 10, 10, 10, ""), Frame(ID, 20, 10, 10, "")]
-    found = [len(stored) for _, stored in ranges.fetch(ranges.whole(frames), _opened([], size=15))]
+    frames = [Frame(ID, 0, 10, 10), Frame(ID, 10, 10, 10), Frame(ID, 20, 10, 10)]
+    found = [len(item.frame.stored) for item in ranges.fetch(_whole(frames), _opened([], size=15))]
     assert found == [10, 5, 0]
 
 
-def test_neighbouring_members_of_one_frame_are_opened_once() -> None:
+def test_neighbouring_members_of_one_piece_are_opened_once() -> None:
     """A directory of a thousand small files lies in one frame: that is decompressed once, not a thousand times."""
     content = b"".join(b"%04d" % number for number in range(1000))
-    stored, (frame,) = _sealed([content])
-    unit = Unit("group", [frame], [])
+    stored, (piece,) = _sealed([content])
+    unit = Unit("group", [piece], [])
     wanted = [item for number in range(1000) for item in ranges.part(unit, number * 4, number * 4 + 4)]
     opened = list(
         unseal(ranges.fetch(wanted, lambda backup, offset, length: iter([stored[offset : offset + length]])), CODEC)
     )
     assert len(opened) == 1
-    assert b"".join(item.before + raw[item.start : item.stop] for item, raw in opened) == content
+    assert b"".join(item.before + raw for item, raw in opened) == content
 
 
 def test_what_comes_from_no_frame_keeps_its_place() -> None:
-    stored, (frame,) = _sealed([b"abcdef"])
+    stored, (piece,) = _sealed([b"abcdef"])
     wanted = [
-        ranges.Slice(frame, 0, 2),
-        ranges.Slice(frame, 2, 3, b"<"),
-        ranges.Slice(frame, 0, 0, b">"),
-        ranges.Slice(frame, 0, 1),
-        ranges.Slice(frame, 4, 6),
+        ranges.Slice(piece, 0, 2),
+        ranges.Slice(piece, 2, 3, b"<"),
+        ranges.Slice(piece, 0, 0, b">"),
+        ranges.Slice(piece, 0, 1),
+        ranges.Slice(piece, 4, 6),
     ]
     opened = unseal(
         ranges.fetch(wanted, lambda backup, offset, length: iter([stored[offset : offset + length]])), CODEC
     )
-    assert b"".join(item.before + raw[item.start : item.stop] for item, raw in opened) == b"ab<c>aef"
+    assert b"".join(item.before + bytes(raw) for item, raw in opened) == b"ab<c>aef"
 
 
 def test_order_is_kept_and_work_is_bounded() -> None:

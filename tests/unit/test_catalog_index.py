@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -11,25 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volback.catalog import index
-from volback.catalog.index import STORED_MAX_BYTES, decode_unit, encode_unit, read_units
-from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
+from volback.catalog.index import STORED_MAX_BYTES, begin_of, decode_unit, encode_unit, first_path_of, read_units
+from volback.catalog.model import DIGEST_BYTES, FRAME_MAX_BYTES, Frame, Member, Piece, Unit, UnitKind
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 ID = "20261123T160254Z-3f9c"
-DIGEST = "0123456789abcdef" * 4
+DIGEST = bytes.fromhex("0123456789abcdef" * 4)
 SIZES = st.integers(0, 2**63 - 1)
 PARTS = st.binary(min_size=1, max_size=12).filter(lambda raw: not {0, 47} & set(raw) and raw not in {b".", b".."})
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(b"/".join)
 TARGETS = st.binary(min_size=1, max_size=20).filter(lambda raw: 0 not in raw)
 TIMES = st.integers(-(2**63), 2**63) | st.just(2**62 * 10**9)
-FRAMES = st.builds(
-    Frame,
-    st.just(ID),
-    SIZES,
-    st.integers(0, STORED_MAX_BYTES),
-    st.integers(0, FRAME_MAX_BYTES),
-    st.binary(min_size=32, max_size=32).map(bytes.hex),
-)
+FRAMES = st.builds(Frame, st.just(ID), SIZES, st.integers(0, STORED_MAX_BYTES), st.integers(10_000, FRAME_MAX_BYTES))
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> Piece:
+    sizes = draw(st.lists(st.integers(1, 2000), min_size=1, max_size=4))
+    digests = draw(st.binary(min_size=DIGEST_BYTES * len(sizes), max_size=DIGEST_BYTES * len(sizes)))
+    return Piece(draw(FRAMES), draw(st.integers(0, 2000)), sizes, digests)
 
 
 @st.composite
@@ -47,10 +49,11 @@ def members(draw: st.DrawFn, offset: int) -> Member:
 def units(draw: st.DrawFn) -> Unit:
     kinds: list[UnitKind] = ["group", "file", "end"]
     kind = draw(st.sampled_from(kinds))
-    frames = draw(st.lists(FRAMES, max_size=3))
-    room = sum(frame.raw_bytes for frame in frames)
+    made = draw(st.lists(pieces(), max_size=3))
+    room = sum(piece.raw_bytes for piece in made)
     offsets = draw(st.sets(st.integers(0, room - 1), max_size=4)) if room and kind != "end" else set[int]()
-    return Unit(kind, frames, [draw(members(offset)) for offset in sorted(offsets)])
+    scan = draw(st.sampled_from(["", "A-_z" * 10 + "abc"]))
+    return Unit(kind, made, [draw(members(offset)) for offset in sorted(offsets)], scan, draw(TIMES))
 
 
 @settings(deadline=None)
@@ -62,7 +65,7 @@ def test_every_unit_comes_back_from_one_line(unit: Unit) -> None:
     back = decode_unit(line)
     assert back == unit
     assert all(isinstance(member, Member) for member in back.members)
-    assert all(isinstance(frame, Frame) for frame in back.frames)
+    assert all(isinstance(piece, Piece) and isinstance(piece.frame, Frame) for piece in back.pieces)
 
 
 @settings(deadline=None)
@@ -75,9 +78,19 @@ def test_units_read_the_same_however_the_bytes_are_cut(written: list[Unit], data
     assert list(read_units(memoryview(buffer) for buffer in buffers)) == written
 
 
+@settings(deadline=None)
+@given(units())
+def test_the_beginning_of_a_line_says_what_an_increment_compares(unit: Unit) -> None:
+    line = encode_unit(unit)
+    begin = begin_of(line)
+    assert begin[:6] == (unit.digest, unit.scan, unit.newest_ns, unit.raw_bytes, len(unit.members), unit.kind)
+    assert begin.frames == list(dict.fromkeys(piece.frame for piece in unit.pieces))
+    assert first_path_of(line) == (unit.members[0].path if unit.members else None)
+
+
 UNIT = Unit(
     "group",
-    [Frame(ID, 0, 700, 4096, DIGEST)],
+    [Piece(Frame(ID, 0, 700, 5000), 100, [1000, 3096], DIGEST + DIGEST[::-1])],
     [
         Member(b"", "d", 0, 1, 2, 3, 0o755, 0, 0, b"", 0),
         Member(b"a\xff/b\n", "f", 5, 1, 2, 4, 0o644, 1000, 1000, b"", 512),
@@ -89,8 +102,11 @@ UNIT = Unit(
 
 def test_a_line_is_the_json_of_the_format() -> None:
     fields = json.loads(encode_unit(UNIT))
-    assert list(fields) == ["kind", "frames", "members"]
-    assert fields["frames"] == [[ID, 0, 700, 4096, DIGEST]]
+    assert list(fields) == ["digest", "scan", "newest", "bytes", "files", "kind", "frames", "pieces", "members"]
+    assert fields["digest"] == b64encode(hashlib.sha256(DIGEST + DIGEST[::-1]).digest()).decode()
+    assert [fields[name] for name in ("scan", "newest", "bytes", "files", "kind")] == ["", 0, 4096, 4, "group"]
+    assert fields["frames"] == [[ID, 0, 700, 5000]]
+    assert fields["pieces"] == [[0, 100, [1000, 3096], b64encode(DIGEST + DIGEST[::-1]).decode()]]
     assert fields["members"][1] == ["\0a\xff/b\n", "f", 5, 1, 2, 4, 0o644, 1000, 1000, "", 512]
 
 
@@ -139,10 +155,15 @@ def test_a_line_that_no_reader_would_take_is_not_written(monkeypatch: pytest.Mon
         list(read_units([line]))
 
 
-def test_a_frame_takes_no_more_of_a_line_than_its_bound_counts_with() -> None:
-    frame = Frame("20261123T160254Z-3f9c", 10**13 - 1, index.STORED_MAX_BYTES, FRAME_MAX_BYTES, "0" * 64)
-    one, two = (len(encode_unit(Unit("file", [frame] * count, []))) for count in (1, 2))
-    assert two - one <= 128
+def test_an_extent_takes_no_more_of_a_line_than_its_bound_counts_with() -> None:
+    """In frames of 16 extents, as they are for a large file."""
+    sizes, digests = [65_536] * 16, bytes([255]) * 16 * DIGEST_BYTES
+    made = [
+        Piece(Frame(ID, 10**13 - number, index.STORED_MAX_BYTES, FRAME_MAX_BYTES), 10**6, sizes, digests)
+        for number in range(2)
+    ]
+    one, two = (len(encode_unit(Unit("file", made[:count], []))) for count in (1, 2))
+    assert two - one <= index.EXTENT_TEXT_BYTES * 16
 
 
 def test_a_bad_line_is_named_by_its_number() -> None:
@@ -153,7 +174,11 @@ def test_a_bad_line_is_named_by_its_number() -> None:
 
 
 def with_frame(**changes: Any) -> Unit:
-    return UNIT._replace(frames=[UNIT.frames[0]._replace(**changes)])
+    return UNIT._replace(pieces=[UNIT.pieces[0]._replace(frame=UNIT.pieces[0].frame._replace(**changes))])
+
+
+def with_piece(**changes: Any) -> Unit:
+    return UNIT._replace(pieces=[UNIT.pieces[0]._replace(**changes)])
 
 
 def with_member(**changes: Any) -> Unit:
@@ -179,9 +204,6 @@ HOSTILE = [
     with_frame(stored_bytes=STORED_MAX_BYTES + 1),
     with_frame(raw_bytes=-1),
     with_frame(raw_bytes=FRAME_MAX_BYTES + 1),
-    with_frame(sha256=DIGEST.upper()),
-    with_frame(sha256=DIGEST + "\n"),
-    with_frame(sha256="00"),
     *paths([b"/etc/passwd", b"../x", b"a/../b", b"a/..", b"..", b".", b"./a", b"a/./b", b"a//b", b"a/", b"/", b"a\0b"]),
     with_member(path=b""),
     with_member(type="d", path=b"", link=b"x"),
@@ -208,8 +230,29 @@ HOSTILE = [
     with_member(offset=2**63),
     UNIT._replace(kind="end"),
     UNIT._replace(kind=cast(UnitKind, "other")),
-    UNIT._replace(frames=[]),
+    UNIT._replace(pieces=[]),
+    with_piece(start=905),
+    with_piece(start=-1),
+    with_piece(start=2**63),
+    with_piece(sizes=[4096]),
+    with_piece(sizes=[1000, 3096, 1]),
+    with_piece(sizes=[4096, 0]),
+    with_piece(sizes=[5000, -904]),
+    with_piece(digests=DIGEST),
+    with_piece(digests=DIGEST * 3),
+    with_piece(sizes=[], digests=b""),
+    UNIT._replace(scan="A" * 42),
+    UNIT._replace(scan="A" * 42 + "="),
 ]
+
+
+@pytest.mark.parametrize(("before", "after"), [(b'"bytes":4096', b'"bytes":4097'), (b'"files":4', b'"files":5')])
+def test_a_line_whose_beginning_lies_is_refused(before: bytes, after: bytes) -> None:
+    with pytest.raises(FormatError, match="not what its beginning says"):
+        decode_unit(encode_unit(UNIT).replace(before, after))
+    line = encode_unit(UNIT)
+    with pytest.raises(FormatError, match="not what its beginning says"):
+        decode_unit(line[:11] + (b"B" if line[11:12] == b"A" else b"A") + line[12:])
 
 
 @pytest.mark.parametrize("unit", HOSTILE, ids=range(len(HOSTILE)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.support.documents import DIGEST, MANIFEST, reseal, source_of
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog, DamagedManifest
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
@@ -80,9 +81,22 @@ def store(objects: DictObjects, id_: str, volume: str = "db", host: str = "web1"
         **changes,
     )
     key = key_of(manifest)
-    objects.put(key.data, [b"data"])
+    objects.put(manifest.data_key, [b"data"])
     objects.put(key.index, [b"index"])
     return manifest
+
+
+def needing(*needed: Manifest) -> dict[str, Any]:
+    """The fields of an increment that uses something of those backups."""
+    return {
+        "kind": "incremental",
+        "uses": [
+            UsedObject(
+                id=other.id, name="data.tar.zst" if other.kind == "full" else "data.zst", size_bytes=4, used_bytes=1
+            )
+            for other in needed
+        ],
+    }
 
 
 def committed(objects: DictObjects, id_: str, volume: str = "db", host: str = "web1", **changes: object) -> Manifest:
@@ -163,8 +177,24 @@ def test_commit_refuses_an_object_of_another_size(objects: DictObjects, catalog:
 
 
 def test_commit_refuses_a_backup_whose_parent_is_gone(objects: DictObjects, catalog: Catalog) -> None:
-    with pytest.raises(IntegrityError, match=ID1):
-        catalog.commit(store(objects, ID2, depends_on=[ID1]))
+    parent = committed(objects, ID1)
+    child = store(objects, ID2, **needing(parent))
+    held = dict(objects.held)
+    for gone in (key_of(parent).manifest, key_of(parent).data):  # a removal takes the manifest first
+        objects.held = {key: data for key, data in held.items() if key != gone}
+        with pytest.raises(IntegrityError, match=f"{ID1}, which was removed meanwhile"):
+            catalog.commit(child)
+        assert key_of(child).manifest not in objects.held
+    objects.held = held
+    catalog.commit(child)
+
+
+def test_commit_refuses_a_backup_whose_parent_has_another_object_now(objects: DictObjects, catalog: Catalog) -> None:
+    parent = committed(objects, ID1)
+    child = store(objects, ID2, **needing(parent))
+    objects.put(key_of(parent).data, [b"other"])
+    with pytest.raises(IntegrityError, match=f"{ID1}, which has another data.tar.zst now"):
+        catalog.commit(child)
 
 
 def test_commit_refuses_what_could_not_be_read(objects: DictObjects, catalog: Catalog) -> None:
@@ -360,7 +390,8 @@ def test_remove_takes_the_manifest_first_and_leaves_nothing(objects: DictObjects
 
 def test_remove_refuses_what_others_need_and_names_them(objects: DictObjects, catalog: Catalog) -> None:
     parent = committed(objects, ID1)
-    child, grandchild = committed(objects, ID2, depends_on=[ID1]), committed(objects, ID3, depends_on=[ID2, ID1])
+    child = committed(objects, ID2, **needing(parent))
+    grandchild = committed(objects, ID3, **needing(child, parent))
     assert catalog.dependents(parent) == [ID2, ID3]
     with pytest.raises(ConflictError, match=f"{ID2}, {ID3}"):
         catalog.remove(parent)
@@ -372,8 +403,8 @@ def test_remove_refuses_what_others_need_and_names_them(objects: DictObjects, ca
 
 def test_backups_that_depend_on_one_another_are_removed_together(objects: DictObjects, catalog: Catalog) -> None:
     first = committed(objects, ID1)
-    second = committed(objects, ID2, depends_on=[ID1])
-    first = msgspec.structs.replace(first, depends_on=[ID2])
+    second = committed(objects, ID2, **needing(first))
+    first = msgspec.structs.replace(first, **needing(second))
     objects.held[key_of(first).manifest] = reseal(**msgspec.to_builtins(first))
     with pytest.raises(ConflictError) as caught:
         catalog.check_unneeded(first)
@@ -384,13 +415,14 @@ def test_backups_that_depend_on_one_another_are_removed_together(objects: DictOb
 
 def test_other_volumes_and_hosts_are_not_dependents(objects: DictObjects, catalog: Catalog) -> None:
     for host, volume in [("web1", "db"), ("web2", "db"), ("web1", "db2")]:
-        committed(objects, ID1, volume, host)
-        committed(objects, ID2, volume, host, depends_on=[ID1] if host == "web2" or volume == "db2" else [])
+        first = committed(objects, ID1, volume, host)
+        committed(objects, ID2, volume, host, **(needing(first) if host == "web2" or volume == "db2" else {}))
     assert catalog.dependents(catalog.find(parse_reference("db@20261101"), "web1", now=NOW)) == []
 
 
 def test_remove_refuses_while_a_later_damaged_manifest_may_need_it(objects: DictObjects, catalog: Catalog) -> None:
-    parent, child = committed(objects, ID1), committed(objects, ID2, depends_on=[ID1])
+    parent = committed(objects, ID1)
+    child = committed(objects, ID2, **needing(parent))
     damage(objects, child)
     with pytest.raises(IntegrityError, match=ID2):
         catalog.remove(parent)

@@ -12,11 +12,26 @@ from hypothesis import strategies as st
 
 from tests.support.documents import DIGEST, ID, KEY, MANIFEST, SET, reseal
 from volback.catalog.check import check_manifest
-from volback.catalog.model import Manifest, ObjectDigest, RepositoryInfo, SetOf, Source
+from volback.catalog.model import INDEX_OBJECTS_MAX, Manifest, ObjectDigest, RepositoryInfo, SetOf, Source, UsedObject
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
 from volback.errors import FormatError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+OTHERS = [f"20261122T160254Z-{number:04x}" for number in range(INDEX_OBJECTS_MAX + 1)]
+
+
+def used(**changes: object) -> UsedObject:
+    """Half of another backup's data object."""
+    half = UsedObject(id=OTHERS[0], name="data.tar.zst", size_bytes=100, used_bytes=50)
+    return msgspec.structs.replace(half, **changes)
+
+
+NEEDING: dict[str, object] = {
+    "kind": "incremental",
+    "parent": OTHERS[0],
+    "uses": [used(), used(name="index.jsonl.zst"), used(id=OTHERS[1], name="data.zst")],
+    "index_table_bytes": 50,
+}
 
 
 def test_a_sealed_manifest_is_plain_json_with_its_digest_last() -> None:
@@ -90,6 +105,20 @@ def test_what_is_no_known_format_number_is_refused(number: object) -> None:
         open_document(reseal(format=number), Manifest, "it")
 
 
+def test_an_increment_that_uses_other_backups_is_valid_and_comes_back() -> None:
+    increment = msgspec.structs.replace(MANIFEST, **NEEDING)
+    assert check_manifest(increment, KEY) == increment
+    assert open_document(seal_document(increment), Manifest, "it") == increment
+    assert increment.depends_on == OTHERS[:2]
+    assert (increment.data_key, MANIFEST.data_key) == (KEY.prefix + "data.zst", KEY.prefix + "data.tar.zst")
+
+
+def test_an_increment_takes_its_index_from_a_few_others_at_most() -> None:
+    uses = [used(id=id_, name="index.jsonl.zst") for id_ in OTHERS[:INDEX_OBJECTS_MAX]]
+    increment = msgspec.structs.replace(MANIFEST, kind="incremental", uses=uses)
+    assert check_manifest(increment, KEY) == increment
+
+
 @pytest.mark.parametrize(
     "changes", [{"files": "x"}, {"kind": "partial"}, {"data": None}, {"tags": [1]}, {"id": 5}, {"set": {"id": "x"}}]
 )
@@ -145,8 +174,22 @@ def test_a_manifest_from_before_there_were_sets_is_read() -> None:
         {"index": ObjectDigest(size_bytes=1, sha256=DIGEST.upper())},
         {"data": ObjectDigest(size_bytes=1, sha256=DIGEST[1:])},
         {"digest": DIGEST + "\n"},
-        {"depends_on": ["../x"]},
-        {"depends_on": [ID]},
+        {**NEEDING, "index_table_bytes": -1},
+        {**NEEDING, "index_table_bytes": 2**63},
+        {**NEEDING, "index_table_bytes": 51},
+        {"index_table_bytes": 20},
+        {**NEEDING, "kind": "full"},
+        {"kind": "incremental", "uses": [used(id="../x")]},
+        {"kind": "incremental", "uses": [used(id=ID)]},
+        {"kind": "incremental", "uses": [used(size_bytes=-1, used_bytes=-1)]},
+        {"kind": "incremental", "uses": [used(size_bytes=2**63)]},
+        {"kind": "incremental", "uses": [used(used_bytes=-1)]},
+        {"kind": "incremental", "uses": [used(used_bytes=101)]},
+        {"kind": "incremental", "uses": [used(), used()]},
+        {"kind": "incremental", "uses": [used(), used(name="data.zst")]},
+        {"kind": "incremental", "uses": [used(id=id_, name="index.jsonl.zst") for id_ in OTHERS]},
+        {**NEEDING, "parent": "../x"},
+        {**NEEDING, "parent": ID},
         {"started_at": "yesterday"},
         {"ended_at": "2026-11-23T16:02:54"},
         {"ended_at": "2026-11-23T16:02:54+02:00"},

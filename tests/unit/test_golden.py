@@ -23,7 +23,9 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 FORMAT_1 = GOLDEN / "format-1"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "format-1.json").read_text())
 FULL, INCREMENT = "20260102T030405Z-0001", "20260103T030405Z-0002"
-SHA256_OF_EXPECTED = "f5b8676fbf46ccf27a113903b693c11982de5c467d4f51152cc70964e0b51dd3"
+SECOND_INCREMENT = "20260104T030405Z-0003"
+ALL = [FULL, INCREMENT, SECOND_INCREMENT]
+SHA256_OF_EXPECTED = "b2a18a3de62b3ae2001408504d1a836bd0209fddae0be3289f48a3a492714e81"
 
 
 @pytest.fixture
@@ -45,17 +47,18 @@ def test_nobody_has_touched_it() -> None:
     assert found == EXPECTED["objects"]
 
 
-def test_both_backups_are_listed(library: Library) -> None:
+def test_all_backups_are_listed(library: Library) -> None:
     rows = list_backups(library.ctx, library.repository)
-    assert [(row.name, row.error) for row in rows] == [
-        (f"golden-host/golden@{FULL}", None),
-        (f"golden-host/golden@{INCREMENT}", None),
-    ]
+    assert [(row.name, row.error) for row in rows] == [(f"golden-host/golden@{backup_id}", None) for backup_id in ALL]
 
 
 def test_manifest_says_what_was_committed(library: Library) -> None:
-    full, increment = library.repository.find(f"golden@{FULL}"), library.repository.find("golden-host/golden")
-    assert (full.kind, increment.kind, increment.depends_on) == ("full", "incremental", [FULL])
+    full, increment = library.repository.find(f"golden@{FULL}"), library.repository.find(f"golden@{INCREMENT}")
+    assert (full.kind, full.parent, full.depends_on) == ("full", None, [])
+    assert (increment.kind, increment.parent, increment.depends_on) == ("incremental", FULL, [FULL])
+    second = library.repository.find("golden-host/golden")
+    assert (second.kind, second.parent, second.depends_on) == ("incremental", INCREMENT, [FULL, INCREMENT])
+    assert {backup.cut for backup in (full, increment, second)} == {"fastcdc-128k-64k"}
     assert full.source.options == {"type": "none"}
     assert full.source.labels == {"com.example.key": "value"}
     assert (full.started_at, full.ended_at) == ("2026-01-02T03:04:05Z", "2026-01-02T03:04:06Z")
@@ -65,10 +68,10 @@ def test_manifest_says_what_was_committed(library: Library) -> None:
 
 
 def test_every_frame_is_whole(library: Library) -> None:
-    assert verify(library.ctx, library.repository, [], data=True) == Verification(2, [])
+    assert verify(library.ctx, library.repository, [], data=True) == Verification(3, [])
 
 
-@pytest.mark.parametrize("backup_id", [FULL, INCREMENT])
+@pytest.mark.parametrize("backup_id", ALL)
 def test_stream_is_the_one_that_was_backed_up(library: Library, backup_id: str) -> None:
     digest = hashlib.sha256()
     for buffer in _open(library, backup_id).stream():
@@ -76,7 +79,7 @@ def test_stream_is_the_one_that_was_backed_up(library: Library, backup_id: str) 
     assert digest.hexdigest() == EXPECTED[backup_id]["stream_sha256"]
 
 
-@pytest.mark.parametrize("backup_id", [FULL, INCREMENT])
+@pytest.mark.parametrize("backup_id", ALL)
 def test_index_has_each_member_as_the_kernel_had_it(library: Library, backup_id: str) -> None:
     members = list(_open(library, backup_id).members())
     expected = EXPECTED[backup_id]["members"]
@@ -89,13 +92,13 @@ def test_index_has_each_member_as_the_kernel_had_it(library: Library, backup_id:
         assert member.type != "l" or member.link.decode("latin-1") == holds
     links = {member.path: member.link for member in members if member.type == "h"}
     assert links == {
-        b"b/again": b"a/deep/name",
+        b"b/again" if backup_id != SECOND_INCREMENT else b"renamed/again": b"a/deep/name",
         b"z \xff/and again": b"a/deep/name",
         b"z \xff/dangling too": b"dangling",
     }
 
 
-@pytest.mark.parametrize("backup_id", [FULL, INCREMENT])
+@pytest.mark.parametrize("backup_id", ALL)
 def test_content_of_each_file_comes_out(library: Library, backup_id: str) -> None:
     stream = io.BytesIO(b"".join(_open(library, backup_id).stream()))
     expected = {path: holds for path, kind, *_, holds in EXPECTED[backup_id]["members"] if kind == "f"}

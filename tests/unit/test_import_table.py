@@ -60,6 +60,7 @@ ROOMS_OF_LIBRARIES = {
     "requests": ("engine/",),
     "urllib3": ("engine/",),
     "zstandard": ("archive/",),
+    "pyfastcdc": ("archive/blocks.py",),
     "cryptography": ("archive/",),
     "pyrage": ("archive/",),
     "boto3": ("store/s3/client.py",),

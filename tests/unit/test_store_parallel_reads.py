@@ -14,7 +14,7 @@ from tests.support.counting import CountingStore
 from tests.unit.test_golden import FORMAT_1, FULL
 from volback.archive.ranges import whole
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame
+from volback.catalog.model import DIGEST_BYTES, Frame, Piece
 from volback.catalog.repository import Catalog
 from volback.operations.open_backup import OpenBackup
 from volback.store.base import Store
@@ -49,8 +49,8 @@ def watched(tmp_path: Path) -> WatchedStore:
 
 def read_frames(store: Store) -> None:
     backup = OpenBackup(store, Catalog(store).read(BackupKey("golden-host", "golden", FULL)))
-    frames = [Frame(FULL, number * FAR, 100, 1, "") for number in range(8)]
-    assert len(list(backup.fetch(whole(frames)))) == 8
+    pieces = [Piece(Frame(FULL, number * FAR, 100, 1), 0, [1], bytes(DIGEST_BYTES)) for number in range(8)]
+    assert len(list(backup.fetch(whole(pieces)))) == 8
 
 
 def test_a_directory_is_read_in_the_callers_thread(watched: WatchedStore) -> None:

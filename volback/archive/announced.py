@@ -54,10 +54,10 @@ class Announced:
         self._expected.extend(expected)
 
     def whole(self, units: Iterable[Unit]) -> Iterator[Slice]:
-        """Yield every frame of the units, whole; what a unit holds is announced before its first frame."""
+        """Yield every piece of the units, whole; what a unit holds is announced before its first piece."""
         for unit in units:
             self.announce(expected_of(unit))
-            yield from whole(unit.frames)
+            yield from whole(unit.pieces)
 
     def passed(self, pairs: Iterable[tuple[Buffer, T]]) -> Iterator[T]:
         """Yield the second of each pair once the first, the next bytes of the stream, has been compared; at last,

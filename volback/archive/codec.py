@@ -1,6 +1,6 @@
 """Codec: how one frame, and the index, are kept as stored bytes. Plain zstd today, encrypted later.
 
-A backup and an open backup carry their codec. `open_frame` verifies the output of a codec against the index before a
+A backup and an open backup carry their codec. `check_extents` verifies the output of a codec against the index before a
 byte of it is used. Foreign archives are decompressed in `decompress`.
 """
 
@@ -13,13 +13,13 @@ from typing import Protocol
 
 import zstandard
 
-from volback.catalog.model import FRAME_MAX_BYTES, Frame
+from volback.catalog.model import DIGEST_BYTES, FRAME_MAX_BYTES, Frame, Piece
 from volback.errors import IntegrityError
 
 DEFAULT_LEVEL = 3
 _FRAME_BYTES = 1024 * 1024
 WINDOW_MAX_BYTES = 8 * 1024 * 1024
-"""Of an index: a Compressor needs 2 MiB. Every reader allocates what a stream asks for, up to this."""
+"""Of an index. Every reader allocates what a stream asks for, up to this."""
 
 
 class FrameCodec(Protocol):
@@ -57,11 +57,11 @@ class ZstdCodec:
 
 
 def open_frame(codec: FrameCodec, frame: Frame, stored: bytes | memoryview) -> bytes:
-    """Return the raw bytes of one frame. Raises IntegrityError unless size and SHA-256 are the index's.
+    """Return the raw bytes of one frame. Raises IntegrityError unless the sizes are the index's.
 
-    The codec is not trusted: its output is verified here.
+    The codec is not trusted: what it returns is verified extent by extent before it is used (`check_extents`).
     """
-    where = f"frame at {frame.offset} of backup {frame.backup}"
+    where = _where(frame)
     if len(stored) != frame.stored_bytes:
         raise IntegrityError(f"{where} is cut short: {len(stored)} of {frame.stored_bytes} bytes")
     if frame.raw_bytes > FRAME_MAX_BYTES:
@@ -70,34 +70,60 @@ def open_frame(codec: FrameCodec, frame: Frame, stored: bytes | memoryview) -> b
         raw = codec.unseal(stored, frame.raw_bytes)
     except IntegrityError as exc:
         raise IntegrityError(f"{where} is damaged: {exc.message}") from exc
-    if len(raw) != frame.raw_bytes or hashlib.sha256(raw).hexdigest() != frame.sha256:
-        raise IntegrityError(f"{where} is damaged: its digest is not the index's")
+    if len(raw) != frame.raw_bytes:
+        raise IntegrityError(f"{where} is damaged: it holds {len(raw)} bytes, not {frame.raw_bytes}")
     return raw
 
 
-class Compressor:
-    """Compresses its input into one zstd frame, in memory: the index."""
+def check_extents(piece: Piece, raw: bytes, start: int, stop: int) -> None:
+    """Verify the extents of a piece that hold bytes `start` to `stop` of it, in the raw bytes of its frame.
 
-    def __init__(self, level: int = DEFAULT_LEVEL) -> None:
-        self._compress = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
-        self._out: list[bytes] = []
-
-    def feed(self, data: bytes) -> None:
-        """Add the next bytes."""
-        if out := self._compress.compress(data):
-            self._out.append(out)
-
-    def end(self) -> list[bytes]:
-        """Return the frame, in buffers."""
-        self._out.append(self._compress.flush())
-        return self._out
+    Raises IntegrityError.
+    """
+    view, at = memoryview(raw), 0
+    for number, size in enumerate(piece.sizes):
+        if at >= stop:
+            return
+        if at + size > start:
+            found = hashlib.sha256(view[piece.start + at : piece.start + at + size]).digest()
+            if found != piece.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]:
+                raise IntegrityError(f"{_where(piece.frame)} is damaged: its digest is not the index's")
+        at += size
 
 
-def decompress(stored: bytes, *, what: str) -> Iterator[bytes]:
-    """Yield the input of a Compressor again, in buffers of at most 1 MiB. Raises IntegrityError."""
-    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX_BYTES).stream_reader(
-        stored, read_across_frames=False
-    )
+def _where(frame: Frame) -> str:
+    return f"frame at {frame.offset} of backup {frame.backup}"
+
+
+def compress_lines(lines: bytes, level: int = DEFAULT_LEVEL) -> bytes:
+    """One segment of an index: whole lines in one zstd frame."""
+    return zstandard.ZstdCompressor(level=max(level, _INDEX_LEVEL), write_checksum=True).compress(lines)
+
+
+def frame_length(stored: memoryview) -> int:
+    """The length of the zstd frame with which `stored` begins (RFC 8878, section 3.1.1). Raises IntegrityError."""
+    try:
+        at = zstandard.frame_header_size(stored)
+        has_checksum = zstandard.get_frame_parameters(stored).has_checksum
+    except zstandard.ZstdError as exc:
+        raise IntegrityError(f"not a zstd frame: {exc}") from exc
+    while True:
+        block = int.from_bytes(stored[at : at + 3], "little")
+        is_last = bool(block & 1)
+        at += 3 + (1 if block >> 1 & 3 == _RLE_BLOCK else block >> 3) + 4 * (is_last and has_checksum)
+        if at > len(stored):
+            raise IntegrityError("a zstd frame is cut short")
+        if is_last:
+            return at
+
+
+_RLE_BLOCK = 1
+_INDEX_LEVEL = 6
+
+
+def decompress(stored: bytes | memoryview, *, what: str) -> Iterator[bytes]:
+    """Yield the lines of segments again, in buffers of at most 1 MiB. Raises IntegrityError."""
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX_BYTES).stream_reader(stored, read_across_frames=True)
     try:
         while buffer := reader.read(1 << 20):
             yield buffer

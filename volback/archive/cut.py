@@ -1,8 +1,12 @@
-"""Cut: the tar stream of a plan into the raw frames of its units.
+"""Cut: the tar stream of a plan into the extents of its units, and these into raw frames.
+
+An extent is what is compared with earlier backups, and what has a digest: the data of a small file, a block of a large
+one (`blocks`), or the headers that lie between the data of two files. Where extents end depends on the plan and on the
+content alone, not on the frames; so the same tree has the same digests, in a full backup and in an increment.
 
 Members are matched against the plan in order: the fast path reads five fields of a header, the slow path reads all of
 it. A planned member that the stream lacks vanished between scan and read. A unit that the parent has is not in the
-stream: its frames are passed on as they are stored there. Nothing here compresses; `seal` does.
+stream: its pieces are passed on as they are stored there. Nothing here compresses; `seal` does.
 """
 
 from __future__ import annotations
@@ -12,41 +16,42 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from volback.archive import tar
-from volback.archive.parent import KnownUnit, no_unit
+from volback.archive.blocks import Blocks
+from volback.archive.parent import KnownExtent, Parent, Reused, no_extent
 from volback.archive.plan import Entry, Plan, PlannedUnit
 from volback.archive.window import Buffer, Window
-from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Unit, UnitKind
+from volback.catalog.model import FRAME_MAX_BYTES, Member, UnitKind
 from volback.errors import EngineError, IntegrityError
 
-BLOCK_BYTES = 1024 * 1024
-"""Data of a file unit is cut into frames of this size."""
+FRAME_BYTES = 1024 * 1024
+"""Extents of a file unit fill frames of at least this size."""
 SPLIT_BYTES = 4 * 1024 * 1024
-"""A group or header frame that grew beyond this while it was read is cut at this size."""
-assert SPLIT_BYTES + BLOCK_BYTES <= FRAME_MAX_BYTES
+"""A group's frame ends with the extent that reaches this size."""
+HEADERS_MAX_BYTES = 1024 * 1024
+"""An extent of headers is cut at this size."""
+assert SPLIT_BYTES + HEADERS_MAX_BYTES <= FRAME_MAX_BYTES
 
 _NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """One frame's raw bytes, as pieces of the buffers that contain it."""
+    """Raw bytes of some extents, as pieces of the buffers that contain them, and the size of each extent."""
 
     pieces: list[memoryview]
-
-
-@dataclass(frozen=True, slots=True)
-class Reused:
-    """One frame that is stored in an earlier data object."""
-
-    frame: Frame
+    sizes: list[int]
+    known: KnownExtent = no_extent
+    """What of them is stored already."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnitEnd:
-    """The end of a unit: the frames since the last UnitEnd belong to it."""
+    """The end of a unit: the extents since the last UnitEnd belong to it."""
 
     kind: UnitKind
     members: list[Member]
+    scan: str = ""
+    newest_ns: int = 0
 
 
 Cut = RawFrame | Reused | UnitEnd
@@ -75,88 +80,64 @@ class CutReport:
 class Cutter:
     """Cuts one stream. `report` is complete once `cut` is exhausted.
 
-    `reused` returns the parent's unit for a planned unit if that is used instead; tar must not get the names of such a
-    unit (`Plan.names`).
+    `parent` says what of a planned unit is stored already. tar must not get the names of a unit that is used
+    unchanged (`Plan.names`).
     """
 
-    def __init__(self, plan: Plan, reused: KnownUnit = no_unit) -> None:
+    def __init__(self, plan: Plan, parent: Parent | None = None) -> None:
         self.plan = plan
         self.report = CutReport()
-        self._reused = reused
+        self._parent = parent or Parent()
         self._next = 0
         self._links: tuple[bytes, ...] = ()
+        self._was_odd = False
 
     def cut(self, stream: Iterable[Buffer]) -> Iterator[Cut]:
-        """Yield the frames of each unit, then its UnitEnd; the end-of-archive unit comes last, computed.
+        """Yield the extents of each unit in raw frames, then its UnitEnd; the end-of-archive unit comes last, computed.
 
         Raises IntegrityError if the stream ends early or holds what was not planned, EngineError if a directory
         became a symlink since the scan: tar then reads through the link.
         """
         window = Window(stream)
-        for unit in self.plan.units:
+        reused_bytes = 0
+        for number, unit in enumerate(self.plan.units):
             self._next = unit.start
-            if (known := self._reused(unit)) is not None:
-                yield from self._reuse(known)
-            elif unit.kind == "file":
-                yield from self._cut_file(window, unit)
+            if (reused := self._parent.reused(number)) is not None:
+                reused_bytes += reused.raw_bytes
+                self.report.members += unit.stop - unit.start
+                yield reused
             else:
-                yield from self._cut_group(window, unit)
-        yield from self._end_archive(window)
+                yield from self._cut_unit(window, unit, self._parent.known(number))
+        yield from self._end_archive(window, reused_bytes)
 
-    def _reuse(self, unit: Unit) -> Iterator[Cut]:
-        yield from map(Reused, unit.frames)
-        yield UnitEnd(unit.kind, unit.members)
-        self.report.members += len(unit.members)
-        self.report.raw_bytes += unit.raw_bytes
-
-    def _end_archive(self, window: Window) -> Iterator[Cut]:
+    def _end_archive(self, window: Window, reused_bytes: int) -> Iterator[Cut]:
         """tar's own end is checked, not kept: its padding depends on what tar wrote, which does not include reused
         units."""
         if not tar.is_end(window.peek(2 * tar.BLOCK)):
             raise IntegrityError("tar stream holds a member that was not planned")
         window.expect_zeros()
-        self.report.raw_bytes += window.offset
+        self.report.raw_bytes = window.offset + reused_bytes
         end = tar.end_of_archive(self.report.raw_bytes)
-        yield RawFrame([memoryview(end)])
+        yield RawFrame([memoryview(end)], [len(end)], self._parent.known(len(self.plan.units)))
         yield UnitEnd("end", [])
         self.report.raw_bytes += len(end)
 
-    def _cut_group(self, window: Window, unit: PlannedUnit) -> Iterator[Cut]:
-        begin = window.offset
+    def _cut_unit(self, window: Window, unit: PlannedUnit, known: KnownExtent) -> Iterator[Cut]:
+        begin, vanished = window.offset, len(self.report.vanished)
+        held = _Held(window, FRAME_BYTES if unit.kind == "file" else SPLIT_BYTES, known)
         members: list[Member] = []
+        self._was_odd = False
         while (found := self._member(window, unit, begin)) is not None:
             member, data_bytes = found
+            held.add_header(window.offset - begin - member.offset)
             members.append(member)
-            while window.held + data_bytes > SPLIT_BYTES:
-                part = SPLIT_BYTES - min(window.held, SPLIT_BYTES)
-                window.skip(part)
-                data_bytes -= part
-                yield RawFrame(window.take(SPLIT_BYTES))
-            window.skip(data_bytes)
-        yield from self._end_unit(window, unit.kind, members)
-
-    def _cut_file(self, window: Window, unit: PlannedUnit) -> Iterator[Cut]:
-        begin = window.offset
-        members: list[Member] = []
-        while (found := self._member(window, unit, begin)) is not None:
-            member, data_bytes = found
-            members.append(member)
-            if not data_bytes:
-                continue
-            yield from _split(window)
-            while data_bytes:
-                part = min(data_bytes, BLOCK_BYTES)
-                window.skip(part)
-                data_bytes -= part
-                yield RawFrame(window.take())
-        yield from self._end_unit(window, unit.kind, members)
-
-    def _end_unit(self, window: Window, kind: UnitKind, members: list[Member]) -> Iterator[Cut]:
-        if window.held:
-            yield from _split(window)
+            if data_bytes:
+                yield from held.add_data(data_bytes)
+        yield from held.end()
         if members:
             self.report.members += len(members)
-            yield UnitEnd(kind, members)
+            is_as_scanned = len(self.report.vanished) == vanished and not self._was_odd
+            yield UnitEnd(unit.kind, members, *(self.plan.scan_of(unit) if is_as_scanned else ("", 0)))
 
     def _member(self, window: Window, unit: PlannedUnit, begin: int) -> tuple[Member, int] | None:
         """Step over the next header if it is a member of the unit; return it and its data's size."""
@@ -207,7 +188,9 @@ class Cutter:
         entry = self.plan.entry(number)
         if entry.type == "d" and header.type == "l":
             self._links += (entry.path + b"/",)
-        return _as_stored(entry, header, offset), header.data_bytes
+        stored = _as_stored(entry, header, offset)
+        self._was_odd |= not _is_as_scanned(_planned(entry, offset), stored)
+        return stored, header.data_bytes
 
     def _note_privileged(self, path: bytes, header: tar.Header) -> None:
         for name in tar.privileged_xattrs(header):
@@ -259,10 +242,68 @@ def _as_stored(entry: Entry, header: tar.Header, offset: int) -> Member:
     )
 
 
-def _split(window: Window) -> Iterator[RawFrame]:
-    while window.held > SPLIT_BYTES:
-        yield RawFrame(window.take(SPLIT_BYTES))
-    yield RawFrame(window.take())
+def _is_as_scanned(planned: Member, stored: Member) -> bool:
+    """A further name of an inode is scanned as what it is, and stored as a hard link."""
+    if stored.type == "h":
+        stored = stored._replace(type=planned.type, size_bytes=planned.size_bytes, link=planned.link)
+    return planned == stored
+
+
+class _Held:
+    """The extents of a unit that were stepped over and not yielded yet."""
+
+    def __init__(self, window: Window, frame_bytes: int, known: KnownExtent) -> None:
+        self._window = window
+        self._frame_bytes = frame_bytes
+        self._known = known
+        self._sizes: list[int] = []
+        self._bytes = 0
+        self._headers = 0
+
+    def add_header(self, size: int) -> None:
+        """A header was stepped over."""
+        self._headers += size
+
+    def add_data(self, size: int) -> Iterator[RawFrame]:
+        """Step over the data of a member; yield the frames that are full."""
+        self._end_headers()
+        blocks, left, carried = Blocks(size), size, 0
+        while left:
+            step = min(left, blocks.section_bytes)
+            self._window.skip(step)
+            left -= step
+            sizes = blocks.sizes(self._window.last(carried + step), is_last=not left)
+            carried += step - sum(sizes)
+            self._add(sizes)
+            yield from self._full()
+
+    def end(self) -> Iterator[RawFrame]:
+        """Yield what is left."""
+        self._end_headers()
+        yield from self._full()
+        if self._sizes:
+            yield RawFrame(self._window.take(), self._sizes, self._known)
+
+    def _end_headers(self) -> None:
+        count, rest = divmod(self._headers, HEADERS_MAX_BYTES)
+        self._add([HEADERS_MAX_BYTES] * count + ([rest] if rest else []))
+        self._headers = 0
+
+    def _add(self, sizes: list[int]) -> None:
+        self._sizes += sizes
+        self._bytes += sum(sizes)
+
+    def _full(self) -> Iterator[RawFrame]:
+        """Take whole frames from the front; each ends with the extent that reaches its size."""
+        while self._bytes >= self._frame_bytes:
+            taken = 0
+            for number, size in enumerate(self._sizes):  # noqa: B007
+                taken += size
+                if taken >= self._frame_bytes:
+                    break
+            sizes, self._sizes = self._sizes[: number + 1], self._sizes[number + 1 :]
+            self._bytes -= taken
+            yield RawFrame(self._window.take(taken), sizes, self._known)
 
 
 _BESIDE_TIME = re.compile(rb" (?:size|uid|gid)=")

@@ -23,10 +23,10 @@ from volback.errors import EngineError
 __all__ = ["Entry", "Plan", "PlannedUnit", "learn", "make_plan"]
 
 FILE_UNIT_BYTES = 1024 * 1024
-GROUP_MIN_BYTES = 512 * 1024
-GROUP_MAX_BYTES = 2 * 1024 * 1024
-GROUP_MASK = 0x1F
-"""A group ends, once it has its minimum, at the first path whose CRC-32 has these bits zero: one in 32."""
+GROUP_MIN_BYTES = 96 * 1024
+GROUP_MAX_BYTES = 512 * 1024
+GROUP_MASK = 0x07
+"""A group ends, once it has its minimum, at the first path whose CRC-32 has these bits zero: one in 8."""
 HEADER_ESTIMATE_BYTES = 3 * 512
 """A pax header, its records and the ustar header: what nearly every member takes before its data."""
 
@@ -66,6 +66,16 @@ class Plan:
     filesystem: str = ""
     """Type of the filesystem that the volume's root lies on, as the kernel names it: ext4, nfs4, fuse.sshfs;
     cifs.noserverino: a CIFS that numbers inodes by itself."""
+
+    ignore_inode: bool = False
+    """Whether fingerprints leave inode numbers out."""
+    ignore_ctime: bool = False
+    """Whether fingerprints leave ctimes out."""
+
+    def scan_of(self, unit: PlannedUnit) -> tuple[str, int]:
+        """The unit's fingerprint, and the time that has to be settled: the newest ctime, or mtime where that is out."""
+        newest_ns = self.newest_mtime_ns(unit) if self.ignore_ctime else self.newest_ctime_ns(unit)
+        return self.fingerprint(unit, ignore_inode=self.ignore_inode, ignore_ctime=self.ignore_ctime), newest_ns
 
     def entry(self, number: int) -> Entry:
         """Parse one record."""

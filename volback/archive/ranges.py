@@ -1,4 +1,4 @@
-"""Ranges: which bytes of which data object hold the wanted frames, and which part of a frame is wanted.
+"""Ranges: which bytes of which data object hold the wanted extents, and which part of a piece is wanted.
 
 Neighbouring frames are joined into one range of up to 16 MiB, so that a whole backup is read in few requests
 and one file in one. The next ranges are read in threads while one is used, which hides the latency of a remote store.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from volback.ahead import read_ahead
-from volback.catalog.model import Frame, Unit
+from volback.archive.codec import FrameCodec, open_frame
+from volback.catalog.model import Frame, Piece, Unit
+from volback.errors import IntegrityError
 
 RANGE_BYTES = 16 * 1024 * 1024
 """With four ranges read at once, 4 x 16 MiB are held at most, and the one in use."""
@@ -21,14 +25,16 @@ RANGE_BYTES = 16 * 1024 * 1024
 
 _RAW_MAX_BYTES = 64 * 1024 * 1024
 """Of the frames of one range: the members of what is read ahead are held until it has been compared with them."""
+_KEPT_BYTES = 64 * 1024 * 1024
+"""Of frames of which only a part was wanted."""
 _FRAMES_MAX = 4096
 """In one range: a frame can be stored in a few bytes, and hold few."""
 
 
 class Slice(NamedTuple):
-    """Bytes `start` to `stop` of a frame's raw bytes, after `before` (bytes that do not come from a frame)."""
+    """Bytes `start` to `stop` of a piece, after `before` (bytes that do not come from a frame)."""
 
-    frame: Frame
+    piece: Piece
     start: int
     stop: int
     before: bytes = b""
@@ -37,9 +43,45 @@ class Slice(NamedTuple):
 OpenRange = Callable[[str, int, int], Iterator[bytes]]
 
 
-def whole(frames: Iterable[Frame]) -> Iterator[Slice]:
-    """Every frame, whole."""
-    return (Slice(frame, 0, frame.raw_bytes) for frame in frames)
+class HeldFrame:
+    """A frame whose stored bytes have been read; it is opened when it is needed first, by any thread, once."""
+
+    __slots__ = ("_error", "_lock", "_raw", "frame", "stored")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.stored: bytes | memoryview = b""
+        self._lock = threading.Lock()
+        self._raw: bytes | None = None
+        self._error: IntegrityError | None = None
+
+    def open(self, codec: FrameCodec) -> bytes:
+        """Return the raw bytes, not yet verified. Raises IntegrityError."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._raw is None:
+                try:
+                    self._raw = open_frame(codec, self.frame, self.stored)
+                except IntegrityError as exc:
+                    self._error = exc
+                    raise
+                self.stored = b""
+            return self._raw
+
+
+class Fetched(NamedTuple):
+    """A slice, and the frame in which it lies."""
+
+    slice: Slice
+    frame: HeldFrame
+    is_first: bool
+    """Whether the frame was read for this slice."""
+
+
+def whole(pieces: Iterable[Piece]) -> Iterator[Slice]:
+    """Every piece, whole."""
+    return (Slice(piece, 0, piece.raw_bytes) for piece in pieces)
 
 
 def part(
@@ -47,39 +89,41 @@ def part(
 ) -> Iterator[Slice]:
     """The slices that hold bytes `start` to `stop` of a unit's raw bytes.
 
-    Who asks for many parts of a unit gives the `starts` of its frames: the first one is then found by bisection.
+    Who asks for many parts of a unit gives the `starts` of its pieces: the first one is then found by bisection.
     """
     known = list(unit.starts()) if starts is None else starts
     for number in range(max(bisect_right(known, start) - 1, 0), len(known)):
-        frame, at = unit.frames[number], known[number]
+        piece, at = unit.pieces[number], known[number]
         if at >= stop:
             return
-        first, last = max(start - at, 0), min(stop - at, frame.raw_bytes)
+        first, last = max(start - at, 0), min(stop - at, piece.raw_bytes)
         if first < last:
-            yield Slice(frame, first, last, before)
+            yield Slice(piece, first, last, before)
             before = b""
 
 
-def fetch(
-    slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = 1
-) -> Generator[tuple[Slice, bytes | memoryview], None, None]:
-    """Yield each slice with its frame's stored bytes, in order; the caller's own thread iterates `slices`.
+def fetch(slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = 1) -> Generator[Fetched, None, None]:
+    """Yield each slice with its frame, in order; the caller's own thread iterates `slices`.
 
     `open_range(backup id, offset, length)` reads a data object, in up to `ahead` threads at once (1: in the caller's);
-    missing bytes make the result shorter, and `unseal` reports it. The first error in stream order is raised. If
-    closed early, it ends the reads in progress, and leaves no thread.
+    missing bytes make a frame shorter, and `unseal` reports it. The first error in stream order is raised. If closed
+    early, it ends the reads in progress, and leaves no thread. A frame of which only a part was wanted is kept for a
+    while: in an increment the next unit often needs another part of it.
     """
 
-    def read(run: list[Slice], stop: threading.Event) -> tuple[list[Slice], memoryview]:
-        first, last = run[0].frame, run[-1].frame
-        length = last.offset + last.stored_bytes - first.offset
-        return run, _joined(open_range(first.backup, first.offset, length), stop)
+    def read(run: _Run, stop: threading.Event) -> _Run:
+        if run.wanted:
+            first, last = run.wanted[0].frame, run.wanted[-1].frame
+            length = last.offset + last.stored_bytes - first.offset
+            stored = _joined(open_range(first.backup, first.offset, length), stop)
+            for held in run.wanted:
+                start = held.frame.offset - first.offset
+                held.stored = stored[start : start + held.frame.stored_bytes]
+        return run
 
-    with closing(read_ahead(read, _runs(_merged(slices)), ahead=ahead)) as runs:
-        for run, stored in runs:
-            for item in run:
-                start = item.frame.offset - run[0].frame.offset
-                yield item, stored[start : start + item.frame.stored_bytes]
+    with closing(read_ahead(read, _runs(_held(_merged(slices))), ahead=ahead)) as runs:
+        for run in runs:
+            yield from run.items
 
 
 def read_pieces(
@@ -101,10 +145,10 @@ def read_pieces(
 
 
 def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
-    """Joins consecutive parts of one frame: so a frame of a thousand wanted files is opened once."""
+    """Joins consecutive parts of one piece: so the extents of a thousand wanted files are verified once."""
     last: Slice | None = None
     for item in slices:
-        if last is not None and not item.before and item.start == last.stop and item.frame == last.frame:
+        if last is not None and not item.before and item.start == last.stop and item.piece is last.piece:
             last = last._replace(stop=item.stop)
             continue
         if last is not None:
@@ -114,24 +158,58 @@ def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
         yield last
 
 
-def _runs(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
-    run: list[Slice] = []
-    size = raw = 0
+def _held(slices: Iterable[Slice]) -> Iterator[Fetched]:
+    """Each slice with its frame, which is to be read first or was read before."""
+    kept: OrderedDict[Frame, HeldFrame] = OrderedDict()
+    kept_bytes = 0
     for item in slices:
-        frame = item.frame
-        is_full = size + frame.stored_bytes > RANGE_BYTES or raw + frame.raw_bytes > _RAW_MAX_BYTES
-        if run and (is_full or len(run) >= _FRAMES_MAX or not _follows(run[-1].frame, frame)):
+        frame = item.piece.frame
+        if item.stop == item.start:
+            yield Fetched(item, HeldFrame(frame), is_first=False)
+            continue
+        held, is_new = kept.get(frame), False
+        if held is None:
+            held, is_new = HeldFrame(frame), True
+            if item.stop - item.start < frame.raw_bytes:
+                kept[frame] = held
+                kept_bytes += frame.raw_bytes
+                while kept_bytes > _KEPT_BYTES:
+                    kept_bytes -= kept.popitem(last=False)[0].raw_bytes
+        else:
+            kept.move_to_end(frame)
+        yield Fetched(item, held, is_new)
+
+
+@dataclass(slots=True)
+class _Run:
+    """Slices in order, and the frames that are read for them in one range."""
+
+    items: list[Fetched] = field(default_factory=list)
+    wanted: list[HeldFrame] = field(default_factory=list)
+
+
+def _runs(fetched: Iterable[Fetched]) -> Iterator[_Run]:
+    run, size, raw = _Run(), 0, 0
+    for item in fetched:
+        frame = item.frame.frame
+        is_full = len(run.items) >= _FRAMES_MAX or raw > _RAW_MAX_BYTES
+        if item.is_first and run.wanted:
+            is_full |= size + frame.stored_bytes > RANGE_BYTES or raw + frame.raw_bytes > _RAW_MAX_BYTES
+            is_full |= not _follows(run.wanted[-1].frame, frame)
+        if run.items and is_full:
             yield run
-            run, size, raw = [], 0, 0
-        run.append(item)
-        size += frame.stored_bytes
-        raw += frame.raw_bytes
-    if run:
+            run, size, raw = _Run(), 0, 0
+        run.items.append(item)
+        if item.is_first:
+            run.wanted.append(item.frame)
+            size += frame.stored_bytes
+            raw += frame.raw_bytes
+    if run.items:
         yield run
 
 
 def _follows(frame: Frame, after: Frame) -> bool:
-    return frame.backup == after.backup and after.offset in (frame.offset + frame.stored_bytes, frame.offset)
+    return frame.backup == after.backup and after.offset == frame.offset + frame.stored_bytes
 
 
 def _joined(buffers: Iterator[bytes], stop: threading.Event) -> memoryview:

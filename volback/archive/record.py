@@ -1,87 +1,157 @@
-"""Record: sealed frames become one data object and its index, with the offset of each frame and the totals of the
+"""Record: sealed frames become one data object and its index, with the place of each extent and the totals of the
 backup."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 
-from volback.archive.codec import Compressor
-from volback.archive.cut import Reused, UnitEnd
-from volback.archive.seal import Sealed, SealedFrame
+from volback.archive.codec import DEFAULT_LEVEL
+from volback.archive.cut import UnitEnd
+from volback.archive.parent import Parent, Place, Reused
+from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed
+from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
-from volback.catalog.model import Frame, ObjectDigest, Unit
+from volback.catalog.model import Frame, ObjectDigest, Piece, Unit
 from volback.progress import Progress
 
 
 class Recorder:
     """Records one backup; its totals are complete once `data` is exhausted."""
 
-    def __init__(self, backup_id: str, progress: Progress) -> None:
+    def __init__(self, backup_id: str, progress: Progress, level: int = DEFAULT_LEVEL) -> None:
         self.stored_bytes = 0
         """Of this backup's data object."""
         self.reused_bytes = 0
         """Raw bytes that are stored in data objects of other backups."""
-        self.depends_on: set[str] = set()
-        """Ids of these backups."""
+        self.used: dict[str, int] = {}
+        """Stored bytes of the frames that are used, by the id of the other backup that holds them."""
         self._id = backup_id
         self._progress = progress
-        self._frames: list[Frame] = []
         self._data = hashlib.sha256()
         self._stream = hashlib.sha256()
-        self._index = Compressor()
+        self._index = IndexWriter(backup_id, level)
+        self._parent = Parent()
+        self._extents: list[Extents] = []
+        self._waiting = deque[tuple[UnitEnd, list[Extents]] | Reused]()
+        self._frames = set[tuple[str, int]]()
 
-    def data(self, sealed: Generator[Sealed, None, None]) -> Generator[bytes, None, None]:
+    def data(self, sealed: Generator[Sealed, None, None], parent: Parent | None = None) -> Generator[bytes, None, None]:
         """Yield the bytes of the data object, and note each frame and unit. Closed early, it closes `sealed`."""
+        self._parent = parent or Parent()
         with closing(sealed):
             yield from self._data_of(sealed)
 
     def _data_of(self, sealed: Iterable[Sealed]) -> Iterator[bytes]:
         for item in sealed:
-            if isinstance(item, UnitEnd):
-                self._end_unit(item)
-            elif isinstance(item, Reused):
-                self._note_reused(item.frame)
-            else:
+            if isinstance(item, NewFrame):
                 self._note_new(item)
                 yield item.stored
+                item.stored = b""
+            elif isinstance(item, Extents):
+                self._extents.append(item)
+            elif isinstance(item, Reused):
+                self._waiting.append(item)
+            else:
+                self._waiting.append((item, self._extents))
+                self._extents = []
+            self._note_complete()
 
     def data_digest(self) -> ObjectDigest:
         """Size and SHA-256 of the data object."""
         return ObjectDigest(size_bytes=self.stored_bytes, sha256=self._data.hexdigest())
 
     def stream_digest(self) -> str:
-        """SHA-256 over all frames' digests in stream order: the same whether they are new or reused."""
+        """SHA-256 over all units' digests in stream order: the same whether they are new or reused."""
         return self._stream.hexdigest()
 
-    def index(self) -> tuple[list[bytes], ObjectDigest]:
-        """End the index; return its stored bytes, and their size and SHA-256."""
-        buffers = self._index.end()
-        digest = hashlib.sha256()
-        for buffer in buffers:
-            digest.update(buffer)
-        return buffers, ObjectDigest(size_bytes=sum(map(len, buffers)), sha256=digest.hexdigest())
+    def index(self) -> StoredIndex:
+        """End the index."""
+        return self._index.end()
 
-    def _note_new(self, item: SealedFrame) -> None:
-        size = len(item.stored)
-        self._note(Frame(self._id, self.stored_bytes, size, item.raw_bytes, item.sha256))
+    def _note_new(self, frame: NewFrame) -> None:
+        size = len(frame.stored)
+        frame.offset = self.stored_bytes
+        frame.stored_bytes = size
         self.stored_bytes += size
-        self._data.update(item.stored)
+        self._data.update(frame.stored)
         self._progress.advance(stored_bytes=size)
 
-    def _note_reused(self, frame: Frame) -> None:
-        self._note(frame)
-        if frame.backup != self._id:
-            self.reused_bytes += frame.raw_bytes
-            self.depends_on.add(frame.backup)
+    def _note_complete(self) -> None:
+        """Write down the units that wait first, as far as all frames have been written in which their extents lie."""
+        while self._waiting:
+            first = self._waiting[0]
+            if isinstance(first, Reused):
+                self._note_reused(first)
+            elif all(_is_written(extents) for extents in first[1]):
+                self._note_unit(*first)
+            else:
+                return
+            self._waiting.popleft()
 
-    def _note(self, frame: Frame) -> None:
-        self._frames.append(frame)
-        self._stream.update(bytes.fromhex(frame.sha256))
-        self._progress.advance(raw_bytes=frame.raw_bytes)
+    def _note_reused(self, reused: Reused) -> None:
+        begin = reused.begin
+        self._stream.update(begin.digest)
+        self.reused_bytes += begin.raw_bytes
+        for frame in begin.frames:
+            self._note_used(frame)
+        self._index.add_unchanged(reused.segment, reused.number)
+        self._progress.advance(raw_bytes=begin.raw_bytes, files=begin.members)
 
-    def _end_unit(self, end: UnitEnd) -> None:
-        self._index.feed(encode_unit(Unit(end.kind, self._frames, end.members)))
-        self._progress.advance(files=len(end.members))
-        self._frames = []
+    def _note_unit(self, end: UnitEnd, extents: list[Extents]) -> None:
+        pieces = list(self._pieces(extents))
+        unit = Unit(end.kind, pieces, end.members, end.scan, end.newest_ns)
+        self._stream.update(unit.digest)
+        for piece in pieces:
+            if piece.frame.backup != self._id:
+                self.reused_bytes += piece.raw_bytes
+                self._note_used(piece.frame)
+        line = encode_unit(unit)
+        if (same := self._parent.same_line(line[:-1])) is not None:
+            self._index.add_unchanged(*same)
+        else:
+            self._index.add(line)
+        self._progress.advance(raw_bytes=unit.raw_bytes, files=len(end.members))
+
+    def _note_used(self, frame: Frame) -> None:
+        if (frame.backup, frame.offset) not in self._frames:
+            self._frames.add((frame.backup, frame.offset))
+            self.used[frame.backup] = self.used.get(frame.backup, 0) + frame.stored_bytes
+
+    def _pieces(self, extents: list[Extents]) -> Iterator[Piece]:
+        """Join extents that follow one another in a frame."""
+        frame, start, stop = Frame("", 0, 0, 0), 0, 0
+        sizes, digests = list[int](), list[bytes]()
+        for batch in extents:
+            if isinstance(batch.places, NewFrame):
+                if sizes:
+                    yield Piece(frame, start, sizes, b"".join(digests))
+                    sizes, digests = [], []
+                yield Piece(self._new(batch.places), 0, batch.sizes, b"".join(batch.digests))
+                continue
+            for size, digest, place in zip(batch.sizes, batch.digests, batch.places, strict=True):
+                found = self._frame(place)
+                if sizes and (found != frame or place.start != stop):
+                    yield Piece(frame, start, sizes, b"".join(digests))
+                    sizes, digests = [], []
+                if not sizes:
+                    frame, start = found, place.start
+                sizes.append(size)
+                digests.append(digest)
+                stop = place.start + size
+        if sizes:
+            yield Piece(frame, start, sizes, b"".join(digests))
+
+    def _frame(self, place: Place | NewPlace) -> Frame:
+        return place.frame if isinstance(place, Place) else self._new(place.frame)
+
+    def _new(self, new: NewFrame) -> Frame:
+        return Frame(self._id, new.offset, new.stored_bytes, new.raw_bytes)
+
+
+def _is_written(extents: Extents) -> bool:
+    if isinstance(extents.places, NewFrame):
+        return extents.places.offset >= 0
+    return all(not isinstance(place, NewPlace) or place.frame.offset >= 0 for place in reversed(extents.places))

@@ -1,6 +1,7 @@
 """Seal raw frames, unseal stored ones: digests both ways, in threads, in order. The codec converts the bytes.
 
-SHA-256 and zstd release the interpreter lock, so a small thread pool uses every core.
+SHA-256 and zstd release the interpreter lock, so a small thread pool uses every core. Each byte is hashed once. Extents
+that are stored already are dropped; what is left of such a frame is packed with others (`pack`) into full ones.
 """
 
 from __future__ import annotations
@@ -10,63 +11,194 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TypeVar
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
-from volback.archive.codec import FrameCodec, open_frame
-from volback.archive.cut import Cut, RawFrame, Reused, UnitEnd
-from volback.archive.parent import KnownFrame, no_frame
-from volback.archive.ranges import Slice
+from volback.archive.codec import FrameCodec, check_extents
+from volback.archive.cut import Cut, RawFrame, UnitEnd
+from volback.archive.parent import Place, Reused
+from volback.archive.ranges import Fetched, Slice
 from volback.workers import Workers
+
+PACK_BYTES = 2 * 1024 * 1024
+"""Extents of several units are packed into frames of this size; 1 MiB stored 1.3 % more of 55,000 small files."""
+ALONE_BYTES = 1024 * 1024
+"""A frame all of whose extents are new is not packed from this size on."""
+_WAITING_EXTENTS_MAX = 20_000
+"""So many extents and members pass by at most before a frame that is being packed is closed, full or not: units wait
+for it."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+@dataclass(slots=True)
+class NewFrame:
+    """A frame of this backup. Where it lies is known once it has been written: `Recorder` fills in `offset`."""
+
+    stored: bytes = b""
+    stored_bytes: int = 0
+    raw_bytes: int = 0
+    offset: int = -1
+
+
+class NewPlace(NamedTuple):
+    """Where a new extent lies: in a frame that may not be sealed yet."""
+
+    frame: NewFrame
+    start: int
+
+
 @dataclass(frozen=True, slots=True)
-class SealedFrame:
-    """One new frame: its stored bytes, and the size and digest of its raw bytes."""
+class Extents:
+    """Extents of a unit, in order: the size, the digest and the place of each."""
 
-    stored: bytes
-    raw_bytes: int
-    sha256: str
-    """Of the raw bytes, hex."""
+    sizes: list[int]
+    digests: list[bytes]
+    places: list[Place | NewPlace] | NewFrame
+    """The frame, where they fill one, in order."""
 
 
-Sealed = SealedFrame | Reused | UnitEnd
+@dataclass(frozen=True, slots=True)
+class _Mixed:
+    """Extents of which some are known; the others have no place yet."""
+
+    sizes: list[int]
+    digests: list[bytes]
+    places: list[Place | None]
+    raw: memoryview
+
+
+Sealed = NewFrame | Extents | Reused | UnitEnd
 
 
 def seal(
-    cuts: Iterable[Cut], codec: FrameCodec, *, known: KnownFrame = no_frame, threads: int | None = None
+    cuts: Iterable[Cut], codec: FrameCodec, *, in_stream_order: bool = True, threads: int | None = None
 ) -> Generator[Sealed, None, None]:
-    """Yield each raw frame sealed, or as the known frame that has its digest; Reused and UnitEnd unchanged.
+    """Yield the extents of each raw frame, and each new frame once it is sealed; Reused and UnitEnd unchanged.
 
-    The digest comes before the codec, so a known frame costs no compression. Order is kept; works ahead by a bounded
-    number of frames. The threads call `known`.
+    A frame may come after extents that lie in it. With `in_stream_order` the frames together are the stream: a full
+    backup. Without it, small extents wait for others while larger frames pass by. The digest comes before the codec, so
+    a known extent costs no compression. Works ahead by a bounded number of frames. The threads call the lookups.
     """
 
-    def seal_one(cut: Cut) -> Sealed:
+    def digest(cut: Cut) -> list[Sealed | _Mixed]:
         if not isinstance(cut, RawFrame):
-            return cut
-        raw = cut.pieces[0] if len(cut.pieces) == 1 else b"".join(cut.pieces)
-        sha256 = hashlib.sha256(raw).hexdigest()
-        frame = known(sha256)
-        if frame is not None and (frame.raw_bytes, frame.sha256) == (len(raw), sha256):
-            return Reused(frame)
-        return SealedFrame(codec.seal(raw), len(raw), sha256)
+            return [cut]
+        raw = _joined(cut)
+        digests = _digests(raw, cut.sizes)
+        places = list(map(_within, map(cut.known, digests), cut.sizes))
+        if len(raw) < ALONE_BYTES or any(places):
+            return [_Mixed(cut.sizes, digests, places, raw)]
+        frame = NewFrame(codec.seal(raw), raw_bytes=len(raw))
+        return [frame, Extents(cut.sizes, digests, frame)]
 
-    return in_order(seal_one, cuts, threads=threads, inline=lambda cut: not isinstance(cut, RawFrame))
+    def finish(item: Sealed | _Packed) -> Sealed:
+        if not isinstance(item, _Packed):
+            return item
+        raw = b"".join(item.pieces)
+        item.pieces.clear()
+        item.frame.stored, item.frame.raw_bytes = codec.seal(raw), len(raw)
+        return item.frame
+
+    digested = in_order(digest, cuts, threads=threads, inline=lambda cut: not isinstance(cut, RawFrame))
+    packed = _pack(digested, in_stream_order=in_stream_order)
+    return in_order(finish, packed, threads=threads, inline=lambda item: not isinstance(item, _Packed))
 
 
 def unseal(
-    fetched: Iterable[tuple[Slice, bytes | memoryview]], codec: FrameCodec, *, threads: int | None = None
-) -> Generator[tuple[Slice, bytes], None, None]:
-    """Yield each slice with its frame's raw bytes, in order, each digest verified. Raises IntegrityError."""
+    fetched: Iterable[Fetched], codec: FrameCodec, *, threads: int | None = None
+) -> Generator[tuple[Slice, memoryview], None, None]:
+    """Yield each slice with its raw bytes, in order, each extent in it verified. Raises IntegrityError."""
+    return in_order(lambda item: (item.slice, open_slice(item, codec)), fetched, threads=threads)
 
-    def unseal_one(pair: tuple[Slice, bytes | memoryview]) -> tuple[Slice, bytes]:
-        return pair[0], open_frame(codec, pair[0].frame, pair[1])
 
-    return in_order(unseal_one, fetched, threads=threads)
+def open_slice(fetched: Fetched, codec: FrameCodec) -> memoryview:
+    """Return the raw bytes of one slice, each extent in it verified. Raises IntegrityError."""
+    wanted, begin = fetched.slice, fetched.slice.piece.start
+    if wanted.stop == wanted.start:
+        return memoryview(b"")
+    raw = fetched.frame.open(codec)
+    check_extents(wanted.piece, raw, wanted.start, wanted.stop)
+    return memoryview(raw)[begin + wanted.start : begin + wanted.stop]
+
+
+def digests_of(cut: RawFrame) -> list[bytes]:
+    """The SHA-256 of each extent of a raw frame."""
+    return _digests(_joined(cut), cut.sizes)
+
+
+def _joined(cut: RawFrame) -> memoryview:
+    return cut.pieces[0] if len(cut.pieces) == 1 else memoryview(b"".join(cut.pieces))
+
+
+def _digests(raw: memoryview, sizes: list[int]) -> list[bytes]:
+    at, found = 0, []
+    for size in sizes:
+        found.append(hashlib.sha256(raw[at : at + size]).digest())
+        at += size
+    return found
+
+
+@dataclass(slots=True)
+class _Packed:
+    """New extents of several units that become one frame."""
+
+    frame: NewFrame = field(default_factory=NewFrame)
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, extent: memoryview) -> NewPlace:
+        """Copy an extent: a few bytes must not hold the whole buffer from which they come."""
+        place = NewPlace(self.frame, self.size)
+        self.pieces.append(bytes(extent))
+        self.size += len(extent)
+        return place
+
+
+def _pack(
+    digested: Generator[list[Sealed | _Mixed], None, None], *, in_stream_order: bool
+) -> Generator[Sealed | _Packed, None, None]:
+    """Give every new extent a place. A frame that is being packed is closed when it is full, or when too many wait."""
+    packed, waiting = _Packed(), 0
+    with closing(digested):
+        for items in digested:
+            for item in items:
+                if packed.size:
+                    waiting += _weight(item)
+                if packed.size and in_stream_order and isinstance(item, NewFrame):
+                    yield packed
+                    packed, waiting = _Packed(), 0
+                if not isinstance(item, _Mixed):
+                    yield item
+                else:
+                    yield _placed(item, packed)
+                if packed.size >= PACK_BYTES or waiting > _WAITING_EXTENTS_MAX:
+                    yield packed
+                    packed, waiting = _Packed(), 0
+        if packed.size:
+            yield packed
+
+
+def _weight(item: Sealed | _Mixed) -> int:
+    """How much of it waits in memory: of a group of empty files one extent, and all members."""
+    if isinstance(item, UnitEnd):
+        return 1 + len(item.members)
+    return len(item.sizes) if isinstance(item, Extents | _Mixed) else 1
+
+
+def _within(place: Place | None, size: int) -> Place | None:
+    """The place, unless an index that is not true names bytes outside of the frame: no reader would take them."""
+    return place if place is not None and place.start + size <= place.frame.raw_bytes else None
+
+
+def _placed(mixed: _Mixed, packed: _Packed) -> Extents:
+    at, places = 0, list[Place | NewPlace]()
+    for size, place in zip(mixed.sizes, mixed.places, strict=True):
+        places.append(place if place is not None else packed.add(mixed.raw[at : at + size]))
+        at += size
+    return Extents(mixed.sizes, mixed.digests, places)
 
 
 def in_order(

@@ -47,8 +47,11 @@ CREATE = [
 # --delay-directory-restore: a stream may return to a directory, which would change its mtime.
 # No --acls: an ACL's text names users by the names that the writing tar knew (GNU tar 1.34, --numeric-owner or not),
 # which may be missing or different here. The attribute itself, which --xattrs-include=* keeps, has the numbers.
+# Records of 512 KiB: GNU tar reads its pipe, and writes files, by the record. With its own 10 KiB, 55,000 small files
+# took 1.26 times the system time (1.43 against 1.13 s, medians of 3).
 EXTRACT = [
-    "tar", "--extract", "--preserve-permissions", "--same-owner", "--numeric-owner",
+    "tar", "--extract", "--blocking-factor=1024", "--read-full-records",
+    "--preserve-permissions", "--same-owner", "--numeric-owner",
     "--xattrs", "--xattrs-include=*", "--sparse", "--delay-directory-restore", "--warning=no-timestamp",
 ]  # fmt: skip
 

@@ -72,6 +72,19 @@ class Window:
         self.held -= sum(len(piece) for piece in pieces)
         return pieces
 
+    def last(self, size: int) -> memoryview:
+        """The last `size` bytes that were stepped over and not taken, in one piece."""
+        if size <= self.at:
+            return memoryview(self.buffer)[self.at - size : self.at]
+        self._keep()
+        pieces, left = list[memoryview](), size
+        for piece in reversed(self._pieces):
+            pieces.append(piece[max(len(piece) - left, 0) :])
+            left -= len(pieces[-1])
+            if not left:
+                break
+        return memoryview(b"".join(reversed(pieces)))
+
     def _keep(self) -> None:
         if self._mark < self.at:
             self._pieces.append(memoryview(self.buffer)[self._mark : self.at])

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from volback.catalog.keys import BackupKey, is_id
-from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, SetOf
+from volback.catalog.keys import INDEX_NAME, BackupKey, is_id
+from volback.catalog.model import FORMAT, INDEX_OBJECTS_MAX, Manifest, RepositoryInfo, SetOf
 from volback.errors import FormatError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,6 +40,7 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
     yield from _source_faults(manifest)
     yield from _number_faults(manifest)
     yield from _text_faults(manifest)
+    yield from _use_faults(manifest)
     if manifest.set is not None:
         yield from _set_faults(manifest.set, manifest.volume)
 
@@ -72,10 +73,27 @@ def _number_faults(manifest: Manifest) -> Iterator[str]:
         "excluded": manifest.excluded,
         "data.size_bytes": manifest.data.size_bytes,
         "index.size_bytes": manifest.index.size_bytes,
+        "index_table_bytes": manifest.index_table_bytes,
     }
     for name, size in sizes.items():
         if not 0 <= size < _SIZE_LIMIT:
             yield f"has an impossible {name}: {size}"
+
+
+def _use_faults(manifest: Manifest) -> Iterator[str]:
+    for used in manifest.uses:
+        if not is_id(used.id) or used.id == manifest.id:
+            yield f"depends on {used.id[:40]!r}, which is not a backup id"
+        if not 0 <= used.used_bytes <= used.size_bytes < _SIZE_LIMIT:
+            yield f"uses an impossible part of {used.name} of {used.id[:40]!r}"
+    if len({(used.id, used.name == INDEX_NAME) for used in manifest.uses}) < len(manifest.uses):
+        yield "names an object twice that it uses"
+    if sum(used.name == INDEX_NAME for used in manifest.uses) > INDEX_OBJECTS_MAX:
+        yield f"takes its index from more than {INDEX_OBJECTS_MAX} other backups"
+    if manifest.index_table_bytes > manifest.index.size_bytes:
+        yield f"has a list of runs of {manifest.index_table_bytes} bytes in an index of {manifest.index.size_bytes}"
+    if manifest.kind == "full" and (manifest.uses or manifest.index_table_bytes):
+        yield "is a full backup, but uses another one"
 
 
 def _text_faults(manifest: Manifest) -> Iterator[str]:
@@ -83,9 +101,8 @@ def _text_faults(manifest: Manifest) -> Iterator[str]:
     for name, digest in digests.items():
         if not _DIGEST.fullmatch(digest):
             yield f"has no valid digest of its {name}"
-    for id_ in manifest.depends_on:
-        if not is_id(id_) or id_ == manifest.id:
-            yield f"depends on {id_[:40]!r}, which is not a backup id"
+    if manifest.parent is not None and (not is_id(manifest.parent) or manifest.parent == manifest.id):
+        yield f"has {manifest.parent[:40]!r} as its parent, which is not another backup's id"
     if manifest.smaller_than is not None and not is_id(manifest.smaller_than):
         yield f"is smaller than {manifest.smaller_than[:40]!r}, which is not a backup id"
     for name, time in {"started_at": manifest.started_at, "ended_at": manifest.ended_at}.items():

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from volback.errors import UsageError
@@ -19,7 +20,8 @@ from volback.latest import created_at, is_future
 
 REPOSITORY_KEY = "volback.json"
 DATA_NAME = "data.tar.zst"
-INDEX_NAME = "index.jsonl.zst"
+INCREMENT_NAME = "data.zst"
+INDEX_NAME: Final = "index.jsonl.zst"
 MANIFEST_NAME = "manifest.json"
 
 ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
@@ -56,8 +58,13 @@ class BackupKey:
 
     @property
     def data(self) -> str:
-        """Key of the frames."""
+        """Key of the frames of a full backup: a tar stream."""
         return self.prefix + DATA_NAME
+
+    @property
+    def increment(self) -> str:
+        """Key of the frames of an increment: what is new in it, no tar by itself."""
+        return self.prefix + INCREMENT_NAME
 
     @property
     def index(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Literal, NamedTuple
@@ -15,8 +16,13 @@ FORMAT = 1
 FRAME_MAX_BYTES = 8 * 1024 * 1024
 """No writer makes a larger frame; a reader refuses it, so that hostile sizes cost no memory."""
 
+DIGEST_BYTES = 32
+INDEX_OBJECTS_MAX = 16
+"""From so many other backups an increment's index takes segments at most; else it is written whole."""
+
 UnitKind = Literal["group", "file", "end"]
 BackupKind = Literal["full", "incremental"]
+ObjectName = Literal["data.tar.zst", "data.zst", "index.jsonl.zst"]
 Consistency = Literal["live", "paused", "stopped"]
 
 
@@ -27,8 +33,23 @@ class Frame(NamedTuple):
     offset: int
     stored_bytes: int
     raw_bytes: int
-    sha256: str
-    """Hex digest of the raw (uncompressed) bytes."""
+
+
+class Piece(NamedTuple):
+    """Extents that follow one another in a frame, and in the unit. What has a digest of its own is an extent."""
+
+    frame: Frame
+    start: int
+    """Where the first extent begins in the frame's raw bytes."""
+    sizes: list[int]
+    """Of each extent, in bytes."""
+    digests: bytes
+    """The SHA-256 of each extent's raw bytes, one after the other."""
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of all extents together."""
+        return sum(self.sizes)
 
 
 class Member(NamedTuple):
@@ -59,29 +80,58 @@ class Span(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """What is read or reused as one: frames in stream order, members in stream order."""
+    """What is read or reused as one: pieces in stream order, members in stream order."""
 
     kind: UnitKind
-    frames: list[Frame]
+    pieces: list[Piece]
     members: list[Member]
+    scan: str = ""
+    """Fingerprint of what the scan said of the members; empty where something changed between scan and read."""
+    newest_ns: int = 0
+    """The newest ctime of the members, as scanned."""
 
     @property
     def raw_bytes(self) -> int:
-        """Size of what the unit's frames hold."""
-        return sum(frame.raw_bytes for frame in self.frames)
+        """Size of what the unit's extents hold."""
+        return sum(piece.raw_bytes for piece in self.pieces)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the digests of its extents: it does not depend on the frames in which they lie."""
+        return hashlib.sha256(b"".join(piece.digests for piece in self.pieces)).digest()
 
     def starts(self) -> Iterator[int]:
-        """Yield where each frame begins in the unit's raw bytes."""
+        """Yield where each piece begins in the unit's raw bytes."""
         at = 0
-        for frame in self.frames:
+        for piece in self.pieces:
             yield at
-            at += frame.raw_bytes
+            at += piece.raw_bytes
 
     def spans(self) -> Iterator[Span]:
         """Yield where each member lies, in stream order."""
         stops = chain((member.offset for member in islice(self.members, 1, None)), [self.raw_bytes])
         for member, stop in zip(self.members, stops, strict=False):
             yield Span(member, member.offset, stop)
+
+    def digests_of(self, start: int, stop: int) -> bytes:
+        """The digests of the extents that lie between `start` and `stop` of the unit's raw bytes."""
+        at, found = 0, []
+        for piece in self.pieces:
+            for number, size in enumerate(piece.sizes):
+                if start <= at and at + size <= stop:
+                    found.append(piece.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
+                at += size
+        return b"".join(found)
+
+
+class Run(NamedTuple):
+    """Segments of an index that lie one after the other: in the index object of `backup`, at `offset`."""
+
+    backup: str
+    offset: int
+    stored_bytes: int
+    digest: bytes
+    """SHA-256 of these stored bytes."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +163,27 @@ class SetOf(msgspec.Struct, frozen=True, kw_only=True):
     set."""
 
 
+class UsedObject(msgspec.Struct, frozen=True, kw_only=True):
+    """An object of an earlier backup of the same volume, and how much of it this backup uses."""
+
+    id: str
+    name: ObjectName
+    size_bytes: int
+    """Of the whole object."""
+    used_bytes: int
+    """Stored bytes of it without which this backup is not complete."""
+
+
+class ScanFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the next increment needs to know of the scan; times in ns, by the clock of the engine's machine."""
+
+    started_ns: int
+    newest_ns: int
+    """The newest ctime that it saw."""
+    filesystem: str
+    """The type of the filesystem, and what identifies it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One backup; written last, so a backup exists if and only if this does. Times are RFC 3339 UTC."""
 
@@ -141,12 +212,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many members the patterns left out."""
     smaller_than: str | None = None
     """The id of the earlier backup against which this one is suspiciously small."""
-    depends_on: list[str] = []
-    """Ids of other backups of the same volume whose frames this one references."""
+    parent: str | None = None
+    """The id of the backup with which an increment was compared."""
+    uses: list[UsedObject] = []
+    """The objects of other backups that this one references, in clear: no index is needed to know what is needed."""
+    cut: str
+    """How data was cut into extents: a name, pinned by test vectors. No reader needs it."""
+    scan: ScanFacts | None = None
     data: ObjectDigest
     index: ObjectDigest
+    index_table_bytes: int = 0
+    """Stored bytes of the list of runs, with which an increment's index object ends; 0: it is the index, whole."""
     digest: str
-    """SHA-256 over the concatenated binary frame digests, in stream order."""
+    """SHA-256 over the binary digests of all units, in stream order."""
     warnings: list[str] = []
     encryption: str | None = None
     tags: list[str] = []
@@ -158,6 +236,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def key(self) -> BackupKey:
         """Where the backup's objects are."""
         return BackupKey(self.host, self.volume, self.id)
+
+    @property
+    def depends_on(self) -> list[str]:
+        """Ids of the other backups of the same volume whose objects this one references."""
+        return sorted({used.id for used in self.uses})
+
+    @property
+    def data_key(self) -> str:
+        """The key of its data object."""
+        return self.key.data if self.kind == "full" else self.key.increment
 
     @property
     def name(self) -> str:

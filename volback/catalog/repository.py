@@ -24,7 +24,7 @@ from volback.catalog.keys import (
     short_name,
     volume_prefix,
 )
-from volback.catalog.model import FORMAT, Manifest, ObjectDigest, RepositoryInfo
+from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
 from volback.catalog.reference import Reference
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
@@ -115,10 +115,10 @@ class Catalog:
         """
         key = manifest.key
         check_manifest(manifest, key)
-        self._check_stored(key.data, manifest.data)
-        self._check_stored(key.index, manifest.index)
-        for id_ in manifest.depends_on:
-            self._check_present(BackupKey(manifest.host, manifest.volume, id_))
+        self._check_stored(manifest.data_key, manifest.data.size_bytes)
+        self._check_stored(key.index, manifest.index.size_bytes)
+        for used in manifest.uses:
+            self._check_needed(BackupKey(manifest.host, manifest.volume, used.id), used)
         self._objects.put(key.manifest, [document or seal_document(manifest)], if_absent=True)
 
     def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
@@ -307,21 +307,24 @@ class Catalog:
         # One byte more than a document may have, so that one too large is seen without reading all of it.
         return b"".join(self._objects.open(key, length=limit_bytes + 1))
 
-    def _check_stored(self, key: str, expected: ObjectDigest) -> None:
+    def _check_stored(self, key: str, expected_bytes: int) -> None:
         try:
             size_bytes = self._objects.stat(key).size_bytes
         except NotFoundError as exc:
             raise IntegrityError(f"backup not committed: {key} is not in store", "run the backup again") from exc
-        if size_bytes != expected.size_bytes:
-            message = f"backup not committed: {key} has {size_bytes} bytes in store, not {expected.size_bytes}"
+        if size_bytes != expected_bytes:
+            message = f"backup not committed: {key} has {size_bytes} bytes in store, not {expected_bytes}"
             raise IntegrityError(message, "run the backup again")
 
-    def _check_present(self, needed: BackupKey) -> None:
+    def _check_needed(self, key: BackupKey, used: UsedObject) -> None:
         try:
-            self._objects.stat(needed.manifest)
-        except NotFoundError as exc:
-            message = f"backup not committed: it needs {needed.id}, which was removed meanwhile"
-            raise IntegrityError(message, "run the backup again") from exc
+            self._objects.stat(key.manifest)  # a removal deletes it first
+            size_bytes = self._objects.stat(key.prefix + used.name).size_bytes
+        except NotFoundError:
+            size_bytes = -1
+        if size_bytes != used.size_bytes:
+            what = "was removed meanwhile" if size_bytes < 0 else f"has another {used.name} now"
+            raise IntegrityError(f"backup not committed: it needs {key.id}, which {what}", "run the backup again")
 
     def _latest(self, reference: Reference, host: str, keys: list[BackupKey], now: datetime) -> Manifest:
         for key in reversed(_not_future(keys, now)):

@@ -66,6 +66,15 @@ _ShrinkRatio = Annotated[
         help="Warn of less than this part of the last backup's files or bytes; 0 accepts any. [default: 0.2]",
     ),
 ]  # fmt: skip
+_Full = Annotated[bool, typer.Option("--full", help="Store everything anew: a backup that needs no other one.")]
+_Reread = Annotated[bool, typer.Option("--reread", help="Read every file, also one that seems unchanged.")]
+_IgnoreInode = Annotated[
+    bool,
+    typer.Option("--ignore-inode", help="A file with another inode number may be unchanged."),
+]
+_IgnoreCtime = Annotated[
+    bool, typer.Option("--ignore-ctime", help="A file with another ctime may be unchanged, if its mtime is the same.")
+]
 _Wait = Annotated[
     str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")
 ]
@@ -93,16 +102,21 @@ def backup(
     stop_timeout: _StopTimeout = None,
     health_timeout: _HealthTimeout = "2m",
     shrink_ratio: _ShrinkRatio = None,
+    full: _Full = False,
+    reread: _Reread = False,
+    ignore_inode: _IgnoreInode = False,
+    ignore_ctime: _IgnoreCtime = False,
     wait: _Wait = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
 ) -> Outcome:
-    """Back up volumes, each as one backup.
+    """Back up volumes, each as one backup. Only what changed since the last one is read and stored.
 
     A volume that fails does not stop the next one. Exit code 3: files changed or vanished while they were read.
     With --stop or --pause, the containers run again as soon as everything has been read, also after an error.
     """
     from volback.operations.backup import BackupOptions
     from volback.operations.backup_set import SetOptions
+    from volback.operations.parent import Comparing
 
     if not (sources or every or label or project or container):
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
@@ -110,6 +124,7 @@ def backup(
         BackupOptions(
             excludes=exclude or [], level=level, tags=tag or [],
             one_file_system=one_file_system, shrink_ratio=shrink_ratio,
+            comparing=Comparing(full, reread, ignore_inode, ignore_ctime),
         ),
         quiesce=_quiesce(stop=stop, pause=pause),
         stop_timeout_s=None if stop_timeout is None else read_option("--stop-timeout", stop_timeout, read_seconds),

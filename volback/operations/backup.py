@@ -11,12 +11,15 @@ from datetime import datetime
 
 import volback
 from volback.archive import tar
+from volback.archive.blocks import CUT
 from volback.archive.codec import DEFAULT_LEVEL, FrameCodec, ZstdCodec
 from volback.archive.cut import CutReport, Cutter
+from volback.archive.parent import Parent
 from volback.archive.plan import Plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
-from volback.catalog.model import FORMAT, Manifest, ObjectDigest, SetOf, Source
+from volback.archive.segments import StoredIndex
+from volback.catalog.model import FORMAT, Manifest, ScanFacts, SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
@@ -25,6 +28,7 @@ from volback.latest import is_safety_copy
 from volback.measures import count, human_size
 from volback.operations.hold import SourceHold
 from volback.operations.locks import volume_lock
+from volback.operations.parent import Comparing
 from volback.operations.prepare import Prepared, Preparing, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
@@ -47,6 +51,8 @@ class BackupOptions:
     """Whether to leave out what is mounted below the source; the mount points are kept, as empty directories."""
     set: SetOf | None = None
     """The set to which the backup belongs."""
+    comparing: Comparing = field(default_factory=Comparing)
+    """How it is compared with its parent."""
     shrink_ratio: float | None = None
     """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
 
@@ -100,6 +106,7 @@ def preparing(ctx: Context, options: BackupOptions) -> Preparing:
         excludes=options.excludes,
         one_file_system=options.one_file_system,
         is_compared=_shrink_ratio(ctx, options) > 0,
+        comparing=options.comparing,
     )
 
 
@@ -169,19 +176,23 @@ class _Backup:
         self._at_read_end: list[Future[None]] = []
         self._started = ctx.now()
         self._codec: FrameCodec = ZstdCodec(options.level)
-        self._recorder = Recorder(prepared.key.id, ctx.progress)
+        self._recorder = Recorder(prepared.key.id, ctx.progress, options.level)
+        self._scan: ScanFacts | None = None
 
     def read(self) -> None:
         """Read and store the data. Raises EngineError, StoreError."""
         progress, reader = self._ctx.progress, self._prepared.open()
         self._observer.begin()
         plan = scan(reader, self._options.excludes, verdicts=self._prepared.verdicts)
-        cutter = Cutter(plan)
+        self._scan = ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem)
+        parent = self._prepared.parent.compared(plan, self._options.comparing)
+        cutter = Cutter(plan, parent)
         progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
         with ThreadPoolExecutor(1, "read-end") as pool:
-            sealed = seal(cutter.cut(self._read(reader, plan, pool)), self._codec)
-            with closing(self._recorder.data(sealed)) as data:
-                self._repository.store.put(self._key.data, data)
+            cuts = cutter.cut(self._read(reader, plan, parent, pool))
+            sealed = seal(cuts, self._codec, in_stream_order=self._prepared.parent.backup is None)
+            with closing(self._recorder.data(sealed, parent)) as data:
+                self._repository.store.put(self._data_key, data)
         for step in self._at_read_end:
             step.result()
         warnings, failures = tar.read_warnings(reader.messages())
@@ -191,6 +202,10 @@ class _Backup:
         self._warnings = warnings + _all_excluded(plan)
         self._sockets, self._excluded, self._report = plan.sockets, plan.excluded, cutter.report
 
+    @property
+    def _data_key(self) -> str:
+        return self._key.data if self._prepared.parent.backup is None else self._key.increment
+
     def commit(self) -> BackupResult:
         """Store the index and the manifest. Raises StoreError, IntegrityError."""
         with self._prepared:
@@ -198,20 +213,20 @@ class _Backup:
             self._repository.catalog.commit(manifest)
             self._note_volume(manifest)
         duration_s = (self._ctx.now() - self._started).total_seconds()
-        return BackupResult(manifest, duration_s, incomplete=bool(self._warnings))
+        return BackupResult(manifest, duration_s, incomplete=bool(self._warnings or self._prepared.parent.warnings))
 
     def _manifest(self) -> Manifest:
         warnings, report = self._warnings, self._report
         shrunk = self._shrunk()
         if shrunk is not None:
             warnings.append(_shrink_warning(report, shrunk))
-        recorder, index = self._recorder, self._put_index()
+        recorder, index, parent = self._recorder, self._put_index(), self._prepared.parent
         return Manifest(
             format=FORMAT,
             id=self._key.id,
             host=self._key.host,
             volume=self._source.name,
-            kind="incremental" if recorder.depends_on else "full",
+            kind="full" if parent.manifest is None else "incremental",
             engine_id=self._engine.info.id,
             source=self._source,
             started_at=rfc3339(self._started),
@@ -226,11 +241,15 @@ class _Backup:
             excludes=self._options.excludes,
             excluded=self._excluded,
             smaller_than=None if shrunk is None else shrunk.id,
-            depends_on=sorted(recorder.depends_on),
+            parent=None if parent.manifest is None else parent.manifest.id,
+            uses=list(parent.uses(recorder.used, index.used)),
+            cut=CUT,
+            scan=self._scan,
             data=recorder.data_digest(),
-            index=index,
+            index=index.digest,
+            index_table_bytes=index.table_bytes,
             digest=recorder.stream_digest(),
-            warnings=self._observer.notices(but=self._disturbed) + warnings,
+            warnings=self._observer.notices(but=self._disturbed) + parent.warnings + warnings,
             tags=self._options.tags,
             set=self._options.set,
             volback=volback.__version__,
@@ -246,12 +265,12 @@ class _Backup:
         except StoreError as exc:
             log.info("a restore will not know the labels of volume %s again: %s", manifest.volume, exc.message)
 
-    def _read(self, reader: VolumeReader, plan: Plan, pool: Executor) -> Iterator[bytes | bytearray]:
+    def _read(self, reader: VolumeReader, plan: Plan, parent: Parent, pool: Executor) -> Iterator[bytes | bytearray]:
         """The tar stream. What holds the source is released at its end, while the rest is still being stored.
 
         In a thread: the engine is asked for it, and the store that drains this stream must not wait for an engine.
         """
-        return reader.read(plan.names(), lambda: self._at_read_end.append(pool.submit(self._end_reading)))
+        return reader.read(plan.names(parent.is_read), lambda: self._at_read_end.append(pool.submit(self._end_reading)))
 
     def _end_reading(self) -> None:
         self._observer.end()
@@ -280,10 +299,10 @@ class _Backup:
             for name in self._disturbed
         ]
 
-    def _put_index(self) -> ObjectDigest:
-        buffers, digest = self._recorder.index()
-        self._repository.store.put(self._key.index, buffers)
-        return digest
+    def _put_index(self) -> StoredIndex:
+        index = self._recorder.index()
+        self._repository.store.put(self._key.index, index.buffers)
+        return index
 
 
 def rfc3339(time: datetime) -> str:

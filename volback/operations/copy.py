@@ -148,7 +148,7 @@ def _is_there(target: Repository, item: Copy) -> bool:
             f"repository {target.store.url} has another backup {item.name}",
             f"see what it is: volback --repo {target.store.url} show {item.name}",
         )
-    for key, expected in ((item.key.data, item.manifest.data), (item.key.index, item.manifest.index)):
+    for key, expected in ((item.manifest.data_key, item.manifest.data), (item.key.index, item.manifest.index)):
         _check_there(target, item, key, expected)
     return True
 
@@ -171,7 +171,7 @@ def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Do
     manifest, key = item.manifest, item.key
     total = manifest.data.size_bytes + manifest.index.size_bytes
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
-    objects = ((key.data, manifest.data), (key.index, manifest.index))
+    objects = ((manifest.data_key, manifest.data), (key.index, manifest.index))
     for object_key, expected in objects:
         _put_object(ctx, source, target, item, object_key, expected)
     try:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from volback.archive import ranges
 from volback.archive.announced import Announced
+from volback.archive.codec import ZstdCodec
 from volback.archive.seal import in_order
+from volback.archive.window import Buffer
 from volback.context import Context
 from volback.durable import write_new
 from volback.errors import ConflictError, StoreError
@@ -48,12 +50,18 @@ def _stream(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
 
 
 def _frames(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
-    """The stored frames; each has been opened, and what it holds compared with the index, before it is yielded."""
+    """The stored frames, and where only a part of a frame belongs to the backup, that part compressed anew.
 
-    def prove(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[bytes, bytes | memoryview]:
-        return backup.open_frame(pair[0].frame, pair[1]), pair[1]
+    Each extent has been verified, and what it holds compared with the index, before it is yielded.
+    """
+    codec = ZstdCodec()
 
-    def counted(proven: Iterable[tuple[bytes, bytes | memoryview]]) -> Iterator[tuple[bytes, bytes | memoryview]]:
+    def prove(fetched: ranges.Fetched) -> tuple[memoryview, bytes | memoryview]:
+        stored, piece = fetched.frame.stored, fetched.slice.piece
+        raw = backup.open_slice(fetched)
+        return raw, stored if stored and piece.raw_bytes == piece.frame.raw_bytes else codec.seal(raw)
+
+    def counted(proven: Iterable[tuple[memoryview, bytes | memoryview]]) -> Iterator[tuple[Buffer, bytes | memoryview]]:
         for raw, stored in proven:
             ctx.progress.advance(raw_bytes=len(raw), stored_bytes=len(stored))
             yield raw, stored

@@ -8,11 +8,12 @@ from contextlib import closing
 
 from volback.archive import ranges, tar
 from volback.archive.announced import Announced, check_header
-from volback.archive.codec import FrameCodec, ZstdCodec, decompress, open_frame
-from volback.archive.seal import unseal
+from volback.archive.codec import FrameCodec, ZstdCodec
+from volback.archive.seal import open_slice, unseal
+from volback.archive.segments import Segment, runs_of, split
 from volback.catalog.index import select_units
-from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Manifest, Member, Span, Unit
+from volback.catalog.keys import INDEX_NAME, BackupKey
+from volback.catalog.model import Manifest, Member, Run, Span, Unit
 from volback.catalog.paths import PathRanges
 from volback.errors import FormatError, IntegrityError, NotFoundError
 from volback.store.base import Store
@@ -35,11 +36,21 @@ class OpenBackup:
         self._codec = codec or ZstdCodec()
         self._paths = PathRanges()
         self._data_bytes: int | None = None
-        self._index = self._read_index()
+        self._objects = {manifest.id: manifest.data_key} | {
+            used.id: BackupKey(manifest.host, manifest.volume, used.id).prefix + used.name
+            for used in manifest.uses
+            if used.name != INDEX_NAME
+        }
+        self.segments = self._read_index()
+        """Of the index, in stream order."""
 
     def units(self) -> Iterator[Unit]:
         """Yield the units in stream order, the end-of-archive unit last. Raises IntegrityError."""
         return (unit for _, unit in self._select(lambda _: True))
+
+    def units_of(self, segment: Segment) -> Iterator[Unit]:
+        """Yield the units of one segment. Raises IntegrityError."""
+        return (unit for _, unit in self._select(lambda _: True, [segment]))
 
     def numbered(self, numbers: Container[int]) -> Iterator[Unit]:
         """Yield the units of these numbers, which count from 0 in stream order; no other is decoded."""
@@ -92,22 +103,27 @@ class OpenBackup:
             for item, raw in unsealed:
                 if item.before:
                     yield item.before
-                count(item.frame.stored_bytes)
-                yield raw if item.stop - item.start == len(raw) else memoryview(raw)[item.start : item.stop]
+                frame = item.piece.frame
+                count(frame.stored_bytes * len(raw) // max(frame.raw_bytes, 1))
+                yield raw
 
-    def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[tuple[ranges.Slice, bytes | memoryview], None, None]:
-        """Yield each slice with its frame's stored bytes, not verified; a remote store is read ahead, in threads."""
+    def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[ranges.Fetched, None, None]:
+        """Yield each slice with its frame, not verified; a remote store is read ahead, in threads."""
         return ranges.fetch(slices, self.open_range, ahead=self._store.parallel_reads)
 
-    def open_frame(self, frame: Frame, stored: bytes | memoryview) -> bytes:
-        """Return the raw bytes of a fetched frame. Raises IntegrityError unless they are what the index says."""
-        return open_frame(self._codec, frame, stored)
+    def open_slice(self, fetched: ranges.Fetched) -> memoryview:
+        """Return the raw bytes of a fetched slice. Raises IntegrityError unless they are what the index says."""
+        return open_slice(fetched, self._codec)
+
+    def data_key(self, backup: str) -> str:
+        """The key of this backup's data object, or of one that it uses. Raises IntegrityError for any other."""
+        if (key := self._objects.get(backup)) is None:
+            raise IntegrityError(f"index of {self.name} names backup {backup}, which its manifest does not")
+        return key
 
     def open_range(self, backup: str, offset: int, length: int) -> Iterator[bytes]:
         """Read stored bytes of this backup's data object, or of one that it depends on."""
-        if backup != self.manifest.id and backup not in self.manifest.depends_on:
-            raise IntegrityError(f"index of {self.name} names backup {backup}, which its manifest does not")
-        key = BackupKey(self.manifest.host, self.manifest.volume, backup).data
+        key = self.data_key(backup)
         try:
             yield from self._store.open(key, start=offset, length=length)
         except NotFoundError as exc:
@@ -117,9 +133,11 @@ class OpenBackup:
         """Return the part of the backup at and below `paths`. Raises NotFoundError for a path that it lacks."""
         return Selection(self, list(paths))
 
-    def _select(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Unit]]:
+    def _select(
+        self, wanted: Callable[[int], bool], segments: list[Segment] | None = None
+    ) -> Iterator[tuple[int, Unit]]:
         """The wanted units with their numbers. Raises IntegrityError, FormatError, which name the backup."""
-        lines = decompress(self._index, what=f"index of {self.name}")
+        lines = (line for segment in segments or self.segments for line in segment.lines())
         try:
             yield from select_units(lines, wanted, room=self._room)
         except FormatError as exc:
@@ -128,8 +146,7 @@ class OpenBackup:
     def _room(self) -> int:
         """The size of all data objects that the index can name."""
         if self._data_bytes is None:
-            ids = [self.manifest.id, *self.manifest.depends_on]
-            self._data_bytes = sum(self._size(BackupKey(self.key.host, self.key.volume, id_).data) for id_ in ids)
+            self._data_bytes = sum(map(self._size, self._objects.values()))
         return self._data_bytes
 
     def _size(self, key: str) -> int:
@@ -143,7 +160,40 @@ class OpenBackup:
         known = [path for unit in self.around(paths) for member in unit.members if (path := member.path) in paths]
         return Selection(self, known, below=False)
 
-    def _read_index(self) -> bytes:
+    def _read_index(self) -> list[Segment]:
+        expected, own = self.manifest.index, self.manifest.id
+        stored = self._read_own_index()
+        table_bytes = self.manifest.index_table_bytes
+        if not table_bytes:
+            return list(split(own, 0, stored, room=self._room))
+        if table_bytes > len(stored):
+            raise IntegrityError(f"index of {self.name} is shorter than its list of runs", _VERIFY_HINT)
+        own_bytes = expected.size_bytes - table_bytes
+        runs = runs_of(stored[own_bytes:], what=f"index of {self.name}")
+        if sum(run.stored_bytes for run in runs) > INDEX_MAX_BYTES:
+            raise IntegrityError(f"index of {self.name} claims more than {INDEX_MAX_BYTES} bytes", _VERIFY_HINT)
+        return [segment for run in runs for segment in self._segments(run, stored[:own_bytes])]
+
+    def _segments(self, run: Run, own: memoryview) -> Iterator[Segment]:
+        if run.backup == self.manifest.id:
+            stored = own[run.offset : run.offset + run.stored_bytes]
+        else:
+            stored = memoryview(b"".join(self._read_run(run)))
+        if len(stored) != run.stored_bytes or hashlib.sha256(stored).digest() != run.digest:
+            message = f"backup {self.name} is damaged: the index of {run.backup} is not what it was"
+            raise IntegrityError(message, _VERIFY_HINT)
+        return split(run.backup, run.offset, stored, room=self._room)
+
+    def _read_run(self, run: Run) -> Iterator[bytes]:
+        if not any(used.id == run.backup and used.name == INDEX_NAME for used in self.manifest.uses):
+            raise IntegrityError(f"index of {self.name} names backup {run.backup}, which its manifest does not")
+        key = BackupKey(self.key.host, self.key.volume, run.backup).index
+        try:
+            yield from self._store.open(key, start=run.offset, length=run.stored_bytes)
+        except NotFoundError as exc:
+            raise IntegrityError(f"backup {self.name} is damaged: {key} is missing", _VERIFY_HINT) from exc
+
+    def _read_own_index(self) -> memoryview:
         expected = self.manifest.index
         if expected.size_bytes > INDEX_MAX_BYTES:
             raise IntegrityError(f"index of {self.name} claims {expected.size_bytes} bytes", _VERIFY_HINT)
@@ -155,7 +205,7 @@ class OpenBackup:
             raise IntegrityError(
                 f"backup {self.name} is damaged: {self.key.index} is not what was written", _VERIFY_HINT
             )
-        return stored
+        return memoryview(stored)
 
 
 class Selection:
@@ -252,7 +302,7 @@ class Selection:
         member = origin.member._replace(path=path, link=origin.member.link if link is None else link)
         announced.announce([Span(member, 0, len(renamed) + stop - data)])
         if data == stop:
-            yield ranges.Slice(unit.frames[0], 0, 0, renamed)
+            yield ranges.Slice(unit.pieces[0], 0, 0, renamed)
             return
         yield from ranges.part(unit, data, stop, before=renamed)
 

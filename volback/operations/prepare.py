@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,7 @@ from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
 from volback.operations.lines import Lines
 from volback.operations.observe import Observer
+from volback.operations.parent import ChosenParent, Comparing, choose_parent
 from volback.operations.recover import discard
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
 from volback.policy.storage import Storage
@@ -48,6 +49,7 @@ class Preparing:
     """Whether its size is compared with that of an earlier backup."""
     scan_first: bool = False
     """Whether the source is scanned now, and again when it is read."""
+    comparing: Comparing = field(default_factory=Comparing)
     helper_waits: bool = True
     """Whether a helper waits until the source is read; else one is started then."""
 
@@ -63,6 +65,7 @@ class Prepared:
     key: BackupKey
     usual: Manifest | None
     """The earlier backup with which its size is compared."""
+    parent: ChosenParent
     observer: Observer
     verdicts: Verdicts
     _start: Callable[[], AbstractContextManager[VolumeReader]]
@@ -114,6 +117,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
     _ = repository.info  # without which nothing is written
     earlier = _earlier(repository, source.name)
     usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
+    parent = choose_parent(ctx, repository, earlier, source, engine.info.id, wanted.comparing)
     key = BackupKey(
         repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
     )
@@ -129,7 +133,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         if wanted.scan_first:
             with nullcontext(reader) if reader is not None else start() as scanning:
                 _scan_first(scanning, verdicts)
-        return Prepared(source, key, usual, observer, verdicts, start, stack.pop_all(), reader)
+        return Prepared(source, key, usual, parent, observer, verdicts, start, stack.pop_all(), reader)
 
 
 def _scan_first(reader: VolumeReader, verdicts: Verdicts) -> None:

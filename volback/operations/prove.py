@@ -1,6 +1,6 @@
 """Prove: read a volume again and compare it with a backup, bit for bit; name each file that differs.
 
-First by frame digests, which needs no data of the backup. Only units that do not match are then read from both sides
+First by extent digests, which needs no data of the backup. Only units that do not match are then read from both sides
 and compared member by member.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from volback.archive import ranges, tar
-from volback.archive.cut import Cut, Cutter, RawFrame, Reused, UnitEnd
-from volback.archive.seal import in_order
+from volback.archive.cut import Cut, Cutter, RawFrame, UnitEnd
+from volback.archive.seal import digests_of, in_order
 from volback.archive.walk import Signature, walk
 from volback.archive.window import Buffer
 from volback.catalog.model import Member, Source
@@ -98,7 +98,7 @@ def compare(
     odd.update(expected.values())
     if not changed and not odd:
         return Comparison([], [], [])
-    stream = backup.read(item for unit in backup.numbered(odd) for item in ranges.whole(unit.frames))
+    stream = backup.read(item for unit in backup.numbered(odd) for item in ranges.whole(unit.pieces))
     signed = signatures(chain(stream, [tar.END_OF_ARCHIVE]))
     return _compared(signed, _read_again(engine, run, source, excludes, changed), may_lack)
 
@@ -173,46 +173,47 @@ def _expected(backup: OpenBackup) -> tuple[dict[bytes, int], set[int]]:
     numbers: dict[bytes, int] = {}
     repeated: set[int] = set()
     for number, unit in enumerate(backup.units()):
-        digest = _unit_digest((bytes.fromhex(frame.sha256) for frame in unit.frames), unit.members)
+        digest = _unit_digest((piece.digests for piece in unit.pieces), unit.members)
         if numbers.setdefault(digest, number) != number:
             repeated.add(number)
     return numbers, repeated
 
 
-def _unit_digest(frames: Iterable[bytes], members: Iterable[Member]) -> bytes:
-    """Over the digests of its frames, and the names that the index gives to what is in them."""
-    digest = hashlib.sha256(b"".join(frames))
+def _unit_digest(extents: Iterable[bytes], members: Iterable[Member]) -> bytes:
+    """Over the digests of its extents, and the names that the index gives to what is in them."""
+    digest = hashlib.sha256(b"".join(extents))
     for member in members:
         digest.update(b"%s\0%s\0%s\0" % (member.type.encode(), member.path, member.link))
     return digest.digest()
 
 
 def _digests(ctx: Context, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
-    """SHA-256 of each frame, and each UnitEnd, in order."""
+    """The SHA-256 of the extents of each raw frame, and each UnitEnd, in order."""
 
     def digest(cut: Cut) -> bytes | UnitEnd:
         if isinstance(cut, UnitEnd):
             return cut
-        if isinstance(cut, Reused):
-            return bytes.fromhex(cut.frame.sha256)
-        value = hashlib.sha256()
-        for piece in cut.pieces:
-            value.update(piece)
-            ctx.progress.advance(raw_bytes=len(piece))
-        return value.digest()
+        assert isinstance(cut, RawFrame), "nothing is reused without a parent"
+        return b"".join(digests_of(cut))
 
-    return in_order(digest, cuts, inline=lambda cut: not isinstance(cut, RawFrame))
+    def counted() -> Iterator[Cut]:
+        for cut in cuts:
+            if isinstance(cut, RawFrame):
+                ctx.progress.advance(raw_bytes=sum(cut.sizes))
+            yield cut
+
+    return in_order(digest, counted(), inline=lambda cut: not isinstance(cut, RawFrame))
 
 
 def _found(items: Iterable[bytes | UnitEnd]) -> Iterator[tuple[bytes, list[bytes]]]:
     """Digest and paths of each unit of the volume, as it is read."""
-    frames: list[bytes] = []
+    extents: list[bytes] = []
     for item in items:
         if isinstance(item, UnitEnd):
-            yield _unit_digest(frames, item.members), [member.path for member in item.members]
-            frames = []
+            yield _unit_digest(extents, item.members), [member.path for member in item.members]
+            extents = []
         else:
-            frames.append(item)
+            extents.append(item)
 
 
 def _check_read(messages: bytes) -> None:

@@ -324,7 +324,7 @@ def _candidates(found: list[Found], held: Holdings, lines: Mapping[str, str]) ->
 def _faults(backup: Manifest, sizes: dict[str, int], known: set[str], damaged: dict[str, str]) -> Iterator[str]:
     """The damage of a backup that a listing shows."""
     key = key_of(backup)
-    for name, expected in ((key.data, backup.data), (key.index, backup.index)):
+    for name, expected in ((backup.data_key, backup.data), (key.index, backup.index)):
         if name not in sizes:
             yield f"{name} is missing"
         elif sizes[name] != expected.size_bytes:

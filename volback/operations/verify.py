@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import hashlib
+import logging
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
@@ -14,13 +15,18 @@ from typing import NamedTuple
 from volback.archive import ranges
 from volback.archive.announced import Announced, expected_of
 from volback.archive.seal import in_order
+from volback.archive.segments import Segment
+from volback.catalog.index import begin_of
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.model import Manifest, Member, Unit
+from volback.catalog.model import Frame, Manifest, Member, Unit
 from volback.catalog.reference import Reference
 from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NoRepository, NotFoundError
+from volback.errors import IntegrityError, NoRepository, NotFoundError, StoreError
 from volback.operations.open_backup import OpenBackup
+from volback.state.damaged import note_damaged
+
+log = logging.getLogger(__name__)
 
 REPOSITORY = "repository"
 """Used in place of a backup's name where the repository's own document is damaged; the name of a backup contains
@@ -55,17 +61,20 @@ def verify(ctx: Context, repository: Repository, references: list[str], *, data:
     found: list[Manifest | DamagedManifest]
     found = [repository.find(reference) for reference in references] or list(repository.catalog.manifests())
     damaged = list(_repository(repository)) if found else []
+    seen = Seen()
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
             name = str(Reference(manifest.host, manifest.volume, manifest.id))
             damaged.append(Damage(name, manifest.key, manifest.error.message, []))
         else:
-            damaged += verify_backup(ctx, repository, manifest, data=data)
+            damaged += verify_backup(ctx, repository, manifest, data=data, seen=seen)
     return Verification(len(found), damaged)
 
 
-def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, data: bool) -> list[Damage]:
-    """Verify one backup; return all damage found, objects first."""
+def verify_backup(
+    ctx: Context, repository: Repository, manifest: Manifest, *, data: bool, seen: Seen | None = None
+) -> list[Damage]:
+    """Verify one backup; return all damage found, objects first. What is in `seen` is not read again."""
     key, name = manifest.key, manifest.name
     damaged = list(_objects(repository, manifest, key, name))
     if any(damage.object == key.index for damage in damaged):
@@ -73,7 +82,7 @@ def verify_backup(ctx: Context, repository: Repository, manifest: Manifest, *, d
     try:
         backup = OpenBackup(repository.store, manifest)
         if data:
-            damaged += _read_all(ctx, backup)
+            damaged += _read_all(ctx, backup, repository.id, seen or Seen())
         elif damaged:
             damaged = [_with_paths(backup, damage, repository) for damage in damaged]
     except IntegrityError as exc:
@@ -92,7 +101,7 @@ def _repository(repository: Repository) -> Iterator[Damage]:
 
 
 def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
-    for object_key, expected in ((key.index, manifest.index), (key.data, manifest.data)):
+    for object_key, expected in ((key.index, manifest.index), (manifest.data_key, manifest.data)):
         try:
             size = repository.store.stat(object_key).size_bytes
         except NotFoundError:
@@ -100,62 +109,173 @@ def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: s
             continue
         if size != expected.size_bytes:
             yield Damage(name, object_key, f"{object_key} has {size} bytes, not {expected.size_bytes}", [])
-    for backup_id in manifest.depends_on:
-        needed = BackupKey(manifest.host, manifest.volume, backup_id).data
+    for used in manifest.uses:
+        needed = BackupKey(manifest.host, manifest.volume, used.id).prefix + used.name
         try:
-            repository.store.stat(needed)
+            size = repository.store.stat(needed).size_bytes
         except NotFoundError:
             yield Damage(name, needed, f"{needed} is missing", [])
+            continue
+        if size != used.size_bytes:
+            yield Damage(name, needed, f"{needed} has {size} bytes, not {used.size_bytes}", [])
 
 
-def _read_all(ctx: Context, backup: OpenBackup) -> list[Damage]:
-    """Read every frame once; the data object's own digest finds damage outside of frames."""
-    manifest = backup.manifest
-    ctx.progress.start(f"verify {backup.name}", total_bytes=manifest.raw_bytes, total_files=None)
-    whole, stream = hashlib.sha256(), hashlib.sha256()
-    bad: dict[str, list[str]] = {}
-    at = 0
-    index = _IndexCheck(backup)
-    for part, item, stored, raw in _checked(backup):
-        in_place = True
-        if item.frame.backup == manifest.id:
-            in_place = item.frame.offset == at
-            at = item.frame.offset + len(stored)
-            whole.update(stored)
-        stream.update(bytes.fromhex(item.frame.sha256))
-        ctx.progress.advance(raw_bytes=item.frame.raw_bytes, stored_bytes=len(stored))
+def _read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -> list[Damage]:
+    """Read every extent once; the data object's own digest finds damage outside of them.
+
+    What the index shares with a backup that was read before has been read with that one.
+    """
+    manifest, parts = backup.manifest, _Parts(backup, seen)
+    ctx.progress.start(f"verify {backup.name}", total_bytes=None, total_files=None)
+    index, own = _IndexCheck(backup), _DataObject(backup)
+    for part, item, stored, raw in _checked(backup, parts):
+        ctx.progress.advance(raw_bytes=item.stop - item.start)
+        own.add(item.piece.frame, stored)
         index.compare(part, raw)
-        if raw is None or not in_place:
-            key = BackupKey(manifest.host, manifest.volume, item.frame.backup).data
-            bad.setdefault(key, []).extend(part.paths())
+        if raw is None:
+            frame = item.piece.frame
+            part.lost.append(_Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
+    bad = parts.bad()
+    _note(ctx, repository_id, manifest, parts, is_intact=not bad)
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
-    if backup.key.data not in bad and (whole.hexdigest() != manifest.data.sha256 or at != manifest.data.size_bytes):
-        damaged.append(Damage(backup.name, backup.key.data, f"{backup.key.data} is not what was written", []))
-    if stream.hexdigest() != manifest.digest:
-        damaged.append(Damage(backup.name, backup.key.index, f"{backup.key.index} is not this backup's", []))
-    return damaged + index.damage()
+    if manifest.data_key not in bad and not own.is_as_written():
+        damaged.append(Damage(backup.name, manifest.data_key, f"{manifest.data_key} is not what was written", []))
+    return damaged + index.damage(parts.faults())
+
+
+def _note(ctx: Context, repository_id: str, manifest: Manifest, parts: _Parts, *, is_intact: bool) -> None:
+    """Remember what is damaged: the next backup takes nothing from it."""
+    read = {manifest.id} if is_intact else set[str]()
+    try:
+        note_damaged(ctx.settings.state, repository_id, manifest.host, manifest.volume, found=parts.frames(), read=read)
+    except StoreError as exc:
+        log.warning("the next backup will not know what is damaged: %s", exc.message)
+
+
+class _Lost(NamedTuple):
+    """A damaged frame, the data object in which it lies, and the paths that are lost with it."""
+
+    frame: tuple[str, int]
+    key: str
+    paths: list[str]
+
+
+class Seen:
+    """The segments of indexes whose data has been read, and what of it was damaged."""
+
+    def __init__(self) -> None:
+        self._lost: dict[tuple[BackupKey, int], list[_Lost]] = {}
+
+    def lost(self, segment: Segment, of: BackupKey) -> tuple[list[_Lost], bool]:
+        """What was damaged of a segment, to add to, and whether it was read before."""
+        key = BackupKey(of.host, of.volume, segment.backup), segment.offset
+        is_seen = key in self._lost
+        return self._lost.setdefault(key, []), is_seen
+
+
+class _Parts:
+    """Every piece of a backup that was not read before, whole, in stream order."""
+
+    def __init__(self, backup: OpenBackup, seen: Seen) -> None:
+        self._backup = backup
+        self._seen = seen
+        self._lost: list[list[_Lost]] = []
+        self._stream = hashlib.sha256()
+        self._faults: list[str] = []
+        self._last_kind = ""
+
+    def __iter__(self) -> Iterator[tuple[_Part, ranges.Slice]]:
+        for segment in self._backup.segments:
+            lost, is_seen = self._seen.lost(segment, self._backup.key)
+            self._lost.append(lost)
+            if is_seen:
+                for line in segment.lines():
+                    begin = begin_of(line, room=segment.room)
+                    for id_ in {frame.backup for frame in begin.frames}:
+                        self._backup.data_key(id_)
+                    self._note(begin.kind, begin.digest)
+                continue
+            for unit in self._backup.units_of(segment):
+                self._note(unit.kind, unit.digest)
+                for start, item in zip(unit.starts(), ranges.whole(unit.pieces), strict=True):
+                    yield _Part(unit, start, start + item.stop, lost), item
+
+    def _note(self, kind: str, digest: bytes) -> None:
+        self._stream.update(digest)
+        if self._last_kind == "end":
+            self._faults.append("it goes on after the end of the archive")
+        self._last_kind = kind
+
+    def bad(self) -> dict[str, list[str]]:
+        """The data objects that are damaged, and the paths that are lost with each."""
+        found: dict[str, list[str]] = {}
+        for lost in self._lost:
+            for item in lost:
+                found.setdefault(item.key, []).extend(item.paths)
+        return found
+
+    def frames(self) -> set[tuple[str, int]]:
+        """The damaged frames."""
+        return {item.frame for lost in self._lost for item in lost}
+
+    def faults(self) -> list[str]:
+        """What is wrong with the index as a whole."""
+        faults = list(dict.fromkeys(self._faults))
+        if self._last_kind != "end":
+            faults.append("it has no end of the archive")
+        if self._stream.hexdigest() != self._backup.manifest.digest:
+            faults.append("it is not the index of this backup")
+        return faults
+
+
+class _DataObject:
+    """Compares the backup's own data object, byte by byte, with what its manifest says.
+
+    The stored bytes are those that are read for the extents, in order; only where an increment's frames come in another
+    order is the object read once more.
+    """
+
+    def __init__(self, backup: OpenBackup) -> None:
+        self._backup = backup
+        self._digest = hashlib.sha256()
+        self._at = 0
+        self._is_in_order = True
+
+    def add(self, frame: Frame, stored: bytes | memoryview | None) -> None:
+        """Add a frame's stored bytes; None where they were read before, or are damaged."""
+        if stored is None or frame.backup != self._backup.manifest.id:
+            return
+        self._is_in_order &= frame.offset == self._at
+        self._at += len(stored)
+        self._digest.update(stored)
+
+    def is_as_written(self) -> bool:
+        """Whether it is."""
+        expected = self._backup.manifest.data
+        if not self._is_in_order or self._at != expected.size_bytes:
+            self._digest, self._at = hashlib.sha256(), 0
+            for buffer in self._backup.open_range(self._backup.manifest.id, 0, expected.size_bytes + 1):
+                self._digest.update(buffer)
+                self._at += len(buffer)
+        return self._at == expected.size_bytes and self._digest.hexdigest() == expected.sha256
 
 
 class _IndexCheck:
-    """Compares the members that the index announces with those in the data; a unit with a damaged frame is left out."""
+    """Compares the members that the index announces with those in the data; a unit with a damaged piece is left out."""
 
     def __init__(self, backup: OpenBackup) -> None:
         self._backup = backup
         self._announced: Announced | None = None
-        self._has_ended = False
         self._faults: dict[str, None] = {}
         self._paths: dict[str, None] = {}
 
-    def compare(self, part: _Part, raw: bytes | None) -> None:
-        """Compare the next frame; None is one that is damaged."""
+    def compare(self, part: _Part, raw: memoryview | None) -> None:
+        """Compare the next piece; None is one that is damaged."""
         if part.start == 0:
             self._announced = Announced(f"backup {self._backup.name}")
             self._announced.announce(expected_of(part.unit))
-            if self._has_ended:
-                self._faults["it goes on after the end of the archive"] = None
         if raw is None:
             self._announced = None
-        self._has_ended = part.unit.kind == "end"
         if self._announced is None or raw is None:
             return
         try:
@@ -167,52 +287,51 @@ class _IndexCheck:
             self._faults[exc.message] = None
             self._paths |= dict.fromkeys(part.paths())
 
-    def damage(self) -> list[Damage]:
-        """What was found: at most one damage, of the index."""
-        if not self._has_ended:
-            self._faults["it has no end of the archive"] = None
-        if not self._faults:
+    def damage(self, faults: list[str]) -> list[Damage]:
+        """What was found, and these faults of the whole index: at most one damage, of the index."""
+        found = [*self._faults, *faults]
+        if not found:
             return []
-        key, fault = self._backup.key.index, next(iter(self._faults))
+        key, fault = self._backup.key.index, found[0]
         return [Damage(self._backup.name, key, f"{key} does not announce what the data holds: {fault}", [*self._paths])]
 
 
 class _Part(NamedTuple):
-    """One frame's place in its unit."""
+    """One piece's place in its unit."""
 
     unit: Unit
     start: int
     stop: int
+    lost: list[_Lost]
+    """Of its segment."""
 
     def paths(self) -> list[str]:
-        """Paths of the unit's members that have bytes in the frame."""
+        """Paths of the unit's members that have bytes in the piece."""
         members = self.unit.members
         first = bisect_right(members, self.start, key=_offset) - 1
         last = bisect_left(members, self.stop, key=_offset)
         return [member.path.decode(errors="backslashreplace") or "." for member in members[max(first, 0) : last]]
 
 
-def _parts(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice]]:
-    """Every frame of the backup, whole, in stream order."""
-    for unit in backup.units():
-        for start, item in zip(unit.starts(), ranges.whole(unit.frames), strict=True):
-            yield _Part(unit, start, start + item.frame.raw_bytes), item
+_Checked = tuple[ranges.Slice, bytes | memoryview | None, memoryview | None]
 
 
-def _checked(backup: OpenBackup) -> Iterator[tuple[_Part, ranges.Slice, bytes | memoryview, bytes | None]]:
-    """Every frame in order, with its place in its unit, its stored and its raw bytes (None where it is damaged)."""
+def _checked(backup: OpenBackup, parts_of: _Parts) -> Iterator[tuple[_Part, *_Checked]]:
+    """Every piece in order, with its place in its unit, the stored bytes of its frame where they were read for it, and
+    its raw bytes (None where it is damaged)."""
     parts: deque[_Part] = deque()
 
     def slices() -> Iterator[ranges.Slice]:
-        for part, item in _parts(backup):
+        for part, item in parts_of:
             parts.append(part)
             yield item
 
-    def check(pair: tuple[ranges.Slice, bytes | memoryview]) -> tuple[ranges.Slice, bytes | memoryview, bytes | None]:
+    def check(fetched: ranges.Fetched) -> _Checked:
+        stored = fetched.frame.stored if fetched.is_first else None
         try:
-            return (*pair, backup.open_frame(pair[0].frame, pair[1]))
+            return fetched.slice, stored, backup.open_slice(fetched)
         except IntegrityError:
-            return (*pair, None)
+            return fetched.slice, stored, None
 
     with closing(in_order(check, backup.fetch(slices()))) as checked:
         for item, stored, raw in checked:
@@ -225,18 +344,13 @@ def _offset(member: Member) -> int:
 
 def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:
     """What is lost with a data object that is missing or cut short, from the index only."""
-    ids = {BackupKey(backup.key.host, backup.key.volume, id_).data: id_ for id_ in _data_ids(backup.manifest)}
     try:
         size = repository.store.stat(damage.object).size_bytes
     except NotFoundError:
         size = 0
     lost: list[str] = []
-    for part, item in _parts(backup):
-        frame = item.frame
-        if frame.backup == ids.get(damage.object) and frame.offset + frame.stored_bytes > size:
+    for part, item in _Parts(backup, Seen()):
+        frame = item.piece.frame
+        if backup.data_key(frame.backup) == damage.object and frame.offset + frame.stored_bytes > size:
             lost += part.paths()
     return Damage(damage.backup, damage.object, damage.message, list(dict.fromkeys(lost)))
-
-
-def _data_ids(manifest: Manifest) -> list[str]:
-    return [manifest.id, *manifest.depends_on]

@@ -1,0 +1,177 @@
+"""Parent: which earlier backup an increment is compared with, and whether all that it would take from it is there.
+
+It is the latest intact backup of the same storage, line of engines and repository. A damaged one is passed over, and
+said. What cannot be used makes a full backup, never a broken one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from volback.archive.blocks import CUT
+from volback.archive.parent import EarlierBackup, Parent
+from volback.archive.plan import Plan
+from volback.catalog.keys import INDEX_NAME, BackupKey
+from volback.catalog.model import Manifest, ObjectName, ScanFacts, Source, UsedObject
+from volback.context import Context, Repository
+from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
+from volback.latest import created_at, is_future, is_safety_copy
+from volback.operations.lines import Lines
+from volback.operations.open_backup import OpenBackup
+from volback.policy.unchanged import ignored, is_settled
+from volback.state.damaged import Frames, damaged_frames
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """How an increment is compared with its parent."""
+
+    full: bool = False
+    """Whether a stand-alone backup is made."""
+    reread: bool = False
+    """Whether every file is read, also one that seems unchanged."""
+    ignore_inode: bool = False
+    ignore_ctime: bool = False
+
+
+@dataclass(slots=True)
+class ChosenParent:
+    """The parent of a backup to be made; none makes it a full one."""
+
+    backup: OpenBackup | None = None
+    reread: bool = False
+    damaged: Frames = frozenset()
+    """What was found damaged of it, and of what it uses."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Its manifest."""
+        return None if self.backup is None else self.backup.manifest
+
+    def compared(self, plan: Plan, comparing: Comparing) -> Parent:
+        """Compare it with a plan. If its index turns out to be damaged there is none, and a warning."""
+        ignore = ignored(plan.filesystem)
+        plan.ignore_inode = ignore.inode or comparing.ignore_inode
+        plan.ignore_ctime = ignore.ctime or comparing.ignore_ctime
+        if self.backup is None:
+            return Parent()
+        scan = self.backup.manifest.scan
+        reread = self.reread or comparing.reread or scan is None or scan.filesystem != plan.filesystem
+        try:
+            return EarlierBackup(
+                self.backup.segments, plan, _settled(scan, plan.filesystem), reread=reread, damaged=self.damaged
+            )
+        except IntegrityError as exc:
+            self.warnings.append(_not_used(self.backup.manifest, exc.message))
+            self.backup = None
+            return Parent()
+
+    def _sizes(self) -> dict[tuple[str, bool], tuple[ObjectName, int]]:
+        """Name and size of each object that can be used: by id, and whether it is an index."""
+        parent = self.manifest
+        if parent is None:
+            return {}
+        data_name: ObjectName = "data.tar.zst" if parent.kind == "full" else "data.zst"
+        return {
+            (parent.id, False): (data_name, parent.data.size_bytes),
+            (parent.id, True): (INDEX_NAME, parent.index.size_bytes),
+        } | {(used.id, used.name == INDEX_NAME): (used.name, used.size_bytes) for used in parent.uses}
+
+    def uses(self, data: dict[str, int], index: dict[str, int]) -> Iterator[UsedObject]:
+        """The objects of it, and of those that it uses itself, of which so many bytes are used."""
+        sizes = self._sizes()
+        for used, is_index in ((data, False), (index, True)):
+            for id_, used_bytes in sorted(used.items()):
+                name, size_bytes = sizes[id_, is_index]
+                yield UsedObject(id=id_, name=name, size_bytes=size_bytes, used_bytes=used_bytes)
+
+
+def choose_parent(
+    ctx: Context, repository: Repository, earlier: list[BackupKey], source: Source, engine_id: str, comparing: Comparing
+) -> ChosenParent:
+    """Choose among the volume's backups, oldest first. Raises StoreUnreachable."""
+    chosen = ChosenParent(damaged=damaged_frames(ctx.settings.state, repository.id, repository.host, source.name))
+    if comparing.full:
+        return chosen
+    counts = Lines(repository).counts(engine_id)
+    foreign = False
+    for manifest in _earlier(repository, earlier, chosen.warnings):
+        if not counts(manifest) or manifest.cut != CUT:
+            foreign = True
+            continue
+        try:
+            chosen.backup = _opened(repository, manifest)
+        except StoreUnreachable:
+            raise
+        except (IntegrityError, StoreError) as exc:
+            chosen.warnings.append(_passed_over(manifest.id, exc))
+        else:
+            chosen.reread = not _is_same_storage(manifest.source, source)
+            return chosen
+    if foreign or chosen.warnings:
+        why = "the earlier backups are of another engine, or of another version" if foreign else "no other is intact"
+        chosen.warnings.append(f"everything was read and stored: {why}")
+    return chosen
+
+
+def _earlier(repository: Repository, keys: list[BackupKey], warnings: list[str]) -> Iterator[Manifest]:
+    """The backups that people and jobs made up to now, newest first; `warnings` gets those that cannot be read."""
+    now = repository.now()
+    for key in reversed(keys):
+        if is_future(created_at(key.id), now):
+            continue
+        try:
+            manifest = repository.catalog.read(key)
+        except NotFoundError:
+            log.debug("%s was removed meanwhile", key.manifest)
+        except StoreUnreachable:
+            raise
+        except (IntegrityError, StoreError) as exc:
+            warnings.append(_passed_over(key.id, exc))
+        else:
+            if not is_safety_copy(manifest.tags):
+                yield manifest
+
+
+def _passed_over(id_: str, why: VolbackError) -> str:
+    return f"backup {id_} cannot be built upon: {why.message}"
+
+
+def _opened(repository: Repository, manifest: Manifest) -> OpenBackup:
+    """Open a backup whose objects are all there. Raises IntegrityError, NotFoundError."""
+    for name, size_bytes in _needed(manifest):
+        if _size(repository, name) != size_bytes:
+            raise IntegrityError(f"{name} is missing, or has another size")
+    return OpenBackup(repository.store, manifest)
+
+
+def _needed(manifest: Manifest) -> Iterator[tuple[str, int]]:
+    yield manifest.data_key, manifest.data.size_bytes
+    for used in manifest.uses:
+        yield BackupKey(manifest.host, manifest.volume, used.id).prefix + used.name, used.size_bytes
+
+
+def _size(repository: Repository, key: str) -> int:
+    try:
+        return repository.store.stat(key).size_bytes
+    except NotFoundError:
+        return -1
+
+
+def _is_same_storage(one: Source, other: Source) -> bool:
+    return (one.kind, one.driver, one.options) == (other.kind, other.driver, other.options)
+
+
+def _settled(scan: ScanFacts | None, filesystem: str) -> Callable[[int], bool]:
+    if scan is None:
+        return lambda _: False
+    return lambda newest_ns: is_settled(newest_ns, scan, filesystem)
+
+
+def _not_used(manifest: Manifest, why: str) -> str:
+    return f"everything was read and stored: backup {manifest.id} cannot be built upon: {why}"
