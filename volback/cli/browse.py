@@ -11,7 +11,7 @@ import typer
 from volback.cli.call import Call, Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
-from volback.cli.listings import entry_lines, manifest_lines
+from volback.cli.listings import entry_lines, manifest_lines, percent
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, human_size
 from volback.errors import IntegrityError, UsageError, VolbackError
@@ -165,14 +165,17 @@ def _unreadable(damaged: list[tuple[Row, VolbackError]]) -> VolbackError:
 
 
 def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
+    """`SHARED` is a column where a backup shares data with earlier ones."""
     rows = []
     for row in found:
         name = row.name if all_hosts else row.name.partition("/")[2]
         manifest = row.manifest
         if manifest is None:
-            rows.append([name, human_age(row.age_s), "-", "-", "-", "damaged"])
+            rows.append([name, human_age(row.age_s), "-", "-", "-", "-", "damaged"])
             continue
-        sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes)
+        sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes), percent(manifest)
         rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, ",".join(manifest.tags)])
-    headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "TAGS"]
-    return list(columns(headings, rows, right="FILES SIZE STORED", width=terminal_width()))
+    headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "SHARED", "TAGS"]
+    if all(row[5] == "-" for row in rows):
+        rows, headings = [row[:5] + row[6:] for row in rows], headings[:5] + headings[6:]
+    return list(columns(headings, rows, right="FILES SIZE STORED SHARED", width=terminal_width()))

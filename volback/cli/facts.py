@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
+    from volback.catalog.differences import Difference
     from volback.catalog.model import Manifest, Member, SetOf
+    from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview
+    from volback.operations.search import Epoch, Version
+    from volback.operations.usage import Usage
 
 Facts = dict[str, object]
 
@@ -88,6 +92,76 @@ def entry_facts(member: Member) -> Facts:
         "gid": member.gid,
         "mtime_ns": member.mtime_ns,
         "link": member.link.decode(errors="backslashreplace") if member.link else None,
+    }
+
+
+def difference_facts(found: Difference) -> Facts:
+    """One path that differs between two backups, or between a backup and a volume."""
+    kind = "added" if found.before is None else "removed" if found.after is None else "changed"
+    return {
+        "path": found.path.decode(errors="backslashreplace"),
+        "path_base64": _base64_unless_text(found.path),
+        "kind": kind if found.changes or kind != "changed" else "unclear",
+        "changes": list(found.changes),
+        "unclear": found.unclear or None,
+        "before": None if found.before is None else entry_facts(found.before.member),
+        "after": None if found.after is None else entry_facts(found.after.member),
+    }
+
+
+def totals_facts(totals: Totals) -> Facts:
+    """How much differs."""
+    return {
+        "added": totals.added,
+        "added_bytes": totals.added_bytes,
+        "removed": totals.removed,
+        "removed_bytes": totals.removed_bytes,
+        "changed": totals.changed,
+        "changed_from_bytes": totals.changed_from_bytes,
+        "changed_to_bytes": totals.changed_to_bytes,
+        "unclear": totals.unclear.total(),
+    }
+
+
+def version_facts(version: Version) -> Facts:
+    """One content of one path, and the backups that have it, oldest first."""
+    return {
+        "host": version.host,
+        "volume": version.volume,
+        "backups": version.backups,
+        "entry": entry_facts(version.state.member),
+    }
+
+
+def epoch_facts(epoch: Epoch) -> Facts:
+    """What a path was in backups that follow one another."""
+    return {
+        "backups": epoch.backups,
+        "changes": list(epoch.changes),
+        "entry": None if epoch.state is None else entry_facts(epoch.state.member),
+    }
+
+
+def usage_facts(usage: Usage) -> Facts:
+    """What backups take."""
+    return {
+        "backups": [
+            {
+                "id": backup.key.id,
+                "host": backup.key.host,
+                "volume": backup.key.volume,
+                "stored_bytes": backup.stored_bytes,
+                "frees_bytes": backup.frees_bytes,
+                "needed_by": backup.needed_by,
+            }
+            for volume in usage.volumes
+            for backup in volume.backups
+        ],
+        "volumes": [
+            {"host": volume.host, "volume": volume.volume, "stored_bytes": volume.stored_bytes}
+            for volume in usage.volumes
+        ],
+        "stored_bytes": usage.stored_bytes,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from volback.cli.words import human_duration, human_size, local_time
+from volback.cli.words import count, human_duration, human_size, local_time
 from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ def entry_lines(members: Iterable[Member]) -> Iterator[str]:
         if member.type == "h":
             mode = "h" + mode[1:]  # as in tar: the first name may be a symlink or a device too
         owner = f"{member.uid}:{member.gid}"
-        name = _name(member.path or b".")
+        name = shown_name(member.path or b".")
         if member.link:
             arrow = "is the same file as" if member.type == "h" else "->"
-            name += f" {arrow} {_name(member.link)}"
-        yield f"{mode} {owner:>11} {member.size_bytes:>12} {_mtime(member.mtime_ns)} {name}"
+            name += f" {arrow} {shown_name(member.link)}"
+        yield f"{mode} {owner:>11} {member.size_bytes:>12} {shown_time(member.mtime_ns)} {name}"
 
 
 def manifest_lines(manifest: Manifest) -> Iterator[str]:
@@ -51,7 +51,7 @@ def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "files", f"{manifest.files:,}"
     yield "raw", _size(manifest.raw_bytes)
     yield "stored", _size(manifest.stored_bytes)
-    yield "reused", _size(manifest.reused_bytes) if manifest.reused_bytes else ""
+    yield "shared", _shared(manifest) if manifest.reused_bytes else ""
     yield "consistency", manifest.consistency
     yield "containers", ", ".join(manifest.containers)
     yield "driver", source.driver if source.kind == "volume" else ""
@@ -67,6 +67,18 @@ def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "written by", f"volback {manifest.volback}, format {manifest.format}"
 
 
+def _shared(manifest: Manifest) -> str:
+    others = count(len(manifest.depends_on), "earlier backup")
+    return f"{_size(manifest.reused_bytes)}, {percent(manifest)} of it, with {others}"
+
+
+def percent(manifest: Manifest) -> str:
+    """How much of a backup's data other backups had already; `-` for none."""
+    if not manifest.reused_bytes:
+        return "-"
+    return f"{min(100 * manifest.reused_bytes // max(manifest.raw_bytes, 1), 100)}%"
+
+
 def _set(made: SetOf) -> str:
     project = f" of project {made.project}" if made.project else ""
     return f"{made.id}{project}: {', '.join(made.volumes)}"
@@ -80,11 +92,13 @@ def _pairs(pairs: dict[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(pairs.items()))
 
 
-def _name(name: bytes) -> str:
+def shown_name(name: bytes) -> str:
+    """A name as text that keeps its bytes."""
     return name.decode("utf-8", "surrogateescape")
 
 
-def _mtime(mtime_ns: int) -> str:
+def shown_time(mtime_ns: int) -> str:
+    """A file's time, in 16 characters."""
     try:
         return f"{datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC).astimezone():%Y-%m-%d %H:%M}"
     except (ValueError, OverflowError, OSError):  # a year that has more than four digits, or is before the first

@@ -20,7 +20,8 @@ EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
 """As a shell shows it for a program that has nobody to write to, like `ls | head`."""
 
 _SHOWING = frozenset({
-    "config check", "config show", "jobs", "list", "ls", "schedule show", "show", "version", "volumes",
+    "config check", "config show", "diff", "du", "find", "history", "jobs", "list", "ls", "schedule show", "show",
+    "version", "volumes",
 })  # fmt: skip
 """Commands that only print: if that fails, they have failed."""
 

@@ -13,7 +13,7 @@ import msgspec
 from volback.errors import FormatError
 from volback.policy.hooks import Hook
 
-Kind = Literal["backup", "quiesce", "restore", "import", "copy", "remove", "prove", "doctor"]
+Kind = Literal["backup", "quiesce", "restore", "import", "copy", "remove", "prove", "diff", "doctor"]
 """What a run does; `remove` is `prune` too, `quiesce` is what stops containers for a set of backups."""
 
 

@@ -1,0 +1,127 @@
+"""Usage: what each backup takes, and what removing it would free, from manifests and one listing alone.
+
+An object stays as long as any manifest references it: what removing a backup frees are the objects that no other one
+uses. Several that are removed together free more than each of them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from volback.catalog.keys import BackupKey, parse_backup_key, volume_prefix
+from volback.catalog.model import Manifest
+from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.repository import DamagedManifest
+from volback.context import Repository
+from volback.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class BackupUsage:
+    """One backup."""
+
+    key: BackupKey
+    stored_bytes: int
+    """Of all objects of its own."""
+    frees_bytes: int | None
+    """Of the objects that nobody needs once it is removed, alone. None where a later manifest is damaged: it is not
+    known what that backup uses."""
+    needed_by: list[str]
+    """Ids of the backups that use objects of it."""
+    error: str | None
+    """Why its manifest cannot be read."""
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+        return str(Reference(self.key.host, self.key.volume, self.key.id))
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeUsage:
+    """All backups of one volume."""
+
+    host: str
+    volume: str
+    backups: list[BackupUsage]
+    stored_bytes: int
+    """Of all that lies there, backups that were not completed too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Volumes, and the whole repository."""
+
+    volumes: list[VolumeUsage]
+    stored_bytes: int
+    """Of the whole repository, all hosts and its own documents."""
+
+
+def usage(repository: Repository, references: list[str], *, all_hosts: bool = False) -> Usage:
+    """Measure the named volumes, or all of this host, or of every host.
+
+    Raises NotFoundError for one without backups.
+    """
+    stored: dict[str, dict[str, int]] = {}
+    for item in repository.store.list():
+        stored.setdefault("/".join(item.key.split("/")[:2]), {})[item.key] = item.size_bytes
+    volumes = [
+        _of_volume(host, volume, backups, stored.get(volume_prefix(host, volume).removesuffix("/"), {}))
+        for (host, volume), backups in _found(repository, references, all_hosts=all_hosts).items()
+    ]
+    return Usage(volumes, sum(sum(sizes.values()) for sizes in stored.values()))
+
+
+def _found(
+    repository: Repository, references: list[str], *, all_hosts: bool
+) -> dict[tuple[str, str], list[Manifest | DamagedManifest]]:
+    found: dict[tuple[str, str], list[Manifest | DamagedManifest]] = {}
+    if not references:
+        for backup in repository.catalog.manifests(None if all_hosts else repository.host):
+            found.setdefault((backup.host, backup.volume), []).append(backup)
+    for reference in map(parse_reference, references):
+        host = reference.host or repository.host
+        if not (backups := list(repository.catalog.manifests(host, reference.volume))):
+            name = Reference(host, reference.volume)
+            raise NotFoundError(f"no backup of {name}", "volback list --all-hosts shows every backup")
+        found[host, reference.volume] = backups
+    return found
+
+
+def _of_volume(
+    host: str, volume: str, backups: list[Manifest | DamagedManifest], sizes: Mapping[str, int]
+) -> VolumeUsage:
+    own: dict[str, list[str]] = {backup.id: [] for backup in backups}
+    for name in sizes:
+        key = parse_backup_key(name)
+        if key is not None and key.id in own:
+            own[key.id].append(name)
+    users = _users(own, backups)
+    alone: dict[str, int] = dict.fromkeys(own, 0)
+    for name, ids in users.items():
+        if len(ids) == 1:
+            alone[next(iter(ids))] += sizes.get(name, 0)
+    damaged = max((backup.id for backup in backups if isinstance(backup, DamagedManifest)), default="")
+    measured = [
+        BackupUsage(
+            BackupKey(host, volume, backup.id),
+            sum(sizes[name] for name in own[backup.id]),
+            alone[backup.id] if backup.id >= damaged else None,
+            sorted(set().union(*(users[name] for name in own[backup.id])) - {backup.id}),
+            backup.error.message if isinstance(backup, DamagedManifest) else None,
+        )
+        for backup in backups
+    ]
+    return VolumeUsage(host, volume, measured, sum(sizes.values()))
+
+
+def _users(own: Mapping[str, list[str]], backups: list[Manifest | DamagedManifest]) -> dict[str, set[str]]:
+    """Ids of the backups that use each object, the backup that it belongs to among them."""
+    users = {name: {id_} for id_, names in own.items() for name in names}
+    for backup in backups:
+        if isinstance(backup, Manifest):
+            for used in backup.uses:
+                name = BackupKey(backup.host, backup.volume, used.id).prefix + used.name
+                users.setdefault(name, set()).add(backup.id)
+    return users
