@@ -74,6 +74,30 @@ SHOWN = {
 }
 
 
+DIFFERENCE = {
+    "path": "str",
+    "path_base64": "null",
+    "kind": "str",
+    "changes": ["str"],
+    "unclear": "null",
+    "before": ENTRY,
+    "after": ENTRY,
+}
+TOTALS = dict.fromkeys(
+    [
+        "added",
+        "added_bytes",
+        "removed",
+        "removed_bytes",
+        "changed",
+        "changed_from_bytes",
+        "changed_to_bytes",
+        "unclear",
+    ],
+    "int",
+)
+
+
 def shape(value: Any) -> Any:
     """A value's keys and types; of a list, those of its first item."""
     if isinstance(value, dict):
@@ -150,7 +174,9 @@ def test_restore(run_volback: Volback, volume: str, volume_name: Callable[..., s
 
 def test_verify(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("verify", "--data", "--json"), "verify")
-    assert shape(result) == {"checked": "int", "damaged": []}
+    assert shape(result) == {"checked": "int", "damaged": [], "subset": "null"}
+    result = result_of(run_volback("verify", "--subset", "1/1", "--json"), "verify")
+    assert shape(result) == {"checked": "int", "damaged": [], "subset": "str"}
     data = next(run_volback.repository.rglob("data.tar.zst"))
     data.write_bytes(data.read_bytes()[:-30])
     said = run_volback("verify", "--json", check_exit=7)
@@ -166,6 +192,32 @@ def test_prove(run_volback: Volback, volume: str, volume_path: Callable[[str], P
     said = run_volback("prove", volume, "--json", check_exit=7)
     assert shape(said.json["result"]) == COMPARED | {"different": ["str"]}
     assert said.json["error"]["kind"] == "integrity"
+
+
+def test_diff(run_volback: Volback, volume: str, volume_path: Callable[[str], Path]) -> None:
+    (volume_path(volume) / "file").write_text("longer text")
+    result = result_of(run_volback("diff", volume, "--json"), "diff")
+    compared = {"before": "str", "after": "str", "after_kind": "str", "differences": [DIFFERENCE], "totals": TOTALS}
+    assert shape(result) == compared
+    result = result_of(run_volback("diff", volume, volume, "--json"), "diff")
+    assert shape(result) == compared | {"differences": []}
+    assert result["after_kind"] == "backup"
+
+
+def test_find_and_history(run_volback: Volback, volume: str) -> None:
+    found = {"host": "str", "volume": "str", "backups": ["str"], "entry": ENTRY}
+    assert shape(result_of(run_volback("find", "file", "--json"), "find")) == {"versions": [found]}
+    result = result_of(run_volback("history", volume, "file", "--json"), "history")
+    assert shape(result) == {"path": "str", "states": [{"backups": ["str"], "changes": [], "entry": ENTRY}]}
+
+
+def test_du(run_volback: Volback, volume: str) -> None:
+    backup = {"id": "str", "host": "str", "volume": "str", "stored_bytes": "int", "frees_bytes": "int", "needed_by": []}
+    assert shape(result_of(run_volback("du", "--json"), "du")) == {
+        "backups": [backup],
+        "volumes": [{"host": "str", "volume": "str", "stored_bytes": "int"}],
+        "stored_bytes": "int",
+    }
 
 
 def test_volumes(run_volback: Volback, volume: str, volume_factory: Callable[..., str]) -> None:

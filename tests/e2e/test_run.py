@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -155,6 +156,21 @@ def test_a_job_keeps_what_is_older_than_a_suspiciously_small_backup_until_that_i
         assert line.startswith("n: removed ")
         assert f"/{volume}@" in line
         assert line.endswith(f" in {desk.volback.repository}")
+
+
+def test_a_job_verifies_what_is_stored_and_fails_where_that_is_damaged(
+    desk: Desk, volume: str, volume_path: Callable[[str], Path]
+) -> None:
+    desk.write(f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["main", "second"]\nverify_subset = "1/1"\n')
+    (volume_path(volume) / "file").write_bytes(os.urandom(5000))
+    desk.run("run", "n")
+    data = next(desk.second.rglob("data.tar.zst"))
+    stored = bytearray(data.read_bytes())
+    stored[len(stored) // 2] ^= 1
+    data.write_bytes(stored)
+    said = desk.run("run", "n", check_exit=7)
+    assert said.stdout.startswith("n: FAILED: 1 volume, ")
+    assert f"{data.parent.name}/data.tar.zst is damaged; lost: ., file" in said.stderr
 
 
 def test_a_volume_that_fails_does_not_stop_the_next_nor_a_job_the_next(desk: Desk, volume: str) -> None:

@@ -76,6 +76,7 @@ exec_pre = [{ container = "pg", command = "dump", user = "postgres", timeout = "
 exec_post = { container = "pg", command = "clean $${X}" }
 repository = ["main", "offsite"]
 keep = { last = 1, hourly = 2, daily = 3, weekly = 4, monthly = 5, yearly = 6, within = "2d", tags = ["keep"] }
+verify_subset = "1/7"
 schedule = "30  2 * * mon-fri"
 timezone = "Europe/Berlin"
 jitter = "5m"
@@ -101,6 +102,7 @@ textfile = "/var/lib/volback.prom"
         hooks_pre=(Hook("pg", "dump", "postgres", 5400.0),),
         hooks_post=(Hook("pg", "clean ${X}"),),
         keep=KeepRules(1, 2, 3, 4, 5, 6, CalendarDuration(days=2), ("keep",)),
+        verify_parts=7,
         schedule="30 2 * * mon-fri",
         timezone="Europe/Berlin",
         jitter_s=300.0,
@@ -139,6 +141,8 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          "jobs.n.level: expected a whole number from 1 to 19, not 0"),
         ("[jobs.n]\nrepository = 'main'\nshrink_ratio = 1.5", 3,
          "jobs.n.shrink_ratio: expected a number from 0 to 1, such as 0.2, not 1.5"),
+        ("[jobs.n]\nrepository = 'main'\nverify_subset = '3/7'", 3,
+         'jobs.n.verify_subset: "3/7" is not a part of the data: write it like 1/7, up to 1/366'),
         ("[jobs.n]\nrepository = 'main'\nlevel = true", 3,
          "jobs.n.level: expected a whole number from 1 to 19, not true"),
         ("[jobs.n]\nrepository = 'main'\n\nquiesce = 'freeze'", 4,

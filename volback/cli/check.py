@@ -9,9 +9,10 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup, complete_volume
-from volback.cli.words import count, first_of
+from volback.cli.words import count, first_of, read_option
 from volback.errors import IntegrityError
 from volback.measures import named
+from volback.policy.subset import read_subset
 
 if TYPE_CHECKING:
     from volback.operations.prove import Comparison
@@ -21,6 +22,7 @@ _VERIFY_EPILOG = """\b
 Examples:
   volback verify                  every backup: objects present, sizes right
   volback verify db --data        read and check every byte of the latest one
+  volback verify --subset today/7   read a seventh of all, each day another one
 """
 _PROVE_EPILOG = """\b
 Examples:
@@ -41,25 +43,32 @@ def verify(
         list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
     ] = None,
     data: Annotated[bool, typer.Option("--data", help="Read and check every byte.")] = False,
+    subset: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Read part K of N of the data; today/N: another one each day.")
+    ] = None,
 ) -> Outcome:
     """Check that backups in the repository are intact.
 
     `verify` reads only the repository; to compare a volume with its backup, use `prove`. Without --data it checks that
-    all objects exist and have the right size. Exit code 7 if anything is damaged.
+    all objects exist and have the right size. The N parts of --subset together read every byte once, whatever is added
+    meanwhile. Exit code 7 if anything is damaged.
     """
     from volback.operations import verify as operation
 
     with call_of(context).opened_repository() as (ctx, repository):
-        found = operation.verify(ctx, repository, backups or [], data=data)
+        today = ctx.now().astimezone().date()
+        part = None if subset is None else read_option("--subset", subset, lambda text: read_subset(text, today))
+        found = operation.verify(ctx, repository, backups or [], data=data or part is not None, subset=part)
     damaged = [{"backup": item.backup, "object": item.object, "paths": item.paths} for item in found.damaged]
     errors = []
     if found.damaged:
         names = ", ".join(dict.fromkeys(item.backup for item in found.damaged))
         errors.append(IntegrityError(f"damaged: {names}", "restore from an older backup; create a new one now"))
-    how = "every byte" if data else "presence and sizes"
+    how = f"part {part.part} of {part.of} of the data" if part else "every byte" if data else "presence and sizes"
     summary = f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"
     text = [*_damage_lines(found.damaged), summary if found.checked else f"no backups in {repository.store.url}"]
-    return Outcome({"checked": found.checked, "damaged": damaged}, text, errors=errors)
+    result = {"checked": found.checked, "damaged": damaged, "subset": str(part) if part else None}
+    return Outcome(result, text, errors=errors)
 
 
 def prove(

@@ -83,6 +83,8 @@ class Job:
     hooks_pre: tuple[Hook, ...] = ()
     hooks_post: tuple[Hook, ...] = ()
     keep: KeepRules | None = None
+    verify_parts: int | None = None
+    """Of so many parts of the stored data each run reads and checks one, another one each day; None: none."""
     create: bool = False
     """Whether a repository that does not exist yet is made."""
     schedule: str | None = None

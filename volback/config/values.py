@@ -13,6 +13,7 @@ from volback.config.times import check_cron
 from volback.policy.durations import read_calendar, read_seconds
 from volback.policy.invalid import InvalidValue
 from volback.policy.keep import read_count
+from volback.policy.subset import read_turns
 
 T = TypeVar("T")
 
@@ -162,5 +163,6 @@ SIZE = Kind(_size, "bytes a second, such as 10MiB")
 FLAG = Kind(_flag, "true or false")
 CPUS = Kind(_cpus, "a number of processors, such as 1.5")
 RATIO = Kind(_ratio, "a number from 0 to 1, such as 0.2")
+TURNS = Kind(read_turns)
 ZONE = Kind(_zone, "a time zone such as Europe/Berlin")
 CRON = Kind(_cron, 'a cron expression such as "30 2 * * *" or @daily')

@@ -1,4 +1,4 @@
-"""Run: jobs of `volback.toml` - back up, copy, prune; and in every case record and report the result.
+"""Run: jobs of `volback.toml` - back up, copy, prune, verify; and in every case record and report the result.
 
 One job's failure does not stop the next, one volume's not the next, one repository's not the next. Nothing but a
 signal is raised from a run: what failed is in its result, after it was recorded in the history and reported.
@@ -30,13 +30,13 @@ from volback.errors import (
     worst_first,
 )
 from volback.interrupts import deferred_signals
+from volback.jobs import steps
 from volback.jobs.log_tail import LogTail, log_tail
 from volback.jobs.lookup import CONFIGURATION, find_job, unattributed
 from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
 from volback.jobs.select import SelectedSources, select_sources
-from volback.jobs.steps import back_up, backup_options, job_context, prune_sources, to_copy, volume_report
 from volback.jobs.totals import RunTotals
 from volback.notify.announce import announce, announce_start
 from volback.notify.report import VolumeReport
@@ -147,7 +147,7 @@ class _Run:
     def work(self, stack: ExitStack) -> None:
         """Do all steps; an error of the job as a whole is raised. `stack` releases the locks after the end."""
         job = find_job(self._config, self._name)
-        self._ctx = job_context(self._ctx, job)
+        self._ctx = steps.job_context(self._ctx, job)
         if self._options.dry_run:
             self._plan(job)
             return
@@ -166,6 +166,7 @@ class _Run:
             self._back_up(job)
             self._copy(job)
             self._prune(job)
+            self._verify(job)
 
     def failed(self, error: VolbackError) -> None:
         """Record the error that ended the work."""
@@ -200,7 +201,7 @@ class _Run:
         self._select(job)
         for source in self._selection.sources:
             try:
-                self._totals.planned.append(dry_run(self._ctx, self._engine, source, backup_options(job)))
+                self._totals.planned.append(dry_run(self._ctx, self._engine, source, steps.backup_options(job)))
             except VolbackError as exc:
                 self._totals.errors.append(exc)
 
@@ -210,7 +211,7 @@ class _Run:
         if self._selection.sources:
             wait_s = job.wait_s if self._options.wait_s is None else self._options.wait_s
             self._totals.add_set(
-                back_up(self._ctx, self._engine, repository, job, self._selection.sources, wait_s=wait_s)
+                steps.back_up(self._ctx, self._engine, repository, job, self._selection.sources, wait_s=wait_s)
             )
         for made in self._totals.backups:
             log.info("backup %s: %s files, %s bytes", made.manifest.name, made.manifest.files, made.manifest.raw_bytes)
@@ -235,7 +236,7 @@ class _Run:
                 wanted = [
                     reference
                     for item in self._selection.sources
-                    for reference in to_copy(self._ctx, source, target, item.name, self._made(item.name))
+                    for reference in steps.to_copy(self._ctx, source, target, item.name, self._made(item.name))
                 ]
                 for copy in plan_copies(source, wanted):
                     with self._kept_going():
@@ -256,8 +257,14 @@ class _Run:
         for name in job.repositories:
             with self._kept_going():
                 repository = self._repository(job, name)
-                for done in prune_sources(self._ctx, self._engine, repository, job, sources):
+                for done in steps.prune_sources(self._ctx, self._engine, repository, job, sources):
                     self._totals.add_pruned(done, repository.store.url)
+
+    def _verify(self, job: Job) -> None:
+        for name in job.repositories if job.verify_parts else ():
+            with self._kept_going():
+                sources, of = self._selection.sources, job.verify_parts or 1
+                self._totals.errors += steps.verify_sources(self._ctx, self._repository(job, name), job, sources, of)
 
     @contextmanager
     def _kept_going(self) -> Iterator[None]:
@@ -331,7 +338,7 @@ class _Run:
             yield VolumeReport(name, False, error.message)
         for source in self._selection.sources if not self._options.dry_run else ():
             if source.name in made:
-                yield volume_report(made[source.name], self._totals.downtime_s)
+                yield steps.volume_report(made[source.name], self._totals.downtime_s)
             else:
                 yield VolumeReport(source.name, False, self._why_not(source.name))
 

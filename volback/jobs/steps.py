@@ -14,12 +14,15 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError
 from volback.latest import created_at, is_future, is_safety_copy
+from volback.measures import named
 from volback.notify.report import VolumeReport
 from volback.operations.backup import BackupOptions, BackupResult
 from volback.operations.backup_set import SetOptions, SetResult, backup_set
 from volback.operations.prune import PruneResult, prune
+from volback.operations.verify import verify_all
 from volback.policy.keep import KeepRules
 from volback.policy.labels import policy_of
+from volback.policy.subset import part_of
 
 _IDLE_WEIGHT = 10
 """Compared to the engine's 500 for other containers."""
@@ -68,6 +71,19 @@ def prune_sources(
     for rules, ruled in _ruled(engine, job, sources):
         names = [str(Reference(repository.host, source.name)) for source in ruled]
         yield prune(ctx, engine, repository, rules, volumes=names, zone=zone, engine_id=engine.info.id)
+
+
+def verify_sources(
+    ctx: Context, repository: Repository, job: Job, sources: list[Source], of: int
+) -> Iterator[IntegrityError]:
+    """Read the part of these volumes' stored data whose turn it is today; yields what is damaged."""
+    zone = None if job.timezone is None else zone_of(job.timezone)
+    part = part_of(ctx.now().astimezone(zone).date(), of)
+    made = [found for source in sources for found in repository.catalog.manifests(repository.host, source.name)]
+    for damage in verify_all(ctx, repository, made, data=True, subset=part).damaged:
+        lost = f"; lost: {named(damage.paths)}" if damage.paths else ""
+        hint = "restore from an older backup; create a new one now"
+        yield IntegrityError(f"backup {damage.backup}: {damage.message}{lost}", hint)
 
 
 def _ruled(engine: Engine, job: Job, sources: list[Source]) -> Iterator[tuple[KeepRules, list[Source]]]:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, NoRepository, NotFoundError, StoreError
 from volback.operations.open_backup import OpenBackup
+from volback.policy.subset import Subset
 from volback.state.damaged import note_damaged
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,29 @@ class Verification:
         return self.checked - len({damage.backup for damage in self.damaged} - {REPOSITORY})
 
 
-def verify(ctx: Context, repository: Repository, references: list[str], *, data: bool = False) -> Verification:
-    """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that matches none."""
+def verify(
+    ctx: Context, repository: Repository, references: list[str], *, data: bool = False, subset: Subset | None = None
+) -> Verification:
+    """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that matches none.
+
+    Of the data, only what belongs to `subset` is read.
+    """
     found: list[Manifest | DamagedManifest]
     found = [repository.find(reference) for reference in references] or list(repository.catalog.manifests())
+    return verify_all(ctx, repository, found, data=data, subset=subset)
+
+
+def verify_all(
+    ctx: Context,
+    repository: Repository,
+    found: Sequence[Manifest | DamagedManifest],
+    *,
+    data: bool,
+    subset: Subset | None = None,
+) -> Verification:
+    """Verify these backups."""
     damaged = list(_repository(repository)) if found else []
-    seen = Seen()
+    seen = Seen(subset)
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
             name = str(Reference(manifest.host, manifest.volume, manifest.id))
@@ -136,9 +154,9 @@ def _read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) 
             frame = item.piece.frame
             part.lost.append(_Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
     bad = parts.bad()
-    _note(ctx, repository_id, manifest, parts, is_intact=not bad)
+    _note(ctx, repository_id, manifest, parts, is_intact=not bad and seen.subset is None)
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
-    if manifest.data_key not in bad and not own.is_as_written():
+    if seen.subset is None and manifest.data_key not in bad and not own.is_as_written():
         damaged.append(Damage(backup.name, manifest.data_key, f"{manifest.data_key} is not what was written", []))
     return damaged + index.damage(parts.faults())
 
@@ -161,9 +179,10 @@ class _Lost(NamedTuple):
 
 
 class Seen:
-    """The segments of indexes whose data has been read, and what of it was damaged."""
+    """The segments of indexes whose data has been read, or the part of it that is wanted, and what was damaged."""
 
-    def __init__(self) -> None:
+    def __init__(self, subset: Subset | None = None) -> None:
+        self.subset = subset
         self._lost: dict[tuple[BackupKey, int], list[_Lost]] = {}
 
     def lost(self, segment: Segment, of: BackupKey) -> tuple[list[_Lost], bool]:
@@ -174,7 +193,7 @@ class Seen:
 
 
 class _Parts:
-    """Every piece of a backup that was not read before, whole, in stream order."""
+    """Every piece of a backup that is wanted and was not read before, whole, in stream order."""
 
     def __init__(self, backup: OpenBackup, seen: Seen) -> None:
         self._backup = backup
@@ -197,8 +216,15 @@ class _Parts:
                 continue
             for unit in self._backup.units_of(segment):
                 self._note(unit.kind, unit.digest)
-                for start, item in zip(unit.starts(), ranges.whole(unit.pieces), strict=True):
-                    yield _Part(unit, start, start + item.stop, lost), item
+                wanted = [self._is_wanted(piece.frame) for piece in unit.pieces]
+                is_whole = all(wanted)
+                for start, item, is_wanted in zip(unit.starts(), ranges.whole(unit.pieces), wanted, strict=True):
+                    if is_wanted:
+                        yield _Part(unit, start, start + item.stop, lost, is_whole), item
+
+    def _is_wanted(self, frame: Frame) -> bool:
+        subset = self._seen.subset
+        return subset is None or subset.holds(self._backup.data_key(frame.backup), frame.offset)
 
     def _note(self, kind: str, digest: bytes) -> None:
         self._stream.update(digest)
@@ -270,7 +296,9 @@ class _IndexCheck:
         self._paths: dict[str, None] = {}
 
     def compare(self, part: _Part, raw: memoryview | None) -> None:
-        """Compare the next piece; None is one that is damaged."""
+        """Compare the next piece; None is one that is damaged. Units that are not read whole are left out."""
+        if not part.is_whole:
+            return
         if part.start == 0:
             self._announced = Announced(f"backup {self._backup.name}")
             self._announced.announce(expected_of(part.unit))
@@ -304,6 +332,8 @@ class _Part(NamedTuple):
     stop: int
     lost: list[_Lost]
     """Of its segment."""
+    is_whole: bool
+    """Whether every piece of its unit is read."""
 
     def paths(self) -> list[str]:
         """Paths of the unit's members that have bytes in the piece."""
