@@ -1,8 +1,7 @@
 """The benchmark's cases: data from a seed, rounds A B C A B C, medians with their spread, as text and JSON.
 
 Each round runs every contestant once, beginning with another, so that a slow minute hits all alike; a ratio's spread is
-that of the rounds' own ratios. Peak memory is the kernel's (ru_maxrss) over the process and those that it waited for;
-it begins at what this script has itself, about 39 MiB, so smaller ones show as that.
+that of the rounds' own ratios.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +22,11 @@ from typing import Any, NamedTuple
 import docker
 
 from scripts.bench_contestants import ALL, IMAGE, LABEL, S3, Contestant, Place, Volback, clear
+from scripts.bench_increments import INCREMENTS, case_increments
+from scripts.bench_measure import MIB, Sample, bytes_below, measure, ratio, spread, verdict
 from tests.support.engine import build_image, connect, remove_volume
 from tests.support.fingerprint import differences, fingerprint
 
-MIB = 1024 * 1024
 GIB = 1024 * MIB
 # Ratios of volback's median to the other's, from the project's own aims.
 RATIO_GOALS = {
@@ -45,15 +44,11 @@ RATIO_GOALS = {
 HELP_GOAL_S = 0.25
 
 
-class Sample(NamedTuple):
-    seconds: float
-    peak_bytes: int
-
-
 class Options(NamedTuple):
     runs: int
     scale: float
     directory: Path
+    only: tuple[str, ...]
 
 
 def main() -> None:
@@ -64,11 +59,15 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of files and bytes (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="for all that is stored")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(INCREMENTS), help="of the case increments; repeatable"
+    )
     given = parser.parse_args()
     if given.runs < 1 or given.scale <= 0:
         parser.error("--runs must be 1 or more, --scale greater than 0")
     client = connect()
-    options = Options(given.runs, given.scale, given.directory.absolute() / f"volback-bench-{os.getpid()}")
+    directory = given.directory.absolute() / f"volback-bench-{os.getpid()}"
+    options = Options(given.runs, given.scale, directory, tuple(given.only or INCREMENTS))
     results: dict[str, Any] = {"machine": _machine(client), "runs": options.runs, "scale": options.scale, "cases": {}}
     _print_machine(results["machine"])
     try:
@@ -116,7 +115,7 @@ def case_memory(client: docker.DockerClient, options: Options) -> dict[str, Any]
             for action, sample in _both(contestant, place, check=False):
                 row = {"data": label, "action": action, "peak_bytes": sample.peak_bytes, "seconds": sample.seconds}
                 rows.append(row | {"goal_bytes": goal_mib * MIB})
-                word = _verdict(sample.peak_bytes <= goal_mib * MIB)
+                word = verdict(sample.peak_bytes <= goal_mib * MIB)
                 print(f"  {label:16} {action:8} {sample.peak_bytes / MIB:6.0f} MiB  {word} (goal {goal_mib} MiB)")
     return {"rows": rows}
 
@@ -124,10 +123,10 @@ def case_memory(client: docker.DockerClient, options: Options) -> dict[str, Any]
 def case_help(_: docker.DockerClient, options: Options) -> dict[str, Any]:
     """How long `volback --help` takes."""
     command = [str(Path(sys.executable).with_name("volback")), "--help"]
-    _measure(command, {})  # the first run compiles
-    seconds = [_measure(command, {}).seconds for _ in range(options.runs * 4)]
+    measure(command, {})  # the first run compiles
+    seconds = [measure(command, {}).seconds for _ in range(options.runs * 4)]
     median = statistics.median(seconds)
-    print(f"\nvolback --help\n  {_spread(seconds, 3)} s  {_verdict(median <= HELP_GOAL_S)} (goal {HELP_GOAL_S} s)")
+    print(f"\nvolback --help\n  {spread(seconds, 3)} s  {verdict(median <= HELP_GOAL_S)} (goal {HELP_GOAL_S} s)")
     return {"seconds": seconds, "median_s": median, "goal_s": HELP_GOAL_S}
 
 
@@ -138,6 +137,7 @@ CASES: dict[str, Callable[[docker.DockerClient, Options], dict[str, Any]]] = {
     "s3": case_s3,
     "memory": case_memory,
     "help": case_help,
+    "increments": case_increments,
 }
 
 
@@ -169,7 +169,7 @@ def _race(
     samples: dict[str, dict[str, list[Sample]]] = {"backup": {}, "restore": {}}
     stored: dict[str, int] = {}
     with _filled_volume(client, options, kind, *numbers) as place:
-        raw_bytes = _bytes_below(place.source)
+        raw_bytes = bytes_below(place.source)
         for number in range(options.runs):
             at = number % len(contestants)  # nobody always comes after the one who leaves most to delete
             for make in (*contestants[at:], *contestants[:at]):
@@ -178,31 +178,20 @@ def _race(
                 clear(place)
                 for action, sample in _both(contestant, place, check=number == 0):
                     samples[action].setdefault(contestant.name, []).append(sample)
-                stored[contestant.name] = _bytes_below(contestant.stored())
+                stored[contestant.name] = bytes_below(contestant.stored())
     return _report(samples, stored, raw_bytes)
 
 
 def _both(contestant: Contestant, place: Place, *, check: bool) -> Iterator[tuple[str, Sample]]:
     contestant.prepare()
-    yield "backup", _measure(contestant.backup(), contestant.environment)
+    yield "backup", measure(contestant.backup(), contestant.environment)
     os.sync()
     contestant.prepare_restore()
-    yield "restore", _measure(contestant.restore(), contestant.environment)
+    yield "restore", measure(contestant.restore(), contestant.environment)
     if check and contestant.name.startswith("volback"):  # a fast restore of something else would be no result
         wrong = differences(fingerprint(place.source), fingerprint(contestant.restored()))
         if wrong:
             sys.exit("\n".join([*wrong[:10], "error: what volback restored is not what it backed up"]))
-
-
-def _measure(command: list[str], environment: dict[str, str]) -> Sample:
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"error: {' '.join(command)} ended with {process.returncode}")
-    return Sample(seconds, usage.ru_maxrss * 1024)
 
 
 @contextmanager
@@ -235,7 +224,7 @@ def _report(samples: dict[str, dict[str, list[Sample]]], stored: dict[str, int],
         for name, found in by_name.items():
             rows[name] = row = _row(found, ours, RATIO_GOALS.get((action, name)))
             rate = raw_bytes / row["median_s"] / 1e6
-            line = f"    {name:12} {_spread(row['seconds']):24} {rate:6.0f} {row['peak_bytes'] / MIB:6.0f} MiB"
+            line = f"    {name:12} {spread(row['seconds']):24} {rate:6.0f} {row['peak_bytes'] / MIB:6.0f} MiB"
             print(line if name == first else f"{line}  {_ratio(row)}")
     sizes = ", ".join(f"{name} {size / raw_bytes:.2f}" for name, size in stored.items())
     print(f"  stored, of {raw_bytes / 1e6:.0f} MB: {sizes}")
@@ -244,14 +233,14 @@ def _report(samples: dict[str, dict[str, list[Sample]]], stored: dict[str, int],
 
 def _row(found: list[Sample], ours: list[float], goal: float | None) -> dict[str, Any]:
     theirs = [sample.seconds for sample in found]
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    of_ours = ratio(ours, theirs)
     return {
         "seconds": theirs,
         "median_s": statistics.median(theirs),
         "peak_bytes": max(sample.peak_bytes for sample in found),
-        "ratio": statistics.median(ours) / statistics.median(theirs),
-        "ratio_least": min(ratios),
-        "ratio_most": max(ratios),
+        "ratio": of_ours.of_medians,
+        "ratio_least": of_ours.least,
+        "ratio_most": of_ours.most,
         "ratio_goal": goal,
     }
 
@@ -259,21 +248,7 @@ def _row(found: list[Sample], ours: list[float], goal: float | None) -> dict[str
 def _ratio(row: dict[str, Any]) -> str:
     text = f"ratio {row['ratio']:.2f} ({row['ratio_least']:.2f} - {row['ratio_most']:.2f})"
     goal = row["ratio_goal"]
-    return text if goal is None else f"{text}  {_verdict(row['ratio'] <= goal)} (goal {goal})"
-
-
-def _spread(seconds: list[float], digits: int = 2) -> str:
-    return f"{statistics.median(seconds):.{digits}f} ({min(seconds):.{digits}f} - {max(seconds):.{digits}f})"
-
-
-def _verdict(reached: bool) -> str:
-    return "reached" if reached else "MISSED"
-
-
-def _bytes_below(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(path) for name in names)
+    return text if goal is None else f"{text}  {verdict(row['ratio'] <= goal)} (goal {goal})"
 
 
 def _machine(client: docker.DockerClient) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class DockerPipe(Files):
 
 
 class Restic(Files):
-    """Debian's restic with its own defaults; its first backup."""
+    """The current restic with its own defaults."""
 
     name = "restic"
 
@@ -203,12 +203,13 @@ class ResticS3(Restic):
 
 
 class Borg(Files):
-    """Debian's borg, without encryption, with the same compression as volback; its first backup."""
+    """Debian's borg, without encryption, with volback's compression; an archive gets a name by chance."""
 
     name = "borg"
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
+        self._last = ""
         self.environment = {
             "BORG_BASE_DIR": str(place.directory / "base"),
             "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
@@ -218,10 +219,14 @@ class Borg(Files):
         _run(["borg", "init", "--encryption", "none", str(self.stored())], self.environment)
 
     def backup(self) -> list[str]:
-        return ["borg", "create", "--compression", "zstd,3", f"{self.stored()}::first", str(self._place.source)]
+        return ["borg", "create", "--compression", "zstd,3", self._archive(), str(self._place.source)]
 
     def restore(self) -> list[str]:
-        return self._shell("cd {} && borg extract --numeric-ids {}::first", self.restored(), self.stored())
+        return self._shell("cd {} && borg extract --numeric-ids {}", self.restored(), f"{self.stored()}::{self._last}")
+
+    def _archive(self) -> str:
+        self._last = secrets.token_hex(6)
+        return f"{self.stored()}::{self._last}"
 
 
 ALL: tuple[Callable[[Place], Contestant], ...] = (Volback, TarZstd, DockerPipe, Restic, Borg)

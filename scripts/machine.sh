@@ -32,6 +32,14 @@ need_packages() {
     die "apt-get could not install ${missing[*]}" "see the lines above"
 }
 
+# debian_source SUITE: a line for apt, of this machine's mirror if it has Debian.
+debian_source() {
+  local mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
+  [ -e "$keys" ] || need_packages debian-archive-keyring
+  printf 'deb [signed-by=%s] %s %s main\n' "$keys" "${mirror:-http://deb.debian.org/debian}" "$1"
+}
+
 # A version manager may put names into PATH that do not run, so each candidate is tried, not only looked for.
 working_python() {
   local candidate

@@ -16,34 +16,34 @@ FILES_PER_DIRECTORY = 60
 def make_mixed_tree(root: Path, files: int, size_bytes: int, seed: int = 1) -> None:
     """Many files, most of them small and some large, `size_bytes` in all; zstd -3 makes 2 to 3 of 1 of it."""
     dice = random.Random(seed)
-    content = _content_source(dice)
+    content = content_source(dice)
     for number, size in enumerate(_sizes(dice, files, size_bytes)):
         directory = root / f"d{number // FILES_PER_DIRECTORY % 37:02}" / f"s{number // FILES_PER_DIRECTORY:05}"
         if number % FILES_PER_DIRECTORY == 0:
             directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / f"f{number:06}", size, content)
+        write(directory / f"f{number:06}", size, content)
 
 
 def make_tiny_tree(root: Path, files: int, seed: int = 1) -> None:
     """`files` files of at most 300 bytes."""
     dice = random.Random(seed)
-    content = _content_source(dice)
+    content = content_source(dice)
     for number in range(files):
         directory = root / f"d{number // 10_000:03}" / f"s{number // 200:05}"
         if number % 200 == 0:
             directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / f"f{number:07}", dice.randrange(300), content)
+        write(directory / f"f{number:07}", dice.randrange(300), content)
 
 
 def make_big_files(root: Path, count: int, size_bytes: int, seed: int = 1) -> None:
     """`count` files of `size_bytes` each."""
     root.mkdir(parents=True, exist_ok=True)
-    content = _content_source(random.Random(seed))
+    content = content_source(random.Random(seed))
     for number in range(count):
-        _write(root / f"big-{number:03}", size_bytes, content)
+        write(root / f"big-{number:03}", size_bytes, content)
 
 
-def _write(path: Path, size: int, content: Callable[[int], bytes]) -> None:
+def write(path: Path, size: int, content: Callable[[int], bytes]) -> None:
     with open(path, "wb", buffering=0) as file:
         while size > 0:
             size -= file.write(content(min(size, MIB)))
@@ -56,7 +56,7 @@ def _sizes(dice: random.Random, files: int, size_bytes: int) -> list[int]:
     return [int(size * scale) for size in raw]
 
 
-def _content_source(dice: random.Random) -> Callable[[int], bytes]:
+def content_source(dice: random.Random) -> Callable[[int], bytes]:
     """Slices of a pool, its byte values permuted: as compressible as the pool, yet no two slices share a block.
 
     A mere slice would come again and again, and a program that finds what it has seen would store next to nothing.
