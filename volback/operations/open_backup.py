@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator
 from contextlib import closing
 
@@ -10,24 +9,28 @@ from volback.archive import ranges, tar
 from volback.archive.announced import Announced, check_header
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.seal import open_slice, unseal
-from volback.archive.segments import Segment, runs_of, split
+from volback.archive.segments import Segment
 from volback.catalog.index import select_units
 from volback.catalog.keys import INDEX_NAME, BackupKey
-from volback.catalog.model import Manifest, Member, Run, Span, Unit
+from volback.catalog.model import Manifest, Member, Span, Unit
+from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
 from volback.errors import FormatError, IntegrityError, NotFoundError
+from volback.operations.read_index import VERIFY_HINT, IndexReader
 from volback.store.base import Store
-
-INDEX_MAX_BYTES = 4 * 1024**3
 
 
 class OpenBackup:
     """A backup whose index has been read and verified against its manifest; units are decoded again at each pass."""
 
-    def __init__(self, store: Store, manifest: Manifest, *, codec: FrameCodec | None = None) -> None:
+    def __init__(
+        self, store: Store, manifest: Manifest, *, codec: FrameCodec | None = None, kept: Kept | None = None
+    ) -> None:
         """Read the index (kept compressed: about 40 bytes per file). Raises IntegrityError, NotFoundError.
 
-        `codec` is the one with which the backup's frames were sealed; None is plain zstd.
+        `codec` is the one with which the backup's frames were sealed; None is plain zstd. `kept` has local copies of
+        indexes, which count as read: their SHA-256 is compared. Who has to know that the repository's own are intact
+        gives none (verify; a backup that builds upon them).
         """
         self.manifest = manifest
         self.name = manifest.name
@@ -41,7 +44,7 @@ class OpenBackup:
             for used in manifest.uses
             if used.name != INDEX_NAME
         }
-        self.segments = self._read_index()
+        self.segments = IndexReader(store, manifest, kept or KeptNothing(), self._room).segments()
         """Of the index, in stream order."""
 
     def units(self) -> Iterator[Unit]:
@@ -127,7 +130,7 @@ class OpenBackup:
         try:
             yield from self._store.open(key, start=offset, length=length)
         except NotFoundError as exc:
-            raise IntegrityError(f"backup {self.name} is damaged: {key} is missing", _VERIFY_HINT) from exc
+            raise IntegrityError(f"backup {self.name} is damaged: {key} is missing", VERIFY_HINT) from exc
 
     def selection(self, paths: Iterable[bytes]) -> Selection:
         """Return the part of the backup at and below `paths`. Raises NotFoundError for a path that it lacks."""
@@ -141,7 +144,7 @@ class OpenBackup:
         try:
             yield from select_units(lines, wanted, room=self._room)
         except FormatError as exc:
-            raise FormatError(f"backup {self.name} is damaged: {exc.message}", _VERIFY_HINT) from exc
+            raise FormatError(f"backup {self.name} is damaged: {exc.message}", VERIFY_HINT) from exc
 
     def _room(self) -> int:
         """The size of all data objects that the index can name."""
@@ -159,53 +162,6 @@ class OpenBackup:
         """Return these members alone, as far as the backup has them, and the directories above them."""
         known = [path for unit in self.around(paths) for member in unit.members if (path := member.path) in paths]
         return Selection(self, known, below=False)
-
-    def _read_index(self) -> list[Segment]:
-        expected, own = self.manifest.index, self.manifest.id
-        stored = self._read_own_index()
-        table_bytes = self.manifest.index_table_bytes
-        if not table_bytes:
-            return list(split(own, 0, stored, room=self._room))
-        if table_bytes > len(stored):
-            raise IntegrityError(f"index of {self.name} is shorter than its list of runs", _VERIFY_HINT)
-        own_bytes = expected.size_bytes - table_bytes
-        runs = runs_of(stored[own_bytes:], what=f"index of {self.name}")
-        if sum(run.stored_bytes for run in runs) > INDEX_MAX_BYTES:
-            raise IntegrityError(f"index of {self.name} claims more than {INDEX_MAX_BYTES} bytes", _VERIFY_HINT)
-        return [segment for run in runs for segment in self._segments(run, stored[:own_bytes])]
-
-    def _segments(self, run: Run, own: memoryview) -> Iterator[Segment]:
-        if run.backup == self.manifest.id:
-            stored = own[run.offset : run.offset + run.stored_bytes]
-        else:
-            stored = memoryview(b"".join(self._read_run(run)))
-        if len(stored) != run.stored_bytes or hashlib.sha256(stored).digest() != run.digest:
-            message = f"backup {self.name} is damaged: the index of {run.backup} is not what it was"
-            raise IntegrityError(message, _VERIFY_HINT)
-        return split(run.backup, run.offset, stored, room=self._room)
-
-    def _read_run(self, run: Run) -> Iterator[bytes]:
-        if not any(used.id == run.backup and used.name == INDEX_NAME for used in self.manifest.uses):
-            raise IntegrityError(f"index of {self.name} names backup {run.backup}, which its manifest does not")
-        key = BackupKey(self.key.host, self.key.volume, run.backup).index
-        try:
-            yield from self._store.open(key, start=run.offset, length=run.stored_bytes)
-        except NotFoundError as exc:
-            raise IntegrityError(f"backup {self.name} is damaged: {key} is missing", _VERIFY_HINT) from exc
-
-    def _read_own_index(self) -> memoryview:
-        expected = self.manifest.index
-        if expected.size_bytes > INDEX_MAX_BYTES:
-            raise IntegrityError(f"index of {self.name} claims {expected.size_bytes} bytes", _VERIFY_HINT)
-        try:
-            stored = b"".join(self._store.open(self.key.index, length=expected.size_bytes + 1))
-        except NotFoundError as exc:
-            raise IntegrityError(f"backup {self.name} is damaged: {self.key.index} is missing", _VERIFY_HINT) from exc
-        if len(stored) != expected.size_bytes or hashlib.sha256(stored).hexdigest() != expected.sha256:
-            raise IntegrityError(
-                f"backup {self.name} is damaged: {self.key.index} is not what was written", _VERIFY_HINT
-            )
-        return memoryview(stored)
 
 
 class Selection:
@@ -322,7 +278,7 @@ def read_member_header(backup: OpenBackup, unit: Unit, span: Span) -> bytes:
             return data[:size]
         if stop == span.stop:
             path = span.member.path.decode(errors="backslashreplace")
-            raise IntegrityError(f"index of {backup.name} does not fit its data at {path!r}", _VERIFY_HINT)
+            raise IntegrityError(f"index of {backup.name} does not fit its data at {path!r}", VERIFY_HINT)
 
 
 def _slashes(path: bytes) -> Iterator[int]:
@@ -333,4 +289,3 @@ def _slashes(path: bytes) -> Iterator[int]:
 
 
 _HEADER_ROOM = 3 * tar.BLOCK
-_VERIFY_HINT = "see what is damaged with `volback verify --data`; take an older backup"

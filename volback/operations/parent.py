@@ -147,7 +147,7 @@ def _opened(repository: Repository, manifest: Manifest) -> OpenBackup:
     for name, size_bytes in _needed(manifest):
         if _size(repository, name) != size_bytes:
             raise IntegrityError(f"{name} is missing, or has another size")
-    return OpenBackup(repository.store, manifest)
+    return OpenBackup(repository.store, manifest)  # no local copies: what is referenced must be intact there
 
 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, int]]:

@@ -91,7 +91,7 @@ def restore(
     """
     check_target(options, replace=options.replace)
     sweep(ctx, engine, repository)
-    opened = OpenBackup(repository.store, repository.find(reference))
+    opened = OpenBackup(repository.store, repository.find(reference), kept=repository.kept)
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
     manifest = opened.manifest
     seen = seen_volume(ctx.settings.state, manifest.host, manifest.volume)

@@ -98,7 +98,7 @@ def verify_backup(
     if any(damage.object == key.index for damage in damaged):
         return damaged
     try:
-        backup = OpenBackup(repository.store, manifest)
+        backup = OpenBackup(repository.store, manifest)  # no local copies: the repository is what is verified
         if data:
             damaged += _read_all(ctx, backup, repository.id, seen or Seen())
         elif damaged:

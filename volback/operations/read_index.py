@@ -1,0 +1,96 @@
+"""Read the index of a backup: its own object, and the runs of others' that it uses, each compared with its digest.
+
+Runs of a distant store are read ahead, in threads, and local copies are used where there are any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+from volback.ahead import read_ahead
+from volback.archive.segments import Segment, runs_of, split
+from volback.catalog.index import Room
+from volback.catalog.keys import INDEX_NAME, BackupKey
+from volback.catalog.model import Manifest, Run
+from volback.catalog.objects import Kept
+from volback.errors import IntegrityError, NotFoundError
+from volback.store.base import Store
+
+INDEX_MAX_BYTES = 4 * 1024**3
+VERIFY_HINT = "see what is damaged with `volback verify --data`; take an older backup"
+
+
+class IndexReader:
+    """Reads the index of one backup."""
+
+    def __init__(self, store: Store, manifest: Manifest, kept: Kept, room: Room) -> None:
+        """`room` says how much data there is for what the index claims."""
+        self._store = store
+        self._manifest = manifest
+        self._name, self._key = manifest.name, manifest.key
+        self._kept = kept
+        self._room = room
+
+    def segments(self) -> list[Segment]:
+        """Its segments, in stream order. Raises IntegrityError."""
+        expected, own = self._manifest.index, self._manifest.id
+        stored = self._read_own_index()
+        table_bytes = self._manifest.index_table_bytes
+        if not table_bytes:
+            return list(split(own, 0, stored, room=self._room))
+        if table_bytes > len(stored):
+            raise IntegrityError(f"index of {self._name} is shorter than its list of runs", VERIFY_HINT)
+        own_bytes = expected.size_bytes - table_bytes
+        runs = runs_of(stored[own_bytes:], what=f"index of {self._name}")
+        if sum(run.stored_bytes for run in runs) > INDEX_MAX_BYTES:
+            raise IntegrityError(f"index of {self._name} claims more than {INDEX_MAX_BYTES} bytes", VERIFY_HINT)
+
+        def read(run: Run, _: threading.Event) -> tuple[Run, memoryview]:
+            if run.backup == own:
+                return run, stored[:own_bytes][run.offset : run.offset + run.stored_bytes]
+            return run, memoryview(self._read_run(run))
+
+        with closing(read_ahead(read, runs, ahead=self._store.parallel_reads)) as pieces:
+            return [segment for run, piece in pieces for segment in self._segments(run, piece)]
+
+    def _segments(self, run: Run, stored: memoryview) -> Iterator[Segment]:
+        if len(stored) != run.stored_bytes or hashlib.sha256(stored).digest() != run.digest:
+            message = f"backup {self._name} is damaged: the index of {run.backup} is not what it was"
+            raise IntegrityError(message, VERIFY_HINT)
+        return split(run.backup, run.offset, stored, room=self._room)
+
+    def _read_run(self, run: Run) -> bytes:
+        if not any(used.id == run.backup and used.name == INDEX_NAME for used in self._manifest.uses):
+            raise IntegrityError(f"index of {self._name} names backup {run.backup}, which its manifest does not")
+        key = BackupKey(self._key.host, self._key.volume, run.backup).index
+        name, wanted = f"{key} {run.offset}", (run.digest.hex(), run.stored_bytes)
+        if (copy := self._kept.get(name, *wanted)) is not None:
+            return copy
+        try:
+            stored = b"".join(self._store.open(key, start=run.offset, length=run.stored_bytes))
+        except NotFoundError as exc:
+            raise IntegrityError(f"backup {self._name} is damaged: {key} is missing", VERIFY_HINT) from exc
+        if hashlib.sha256(stored).digest() == run.digest:
+            self._kept.put(name, stored)
+        return stored
+
+    def _read_own_index(self) -> memoryview:
+        expected = self._manifest.index
+        if expected.size_bytes > INDEX_MAX_BYTES:
+            raise IntegrityError(f"index of {self._name} claims {expected.size_bytes} bytes", VERIFY_HINT)
+        if (copy := self._kept.get(self._key.index, expected.sha256, expected.size_bytes)) is not None:
+            return memoryview(copy)
+        try:
+            stored = b"".join(self._store.open(self._key.index, length=expected.size_bytes + 1))
+        except NotFoundError as exc:
+            raise IntegrityError(f"backup {self._name} is damaged: {self._key.index} is missing", VERIFY_HINT) from exc
+        if len(stored) != expected.size_bytes or hashlib.sha256(stored).hexdigest() != expected.sha256:
+            raise IntegrityError(
+                f"backup {self._name} is damaged: {self._key.index} is not what was written",
+                VERIFY_HINT,
+            )
+        self._kept.put(self._key.index, stored)
+        return memoryview(stored)
