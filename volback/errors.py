@@ -183,6 +183,16 @@ Failure = VolbackError | Interrupted
 """What ends a command, or a part of one, and is shown in one line."""
 
 
+_E = TypeVar("_E", bound=VolbackError)
+
+
+def because(exc: _E, what: str) -> _E:
+    """The error for what did not come about because of `exc`."""
+    error = type(exc)(f"{what}: {exc.message}", exc.hint)
+    error.__cause__ = exc
+    return error
+
+
 def failures(interrupted: Interrupted | None, errors: Iterable[VolbackError]) -> list[Failure]:
     """All that ended parts of a command. An interruption comes first, so that its exit code counts."""
     return [*([interrupted] if interrupted is not None else []), *errors]

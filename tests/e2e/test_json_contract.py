@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.engine import EngineSession, Result, Volback
 
-MADE = {
+STORED = {
     "id": "str",
     "host": "str",
     "volume": "str",
@@ -26,7 +26,8 @@ MADE = {
     "consistency": "str",
     "digest": "str",
 }
-LISTED = MADE | {"created_at": "str", "tags": ["str"], "set": "null"}
+MADE = STORED | {"passes": "int", "unused_bytes": "int"}
+LISTED = STORED | {"created_at": "str", "tags": ["str"], "set": "null"}
 RESTORED = {
     "volume": "str",
     "files": "int",

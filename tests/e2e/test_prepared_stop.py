@@ -18,7 +18,8 @@ from volback.catalog.repository import Catalog
 from volback.context import Repository
 from volback.errors import FormatError, StoreUnreachable, VolbackError
 from volback.operations import backup_set as sets
-from volback.operations.backup_set import SetOptions, SetResult, backup_set
+from volback.operations.backup_set import SetOptions, backup_set
+from volback.operations.set_result import SetResult
 from volback.operations.sources import volume_source
 from volback.state.client import client_id
 from volback.state.journal import HeldContainer

@@ -18,8 +18,9 @@ from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import FORMAT, Manifest, ObjectDigest, ScanFacts, Source, Unit, UsedObject
+from volback.operations.first_pass import FirstPass
 from volback.operations.open_backup import OpenBackup
-from volback.operations.parent import ChosenParent
+from volback.operations.parent import ChosenParent, Comparing, facts_of
 from volback.progress import Silent
 from volback.store.base import Store
 
@@ -92,6 +93,29 @@ def _store(
         manifest, raw_bytes=cutter.report.raw_bytes, files=cutter.report.members, reused_bytes=recorder.reused_bytes,
         scan=ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem),
     )  # fmt: skip
+
+
+def store_second_pass(
+    store: Store,
+    first: FirstPass,
+    plan: Plan,
+    read: Callable[[Plan, Callable[[PlannedUnit], bool]], Iterable[bytes]],
+    chosen: ChosenParent,
+) -> tuple[Manifest, Recorder]:
+    """End the backup of a first pass; return the manifest, which is not committed, and the totals."""
+    parent, recorder = first.compared(plan, Comparing()), first.recorder
+    cutter = Cutter(plan, parent)
+    first.upload.add(recorder.data(seal(cutter.cut(read(plan, parent.is_read)), ZstdCodec(), threads=2), parent))
+    first.upload.end()
+    index = recorder.index()
+    manifest = _manifest(
+        store, SECOND, index, data=recorder.data_digest(), uses=list(chosen.uses(recorder.used, index.used)),
+        parent=None if chosen.manifest is None else chosen.manifest.id, digest=recorder.stream_digest(),
+    )  # fmt: skip
+    return msgspec.structs.replace(
+        manifest, kind="incremental", raw_bytes=cutter.report.raw_bytes, files=cutter.report.members,
+        reused_bytes=recorder.reused_bytes, scan=facts_of(plan),
+    ), recorder  # fmt: skip
 
 
 def store_units(store: Store, backup_id: str, data: bytes, units: Iterable[Unit]) -> Manifest:

@@ -29,9 +29,9 @@ def test_the_configuration_of_the_reference_is_good_and_whole(tmp_path: Path) ->
     assert job.keep is not None
     unset = [field.name for part in (job, job.sources, job.keep, job.limits) for field in fields(part)
              if getattr(part, field.name) in (None, (), 0, 0.0) and field.name != "hourly"]  # fmt: skip
-    assert unset == ["create", "all"]
+    assert unset == ["full", "reread", "ignore_inode", "ignore_ctime", "create", "all"]
     known = tomllib.loads(text)["jobs"]["nightly"]
-    assert len(known) == 24
+    assert len(known) == 31
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "toml")], ids=page_id)

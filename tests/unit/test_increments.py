@@ -26,6 +26,10 @@ Change = Callable[[Path], object]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path)
+
+
+def make_tree(tmp_path: Path) -> Path:
     """Some groups of small files, a large file, links, an extended attribute. A sparse file's header
     has tar's process number in it, which only in a helper container is always 1."""
     root, dice = tmp_path / "tree", random.Random(11)

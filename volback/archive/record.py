@@ -12,8 +12,8 @@ from volback.archive.codec import DEFAULT_LEVEL
 from volback.archive.cut import UnitEnd
 from volback.archive.parent import Parent, Place, Reused
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed
-from volback.archive.segments import IndexWriter, StoredIndex
-from volback.catalog.index import encode_unit
+from volback.archive.segments import IndexWriter, Segment, StoredIndex
+from volback.catalog.index import decode_unit, encode_unit
 from volback.catalog.model import Frame, ObjectDigest, Piece, Unit
 from volback.progress import Progress
 
@@ -24,22 +24,42 @@ class Recorder:
     def __init__(self, backup_id: str, progress: Progress, level: int = DEFAULT_LEVEL) -> None:
         self.stored_bytes = 0
         """Of this backup's data object."""
+        self._id = backup_id
+        self._level = level
+        self._progress = progress
+        self._data = hashlib.sha256()
+        self._begin()
+
+    def _begin(self) -> None:
         self.reused_bytes = 0
         """Raw bytes that are stored in data objects of other backups."""
         self.used: dict[str, int] = {}
         """Stored bytes of the frames that are used, by the id of the other backup that holds them."""
-        self._id = backup_id
-        self._progress = progress
-        self._data = hashlib.sha256()
+        self._own_used_bytes = 0
         self._stream = hashlib.sha256()
-        self._index = IndexWriter(backup_id, level)
+        self._index = IndexWriter(self._id, self._level)
         self._parent = Parent()
         self._extents: list[Extents] = []
         self._waiting = deque[tuple[UnitEnd, list[Extents]] | Reused]()
         self._frames = set[tuple[str, int]]()
 
+    def again(self) -> list[Segment]:
+        """Begin the index anew, for a second pass: `data` goes on with the data object. Return the first pass's
+        index."""
+        segments = self._index.segments()
+        self._begin()
+        return segments
+
+    @property
+    def unused_bytes(self) -> int:
+        """Stored bytes of this backup's data object that its index does not use: a first pass's that were replaced."""
+        return self.stored_bytes - self._own_used_bytes
+
     def data(self, sealed: Generator[Sealed, None, None], parent: Parent | None = None) -> Generator[bytes, None, None]:
-        """Yield the bytes of the data object, and note each frame and unit. Closed early, it closes `sealed`."""
+        """Yield the bytes of the data object, and note each frame and unit. Closed early, it closes `sealed`.
+
+        After `again`, the bytes that follow those of the first pass.
+        """
         self._parent = parent or Parent()
         with closing(sealed):
             yield from self._data_of(sealed)
@@ -94,7 +114,7 @@ class Recorder:
     def _note_reused(self, reused: Reused) -> None:
         begin = reused.begin
         self._stream.update(begin.digest)
-        self.reused_bytes += begin.raw_bytes
+        self.reused_bytes += self._bytes_of_others(reused)
         for frame in begin.frames:
             self._note_used(frame)
         self._index.add_unchanged(reused.segment, reused.number)
@@ -105,9 +125,9 @@ class Recorder:
         unit = Unit(end.kind, pieces, end.members, end.scan, end.newest_ns)
         self._stream.update(unit.digest)
         for piece in pieces:
+            self._note_used(piece.frame)
             if piece.frame.backup != self._id:
                 self.reused_bytes += piece.raw_bytes
-                self._note_used(piece.frame)
         line = encode_unit(unit)
         if (same := self._parent.same_line(line[:-1])) is not None:
             self._index.add_unchanged(*same)
@@ -115,9 +135,23 @@ class Recorder:
             self._index.add(line)
         self._progress.advance(raw_bytes=unit.raw_bytes, files=len(end.members))
 
+    def _bytes_of_others(self, reused: Reused) -> int:
+        """Raw bytes of the unit that are in other backups: in a second pass the line may be one of the first."""
+        owners = {frame.backup for frame in reused.begin.frames}
+        if self._id not in owners:
+            return reused.raw_bytes
+        if len(owners) == 1:
+            return 0
+        unit = decode_unit(reused.segment.line(reused.number))
+        return sum(piece.raw_bytes for piece in unit.pieces if piece.frame.backup != self._id)
+
     def _note_used(self, frame: Frame) -> None:
-        if (frame.backup, frame.offset) not in self._frames:
-            self._frames.add((frame.backup, frame.offset))
+        if (frame.backup, frame.offset) in self._frames:
+            return
+        self._frames.add((frame.backup, frame.offset))
+        if frame.backup == self._id:
+            self._own_used_bytes += frame.stored_bytes
+        else:
             self.used[frame.backup] = self.used.get(frame.backup, 0) + frame.stored_bytes
 
     def _pieces(self, extents: list[Extents]) -> Iterator[Piece]:

@@ -141,7 +141,8 @@ class IndexWriter:
         self._add(line)
 
     def add_unchanged(self, segment: Segment, number: int) -> None:
-        """Add line `number` of a segment of another backup. If all its lines are added in order, it is used itself."""
+        """Add line `number` of a segment of another backup, or of this one's first pass. If all its lines are added in
+        order, it is used itself."""
         if number != len(self._begun) or (self._begun and self._begun[0][0] is not segment):
             self._give_up()
         if number != len(self._begun):
@@ -155,12 +156,11 @@ class IndexWriter:
             return
         self._begun.clear()
         self._end_segment()
-        self._parts.append(segment)
+        self._parts.append(bytes(segment.stored) if segment.backup == self.backup else segment)
 
     def end(self) -> StoredIndex:
         """End the index."""
-        self._give_up()
-        self._end_segment()
+        self._end_parts()
         others = {part.backup for part in self._parts if isinstance(part, Segment)}
         if not others:
             return self._stored([part for part in self._parts if isinstance(part, bytes)], b"", {})
@@ -168,15 +168,25 @@ class IndexWriter:
             self._parts = [bytes(part.stored) if isinstance(part, Segment) else part for part in self._parts]
         return self._with_runs()
 
-    def _with_runs(self) -> StoredIndex:
-        own = 0
-        runs: list[tuple[str, int, list[memoryview]]] = []
+    def segments(self) -> list[Segment]:
+        """End the index; return its segments in order."""
+        self._end_parts()
+        own, found = 0, list[Segment]()
         for part in self._parts:
             if isinstance(part, bytes):
-                segment = Segment(self.backup, own, memoryview(part))
+                found.append(Segment(self.backup, own, memoryview(part)))
                 own += len(part)
             else:
-                segment = part
+                found.append(part)
+        return found
+
+    def _end_parts(self) -> None:
+        self._give_up()
+        self._end_segment()
+
+    def _with_runs(self) -> StoredIndex:
+        runs: list[tuple[str, int, list[memoryview]]] = []
+        for segment in self.segments():
             _extend(runs, segment)
         table = compress_lines(encode_runs([_run(*run) for run in runs]), self.level)
         used: dict[str, int] = {}

@@ -213,7 +213,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     smaller_than: str | None = None
     """The id of the earlier backup against which this one is suspiciously small."""
     parent: str | None = None
-    """The id of the backup with which an increment was compared."""
+    """The id of the backup with which an increment was compared; None for one in two passes that had none."""
+    reread: bool = False
+    """Whether every file was read, also those that seemed unchanged."""
     uses: list[UsedObject] = []
     """The objects of other backups that this one references, in clear: no index is needed to know what is needed."""
     cut: str

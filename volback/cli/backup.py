@@ -12,7 +12,7 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
-from volback.cli.facts import backup_facts
+from volback.cli.facts import made_facts
 from volback.cli.words import count, human_duration, human_size, read_option
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 from volback.policy.durations import read_seconds
@@ -68,6 +68,14 @@ _ShrinkRatio = Annotated[
 ]  # fmt: skip
 _Full = Annotated[bool, typer.Option("--full", help="Store everything anew: a backup that needs no other one.")]
 _Reread = Annotated[bool, typer.Option("--reread", help="Read every file, also one that seems unchanged.")]
+_TwoPass = Annotated[
+    bool | None,
+    typer.Option(
+        "--two-pass/--no-two-pass", show_default=False,
+        help="With --stop or --pause: read everything before, and only what changed while they are down."
+        " [default: where there is an earlier backup]",
+    ),
+]  # fmt: skip
 _IgnoreInode = Annotated[
     bool,
     typer.Option("--ignore-inode", help="A file with another inode number may be unchanged."),
@@ -104,6 +112,7 @@ def backup(
     shrink_ratio: _ShrinkRatio = None,
     full: _Full = False,
     reread: _Reread = False,
+    two_pass: _TwoPass = None,
     ignore_inode: _IgnoreInode = False,
     ignore_ctime: _IgnoreCtime = False,
     wait: _Wait = None,
@@ -127,6 +136,7 @@ def backup(
             comparing=Comparing(full, reread, ignore_inode, ignore_ctime),
         ),
         quiesce=_quiesce(stop=stop, pause=pause),
+        two_passes=two_pass,
         stop_timeout_s=None if stop_timeout is None else read_option("--stop-timeout", stop_timeout, read_seconds),
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
         wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
@@ -245,7 +255,7 @@ class _Results:
             planned = [_dry_run_facts(plan) for plan in self._dry_runs]
             return Outcome({"planned": planned}, [_dry_run_line(p) for p in self._dry_runs], errors=errors)
         result: dict[str, object] = {
-            "backups": [backup_facts(made.manifest, made.duration_s) for made in self._backups],
+            "backups": [made_facts(made) for made in self._backups],
             "downtime_s": self._downtime_s,
         }
         downtimes = [f"{name} was down for {human_duration(time)}" for name, time in self._downtime_s.items()]
@@ -262,9 +272,11 @@ def _line(made: BackupResult) -> str:
     manifest = made.manifest
     new = human_size(manifest.stored_bytes)
     excluded = f", {manifest.excluded:,} excluded" if manifest.excluded else ""
+    replaced = f" ({human_size(made.unused_bytes)} of it replaced)" if made.unused_bytes else ""
+    passes = ", in two passes" if made.passes == 2 else ""
     return (
         f"{manifest.volume}@{manifest.id}  {count(manifest.files, 'file')}, {human_size(manifest.raw_bytes)}"
-        f"{excluded} -> {new} in {human_duration(made.duration_s)}"
+        f"{excluded} -> {new}{replaced} in {human_duration(made.duration_s)}{passes}"
     )
 
 

@@ -11,6 +11,7 @@ from volback.masking import masked, masked_labels, masked_options
 if TYPE_CHECKING:
     from volback.catalog.differences import Difference
     from volback.catalog.model import Manifest, Member, SetOf
+    from volback.operations.backup import BackupResult
     from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview
     from volback.operations.search import Epoch, Version
@@ -35,6 +36,15 @@ def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
         "duration_s": float(duration_s),
         "consistency": manifest.consistency,
         "digest": manifest.digest,
+    }
+
+
+def made_facts(made: BackupResult) -> Facts:
+    """One backup that was made just now."""
+    return {
+        **backup_facts(made.manifest, made.duration_s),
+        "passes": made.passes,
+        "unused_bytes": made.unused_bytes,
     }
 
 

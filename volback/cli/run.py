@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.facts import backup_facts
+from volback.cli.facts import made_facts
 from volback.cli.words import count, first_of, human_age, human_size, local_time, read_option
 from volback.errors import UsageError, worst_first
 from volback.measures import named
@@ -100,7 +100,7 @@ def _facts(result: JobResult) -> dict[str, object]:
         "ended_at": result.ended_at.isoformat(timespec="seconds"),
         "duration_s": result.duration_s,
         "set": result.set_id,
-        "backups": [backup_facts(made.manifest, made.duration_s) for made in result.backups],
+        "backups": [made_facts(made) for made in result.backups],
         "planned": [
             {"volume": plan.source.name, "files": plan.files, "raw_bytes": plan.raw_bytes} for plan in result.planned
         ],

@@ -77,8 +77,17 @@ class Job:
     tags: tuple[str, ...] = ()
     shrink_ratio: float | None = None
     """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
+    full: bool = False
+    full_every_s: float | None = None
+    """None: every one after the first is an increment."""
+    reread: bool = False
+    reread_every_s: float | None = None
+    ignore_inode: bool = False
+    ignore_ctime: bool = False
     quiesce: Quiesce | None = None
     """None: labels decide, else nothing is stopped."""
+    two_pass: bool | None = None
+    """None: where that is cheap."""
     stop_timeout_s: float | None = None
     hooks_pre: tuple[Hook, ...] = ()
     hooks_post: tuple[Hook, ...] = ()

@@ -17,8 +17,10 @@ from volback.latest import created_at, is_future, is_safety_copy
 from volback.measures import named
 from volback.notify.report import VolumeReport
 from volback.operations.backup import BackupOptions, BackupResult
-from volback.operations.backup_set import SetOptions, SetResult, backup_set
+from volback.operations.backup_set import SetOptions, backup_set
+from volback.operations.parent import Comparing
 from volback.operations.prune import PruneResult, prune
+from volback.operations.set_result import SetResult
 from volback.operations.verify import verify_all
 from volback.policy.keep import KeepRules
 from volback.policy.labels import policy_of
@@ -43,7 +45,18 @@ def job_context(base: Context, job: Job) -> Context:
 def backup_options(job: Job) -> BackupOptions:
     """How the job's volumes are backed up."""
     return BackupOptions(
-        excludes=list(job.excludes), level=job.level, tags=list(job.tags), shrink_ratio=job.shrink_ratio
+        excludes=list(job.excludes),
+        level=job.level,
+        tags=list(job.tags),
+        shrink_ratio=job.shrink_ratio,
+        comparing=Comparing(
+            full=job.full,
+            reread=job.reread,
+            ignore_inode=job.ignore_inode,
+            ignore_ctime=job.ignore_ctime,
+            full_every_s=job.full_every_s,
+            reread_every_s=job.reread_every_s,
+        ),
     )
 
 
@@ -54,6 +67,7 @@ def back_up(
     options = SetOptions(
         backup=backup_options(job),
         quiesce=job.quiesce,
+        two_passes=job.two_pass,
         stop_timeout_s=job.stop_timeout_s,
         hooks_pre=job.hooks_pre,
         hooks_post=job.hooks_post,

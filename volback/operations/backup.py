@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ from volback.archive.plan import Plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
 from volback.archive.segments import StoredIndex
-from volback.catalog.model import FORMAT, Manifest, ScanFacts, SetOf, Source
+from volback.catalog.model import FORMAT, BackupKind, Manifest, ScanFacts, SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import StoreError
 from volback.latest import is_safety_copy
-from volback.measures import count, human_size
 from volback.operations.hold import SourceHold
 from volback.operations.locks import volume_lock
-from volback.operations.parent import Comparing
+from volback.operations.noticed import all_excluded, odd, privileged, shrink_warning, vanished
+from volback.operations.parent import Comparing, facts_of
 from volback.operations.prepare import Prepared, Preparing, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
 from volback.operations.volumes import open_reader, scan, unreadable
@@ -65,6 +65,9 @@ class BackupResult:
     duration_s: float
     incomplete: bool
     """Whether files changed or vanished while they were read, or will not be restored in every respect."""
+    passes: int = 1
+    unused_bytes: int = 0
+    """Stored bytes of the data object that the backup does not use: a first pass's that the second one replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def preparing(ctx: Context, options: BackupOptions) -> Preparing:
         one_file_system=options.one_file_system,
         is_compared=_shrink_ratio(ctx, options) > 0,
         comparing=options.comparing,
+        level=options.level,
     )
 
 
@@ -174,9 +178,10 @@ class _Backup:
         self._report = CutReport()
         self._sockets = self._excluded = 0
         self._at_read_end: list[Future[None]] = []
-        self._started = ctx.now()
+        self._first = first = prepared.first
+        self._started = first.began if first else ctx.now()
         self._codec: FrameCodec = ZstdCodec(options.level)
-        self._recorder = Recorder(prepared.key.id, ctx.progress, options.level)
+        self._recorder = first.recorder if first else Recorder(prepared.key.id, ctx.progress, options.level)
         self._scan: ScanFacts | None = None
 
     def read(self) -> None:
@@ -184,27 +189,39 @@ class _Backup:
         progress, reader = self._ctx.progress, self._prepared.open()
         self._observer.begin()
         plan = scan(reader, self._options.excludes, verdicts=self._prepared.verdicts)
-        self._scan = ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem)
-        parent = self._prepared.parent.compared(plan, self._options.comparing)
+        self._scan = facts_of(plan)
+        parent = (self._first or self._prepared.parent).compared(plan, self._prepared.comparing)
         cutter = Cutter(plan, parent)
         progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
         with ThreadPoolExecutor(1, "read-end") as pool:
             cuts = cutter.cut(self._read(reader, plan, parent, pool))
-            sealed = seal(cuts, self._codec, in_stream_order=self._prepared.parent.backup is None)
+            sealed = seal(cuts, self._codec, in_stream_order=self._kind == "full")
             with closing(self._recorder.data(sealed, parent)) as data:
-                self._repository.store.put(self._data_key, data)
+                self._store(data)
         for step in self._at_read_end:
             step.result()
         warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             raise unreadable(failures)
-        warnings += _vanished(cutter, warnings) + _odd(plan) + _privileged(cutter) + self._disturbances()
-        self._warnings = warnings + _all_excluded(plan)
+        warnings += vanished(cutter, warnings) + odd(plan) + self._privileged(cutter) + self._disturbances()
+        self._warnings = warnings + all_excluded(plan)
         self._sockets, self._excluded, self._report = plan.sockets, plan.excluded, cutter.report
 
+    def _privileged(self, cutter: Cutter) -> list[str]:
+        first = self._first.privileged if self._first else {}
+        return privileged({**cutter.report.privileged, **first})
+
     @property
-    def _data_key(self) -> str:
-        return self._key.data if self._prepared.parent.backup is None else self._key.increment
+    def _kind(self) -> BackupKind:
+        """A backup in two passes is an increment in form: its frames are not in stream order."""
+        return "full" if self._prepared.parent.backup is None and self._first is None else "incremental"
+
+    def _store(self, data: Iterable[bytes]) -> None:
+        if self._first is not None:
+            self._first.upload.add(data)
+            self._first.upload.end()
+        else:
+            self._repository.store.put(self._key.data if self._kind == "full" else self._key.increment, data)
 
     def commit(self) -> BackupResult:
         """Store the index and the manifest. Raises StoreError, IntegrityError."""
@@ -213,20 +230,26 @@ class _Backup:
             self._repository.catalog.commit(manifest)
             self._note_volume(manifest)
         duration_s = (self._ctx.now() - self._started).total_seconds()
-        return BackupResult(manifest, duration_s, incomplete=bool(self._warnings or self._prepared.parent.warnings))
+        return BackupResult(
+            manifest,
+            duration_s,
+            incomplete=bool(self._warnings or self._prepared.parent.warnings),
+            passes=2 if self._first else 1,
+            unused_bytes=self._recorder.unused_bytes,
+        )
 
     def _manifest(self) -> Manifest:
         warnings, report = self._warnings, self._report
         shrunk = self._shrunk()
         if shrunk is not None:
-            warnings.append(_shrink_warning(report, shrunk))
+            warnings.append(shrink_warning(report, shrunk))
         recorder, index, parent = self._recorder, self._put_index(), self._prepared.parent
         return Manifest(
             format=FORMAT,
             id=self._key.id,
             host=self._key.host,
             volume=self._source.name,
-            kind="full" if parent.manifest is None else "incremental",
+            kind=self._kind,
             engine_id=self._engine.info.id,
             source=self._source,
             started_at=rfc3339(self._started),
@@ -242,6 +265,7 @@ class _Backup:
             excluded=self._excluded,
             smaller_than=None if shrunk is None else shrunk.id,
             parent=None if parent.manifest is None else parent.manifest.id,
+            reread=self._prepared.comparing.reread,
             uses=list(parent.uses(recorder.used, index.used)),
             cut=CUT,
             scan=self._scan,
@@ -308,42 +332,3 @@ class _Backup:
 def rfc3339(time: datetime) -> str:
     """A time as in manifests."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _vanished(cutter: Cutter, messages: list[str]) -> list[str]:
-    """Vanished members that tar has not named in a message of its own."""
-    named = "\n".join(messages)
-    paths = [path.decode(errors="backslashreplace") for path in cutter.report.vanished]
-    return [f"{path} vanished while the volume was read" for path in paths if path not in named]
-
-
-def _all_excluded(plan: Plan) -> list[str]:
-    """A backup of the root alone, because the patterns left out all else."""
-    if not plan.excluded or len(plan.records) > 1:
-        return []
-    return [f"the patterns exclude everything: {count(plan.excluded, 'file')} left out, nothing backed up"]
-
-
-def _shrink_warning(report: CutReport, usual: Manifest) -> str:
-    return (
-        f"the backup is suspiciously small: {count(report.members, 'file')} and {human_size(report.raw_bytes)}, where"
-        f" {usual.id} has {count(usual.files, 'file')} and {human_size(usual.raw_bytes)}; prune keeps that one and the"
-        " older ones; if this size is right, accept it: back up with --shrink-ratio 0"
-    )
-
-
-def _privileged(cutter: Cutter) -> list[str]:
-    """Attributes that a restore will not set by itself: said now, not when the volume is needed."""
-    lines = []
-    for name, found in cutter.report.privileged.items():
-        more = ", ..." if found.members > len(found.paths) else ""
-        paths = ", ".join(path.decode(errors="backslashreplace") or "." for path in found.paths)
-        lines.append(
-            f"attribute {name} of {count(found.members, 'file')} comes back only with restore --privileged-xattrs:"
-            f" {paths}{more}"
-        )
-    return lines
-
-
-def _odd(plan: Plan) -> list[str]:
-    return [f"{path.decode(errors='backslashreplace')} is of a type that tar cannot hold" for path in plan.odd]

@@ -8,7 +8,7 @@ killed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from volback.catalog.model import SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.containers import Container
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError
+from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError, because
 from volback.live.guard import guarded
 from volback.live.hooks import run_hook
 from volback.live.plan import QuiesceRequest, QuiesceTarget, plan_quiesce, quiesce_candidates, short_graces
@@ -40,6 +40,7 @@ from volback.operations.init import init
 from volback.operations.locks import volume_lock
 from volback.operations.prepare import Prepared, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
+from volback.operations.set_result import SetResult
 from volback.policy.excludes import exclusion
 from volback.policy.hooks import Hook
 from volback.policy.quiesce import Quiesce
@@ -57,6 +58,9 @@ class SetOptions:
     backup: BackupOptions = field(default_factory=BackupOptions)
     """Labels add to its excludes."""
     quiesce: Quiesce | None = None
+    two_passes: bool | None = None
+    """Whether what is quiesced is read before it, and again as far as it has changed; None: where that is cheap, and no
+    hook's command waits for its counterpart."""
     stop_timeout_s: float | None = None
     """None without a label is each container's own grace time."""
     hooks_pre: tuple[Hook, ...] = ()
@@ -67,22 +71,6 @@ class SetOptions:
     """For locks of other runs."""
     create: bool = False
     """Whether a repository that does not exist yet is made."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetResult:
-    """What came of a set. What was done before an interruption is done."""
-
-    id: str
-    backups: tuple[BackupResult, ...]
-    errors: tuple[VolbackError, ...]
-    interrupted: Interrupted | None
-    failed: Mapping[str, VolbackError]
-    """By source: the error because of which it has no backup."""
-    warnings: tuple[str, ...]
-    """Of the set: those of single backups are in their manifests."""
-    downtime_s: Mapping[str, float]
-    """By container: how long it was stopped or paused."""
 
 
 def backup_set(
@@ -134,6 +122,7 @@ class _Set:
         self._warnings: list[str] = []
         self._downtime_s: dict[str, float] = {}
         self._services = Services(engine)
+        self._hooked_sources = set[str]()
         self._commits: list[tuple[SourcePolicy, Future[BackupResult]]] = []
         """Of sources that were read, in order."""
         self._set = None
@@ -192,7 +181,7 @@ class _Set:
         )  # fmt: skip
         self._warnings.extend(policy.complaints)
         candidates = quiesce_candidates(self._ctx, self._engine) if any(item.request for item in policy.sources) else []
-        still = [item for item in policy.sources if item.request and self._can_quiesce(item.request, candidates)]
+        still = [item for item in policy.sources if self._can_quiesce(item.request, candidates)]
         live = [item for item in policy.sources if item.request is None]
         if not (still or policy.before or policy.after):
             self._back_up_live(live)
@@ -207,8 +196,10 @@ class _Set:
                 self._run_after(run, policy, {item.source.name for item in live})
             self._back_up_live(live)
 
-    def _can_quiesce(self, request: QuiesceRequest, candidates: list[Container]) -> bool:
+    def _can_quiesce(self, request: QuiesceRequest | None, candidates: list[Container]) -> bool:
         """Whether its containers can be stopped or paused; if not, only this source fails."""
+        if request is None:
+            return False
         try:
             plan_quiesce(candidates, [request], self._services)
         except ConflictError as exc:
@@ -224,6 +215,7 @@ class _Set:
             try:
                 run.note(*(pending(self._engine, item.hook) for item in policy.after))
                 for item in policy.before:
+                    self._hooked_sources |= item.sources
                     self._run_before(item)
                 yield
             finally:
@@ -237,7 +229,7 @@ class _Set:
             self._warnings.append(f"exec-pre was not run: {exc.message}")
         except VolbackError as exc:
             lost = ", ".join(sorted(item.sources))
-            self._fail(item.sources, _because(exc, f"{lost} not backed up"))
+            self._fail(item.sources, because(exc, f"{lost} not backed up"))
 
     def _run_after(self, run: Run, policy: SetPolicy, waiting: set[str]) -> None:
         """Run the later hooks, except those whose sources are not all read yet."""
@@ -250,6 +242,9 @@ class _Set:
         try:
             with ExitStack() as waiting, Beside() as beside:
                 ready = self._prepared(waiting, [item for item in items if item.source.name not in self._failed])
+                if any(made.first for _, made in ready):  # that took a while: others may run now
+                    candidates = quiesce_candidates(self._ctx, self._engine)
+                    ready = [(item, made) for item, made in ready if self._can_quiesce(item.request, candidates)]
                 requests = [item.request for item, _ in ready if item.request]
                 if not requests:
                     return
@@ -295,6 +290,7 @@ class _Set:
                 preparing(self._ctx, self._options_of(item)),
                 storage=item.request.storage if item.request else None,
                 scan_first=True,
+                two_passes=self._two_passes(item),
                 helper_waits=len(prepared) < HELPERS_AT_MOST,
             )
             with self._kept(item):
@@ -304,6 +300,10 @@ class _Set:
             with self._kept(item):
                 made.check()
         return [(item, made) for item, made in prepared if item.source.name not in self._failed]
+
+    def _two_passes(self, item: SourcePolicy) -> bool | None:
+        is_hooked = item.source.name in self._hooked_sources
+        return False if is_hooked and self._options.two_passes is None else self._options.two_passes
 
     @contextmanager
     def _quiesced(self, run: Run, wanted: list[QuiesceTarget]) -> Iterator[Quiesced]:
@@ -338,9 +338,3 @@ class _Set:
             yield
         except VolbackError as exc:
             self._fail([item.source.name], exc)
-
-
-def _because(exc: VolbackError, what: str) -> VolbackError:
-    error = type(exc)(f"{what}: {exc.message}", exc.hint)
-    error.__cause__ = exc
-    return error

@@ -36,6 +36,10 @@ class Comparing:
     """Whether every file is read, also one that seems unchanged."""
     ignore_inode: bool = False
     ignore_ctime: bool = False
+    full_every_s: float | None = None
+    """A stand-alone one is made where the last of its line is older than this; None: no age is too old."""
+    reread_every_s: float | None = None
+    """Every file is read where the last time is longer ago."""
 
 
 @dataclass(slots=True)
@@ -55,16 +59,14 @@ class ChosenParent:
 
     def compared(self, plan: Plan, comparing: Comparing) -> Parent:
         """Compare it with a plan. If its index turns out to be damaged there is none, and a warning."""
-        ignore = ignored(plan.filesystem)
-        plan.ignore_inode = ignore.inode or comparing.ignore_inode
-        plan.ignore_ctime = ignore.ctime or comparing.ignore_ctime
+        set_ignored(plan, comparing)
         if self.backup is None:
             return Parent()
         scan = self.backup.manifest.scan
         reread = self.reread or comparing.reread or scan is None or scan.filesystem != plan.filesystem
         try:
             return EarlierBackup(
-                self.backup.segments, plan, _settled(scan, plan.filesystem), reread=reread, damaged=self.damaged
+                self.backup.segments, plan, settled(scan, plan.filesystem), reread=reread, damaged=self.damaged
             )
         except IntegrityError as exc:
             self.warnings.append(_not_used(self.backup.manifest, exc.message))
@@ -167,7 +169,20 @@ def _is_same_storage(one: Source, other: Source) -> bool:
     return (one.kind, one.driver, one.options) == (other.kind, other.driver, other.options)
 
 
-def _settled(scan: ScanFacts | None, filesystem: str) -> Callable[[int], bool]:
+def facts_of(plan: Plan) -> ScanFacts:
+    """What is kept of a plan's scan for the next comparison."""
+    return ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem)
+
+
+def set_ignored(plan: Plan, comparing: Comparing) -> None:
+    """Let the plan's fingerprints leave out what is not compared."""
+    ignore = ignored(plan.filesystem)
+    plan.ignore_inode = ignore.inode or comparing.ignore_inode
+    plan.ignore_ctime = ignore.ctime or comparing.ignore_ctime
+
+
+def settled(scan: ScanFacts | None, filesystem: str) -> Callable[[int], bool]:
+    """Says of a unit's newest time whether a change after that scan would have given it another one."""
     if scan is None:
         return lambda _: False
     return lambda newest_ns: is_settled(newest_ns, scan, filesystem)

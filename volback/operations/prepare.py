@@ -2,7 +2,7 @@
 
 The repository is there, the id is chosen, the helper runs, and the engine reports which containers start. Where
 containers are to be stopped, a first scan has warmed the kernel's caches, and has matched every path against the
-exclude patterns. What fails here fails while everything still runs.
+exclude patterns; or a first pass has read and stored it all. What fails here fails while everything still runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from volback.archive import tar
+from volback.archive.codec import DEFAULT_LEVEL
 from volback.archive.plan import learn
 from volback.archive.verdicts import Verdicts
 from volback.catalog.keys import BackupKey, new_id
@@ -25,6 +26,8 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.operations.due import with_due
+from volback.operations.first_pass import FirstPass, FirstReading, first_pass
 from volback.operations.lines import Lines
 from volback.operations.observe import Observer
 from volback.operations.parent import ChosenParent, Comparing, choose_parent
@@ -50,6 +53,11 @@ class Preparing:
     scan_first: bool = False
     """Whether the source is scanned now, and again when it is read."""
     comparing: Comparing = field(default_factory=Comparing)
+    level: int = DEFAULT_LEVEL
+    """Of the compression."""
+    two_passes: bool | None = False
+    """Whether the source is read and stored now, and what has changed when it is read; None: where there is a parent,
+    with which that is cheap."""
     helper_waits: bool = True
     """Whether a helper waits until the source is read; else one is started then."""
 
@@ -65,7 +73,10 @@ class Prepared:
     key: BackupKey
     usual: Manifest | None
     """The earlier backup with which its size is compared."""
+    comparing: Comparing
     parent: ChosenParent
+    first: FirstPass | None
+    """What was read and stored already."""
     observer: Observer
     verdicts: Verdicts
     _start: Callable[[], AbstractContextManager[VolumeReader]]
@@ -117,7 +128,8 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
     _ = repository.info  # without which nothing is written
     earlier = _earlier(repository, source.name)
     usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
-    parent = choose_parent(ctx, repository, earlier, source, engine.info.id, wanted.comparing)
+    comparing = with_due(repository, earlier, engine.info.id, wanted.comparing)
+    parent = choose_parent(ctx, repository, earlier, source, engine.info.id, comparing)
     key = BackupKey(
         repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
     )
@@ -129,11 +141,17 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         observer = Observer(engine, source, wanted.storage)
         stack.enter_context(observer.observing())
         start = partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
+        first = None
+        if wanted.two_passes or (wanted.two_passes is None and parent.backup is not None):
+            reading = FirstReading(source, key, parent, comparing, wanted.excludes, wanted.level, start)
+            first = stack.enter_context(first_pass(ctx, repository, reading))
         reader = stack.enter_context(start(rescan=wanted.scan_first)) if wanted.helper_waits else None
         if wanted.scan_first:
             with nullcontext(reader) if reader is not None else start() as scanning:
                 _scan_first(scanning, verdicts)
-        return Prepared(source, key, usual, parent, observer, verdicts, start, stack.pop_all(), reader)
+        return Prepared(
+            source, key, usual, comparing, parent, first, observer, verdicts, start, stack.pop_all(), reader
+        )
 
 
 def _scan_first(reader: VolumeReader, verdicts: Verdicts) -> None:

@@ -1,0 +1,90 @@
+"""First pass: a source is read and stored while its containers still run, so that only what has changed since has to be
+read while they are down.
+
+What it stores is compared with the parent; the second pass is compared with what it has read. Both make one backup: one
+data object, and the second pass's index. What the first pass found changed or vanished does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from volback.archive import tar
+from volback.archive.codec import ZstdCodec
+from volback.archive.cut import Cutter, PrivilegedAttribute
+from volback.archive.parent import EarlierBackup, Parent
+from volback.archive.plan import Plan
+from volback.archive.record import Recorder
+from volback.archive.seal import seal
+from volback.archive.segments import Segment
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import ScanFacts, Source
+from volback.context import Context, Repository
+from volback.engine.streams import VolumeReader
+from volback.operations.parent import ChosenParent, Comparing, facts_of, set_ignored, settled
+from volback.operations.upload import Upload
+from volback.operations.volumes import scan, unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPass:
+    """What was read and stored of a source while its containers ran."""
+
+    began: datetime
+    recorder: Recorder
+    """It goes on with the second pass."""
+    upload: Upload
+    """Of the data object, which the second pass ends."""
+    segments: list[Segment]
+    scan: ScanFacts
+    privileged: dict[str, PrivilegedAttribute]
+    """The attributes that it found: the second pass does not see those of files that it does not read."""
+
+    def compared(self, plan: Plan, comparing: Comparing) -> Parent:
+        """Compare the second pass's plan with it: also where every file is to be read, as it has just been."""
+        set_ignored(plan, comparing)
+        reread = self.scan.filesystem != plan.filesystem
+        return EarlierBackup(self.segments, plan, settled(self.scan, plan.filesystem), reread=reread)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstReading:
+    """What a first pass reads, and how."""
+
+    source: Source
+    key: BackupKey
+    parent: ChosenParent
+    comparing: Comparing
+    excludes: list[str]
+    level: int
+    start: Callable[[], AbstractContextManager[VolumeReader]]
+    """Starts a helper, which is removed when the pass has ended."""
+
+
+@contextmanager
+def first_pass(ctx: Context, repository: Repository, wanted: FirstReading) -> Iterator[FirstPass]:
+    """Read and store; if it is left before the upload has ended, nothing is. Raises EngineError, StoreError."""
+    began, recorder = ctx.now(), Recorder(wanted.key.id, ctx.progress, wanted.level)
+
+    def put(chunks: Iterable[bytes]) -> int:
+        return repository.store.put(wanted.key.increment, chunks)
+
+    with Upload(put) as upload:
+        with wanted.start() as reader:
+            plan = scan(reader, wanted.excludes)
+            parent = wanted.parent.compared(plan, wanted.comparing)
+            cutter = Cutter(plan, parent)
+            ctx.progress.start(
+                f"{wanted.source.name}, first pass", total_bytes=plan.total_bytes, total_files=len(plan.records)
+            )
+            cuts = cutter.cut(reader.read(plan.names(parent.is_read)))
+            sealed = seal(cuts, ZstdCodec(wanted.level), in_stream_order=False)
+            with closing(recorder.data(sealed, parent)) as data:
+                upload.add(data)
+            _, failures = tar.read_warnings(reader.messages())
+        if failures:
+            raise unreadable(failures)
+        yield FirstPass(began, recorder, upload, recorder.again(), facts_of(plan), cutter.report.privileged)
