@@ -55,7 +55,8 @@ def test_without_a_parent_everything_is_read_and_nothing_is_known() -> None:
     parent = Parent()
     assert parent.is_read(UNIT)
     assert parent.reused(0) is None
-    assert parent.known(0)(bytes(32)) is no_extent(bytes(32)) is None
+    assert parent.known(0) == no_extent
+    assert no_extent(bytes(32)) is None
     assert parent.same_line(b"{}") is None
 
 

@@ -130,7 +130,7 @@ def test_small_segments_are_taken_into_new_ones() -> None:
 
 
 @pytest.mark.parametrize("checksum", [True, False])
-def test_segments_are_told_apart_whatever_blocks_they_consist_of(*, checksum: bool) -> None:
+def test_segments_are_split_whatever_blocks_they_consist_of(*, checksum: bool) -> None:
     """A large file's line is compressed into many blocks: some as they are, some of one byte repeated."""
     noise = hashlib.shake_128(b"noise").hexdigest(200_000).encode()
     texts = [_line(1), bytes(300_000) + noise + b"x" * 500_000 + b"\n", noise + b"\n", _line(2) + _line(3)]
@@ -148,7 +148,7 @@ def _sizes(segments: list[Segment]) -> list[int]:
     return [len(segment.stored) for segment in segments]
 
 
-def test_what_is_no_segment_is_refused() -> None:
+def test_what_is_not_a_segment_is_refused() -> None:
     with pytest.raises(IntegrityError):
         list(split(OLD, 0, memoryview(b"not zstd at all")))
     with pytest.raises(IntegrityError, match=f"index of backup {OLD} is cut short: it ends inside line 1"):
