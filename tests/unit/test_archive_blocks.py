@@ -96,3 +96,11 @@ def test_giant_files_are_cut_into_larger_blocks() -> None:
     assert sizes
     assert max(sizes) <= 4 * BLOCK_BYTES + BLOCK_BYTES
     assert set(sizes) >= {4 * BLOCK_BYTES}
+
+
+def test_a_file_of_many_tebibytes_is_cut() -> None:
+    """pyfastcdc takes no larger sizes than those for 2 TiB."""
+    data = _data(9, 16 * MIB)
+    for size in (2048 * 1024**3 + 1, 2**62):
+        sizes = Blocks(size).sizes(memoryview(data), is_last=True)
+        assert sum(sizes) == len(data)

@@ -24,7 +24,7 @@ from tests.support.archive import (
     scan_facts,
     scan_fields,
 )
-from volback.archive.plan import Plan, make_plan
+from volback.archive.plan import GROUP_MAX_BYTES, GROUP_MIN_BYTES, Plan, make_plan
 from volback.errors import EngineError
 
 ROOT = scan_facts() + record(b"", kind="d")
@@ -141,8 +141,8 @@ def test_groups_stay_within_their_size() -> None:
     records = [record(b"%06d" % number, size=3000, inode=number) for number in range(5000)]
     plan = make_plan([ROOT, *records, END])
     sizes = [(unit.stop - unit.start) * (3000 + 1536) for unit in plan.units]
-    assert max(sizes) <= 2 * MIB + 5000
-    assert min(sizes[:-1]) >= MIB // 2
+    assert max(sizes) <= GROUP_MAX_BYTES + 5000
+    assert min(sizes[:-1]) >= GROUP_MIN_BYTES
 
 
 def test_names_of_some_units_are_those_units_names() -> None:
