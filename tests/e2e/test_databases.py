@@ -36,6 +36,7 @@ from tests.support.databases import (
 )
 from tests.support.engine import EngineSession, Volback
 from tests.support.mariadb import assert_mariadb_is_consistent, mariadb_entries, mariadb_load
+from tests.support.repository import new_repository
 from tests.support.s3 import S3Server
 
 POSTGRES_PATH, REDIS_PATH, MARIADB_PATH = "/var/lib/postgresql", "/data", "/var/lib/mysql"
@@ -61,6 +62,36 @@ def loads(compose: Compose) -> Iterator[dict[str, Load]]:
         mariadb_load(compose.container("mariadb")) as mariadb,
     ):
         yield {"postgres": postgres, "redis": redis, "mariadb": mariadb}
+
+
+@pytest.fixture(scope="module")
+def run_volback(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Volback]:
+    """One repository for all, so that each test's backup is an increment."""
+    volback = Volback(tmp_path_factory.mktemp("volback"), engine.client_ids)
+    new_repository(volback.repository)
+    yield volback
+    volback.note_client_id()
+
+
+@pytest.fixture(scope="module")
+def volumes(compose: Compose) -> list[str]:
+    return [compose.volume(service) for service in SERVICES]
+
+
+@pytest.fixture(scope="module")
+def parents(loads: dict[str, Load], volumes: list[str], run_volback: Volback) -> None:
+    """Full backups, read live and under load: they promise nothing, and say so; increments on them are whole."""
+    _at_work(loads)
+    done = run_volback("backup", *volumes, "--json", check_exit=None)
+    assert done.exit_code in {0, 3}, "3: a file was changed or removed while it was read"
+    made = done.json["result"]["backups"]
+    assert [(backup["kind"], backup["consistency"]) for backup in made] == [("full", "live")] * len(volumes)
+
+
+def _increments(result: dict[str, Any], consistency: str) -> None:
+    """A backup of each volume was made, stands upon the one before and is called that."""
+    made = [(backup["kind"], backup["consistency"]) for backup in result["backups"]]
+    assert made == [("incremental", consistency)] * len(SERVICES)
 
 
 @dataclass(frozen=True)
@@ -137,11 +168,6 @@ def restored(
     return Restored(engine, run_volback, compose, {service: volume_name(service) for service in SERVICES})
 
 
-@pytest.fixture
-def volumes(compose: Compose) -> list[str]:
-    return [compose.volume(service) for service in SERVICES]
-
-
 def _at_work(loads: dict[str, Load]) -> None:
     for load in loads.values():
         load.wait_for_more(50)
@@ -155,6 +181,7 @@ def _event_ns(container: Any, action: str, since_ns: int) -> int:
     return int(event["timeNano"])
 
 
+@pytest.mark.usefixtures("parents")
 @pytest.mark.parametrize("how", ["--stop", "--pause"])
 def test_quiesced_databases_are_restored_whole(
     how: str, compose: Compose, loads: dict[str, Load], volumes: list[str], run_volback: Volback, restored: Restored
@@ -165,7 +192,7 @@ def test_quiesced_databases_are_restored_whole(
     result = run_volback("backup", *volumes, how, "--json").json["result"]
     _at_work(loads)
 
-    assert [backup["consistency"] for backup in result["backups"]] == [consistency] * len(volumes)
+    _increments(result, consistency)
     committed = {}
     for service, load in loads.items():
         container = compose.container(service)
@@ -176,6 +203,7 @@ def test_quiesced_databases_are_restored_whole(
     restored.holds(committed, recovered=how == "--pause")
 
 
+@pytest.mark.usefixtures("parents")
 def test_a_live_backup_of_databases_is_called_so_and_recovers_if_nothing_is_written(
     compose: Compose, loads: dict[str, Load], volumes: list[str], run_volback: Volback, restored: Restored
 ) -> None:
@@ -190,11 +218,12 @@ def test_a_live_backup_of_databases_is_called_so_and_recovers_if_nothing_is_writ
         done = run_volback("backup", *volumes, "--json", check_exit=None)
     assert done.exit_code in {0, 3}, "3: PostgreSQL may have removed a file by itself"
     result = done.json["result"]
-    assert [backup["consistency"] for backup in result["backups"]] == ["live"] * len(volumes)
+    _increments(result, "live")
     assert result["downtime_s"] == {}
     restored.holds(committed, recovered=True)
 
 
+@pytest.mark.usefixtures("parents")
 def test_databases_that_dump_themselves_before_are_restored_whole(
     compose: Compose, loads: dict[str, Load], volumes: list[str], run_volback: Volback, restored: Restored,
     tmp_path: Path,
@@ -213,7 +242,9 @@ def test_databases_that_dump_themselves_before_are_restored_whole(
     _at_work(loads)
     committed = {service: load.before(time.time_ns()) for service, load in loads.items()}
     connections = sum(load.connections for load in loads.values())
-    result = run_volback("backup", *volumes, "--json").json["result"]
+    smaller = ("--shrink-ratio", "0")  # than the parents, which hold all files
+    result = run_volback("backup", *volumes, *smaller, "--json").json["result"]
+    _increments(result, "live")
     assert result["downtime_s"] == {}
     assert sum(load.connections for load in loads.values()) == connections
     restored.holds_dumps_of(committed)
