@@ -22,7 +22,7 @@ _VERIFY_EPILOG = """\b
 Examples:
   volback verify                  every backup: objects present, sizes right
   volback verify db --data        read and check every byte of the latest one
-  volback verify --subset today/7   read a seventh of all, each day another one
+  volback verify --subset today/7 read a seventh, another one each day
 """
 _PROVE_EPILOG = """\b
 Examples:
