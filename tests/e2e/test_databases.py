@@ -182,14 +182,20 @@ def _event_ns(container: Any, action: str, since_ns: int) -> int:
 
 
 @pytest.mark.usefixtures("parents")
-@pytest.mark.parametrize("how", ["--stop", "--pause"])
+@pytest.mark.parametrize("options", ["--stop --no-two-pass", "--pause --no-two-pass", "--stop --two-pass"])
 def test_quiesced_databases_are_restored_whole(
-    how: str, compose: Compose, loads: dict[str, Load], volumes: list[str], run_volback: Volback, restored: Restored
+    options: str,
+    compose: Compose,
+    loads: dict[str, Load],
+    volumes: list[str],
+    run_volback: Volback,
+    restored: Restored,
 ) -> None:
+    how, passes = options.split()
     still, again, consistency = EVENTS[how]
     _at_work(loads)
     began_ns = time.time_ns()
-    result = run_volback("backup", *volumes, how, "--json").json["result"]
+    result = run_volback("backup", *volumes, how, passes, "--json").json["result"]
     _at_work(loads)
 
     _increments(result, consistency)
