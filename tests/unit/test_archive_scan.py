@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import struct
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.archive import END, MIB, plan_of, record, scan, scan_facts
+from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
 from volback.archive.scan import Scan
 from volback.errors import EngineError
@@ -303,3 +305,19 @@ def test_a_scan_that_ends_in_its_facts_is_cut_off(tmp_path: Path) -> None:
     for size in (0, 10, said.index(b"\0") + 3, said.rindex(b"//")):
         with pytest.raises(EngineError, match="cut off"):
             list(Scan([said[:size]]).records())
+
+
+def test_a_store_through_a_mapping_after_the_scan_changes_a_ctime() -> None:
+    """The kernel sets no time when a page is written to that was written to before, and is not written out yet: with
+    `FIND` alone this is what happens. Not on a tmpfs, whose pages are never written out."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, open(f"{name}/mapped", "w+b") as file:
+        file.write(bytes(8192))
+        file.flush()
+        os.fsync(file.fileno())
+        with mmap.mmap(file.fileno(), 8192) as mapped:
+            mapped[0] = 1
+            done = subprocess.run(tar.SYNC_AND_FIND, cwd=name, capture_output=True, check=True)
+            plan = make_plan([done.stdout + tar.SCAN_END.encode()])
+            _tick(Path(name))
+            mapped[1] = 2
+            assert os.fstat(file.fileno()).st_ctime_ns > plan.newest_ns

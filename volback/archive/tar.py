@@ -31,8 +31,13 @@ _SCAN_RECORD = (
 _SCAN_FACTS = (
     r"cat /proc/self/mountinfo; printf '\0'; pwd -P; printf '\0'; find /proc/self/ . -maxdepth 0 -printf '%C@ %D\0'"
 )
+# A store through a mapping (mmap) sets a file's times only if its page was clean (page_mkwrite). So every page is
+# written out once the time has been taken: what changes afterwards has a later ctime. An error of it is not about what
+# is read.
+_SYNC = "sync -f . 2>/dev/null"
 FIND = ["sh", "-c", f"{_SCAN_FACTS}; exec find . {_SCAN_RECORD}"]
-FIND_ONE_FILE_SYSTEM = ["sh", "-c", f"{_SCAN_FACTS}; exec find . -xdev {_SCAN_RECORD}"]
+SYNC_AND_FIND = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find . {_SCAN_RECORD}"]
+SYNC_AND_FIND_ONE_FILE_SYSTEM = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find . -xdev {_SCAN_RECORD}"]
 """Mount points are named, what is mounted on them is not."""
 
 # exthdr.name: the default holds tar's PID. --xattrs-include: without it security.capability is lost, silently.

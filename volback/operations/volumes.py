@@ -47,7 +47,7 @@ def open_reader(
         source,
         run=run.id,
         directory=run.scratch("read"),
-        scan=tar.FIND_ONE_FILE_SYSTEM if one_file_system else tar.FIND,
+        scan=tar.SYNC_AND_FIND_ONE_FILE_SYSTEM if one_file_system else tar.SYNC_AND_FIND,
         read=tar.CREATE,
         scan_end=tar.SCAN_END,
         rescan=rescan,

@@ -36,6 +36,11 @@ _FUSE_WITH_INODES = frozenset(
 the filesystem asks otherwise (`use_ino` in fuse.h)."""
 
 
+_NEVER_SETTLED = frozenset({"ramfs", "tmpfs"})
+"""Pages are never written out, so that a store through a mapping (mmap) does not change the times (mm/shmem.c has no
+page_mkwrite): every file is read again."""
+
+
 class ScanFacts(Protocol):
     """What is kept of an earlier scan: when it began, the newest ctime that it saw, and of which filesystem it was."""
 
@@ -60,7 +65,7 @@ def is_settled(newest_ns: int, scan: ScanFacts, filesystem: str) -> bool:
     `filesystem`: that of the present scan. Where a file server stamps, the newest ctime that the scan saw is the only
     time by the server's clock that is known: that clock may be behind.
     """
-    if filesystem != scan.filesystem:
+    if filesystem != scan.filesystem or filesystem in _NEVER_SETTLED:
         return False
     known_ns = scan.started_ns if filesystem in _LOCAL else min(scan.started_ns, scan.newest_ns)
     return newest_ns + SETTLING_NS <= known_ns
