@@ -98,7 +98,7 @@ def bomb(tmp_path: Path, request: pytest.FixtureRequest) -> Manifest:
     store.put(manifest.key.manifest, [sealed({**_fields(manifest), "data": digest})])
     compressor = zstandard.ZstdCompressor(level=3).compressobj()
     index = b"".join([*map(compressor.compress, BOMBS[request.param]()), compressor.flush()])
-    put_index(store, manifest, index * (2000 if "many segments" in request.param else 1))
+    put_index(store, manifest, index * (200 if "many segments" in request.param else 1))
     return Catalog(store).read(manifest.key)
 
 

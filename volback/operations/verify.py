@@ -16,7 +16,7 @@ from volback.archive import ranges
 from volback.archive.announced import Announced, expected_of
 from volback.archive.seal import in_order
 from volback.archive.segments import Segment
-from volback.catalog.index import begin_of
+from volback.catalog.index import begin_of, check_units
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Frame, Manifest, Member, Unit
 from volback.catalog.reference import Reference
@@ -202,6 +202,7 @@ class _Parts:
         self._stream = hashlib.sha256()
         self._faults: list[str] = []
         self._last_kind = ""
+        self._units = 0
 
     def __iter__(self) -> Iterator[tuple[_Part, ranges.Slice]]:
         for segment in self._backup.segments:
@@ -212,10 +213,10 @@ class _Parts:
                     begin = begin_of(line, room=segment.room)
                     for id_ in {frame.backup for frame in begin.frames}:
                         self._backup.data_key(id_)
-                    self._note(begin.kind, begin.digest)
+                    self._note(segment, begin.kind, begin.digest)
                 continue
             for unit in self._backup.units_of(segment):
-                self._note(unit.kind, unit.digest)
+                self._note(segment, unit.kind, unit.digest)
                 wanted = [self._is_wanted(piece.frame) for piece in unit.pieces]
                 is_whole = all(wanted)
                 for start, item, is_wanted in zip(unit.starts(), ranges.whole(unit.pieces), wanted, strict=True):
@@ -226,7 +227,9 @@ class _Parts:
         subset = self._seen.subset
         return subset is None or subset.holds(self._backup.data_key(frame.backup), frame.offset)
 
-    def _note(self, kind: str, digest: bytes) -> None:
+    def _note(self, segment: Segment, kind: str, digest: bytes) -> None:
+        check_units(self._units, segment.room)
+        self._units += 1
         self._stream.update(digest)
         if self._last_kind == "end":
             self._faults.append("it goes on after the end of the archive")
