@@ -1,25 +1,34 @@
-"""A unit's own arithmetic: where its pieces begin, where its members lie, which digests are of which bytes."""
+"""A unit's own arithmetic: where its frames begin and where its members lie."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volback.catalog.model import DIGEST_BYTES, Frame, Member, Piece, Span, Unit
+from volback.catalog.model import Frame, Member, Piece, Span, Unit
 
 ID = "20261123T160254Z-3f9c"
+
+
+def piece(offset: int, size: int) -> Piece:
+    return Piece(Frame(ID, offset, 1, size), 0, [size], bytes(32))
+
+
+def of_size(size: int) -> bytes:
+    """A digest that says which extent it is of."""
+    return b"%032d" % size
+
+
+def extents(offset: int, sizes: list[int]) -> Piece:
+    return Piece(Frame(ID, offset, 1, sum(sizes)), 0, sizes, b"".join(map(of_size, sizes)))
+
+
 ROOT = Member(b"", "d", 0, 0, 0, 1, 0o755, 0, 0, b"", 0)
 
 
-def _piece(size: int, number: int = 0) -> Piece:
-    """Two extents, or one."""
-    sizes = [size // 2, size - size // 2] if size > 1 else [size]
-    return Piece(Frame(ID, number, 1, size), 0, sizes, bytes([number]) * DIGEST_BYTES * len(sizes))
-
-
-@given(st.lists(st.integers(1, 5000), max_size=6), st.data())
+@given(st.lists(st.integers(0, 5000), max_size=6), st.data())
 def test_spans_cover_the_unit_from_its_first_member_on(sizes: list[int], data: st.DataObject) -> None:
-    pieces = [_piece(size, number) for number, size in enumerate(sizes)]
+    pieces = [piece(number, size) for number, size in enumerate(sizes)]
     offsets = data.draw(st.sets(st.integers(1, sum(sizes) - 1), max_size=9)) if sum(sizes) > 1 else set[int]()
     members = [ROOT._replace(path=b"%d" % at, offset=at) for at in sorted({0} | offsets)] if sizes else []
     unit = Unit("group", pieces, members)
@@ -32,19 +41,37 @@ def test_spans_cover_the_unit_from_its_first_member_on(sizes: list[int], data: s
 
 
 def test_unit_without_members_has_no_spans() -> None:
-    assert list(Unit("end", [_piece(1024)], []).spans()) == []
+    assert list(Unit("end", [piece(0, 1024)], []).spans()) == []
     assert list(Unit("group", [], []).spans()) == []
 
 
 def test_last_member_ends_where_the_unit_does() -> None:
-    unit = Unit("group", [_piece(700), _piece(324, 9)], [ROOT])
+    unit = Unit("group", [piece(0, 700), piece(9, 324)], [ROOT])
     assert list(unit.spans()) == [Span(ROOT, 0, 1024)]
 
 
-def test_the_digests_of_some_bytes_are_those_of_the_extents_within_them() -> None:
-    first, second = (Piece(Frame(ID, 0, 1, 99), 0, [10, 20], bytes([number]) * 64) for number in (1, 2))
-    unit = Unit("group", [first, second], [])
-    assert unit.digests_of(0, 60) == first.digests + second.digests
-    assert unit.digests_of(10, 40) == first.digests[32:] + second.digests[:32]
-    assert unit.digests_of(1, 40) == first.digests[32:] + second.digests[:32]
-    assert unit.digests_of(11, 29) == b""
+UNITS = st.lists(st.lists(st.integers(1, 900), min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+@given(UNITS)
+def test_the_digest_of_a_unit_does_not_depend_on_where_its_extents_lie(sizes: list[list[int]]) -> None:
+    apart = Unit("group", [extents(number, each) for number, each in enumerate(sizes)], [ROOT])
+    together = Unit("group", [extents(0, [size for each in sizes for size in each])], [ROOT])
+    other = apart._replace(pieces=[apart.pieces[0]._replace(digests=bytes(32 * len(sizes[0]))), *apart.pieces[1:]])
+    assert apart.raw_bytes == together.raw_bytes == sum(map(sum, sizes))
+    same = [piece._replace(digests=b"".join(map(of_size, piece.sizes))) for piece in together.pieces]
+    assert apart.digest == together._replace(pieces=same).digest
+    assert other.digest != apart.digest
+
+
+@given(UNITS, st.data())
+def test_digests_of_a_part_are_those_of_the_extents_within_it(sizes: list[list[int]], data: st.DataObject) -> None:
+    unit = Unit("group", [extents(number, each) for number, each in enumerate(sizes)], [ROOT])
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, unit.raw_bytes)] * 2)))
+    at, expected = 0, b""
+    for size in (size for each in sizes for size in each):
+        if start <= at and at + size <= stop:
+            expected += of_size(size)
+        at += size
+    assert unit.digests_of(start, stop) == expected
+    assert unit.digests_of(0, unit.raw_bytes) == b"".join(piece.digests for piece in unit.pieces)
