@@ -21,6 +21,7 @@ STORED = {
     "files": "int",
     "raw_bytes": "int",
     "stored_bytes": "int",
+    "shared_bytes": "int",
     "reused_bytes": "int",
     "duration_s": "float",
     "consistency": "str",
@@ -65,7 +66,9 @@ SHOWN = {
     "containers": ["str"],
     "sockets_skipped": "int",
     "excludes": ["str"],
+    "parent": "null",
     "depends_on": [],
+    "uses": [],
     "data_bytes": "int",
     "index_bytes": "int",
     "encryption": "null",
@@ -158,6 +161,18 @@ def test_show(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("show", volume, "--json"), "show")
     result["source"]["labels"] = {"*": next(iter(result["source"]["labels"].values()))}
     assert shape(result) == SHOWN
+
+
+def test_show_of_an_increment(run_volback: Volback, volume: str) -> None:
+    full = result_of(run_volback("show", volume, "--json"), "show")["backup"]
+    made = run_volback("backup", volume, "--json").json["result"]["backups"]
+    assert shape(made) == [MADE]
+    result = result_of(run_volback("show", volume, "--json"), "show")
+    assert result["backup"]["kind"] == "incremental"
+    assert (result["parent"], result["depends_on"]) == (full["id"], [full["id"]])
+    assert shape(result["uses"]) == [{"id": "str", "name": "str", "size_bytes": "int", "used_bytes": "int"}]
+    assert result["backup"]["shared_bytes"] == sum(used["used_bytes"] for used in result["uses"]) > 0
+    assert (full["shared_bytes"], result["backup"]["digest"]) == (0, full["digest"])
 
 
 def test_ls(run_volback: Volback, volume: str) -> None:

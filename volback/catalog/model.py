@@ -245,6 +245,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sorted({used.id for used in self.uses})
 
     @property
+    def shared_bytes(self) -> int:
+        """Stored bytes of other backups' objects without which this one is not complete."""
+        return sum(used.used_bytes for used in self.uses)
+
+    @property
     def data_key(self) -> str:
         """The key of its data object."""
         return self.key.data if self.kind == "full" else self.key.increment

@@ -32,6 +32,7 @@ def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
         "files": manifest.files,
         "raw_bytes": manifest.raw_bytes,
         "stored_bytes": manifest.stored_bytes,
+        "shared_bytes": manifest.shared_bytes,
         "reused_bytes": manifest.reused_bytes,
         "duration_s": float(duration_s),
         "consistency": manifest.consistency,
@@ -80,7 +81,12 @@ def shown_facts(manifest: Manifest) -> Facts:
         "containers": manifest.containers,
         "sockets_skipped": manifest.sockets_skipped,
         "excludes": manifest.excludes,
+        "parent": manifest.parent,
         "depends_on": manifest.depends_on,
+        "uses": [
+            {"id": used.id, "name": used.name, "size_bytes": used.size_bytes, "used_bytes": used.used_bytes}
+            for used in manifest.uses
+        ],
         "data_bytes": manifest.data.size_bytes,
         "index_bytes": manifest.index.size_bytes,
         "encryption": manifest.encryption,

@@ -61,6 +61,7 @@ def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "set", _set(manifest.set) if manifest.set else ""
     yield "excluded", ", ".join(manifest.excludes) + (f": {manifest.excluded:,} left out" if manifest.excluded else "")
     yield "sockets", f"{manifest.sockets_skipped:,} left out" if manifest.sockets_skipped else ""
+    yield "parent", manifest.parent or ""
     yield "needs", ", ".join(manifest.depends_on)
     yield "encryption", manifest.encryption or ""
     yield "digest", manifest.digest
