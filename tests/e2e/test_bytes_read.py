@@ -87,7 +87,6 @@ def test_the_first_bytes_of_a_large_file_come_with_its_header_and_one_range(coun
     frames = counted.frames(b"large-5")
     assert len(frames) >= 4
     assert counted.store.reads[:3] == counted.documents
-    print(counted.store.reads[3:], frames)
     assert set(counted.store.reads[3:]) <= {counted.range(frames[0]), counted.range(*frames)}
     assert counted.range(*frames) in counted.store.reads
 
