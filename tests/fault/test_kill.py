@@ -64,39 +64,68 @@ def _has_volume(engine: EngineSession, name: str) -> bool:
     return any(volume.name == name for volume in engine.client.volumes.list(filters={"name": name}))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def _begin(run_volback: Volback, source: str, root: Path, *options: str) -> list[str]:
+    """The arguments of a backup with these options; if it is an increment, its parent has been made."""
+    if "--full" not in options:
+        run_volback("backup", source)
+        _change(root)
+    return ["backup", source, *options]
+
+
+def _change(root: Path) -> None:
+    """So that an increment has something to store, of several frames."""
+    (root / "changing").write_bytes(os.urandom(3 << 20))
+
+
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [(signal.SIGINT, ["--full"]), (signal.SIGTERM, ["--full"]), (signal.SIGTERM, [])],
+    ids=["INT-full", "TERM-full", "TERM-increment"],
+)
 def test_interrupted_backup_leaves_nothing(
-    number: signal.Signals, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
-    volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
+    number: signal.Signals, options: list[str], strike: Strike, run_volback: Volback, engine: EngineSession,
+    source: str, volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
-    before = fingerprint(volume_path(source))
-    assert strike(number, 0, "backup", source, log=tmp_path / "log") == 0
+    command = _begin(run_volback, source, volume_path(source), *options)
+    assert strike(number, 0, *command, log=tmp_path / "log") == 0
     steps = _steps(tmp_path / "log")
     assert len(steps) >= 30
     for nth, (step, name) in enumerate(some_of(steps[1:])):
         whole = len(run_volback("list", "--json").json["result"]["backups"]) if nth % 4 == 0 else None
-        assert strike(number, step, "backup", source) in (EXIT[number], 0), name
+        _change(volume_path(source))
+        before = fingerprint(volume_path(source))
+        assert strike(number, step, *command) in (EXIT[number], 0), name
         _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
         if whole is not None:
             assert len(run_volback("list", "--json").json["result"]["backups"]) - whole in (0, 1), name
+        assert differences(before, fingerprint(volume_path(source))) == [], name
     run_volback("verify", "--data")
-    assert differences(before, fingerprint(volume_path(source))) == []
+    _assert_last_is_of_kind(run_volback, "full" if options else "incremental")
 
 
+@pytest.mark.parametrize("options", [["--full"], []], ids=["full", "increment"])
 def test_killed_backup_is_cleaned_up_by_the_next_run(
-    strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
+    options: list[str], strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
     volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
 ) -> None:  # fmt: skip
-    before = fingerprint(volume_path(source))
-    assert strike(signal.SIGKILL, 0, "backup", source, log=tmp_path / "log") == 0
+    command = _begin(run_volback, source, volume_path(source), *options)
+    assert strike(signal.SIGKILL, 0, *command, log=tmp_path / "log") == 0
     for step, name in some_of(_steps(tmp_path / "log")):
-        assert strike(signal.SIGKILL, step, "backup", source) in (EXIT[signal.SIGKILL], 0), name
+        _change(volume_path(source))
+        before = fingerprint(volume_path(source))
+        assert strike(signal.SIGKILL, step, *command) in (EXIT[signal.SIGKILL], 0), name
         for backup in run_volback("list", "--json").json["result"]["backups"]:
             assert backup["stored_bytes"] + backup["reused_bytes"] > 6 << 20, name
-        run_volback("backup", source)
+        run_volback(*command)
         _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
+        assert differences(before, fingerprint(volume_path(source))) == [], name
     run_volback("verify", "--data")
-    assert differences(before, fingerprint(volume_path(source))) == []
+    _assert_last_is_of_kind(run_volback, "full" if options else "incremental")
+
+
+def _assert_last_is_of_kind(run_volback: Volback, kind: str) -> None:
+    backups = run_volback("list", "--json").json["result"]["backups"]
+    assert max(backups, key=lambda backup: str(backup["id"]))["kind"] == kind
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

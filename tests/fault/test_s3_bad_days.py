@@ -54,7 +54,7 @@ def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
         run_volback("init", env=env)
         made = 0
         for step in STEPS:
-            assert struck(run_volback, number, step, "backup", source, env=env) == EXIT[number], step
+            assert struck(run_volback, number, step, "backup", source, "--full", env=env) == EXIT[number], step
             made += step == "after Catalog.commit"
             if number == signal.SIGKILL:
                 run_volback("backup", source, env=env)
