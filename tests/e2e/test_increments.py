@@ -341,6 +341,16 @@ def test_where_the_parent_was_removed_by_hand_all_is_stored_again(commands: Comm
     assert fourth.parent == third.id
 
 
+def test_of_many_backups_that_need_what_is_lost_a_few_are_named(commands: Commands) -> None:
+    first, *others = [commands.back_up() for _ in range(6)]
+    commands.path(first.data_key).unlink()
+    last = commands.back_up(check_exit=3)
+    assert last.kind == "full"
+    beginnings = [f"backup {made.id} cannot be built upon: " for made in reversed(others)][:3]
+    assert [warning.startswith(begin) for begin, warning in zip(beginnings, last.warnings, strict=False)] == [True] * 3
+    assert last.warnings[3:] == ["3 older backups cannot either", "everything was read and stored: no other is intact"]
+
+
 @pytest.mark.parametrize("cut", [0, 1])
 def test_a_data_object_that_is_missing_or_cut_is_not_built_upon(commands: Commands, cut: int) -> None:
     first, second = commands.back_up(), commands.back_up()

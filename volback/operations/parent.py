@@ -16,7 +16,7 @@ from volback.archive.plan import Plan
 from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.model import Manifest, ObjectName, ScanFacts, Source, UsedObject
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
+from volback.errors import IntegrityError, NotFoundError, StoreDenied, StoreError, StoreUnreachable, VolbackError
 from volback.latest import created_at, is_future, is_safety_copy
 from volback.operations.lines import Lines
 from volback.operations.open_backup import OpenBackup
@@ -24,6 +24,8 @@ from volback.policy.unchanged import ignored, is_settled
 from volback.state.damaged import Frames, damaged_frames
 
 log = logging.getLogger(__name__)
+
+_PASSED_OVER_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,33 +98,43 @@ class ChosenParent:
 def choose_parent(
     ctx: Context, repository: Repository, earlier: list[BackupKey], source: Source, engine_id: str, comparing: Comparing
 ) -> ChosenParent:
-    """Choose among the volume's backups, oldest first. Raises StoreUnreachable."""
+    """Choose among the volume's backups, oldest first. Raises StoreUnreachable.
+
+    A host whose rights are to back up alone makes full backups, as the documentation says.
+    """
     chosen = ChosenParent(damaged=damaged_frames(ctx.settings.state, repository.id, repository.host, source.name))
     if comparing.full:
         return chosen
-    counts = Lines(repository).counts(engine_id)
+    passed_over: list[str] = []
     foreign = False
-    for manifest in _earlier(repository, earlier, chosen.warnings):
-        if not counts(manifest) or manifest.cut != CUT:
-            foreign = True
-            continue
-        try:
-            chosen.backup = _opened(repository, manifest)
-        except StoreUnreachable:
-            raise
-        except (IntegrityError, StoreError) as exc:
-            chosen.warnings.append(_passed_over(manifest.id, exc))
-        else:
-            chosen.reread = not _is_same_storage(manifest.source, source)
-            return chosen
-    if foreign or chosen.warnings:
+    try:
+        for manifest in _of_line(repository, earlier, engine_id, passed_over):
+            if manifest is None:
+                foreign = True
+            elif (backup := _opened(repository, manifest, passed_over)) is not None:
+                chosen.backup, chosen.reread = backup, not _is_same_storage(manifest.source, source)
+                break
+    except StoreDenied as exc:
+        log.info("a full backup is made, as the earlier ones cannot be read: %s", exc.message)
+        return chosen
+    chosen.warnings += _shortened(passed_over)
+    if chosen.backup is None and (foreign or passed_over):
         why = "the earlier backups are of another engine, or of another version" if foreign else "no other is intact"
         chosen.warnings.append(f"everything was read and stored: {why}")
     return chosen
 
 
-def _earlier(repository: Repository, keys: list[BackupKey], warnings: list[str]) -> Iterator[Manifest]:
-    """The backups that people and jobs made up to now, newest first; `warnings` gets those that cannot be read."""
+def _of_line(
+    repository: Repository, earlier: list[BackupKey], engine_id: str, passed_over: list[str]
+) -> Iterator[Manifest | None]:
+    """The earlier backups, newest first; None stands for one with which none can be compared."""
+    counts = Lines(repository).counts(engine_id)
+    for manifest in _earlier(repository, earlier, passed_over):
+        yield manifest if counts(manifest) and manifest.cut == CUT else None
+
+
+def _earlier(repository: Repository, keys: list[BackupKey], passed_over: list[str]) -> Iterator[Manifest]:
+    """The backups that people and jobs made up to now, newest first; `passed_over` gets those that cannot be read."""
     now = repository.now()
     for key in reversed(keys):
         if is_future(created_at(key.id), now):
@@ -131,10 +143,10 @@ def _earlier(repository: Repository, keys: list[BackupKey], warnings: list[str])
             manifest = repository.catalog.read(key)
         except NotFoundError:
             log.debug("%s was removed meanwhile", key.manifest)
-        except StoreUnreachable:
+        except (StoreUnreachable, StoreDenied):
             raise
         except (IntegrityError, StoreError) as exc:
-            warnings.append(_passed_over(key.id, exc))
+            passed_over.append(_passed_over(key.id, exc))
         else:
             if not is_safety_copy(manifest.tags):
                 yield manifest
@@ -144,12 +156,24 @@ def _passed_over(id_: str, why: VolbackError) -> str:
     return f"backup {id_} cannot be built upon: {why.message}"
 
 
-def _opened(repository: Repository, manifest: Manifest) -> OpenBackup:
-    """Open a backup whose objects are all there. Raises IntegrityError, NotFoundError."""
-    for name, size_bytes in _needed(manifest):
-        if _size(repository, name) != size_bytes:
-            raise IntegrityError(f"{name} is missing, or has another size")
-    return OpenBackup(repository.store, manifest)  # no local copies: what is referenced must be intact there
+def _shortened(passed_over: list[str]) -> list[str]:
+    """One object that is lost can be needed by each backup of a year."""
+    more = len(passed_over) - _PASSED_OVER_SHOWN
+    return passed_over if more <= 1 else [*passed_over[:_PASSED_OVER_SHOWN], f"{more} older backups cannot either"]
+
+
+def _opened(repository: Repository, manifest: Manifest, passed_over: list[str]) -> OpenBackup | None:
+    """Open a backup if its objects are all there, and its index is intact; else `passed_over` gets why not."""
+    try:
+        for name, size_bytes in _needed(manifest):
+            if _size(repository, name) != size_bytes:
+                raise IntegrityError(f"{name} is missing, or has another size")
+        return OpenBackup(repository.store, manifest)  # no local copies: what is referenced must be intact there
+    except (StoreUnreachable, StoreDenied):
+        raise
+    except (IntegrityError, StoreError) as exc:
+        passed_over.append(_passed_over(manifest.id, exc))
+        return None
 
 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, int]]:
