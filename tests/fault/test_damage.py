@@ -28,7 +28,8 @@ from volback.catalog.sealed import seal_document
 from volback.errors import IntegrityError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup
-from volback.operations.verify import Damage, verify
+from volback.operations.verify import verify
+from volback.operations.verify_data import Damage
 from volback.settings import Settings
 
 SEED = 20261124

@@ -28,9 +28,9 @@ from volback.archive.ranges import fetch, whole
 from volback.archive.seal import unseal
 from volback.archive.segments import Segment, runs_of, split
 from volback.archive.walk import walk
-from volback.catalog.index import decode_runs, encode_runs
 from volback.catalog.keys import is_id
 from volback.catalog.model import Frame, Piece, Run, Unit
+from volback.catalog.runs import decode_runs, encode_runs
 from volback.errors import UsageError, VolbackError
 from volback.operations.contents import read_file
 from volback.operations.open_backup import OpenBackup

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 from volback.catalog import index
 from volback.catalog.index import (
-    STORED_MAX_BYTES,
     begin_of,
-    decode_runs,
     decode_unit,
-    encode_runs,
     encode_unit,
     first_path_of,
     read_units,
 )
 from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Piece, Run, Unit, UnitKind
+from volback.catalog.runs import decode_runs, encode_runs
+from volback.catalog.unit_check import STORED_MAX_BYTES
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 ID = "20261123T160254Z-3f9c"
@@ -167,7 +166,7 @@ def test_a_frame_of_nothing_known_takes_no_more_of_a_line_than_its_extents_bound
     """A mebibyte of a large file: seven extents at least on the average; a frame of its own, one piece."""
 
     def of(count: int) -> Unit:
-        frames = [Frame(ID, 10**13 + n, index.STORED_MAX_BYTES, FRAME_MAX_BYTES) for n in range(count)]
+        frames = [Frame(ID, 10**13 + n, STORED_MAX_BYTES, FRAME_MAX_BYTES) for n in range(count)]
         return Unit("file", [Piece(frame, 0, [65536] * 7, bytes(7 * 32)) for frame in frames], [])
 
     assert len(encode_unit(of(1001))) - len(encode_unit(of(1))) <= 1000 * 7 * index.EXTENT_TEXT_BYTES

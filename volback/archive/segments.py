@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from volback.archive.codec import compress_lines, decompress, frame_length
-from volback.catalog.index import Room, decode_runs, encode_runs, endless, read_lines
+from volback.catalog.index import Room, endless, read_lines
 from volback.catalog.model import INDEX_OBJECTS_MAX, ObjectDigest, Run
+from volback.catalog.runs import decode_runs, encode_runs
 from volback.errors import IntegrityError
 
 SEGMENT_BYTES = 4 * 1024

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from operator import lt
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from volback.catalog.keys import is_id
-from volback.catalog.model import DIGEST_BYTES, FRAME_MAX_BYTES, Frame, Member, Piece, Run, Unit, UnitKind
+from volback.catalog.model import Frame, Member, Piece, Unit, UnitKind
+from volback.catalog.unit_check import Fault, check_frames, check_unit
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 LINE_MAX_BYTES = 256 * 1024 * 1024
@@ -44,8 +42,6 @@ _FREE = 1 << 13
 """So many frames of a line, and units of an index, are decoded without asking how much data there is for them."""
 _FREE_EXTENTS = 32 * _FREE
 """The same of the extents of a line: 16 GiB of zeros are one extent, that many times over."""
-STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
-"""No stored frame is larger: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Mode = Annotated[int, msgspec.Meta(ge=0, le=0o177777)]
@@ -55,11 +51,6 @@ _Type = Literal["f", "d", "l", "p", "b", "c", "h"]
 _Piece = tuple[_Size, _Size, list[int], bytes]
 # number of the frame, start, sizes, digests in base64
 _Row = tuple[str, _Type, _Size, int, int, int, _Mode, _Owner, _Owner, str, _Size]
-
-_TIME_LIMIT_NS = 2**63 * 1_000_000_000  # XFS and Btrfs keep 64-bit seconds: nanoseconds need more than 64 bits
-_INODE_LIMIT = 2**64
-_SCAN = re.compile(r"[A-Za-z0-9_-]{43}|")
-_BAD_PATHS = (b"//", b"/./", b"/../")
 
 
 class _Line(msgspec.Struct):
@@ -72,10 +63,6 @@ class _Line(msgspec.Struct):
     frames: list[Frame]
     pieces: list[_Piece]
     members: list[_Row]
-
-
-class _Fault(ValueError):
-    """What is wrong with a line; it becomes a FormatError that also names the line."""
 
 
 class _RawLine(msgspec.Struct):
@@ -92,10 +79,6 @@ class _RawLine(msgspec.Struct):
     members: msgspec.Raw
 
 
-class _Runs(msgspec.Struct):
-    runs: list[Run]
-
-
 Room = Callable[[], int]
 """How many bytes the data objects of the backup have that the index belongs to: it is asked only by what is large."""
 
@@ -106,7 +89,6 @@ _frames_decoder = msgspec.json.Decoder(list[Frame])
 _pieces_decoder = msgspec.json.Decoder(list[_Piece])
 _members_decoder = msgspec.json.Decoder(list[_Row])
 _text_decoder = msgspec.json.Decoder(str)
-_runs_decoder = msgspec.json.Decoder(_Runs)
 
 
 def endless() -> int:
@@ -158,12 +140,12 @@ def decode_unit(line: bytes, *, number: int = 1, room: Room = endless) -> Unit:
             for path, type_, size, mtime, ctime, inode, mode, uid, gid, link, offset in parsed.members
         ]  # fmt: skip
         frames = parsed.frames
-        _check_frames(frames)
+        check_frames(frames)
         pieces = [Piece(frames[number], start, sizes, digests) for number, start, sizes, digests in parsed.pieces]
         unit = Unit(parsed.kind, pieces, members, parsed.scan, parsed.newest)
-        _check(unit)
+        check_unit(unit)
         if (unit.digest, unit.raw_bytes, len(members)) != (parsed.digest, parsed.raw_bytes, parsed.files):
-            raise _Fault("it is not what its beginning says")
+            raise Fault("it is not what its beginning says")
     except (msgspec.MsgspecError, ValueError, IndexError, RecursionError) as exc:
         raise FormatError(f"index line {number} cannot be read: {exc}") from exc
     return unit
@@ -197,7 +179,7 @@ def begin_of(line: bytes, *, room: Room = endless) -> LineBegin:
         if len(frames) > _SHORT_LINE_BYTES:
             _check_count(frames, room)
         decoded = _frames_decoder.decode(frames)
-        _check_frames(decoded)
+        check_frames(decoded)
     except (msgspec.MsgspecError, ValueError) as exc:
         raise FormatError(f"an index line names no valid frames: {exc}") from exc
     return LineBegin(
@@ -216,26 +198,6 @@ def first_path_of(line: bytes) -> bytes | None:
         return None if found is None else _raw(_text_decoder.decode(b'"%s"' % found[1]))
     except (msgspec.MsgspecError, ValueError) as exc:
         raise FormatError(f"an index line's first path cannot be read: {exc}") from exc
-
-
-def encode_runs(runs: Sequence[Run]) -> bytes:
-    """Return the runs of an increment's index as one line, its newline included."""
-    return _encoder.encode({"runs": runs}) + b"\n"
-
-
-def decode_runs(line: bytes) -> list[Run]:
-    """Return the runs that a line holds, all of it checked: no byte is in two of them. Raises FormatError."""
-    try:
-        runs = _runs_decoder.decode(line).runs
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise FormatError(f"the list of an index's runs cannot be read: {exc}") from exc
-    for id_, offset, stored_bytes, digest in runs:
-        if not (is_id(id_) and 0 <= offset < 2**63 and 0 < stored_bytes < 2**63 and len(digest) == DIGEST_BYTES):
-            raise FormatError("the list of an index's runs names an impossible one")
-    for one, other in pairwise(sorted(runs)):
-        if one.backup == other.backup and one.offset + one.stored_bytes > other.offset:
-            raise FormatError(f"the list of an index's runs names bytes of backup {one.backup} twice")
-    return runs
 
 
 def read_units(buffers: Iterable[bytes | memoryview], *, room: Room = endless) -> Iterator[Unit]:
@@ -271,13 +233,13 @@ def _decode_long(line: bytes, room: Room) -> _Line:
     raw = _raw_decoder.decode(line)
     members = _strings(raw.members) // 3
     if members > MEMBERS_MAX:
-        raise _Fault(f"{members} members are too many for a unit")
+        raise Fault(f"{members} members are too many for a unit")
     _check_count(raw.frames, room)
     extents = bytes(raw.pieces).count(b",") // _COMMAS_OF_EXTENT
     if extents > _FREE_EXTENTS and extents > _extents(room):
-        raise _Fault(f"{extents} extents are more than the data has room for")
+        raise Fault(f"{extents} extents are more than the data has room for")
     if extents > EXTENTS_MAX:
-        raise _Fault(f"{extents} extents are too many for a unit")
+        raise Fault(f"{extents} extents are too many for a unit")
     return _Line(
         raw.digest, raw.scan, raw.newest, raw.files, raw.raw_bytes, raw.kind,
         _frames_decoder.decode(raw.frames),
@@ -289,7 +251,7 @@ def _decode_long(line: bytes, room: Room) -> _Line:
 def _check_count(frames: bytes | msgspec.Raw, room: Room) -> None:
     count = _strings(frames)
     if count > _FREE and count > room() // FRAME_LEAST_BYTES:
-        raise _Fault(f"{count} frames are more than the data has room for")
+        raise Fault(f"{count} frames are more than the data has room for")
 
 
 def _strings(text: bytes | msgspec.Raw) -> int:
@@ -351,66 +313,5 @@ def _raw(text: str) -> bytes:
         return text.encode()
     raw = text[1:].encode("latin-1")
     if _text(raw) != text:
-        raise _Fault("a name that is valid UTF-8 is written as one that is not")
+        raise Fault("a name that is valid UTF-8 is written as one that is not")
     return raw
-
-
-def _check(unit: Unit) -> None:
-    if not _SCAN.fullmatch(unit.scan):
-        raise _Fault("a fingerprint is not valid")
-    for piece in unit.pieces:
-        _check_piece(piece)
-    if not unit.members:
-        return
-    if unit.kind == "end":
-        raise _Fault("the end of the archive has members")
-    _check_offsets([member.offset for member in unit.members], unit.raw_bytes)
-    _check_paths(unit.members)
-    _check_numbers(unit.members)
-
-
-def _check_frames(frames: list[Frame]) -> None:
-    for id_ in {frame.backup for frame in frames}:
-        if not is_id(id_):
-            raise _Fault(f"{id_[:40]!r} is not a backup id")
-    for _, offset, stored_bytes, raw_bytes in frames:
-        if not (0 <= offset < 2**63 and 0 <= stored_bytes <= STORED_MAX_BYTES and 0 <= raw_bytes <= FRAME_MAX_BYTES):
-            raise _Fault(f"impossible frame: {stored_bytes} bytes at {offset} that hold {raw_bytes}")
-
-
-def _check_piece(piece: Piece) -> None:
-    """Its extents are not empty, and lie within its frame."""
-    if len(piece.digests) != DIGEST_BYTES * len(piece.sizes) or not piece.sizes:
-        raise _Fault(f"{len(piece.sizes)} extents have {len(piece.digests)} bytes of digests")
-    if min(piece.sizes) < 1 or piece.start + piece.raw_bytes > piece.frame.raw_bytes:
-        raise _Fault(f"extents from {piece.start} on do not lie within a frame of {piece.frame.raw_bytes} bytes")
-
-
-def _check_offsets(offsets: list[int], unit_bytes: int) -> None:
-    if offsets[-1] >= unit_bytes or not all(map(lt, offsets, offsets[1:])):
-        raise _Fault(f"members are not in order within the unit's {unit_bytes} bytes")
-
-
-def _check_paths(members: list[Member]) -> None:
-    if any(not member.path and member.type != "d" for member in members):
-        raise _Fault("the volume's root is not a directory")
-    if any((member.type in "lh") != bool(member.link) for member in members):
-        raise _Fault("a link has no target, or a member that is not a link has one")
-    targets = [member.link for member in members if member.link]
-    paths = [member.path for member in members if member.path]
-    if b"\0" in b"".join(paths) or b"\0" in b"".join(targets):
-        raise _Fault("a path contains a NUL")
-    # All paths at once, as `/path/` with NUL between: three searches per unit instead of three per member.
-    paths += [member.link for member in members if member.type == "h"]
-    joined = b"/" + b"/\0/".join(paths) + b"/"
-    if paths and any(bad in joined for bad in _BAD_PATHS):
-        raise _Fault("a path is absolute or has an empty, '.' or '..' part")
-
-
-def _check_numbers(members: list[Member]) -> None:
-    times = [member.mtime_ns for member in members] + [member.ctime_ns for member in members]
-    if not -_TIME_LIMIT_NS <= min(times) <= max(times) < _TIME_LIMIT_NS:
-        raise _Fault("a time is out of range")
-    inodes = [member.inode for member in members]
-    if min(inodes) < 0 or max(inodes) >= _INODE_LIMIT:
-        raise _Fault("an inode number is out of range")

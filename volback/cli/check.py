@@ -16,7 +16,7 @@ from volback.policy.subset import read_subset
 
 if TYPE_CHECKING:
     from volback.operations.prove import Comparison
-    from volback.operations.verify import Damage
+    from volback.operations.verify_data import Damage
 
 _VERIFY_EPILOG = """\b
 Examples:

@@ -3,45 +3,25 @@ written."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from volback.archive import ranges
-from volback.archive.announced import Announced, expected_of
-from volback.archive.seal import in_order
-from volback.archive.segments import Segment
-from volback.catalog.index import begin_of, check_units
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.model import Frame, Manifest, Member, Unit
+from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NoRepository, NotFoundError, StoreError
+from volback.errors import IntegrityError, NoRepository, NotFoundError
 from volback.operations.open_backup import OpenBackup
+from volback.operations.verify_data import Damage, Parts, Seen, read_all
 from volback.policy.subset import Subset
-from volback.state.damaged import note_damaged
 
 log = logging.getLogger(__name__)
 
 REPOSITORY = "repository"
 """Used in place of a backup's name where the repository's own document is damaged; the name of a backup contains
 `@`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """One damaged object of a backup, and the files that are lost with it."""
-
-    backup: str
-    object: str
-    message: str
-    paths: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +80,7 @@ def verify_backup(
     try:
         backup = OpenBackup(repository.store, manifest)  # no local copies: the repository is what is verified
         if data:
-            damaged += _read_all(ctx, backup, repository.id, seen or Seen())
+            damaged += read_all(ctx, backup, repository.id, seen or Seen())
         elif damaged:
             damaged = [_with_paths(backup, damage, repository) for damage in damaged]
     except IntegrityError as exc:
@@ -138,243 +118,6 @@ def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: s
             yield Damage(name, needed, f"{needed} has {size} bytes, not {used.size_bytes}", [])
 
 
-def _read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -> list[Damage]:
-    """Read every extent once; the data object's own digest finds damage outside of them.
-
-    What the index shares with a backup that was read before has been read with that one.
-    """
-    manifest, parts = backup.manifest, _Parts(backup, seen)
-    ctx.progress.start(f"verify {backup.name}", total_bytes=None, total_files=None)
-    index, own = _IndexCheck(backup), _DataObject(backup)
-    for part, item, stored, raw in _checked(backup, parts):
-        ctx.progress.advance(raw_bytes=item.stop - item.start)
-        own.add(item.piece.frame, stored)
-        index.compare(part, raw)
-        if raw is None:
-            frame = item.piece.frame
-            part.lost.append(_Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
-    bad = parts.bad()
-    _note(ctx, repository_id, manifest, parts, is_intact=not bad and seen.subset is None)
-    damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
-    if seen.subset is None and manifest.data_key not in bad and not own.is_as_written():
-        damaged.append(Damage(backup.name, manifest.data_key, f"{manifest.data_key} is not what was written", []))
-    return damaged + index.damage(parts.faults())
-
-
-def _note(ctx: Context, repository_id: str, manifest: Manifest, parts: _Parts, *, is_intact: bool) -> None:
-    """Remember what is damaged: the next backup takes nothing from it."""
-    read = {manifest.id} if is_intact else set[str]()
-    try:
-        note_damaged(ctx.settings.state, repository_id, manifest.host, manifest.volume, found=parts.frames(), read=read)
-    except StoreError as exc:
-        log.warning("the next backup will not know what is damaged: %s", exc.message)
-
-
-class _Lost(NamedTuple):
-    """A damaged frame, the data object in which it lies, and the paths that are lost with it."""
-
-    frame: tuple[str, int]
-    key: str
-    paths: list[str]
-
-
-class Seen:
-    """The segments of indexes whose data has been read, or the part of it that is wanted, and what was damaged."""
-
-    def __init__(self, subset: Subset | None = None) -> None:
-        self.subset = subset
-        self._lost: dict[tuple[BackupKey, int], list[_Lost]] = {}
-
-    def lost(self, segment: Segment, of: BackupKey) -> tuple[list[_Lost], bool]:
-        """What was damaged of a segment, to add to, and whether it was read before."""
-        key = BackupKey(of.host, of.volume, segment.backup), segment.offset
-        is_seen = key in self._lost
-        return self._lost.setdefault(key, []), is_seen
-
-
-class _Parts:
-    """Every piece of a backup that is wanted and was not read before, whole, in stream order."""
-
-    def __init__(self, backup: OpenBackup, seen: Seen) -> None:
-        self._backup = backup
-        self._seen = seen
-        self._lost: list[list[_Lost]] = []
-        self._stream = hashlib.sha256()
-        self._faults: list[str] = []
-        self._last_kind = ""
-        self._units = 0
-
-    def __iter__(self) -> Iterator[tuple[_Part, ranges.Slice]]:
-        for segment in self._backup.segments:
-            lost, is_seen = self._seen.lost(segment, self._backup.key)
-            self._lost.append(lost)
-            if is_seen:
-                for line in segment.lines():
-                    begin = begin_of(line, room=segment.room)
-                    for id_ in {frame.backup for frame in begin.frames}:
-                        self._backup.data_key(id_)
-                    self._note(segment, begin.kind, begin.digest)
-                continue
-            for unit in self._backup.units_of(segment):
-                self._note(segment, unit.kind, unit.digest)
-                wanted = [self._is_wanted(piece.frame) for piece in unit.pieces]
-                is_whole = all(wanted)
-                for start, item, is_wanted in zip(unit.starts(), ranges.whole(unit.pieces), wanted, strict=True):
-                    if is_wanted:
-                        yield _Part(unit, start, start + item.stop, lost, is_whole), item
-
-    def _is_wanted(self, frame: Frame) -> bool:
-        subset = self._seen.subset
-        return subset is None or subset.holds(self._backup.data_key(frame.backup), frame.offset)
-
-    def _note(self, segment: Segment, kind: str, digest: bytes) -> None:
-        check_units(self._units, segment.room)
-        self._units += 1
-        self._stream.update(digest)
-        if self._last_kind == "end":
-            self._faults.append("it goes on after the end of the archive")
-        self._last_kind = kind
-
-    def bad(self) -> dict[str, list[str]]:
-        """The data objects that are damaged, and the paths that are lost with each."""
-        found: dict[str, list[str]] = {}
-        for lost in self._lost:
-            for item in lost:
-                found.setdefault(item.key, []).extend(item.paths)
-        return found
-
-    def frames(self) -> set[tuple[str, int]]:
-        """The damaged frames."""
-        return {item.frame for lost in self._lost for item in lost}
-
-    def faults(self) -> list[str]:
-        """What is wrong with the index as a whole."""
-        faults = list(dict.fromkeys(self._faults))
-        if self._last_kind != "end":
-            faults.append("it has no end of the archive")
-        if self._stream.hexdigest() != self._backup.manifest.digest:
-            faults.append("it is not the index of this backup")
-        return faults
-
-
-class _DataObject:
-    """Compares the backup's own data object, byte by byte, with what its manifest says.
-
-    The stored bytes are those that are read for the extents, in order; only where an increment's frames come in another
-    order is the object read once more.
-    """
-
-    def __init__(self, backup: OpenBackup) -> None:
-        self._backup = backup
-        self._digest = hashlib.sha256()
-        self._at = 0
-        self._is_in_order = True
-
-    def add(self, frame: Frame, stored: bytes | memoryview | None) -> None:
-        """Add a frame's stored bytes; None where they were read before, or are damaged."""
-        if stored is None or frame.backup != self._backup.manifest.id:
-            return
-        self._is_in_order &= frame.offset == self._at
-        self._at += len(stored)
-        self._digest.update(stored)
-
-    def is_as_written(self) -> bool:
-        """Whether it is."""
-        expected = self._backup.manifest.data
-        if not self._is_in_order or self._at != expected.size_bytes:
-            self._digest, self._at = hashlib.sha256(), 0
-            for buffer in self._backup.open_range(self._backup.manifest.id, 0, expected.size_bytes + 1):
-                self._digest.update(buffer)
-                self._at += len(buffer)
-        return self._at == expected.size_bytes and self._digest.hexdigest() == expected.sha256
-
-
-class _IndexCheck:
-    """Compares the members that the index announces with those in the data; a unit with a damaged piece is left out."""
-
-    def __init__(self, backup: OpenBackup) -> None:
-        self._backup = backup
-        self._announced: Announced | None = None
-        self._faults: dict[str, None] = {}
-        self._paths: dict[str, None] = {}
-
-    def compare(self, part: _Part, raw: memoryview | None) -> None:
-        """Compare the next piece; None is one that is damaged. Units that are not read whole are left out."""
-        if not part.is_whole:
-            return
-        if part.start == 0:
-            self._announced = Announced(f"backup {self._backup.name}")
-            self._announced.announce(expected_of(part.unit))
-        if raw is None:
-            self._announced = None
-        if self._announced is None or raw is None:
-            return
-        try:
-            self._announced.feed(raw)
-            if part.stop == part.unit.raw_bytes:
-                self._announced.end()
-        except IntegrityError as exc:
-            self._announced = None
-            self._faults[exc.message] = None
-            self._paths |= dict.fromkeys(part.paths())
-
-    def damage(self, faults: list[str]) -> list[Damage]:
-        """What was found, and these faults of the whole index: at most one damage, of the index."""
-        found = [*self._faults, *faults]
-        if not found:
-            return []
-        key, fault = self._backup.key.index, found[0]
-        return [Damage(self._backup.name, key, f"{key} does not announce what the data holds: {fault}", [*self._paths])]
-
-
-class _Part(NamedTuple):
-    """One piece's place in its unit."""
-
-    unit: Unit
-    start: int
-    stop: int
-    lost: list[_Lost]
-    """Of its segment."""
-    is_whole: bool
-    """Whether every piece of its unit is read."""
-
-    def paths(self) -> list[str]:
-        """Paths of the unit's members that have bytes in the piece."""
-        members = self.unit.members
-        first = bisect_right(members, self.start, key=_offset) - 1
-        last = bisect_left(members, self.stop, key=_offset)
-        return [member.path.decode(errors="backslashreplace") or "." for member in members[max(first, 0) : last]]
-
-
-_Checked = tuple[ranges.Slice, bytes | memoryview | None, memoryview | None]
-
-
-def _checked(backup: OpenBackup, parts_of: _Parts) -> Iterator[tuple[_Part, *_Checked]]:
-    """Every piece in order, with its place in its unit, the stored bytes of its frame where they were read for it, and
-    its raw bytes (None where it is damaged)."""
-    parts: deque[_Part] = deque()
-
-    def slices() -> Iterator[ranges.Slice]:
-        for part, item in parts_of:
-            parts.append(part)
-            yield item
-
-    def check(fetched: ranges.Fetched) -> _Checked:
-        stored = fetched.frame.stored if fetched.is_first else None
-        try:
-            return fetched.slice, stored, backup.open_slice(fetched)
-        except IntegrityError:
-            return fetched.slice, stored, None
-
-    with closing(in_order(check, backup.fetch(slices()))) as checked:
-        for item, stored, raw in checked:
-            yield parts.popleft(), item, stored, raw
-
-
-def _offset(member: Member) -> int:
-    return member.offset
-
-
 def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:
     """What is lost with a data object that is missing or cut short, from the index only."""
     try:
@@ -382,7 +125,7 @@ def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> D
     except NotFoundError:
         size = 0
     lost: list[str] = []
-    for part, item in _Parts(backup, Seen()):
+    for part, item in Parts(backup, Seen()):
         frame = item.piece.frame
         if backup.data_key(frame.backup) == damage.object and frame.offset + frame.stored_bytes > size:
             lost += part.paths()
