@@ -7,17 +7,15 @@ line that volback did not write. It is escaped where text leaves volback: on sta
 
 from __future__ import annotations
 
+import json
 import re
 
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
-)
-"""C0 and C1 controls, separators of lines, bidirectional controls (Unicode TR 9, UTS 55), tags, bytes that are not
-UTF-8."""
-_IN_JSON = re.compile(
-    rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xaf]|\xef\xbb\xbf|\xef\xbf[\xb9-\xbb]"
-)
-"""Those of them that JSON allows in its strings as they are, in UTF-8."""
+_ALSO_IN_JSON = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+"""What JSON allows in its strings as it is: DEL and C1 controls, separators of lines, bidirectional controls (Unicode
+TR 9, UTS 55), tags."""
+_CONTROL = re.compile(rf"[\x00-\x1f{_ALSO_IN_JSON}\ud800-\udfff]")
+"""These, C0 controls, and bytes that are not UTF-8."""
+_IN_JSON = re.compile(f"[{_ALSO_IN_JSON}]")
 
 
 def printable(text: str) -> str:
@@ -37,7 +35,7 @@ def has_control(text: str) -> bool:
 
 def printable_json(data: bytes) -> bytes:
     """A JSON document that says the same, and moves no terminal's cursor."""
-    return _IN_JSON.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), data)
+    return _IN_JSON.sub(lambda match: json.dumps(match[0])[1:-1], data.decode()).encode()
 
 
 def _escape(char: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import volback
@@ -44,6 +45,7 @@ def test_text_of_several_lines_keeps_them() -> None:
 
 
 @given(st.dictionaries(st.text(), st.text()))
+@example({"": "\U000e0000"})
 def test_a_json_document_says_the_same(document: dict[str, str]) -> None:
     try:
         plain = json.dumps(document, ensure_ascii=False).encode()
@@ -51,7 +53,15 @@ def test_a_json_document_says_the_same(document: dict[str, str]) -> None:
         return
     shown = printable_json(plain)
     assert json.loads(shown) == document
-    assert not has_control(shown.decode().replace("\U000e0041", ""))
+    assert not has_control(shown.decode())
+
+
+def test_a_json_document_escapes_each_character_that_text_does() -> None:
+    text = "".join(char for char in map(chr, range(0x7F, 0x110000)) if not "\ud800" <= char <= "\udfff")
+    shown = printable_json(json.dumps(text, ensure_ascii=False).encode())
+    assert json.loads(shown) == text
+    kept = "".join(char for char in text if not has_control(char))
+    assert re.sub(r"[\x00-\x7f]", "", shown.decode()) == kept
 
 
 def test_nothing_else_writes_to_standard_output_or_error() -> None:
