@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.engine import EngineSession, Volback, remove_volume
+from tests.support.engine import PROJECT, EngineSession, Volback, remove_volume
 from tests.support.pages import PAGES, Step, blocks, page_id, rewritten, steps
 
 VOLUME = "shop"
@@ -115,6 +115,7 @@ def run_page(
         "/srv": str(tmp_path / "srv"),
         "/etc/volback": str(tmp_path / "etc"),
         "/var/lib/volback/repository": str(run_volback.repository),
+        "rescue.py": str(PROJECT / "docs/rescue.py"),
         "shop-copy": volume_name("copy"),
         VOLUME: volume,
     }

@@ -1,0 +1,150 @@
+"""Rescue: rebuild the tar stream of a backup, full or an increment, from a repository in a directory.
+
+    python3 rescue.py REPOSITORY HOST/VOLUME[@ID] > volume.tar
+
+Without an ID, it takes the latest backup. It needs Python 3.8 or newer and the program `zstd`, and not volback; it
+follows docs/reference/format.md. Every byte is compared with its SHA-256 before it is written. At the first thing that
+does not fit it ends with exit code 1: what it has written so far is then not a whole backup.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ID, INDEX = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}", "index.jsonl.zst"
+SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
+PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+FRAME_MAX_BYTES, BATCH_FRAMES, BATCH_EXTENTS = 8 * 1024 * 1024, 32, 100_000
+
+
+def main(repository, name):
+    check(not sys.stdout.isatty(), "write the stream into a file or a pipe: > volume.tar")
+    read_sealed(Path(repository, "volback.json"))
+    asked, backup_id = re.fullmatch(f"(.*?)(?:@({ID}))?", name, re.DOTALL).groups()
+    directory = Path(repository, *map(encoded, asked.split("/", 1)))
+    ids = sorted(path.parent.name for path in directory.glob(f"{backup_id or '*T*Z-*'}/manifest.json"))
+    check(ids, f"there is no backup {name} in {repository}")
+    manifest = read_sealed(directory / ids[-1] / "manifest.json")
+    place = encoded(manifest["host"]), encoded(manifest["volume"]), manifest["id"]
+    check(place == (*directory.parts[-2:], ids[-1]), f"the manifest of {ids[-1]} is of another backup")
+    print(f"rescue: {manifest['kind']} backup {asked}@{ids[-1]}", file=sys.stderr)
+    with tempfile.TemporaryFile() as index, open(1, "wb", closefd=False) as stream:
+        copy_index(directory, manifest, index)
+        with zstd(index) as lines:
+            write_stream(directory, manifest, lines.stdout, stream)
+
+
+def copy_index(directory, manifest, index):
+    """Copy the index as it is stored, all runs in order, each one verified."""
+    own = (directory / manifest["id"] / INDEX).read_bytes()
+    check(sha256(own).hex() == manifest["index"]["sha256"], f"the index object of {manifest['id']} is damaged")
+    runs = [[manifest["id"], 0, len(own), base64.b64encode(sha256(own))]]
+    if manifest["index_table_bytes"]:
+        with tempfile.TemporaryFile() as table:
+            table.write(own[-manifest["index_table_bytes"] :])
+            with zstd(table) as text:
+                runs = json.load(text.stdout)["runs"]
+    for backup_id, offset, stored_bytes, digest in runs:
+        run = read_part(directory / backup_id / INDEX, offset, stored_bytes)
+        check(sha256(run) == base64.b64decode(digest), f"the index object of {backup_id} is damaged")
+        index.write(run)
+
+
+def write_stream(directory, manifest, lines, stream):
+    paths = {used["id"]: directory / used["id"] / used["name"] for used in manifest["uses"] if used["name"] != INDEX}
+    paths[manifest["id"]] = directory / manifest["id"] / ("data.tar.zst" if manifest["kind"] == "full" else "data.zst")
+    for batch, frames in batches(read_extents(lines, manifest)):
+        with tempfile.TemporaryFile() as stored:
+            for backup_id, offset, stored_bytes, raw_bytes in frames:
+                check(0 <= raw_bytes <= FRAME_MAX_BYTES, "the index names an impossible frame")
+                stored.write(read_part(paths[backup_id], offset, stored_bytes))
+            with zstd(stored) as raw:
+                raw_frames = {frame: raw.stdout.read(frame[3]) for frame in frames}
+        for frame in frames:  # zstd ends at the first one that is damaged
+            check(len(raw_frames[frame]) == frame[3], f"{paths[frame[0]]} is damaged")
+        for frame, start, size, digest in batch:
+            extent = raw_frames[frame][start : start + size]
+            check(sha256(extent) == digest, f"{paths[frame[0]]} is damaged")
+            stream.write(extent)
+
+
+def read_extents(lines, manifest):
+    """Yield (frame, start, size, digest) in stream order, and compare what the index says with the manifest."""
+    whole, raw_bytes = hashlib.sha256(), 0
+    for line in lines:
+        unit = json.loads(line)
+        digests = [base64.b64decode(piece[3]) for piece in unit["pieces"]]
+        check(sha256(b"".join(digests)) == base64.b64decode(unit["digest"]), "an index line contradicts itself")
+        whole.update(base64.b64decode(unit["digest"]))
+        for (number, start, sizes, _), digest in zip(unit["pieces"], digests):
+            frame = tuple(unit["frames"][number])
+            for at, size in enumerate(sizes):
+                yield frame, start, size, digest[32 * at : 32 * at + 32]
+                start, raw_bytes = start + size, raw_bytes + size
+    check([whole.hexdigest(), raw_bytes] == [manifest["digest"], manifest["raw_bytes"]], "the index is incomplete")
+
+
+def batches(extents):
+    """Group extents, with the frames that hold them: one zstd decompresses those of a group."""
+    batch, frames = [], set()
+    for extent in extents:
+        if (len(frames) >= BATCH_FRAMES and extent[0] not in frames) or len(batch) >= BATCH_EXTENTS:
+            yield batch, sorted(frames)
+            batch, frames = [], set()
+        batch.append(extent)
+        frames.add(extent[0])
+    yield batch, sorted(frames)
+
+
+def read_sealed(path):
+    """Read a document whose last field is the SHA-256 of everything before it."""
+    sealed = SEALED.fullmatch(path.read_bytes())
+    check(sealed and sha256(sealed[1]).hex().encode() == sealed[2], f"{path} is damaged")
+    document = json.loads(sealed[1] + b"}")
+    check(document["format"] == 1, f"{path} is not of format 1")
+    return document
+
+
+def read_part(path, offset, size):
+    with open(path, "rb") as file:
+        file.seek(offset)
+        part = file.read(size)
+    check(len(part) == size, f"{path} is cut short")
+    return part
+
+
+def zstd(stored):
+    stored.seek(0)
+    return subprocess.Popen(["zstd", "-dcq", "--no-check"], stdin=stored, stdout=subprocess.PIPE)
+
+
+def encoded(name):
+    """A name as part of a key; of one that is too long, its beginning and a digest."""
+    plain = b"" if name in (".", "..") else PLAIN
+    parts = ["".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in char.encode()) for char in name]
+    if len("".join(parts)) > 255:
+        while len("".join(parts)) > 180:
+            parts.pop()
+        parts.append("%E2%80%A6" + sha256(name.encode()).hex()[:32])
+    return "".join(parts)
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def check(fits, what):
+    if not fits:
+        raise ValueError(what)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:]) if len(sys.argv) == 3 else sys.exit(__doc__)
+    except Exception as exc:  # JSON that is not as expected raises many kinds
+        sys.exit(f"rescue: {type(exc).__name__}: {exc}")
