@@ -41,7 +41,11 @@ def test_a_directory_of_any_name_is_backed_up_and_found_again(
     run_volback("backup", directory, "--full")
     pruned = run_volback("prune", directory, "--keep-last", "1", "--json").json["result"]
     assert len(pruned["removed"]) == 1
-    assert run_volback("verify", "--data", "--json").json["result"] == {"checked": 1, "damaged": []}
+    assert run_volback("verify", "--data", "--json").json["result"] == {
+        "checked": 1,
+        "damaged": [],
+        "subset": None,
+    }
 
 
 def test_a_long_name_is_not_taken_for_another(run_volback: Volback, tmp_path: Path) -> None:

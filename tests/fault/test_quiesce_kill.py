@@ -60,7 +60,7 @@ class Lane:
         """Back up, struck by a signal at a step; return the exit code."""
         self.starts = self._starts()
         env = {"STRIKE_LOG": str(log)} if log else None
-        return struck(self.volback, number, step, "backup", self.volume, how, env=env)
+        return struck(self.volback, number, step, "backup", self.volume, how, "--full", env=env)
 
     def assert_run_again(self, step: str, limit_s: float = 0.0) -> None:
         """What ran runs, at once or within the limit; what did not run does not."""
@@ -190,7 +190,7 @@ def test_interrupted_volback_lets_containers_run_again_before_it_ends(
 
 def test_without_its_guard_volback_lets_containers_run_again(lanes: list[Lane]) -> None:
     def kill_the_guard(lane: Lane, step: str) -> None:
-        with halted(lane.volback, step, "backup", lane.volume, "--stop") as run:
+        with halted(lane.volback, step, "backup", lane.volume, "--stop", "--full") as run:
             os.kill(guard_of(lane.volback), signal.SIGKILL)
         assert run.ended.exit_code == 0, (step, run.ended)
         lane.assert_run_again(step)
@@ -201,7 +201,7 @@ def test_without_its_guard_volback_lets_containers_run_again(lanes: list[Lane]) 
 
 def test_after_a_kill_of_both_recover_lets_containers_run_again(lanes: list[Lane]) -> None:
     def kill_both(lane: Lane, step: str) -> None:
-        with halted(lane.volback, step, "backup", lane.volume, "--stop") as run:
+        with halted(lane.volback, step, "backup", lane.volume, "--stop", "--full") as run:
             os.kill(guard_of(lane.volback), signal.SIGKILL)
             os.kill(run.pid, signal.SIGKILL)
         assert run.ended.exit_code == -signal.SIGKILL, (step, run.ended)

@@ -126,7 +126,7 @@ def test_containers_that_are_down_on_another_engine_are_named_and_run_again_ther
             "held:1", ["/bin/sh", "-c", "exec sleep 600"], name="held", detach=True, network_mode="none",
             volumes={VOLUME: {"bind": "/data", "mode": "rw"}}, stop_signal="SIGKILL",
         )  # fmt: skip
-        with halted(run_volback, "buffer 1 of read", "backup", VOLUME, "--stop", env=there) as run:
+        with halted(run_volback, "buffer 1 of read", "backup", VOLUME, "--stop", "--full", env=there) as run:
             os.kill(guard_of(run_volback), signal.SIGKILL)
             os.kill(run.pid, signal.SIGKILL)
         assert client.containers.get("held").status == "exited"

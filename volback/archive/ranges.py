@@ -66,7 +66,6 @@ class HeldFrame:
                 except IntegrityError as exc:
                     self._error = exc
                     raise
-                self.stored = b""
             return self._raw
 
 

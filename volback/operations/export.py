@@ -11,7 +11,6 @@ from volback.archive import ranges
 from volback.archive.announced import Announced
 from volback.archive.codec import ZstdCodec
 from volback.archive.seal import in_order
-from volback.archive.window import Buffer
 from volback.context import Context
 from volback.durable import write_new
 from volback.errors import ConflictError, StoreError
@@ -56,19 +55,44 @@ def _frames(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
     """
     codec = ZstdCodec()
 
-    def prove(fetched: ranges.Fetched) -> tuple[memoryview, bytes | memoryview]:
-        stored, piece = fetched.frame.stored, fetched.slice.piece
+    def prove(fetched: ranges.Fetched) -> tuple[memoryview, _Proven]:
         raw = backup.open_slice(fetched)
-        return raw, stored if stored and piece.raw_bytes == piece.frame.raw_bytes else codec.seal(raw)
-
-    def counted(proven: Iterable[tuple[memoryview, bytes | memoryview]]) -> Iterator[tuple[Buffer, bytes | memoryview]]:
-        for raw, stored in proven:
-            ctx.progress.advance(raw_bytes=len(raw), stored_bytes=len(stored))
-            yield raw, stored
+        return raw, (raw, fetched)
 
     announced = Announced(f"backup {backup.name}")
     with closing(in_order(prove, backup.fetch(announced.whole(backup.units())))) as proven:
-        yield from announced.passed(counted(proven))
+        for run in _by_frame(announced.passed(proven)):
+            stored, raw = _stored(run), b"".join(raw for raw, _ in run)
+            out = codec.seal(raw) if stored is None else stored
+            ctx.progress.advance(raw_bytes=len(raw), stored_bytes=len(out))
+            yield out
+
+
+_Proven = tuple[memoryview, ranges.Fetched]
+
+
+def _by_frame(proven: Iterable[_Proven]) -> Iterator[list[_Proven]]:
+    """Slices that follow one another in one frame, together."""
+    run: list[_Proven] = []
+    for item in proven:
+        fetched = item[1]
+        if run and (run[-1][1].frame is not fetched.frame or _stop(run[-1][1]) != fetched.slice.piece.start):
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
+
+
+def _stop(fetched: ranges.Fetched) -> int:
+    return fetched.slice.piece.start + fetched.slice.piece.raw_bytes
+
+
+def _stored(run: list[_Proven]) -> bytes | memoryview | None:
+    """The stored bytes of the frame that a run is, from its first byte to its last; None where it is a part."""
+    first, last = run[0][1], run[-1][1]
+    is_whole = first.slice.piece.start == 0 and _stop(last) == first.frame.frame.raw_bytes
+    return first.frame.stored if is_whole else None
 
 
 def _exists(path: Path) -> ConflictError:
