@@ -95,10 +95,11 @@ def directory_mount(path: str, *, read_only: bool) -> Any:
     return docker.types.Mount(MOUNT_POINT, path, type="bind", read_only=read_only)
 
 
-def create(client: Any, spec: HelperSpec) -> str:
+def create(client: Any, spec: HelperSpec, *, release: Callable[[], None] = lambda: None) -> str:
     """Create (not start) a helper container and return its id.
 
-    Raises NotFoundError if a volume or directory that it mounts does not exist; then nothing stays.
+    Raises NotFoundError if a volume or directory that it mounts does not exist; then nothing stays. `release` frees
+    descriptors for the call that removes the container after a failure, which may be that there are none.
     """
     try:
         with translated(f"helper container for {spec.role}"):
@@ -108,6 +109,7 @@ def create(client: Any, spec: HelperSpec) -> str:
     try:
         made = _made_volumes(client, container)
     except BaseException:
+        release()
         with cleaning_up("a helper stays behind until the next run"):
             remove(client, container)
         raise
@@ -154,7 +156,7 @@ class Helper:
         """Create the container and return its id. Raises NotFoundError, EngineError."""
         # an interrupted call may have created a container whose id is unknown
         with deferred_signals(), unrepeated(self._volume_options):
-            self.id = create(self._client, self._spec)
+            self.id = create(self._client, self._spec, release=self._release)
         return self.id
 
     def start(self) -> None:
@@ -173,8 +175,7 @@ class Helper:
         """Remove the container; after a failure, an engine that does not answer must not hide the first error."""
         with deferred_signals():
             try:
-                while self._reserve:  # for the call that removes it, which must work where no descriptor is left
-                    os.close(self._reserve.pop())
+                self._release()
                 if self.id is not None:
                     self._remove(self.id)
             except VolbackError as exc:
@@ -183,6 +184,11 @@ class Helper:
                 log.warning("%s stays behind until the next run: %s", self.what, exc.message)
             finally:
                 self._close_pipe()
+
+    def _release(self) -> None:
+        """Free descriptors for the call that removes the container, which must work where no other is left."""
+        while self._reserve:
+            os.close(self._reserve.pop())
 
     def settle(self, *, limit_s: float = SETTLE_S) -> int:
         """Wait for the container's end and return its exit status; for `limit_s` while the engine answers.
