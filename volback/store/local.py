@@ -193,12 +193,17 @@ class LocalStore:
             if entry.is_directory and is_part(entry.name):
                 if len(prefix) + len(entry.name) <= KEY_MAX_CHARS:
                     self._sweep(f"{prefix}{entry.name}/", removed, older_than_s)
-            elif TEMP.fullmatch(entry.name):
-                with self._tree.opened(directory) as fd:
-                    is_removed = remove_abandoned(entry.name, fd, older_than_s)
-                removed += [prefix + entry.name] if is_removed else []
+            elif TEMP.fullmatch(entry.name) and self._sweep_one(directory, entry.name, older_than_s):
+                removed.append(prefix + entry.name)
         if directory and self._remove_empty_one(directory):
             removed.append(directory)
+
+    def _sweep_one(self, directory: str, name: str, older_than_s: float | None) -> bool:
+        try:
+            with self._tree.opened(directory) as fd:
+                return remove_abandoned(name, fd, older_than_s)
+        except FileNotFoundError:  # a delete has removed the directory, whose put has ended
+            return False
 
     def _remove_empty_one(self, directory: str) -> bool:
         try:
