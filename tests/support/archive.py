@@ -28,6 +28,8 @@ SIZES = (0, 1, 511, 512, 513, 5000, 200_000, MIB - 1, MIB, MIB + 1, 2 * MIB + 70
 NAMES = st.sampled_from(
     [b"a", b"b", b"a-b", b"a b", b"\xff", b"new\nline", b"n" * 101, b"m" * 255, "é".encode(), b"..."]
 )
+BUFFERS = st.lists(st.sampled_from([1, 7, 511, 512, 513, 4096, 100_000, 4 * MIB]), min_size=1, max_size=5)
+"""Sizes of the buffers in which a stream comes, for `pieces`."""
 KINDS = st.sampled_from("fffffdlphhSxs" + ("c" if os.geteuid() == 0 else ""))
 """Devices are for root to make."""
 

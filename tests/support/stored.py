@@ -17,7 +17,7 @@ from volback.archive.seal import seal
 from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import FORMAT, Manifest, ObjectDigest, ScanFacts, Source, Unit, UsedObject
+from volback.catalog.model import FORMAT, Manifest, ObjectDigest, Source, Unit, UsedObject
 from volback.operations.first_pass import FirstPass
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import ChosenParent, Comparing, facts_of
@@ -84,6 +84,11 @@ def _store(
     cutter, recorder = Cutter(plan, parent), Recorder(backup_id, Silent())
     data_key = key.data if chosen.backup is None else key.increment
     store.put(data_key, recorder.data(seal(cutter.cut(stream), codec or ZstdCodec(), threads=2), parent))
+    return _recorded(store, backup_id, cutter, recorder, chosen)
+
+
+def _recorded(store: Store, backup_id: str, cutter: Cutter, recorder: Recorder, chosen: ChosenParent) -> Manifest:
+    """Store the index of what has been recorded; return the manifest."""
     index = recorder.index()
     manifest = _manifest(
         store, backup_id, index, data=recorder.data_digest(), uses=list(chosen.uses(recorder.used, index.used)),
@@ -91,7 +96,7 @@ def _store(
     )  # fmt: skip
     return msgspec.structs.replace(
         manifest, raw_bytes=cutter.report.raw_bytes, files=cutter.report.members, reused_bytes=recorder.reused_bytes,
-        scan=ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem),
+        scan=facts_of(cutter.plan),
     )  # fmt: skip
 
 
@@ -107,15 +112,8 @@ def store_second_pass(
     cutter = Cutter(plan, parent)
     first.upload.add(recorder.data(seal(cutter.cut(read(plan, parent.is_read)), ZstdCodec(), threads=2), parent))
     first.upload.end()
-    index = recorder.index()
-    manifest = _manifest(
-        store, SECOND, index, data=recorder.data_digest(), uses=list(chosen.uses(recorder.used, index.used)),
-        parent=None if chosen.manifest is None else chosen.manifest.id, digest=recorder.stream_digest(),
-    )  # fmt: skip
-    return msgspec.structs.replace(
-        manifest, kind="incremental", raw_bytes=cutter.report.raw_bytes, files=cutter.report.members,
-        reused_bytes=recorder.reused_bytes, scan=facts_of(plan),
-    ), recorder  # fmt: skip
+    manifest = _recorded(store, SECOND, cutter, recorder, chosen)
+    return msgspec.structs.replace(manifest, kind="incremental"), recorder
 
 
 def store_units(store: Store, backup_id: str, data: bytes, units: Iterable[Unit]) -> Manifest:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.archive import (
+    BUFFERS,
     MIB,
     TREES,
     CutUnit,
@@ -38,7 +39,6 @@ from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
 from volback.store.memory import MemoryStore
 
-BUFFERS = st.lists(st.sampled_from([1, 7, 511, 512, 513, 4096, 100_000, 4 * MIB]), min_size=1, max_size=5)
 SLOW = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.support.archive import (
+    BUFFERS,
     END,
     MIB,
     TREES,
@@ -40,7 +40,6 @@ from volback.catalog.model import Frame, Member
 from volback.progress import Silent
 
 OLD, ID = "20261122T160254Z-aaaa", "20261123T160254Z-3f9c"
-BUFFERS = st.lists(st.sampled_from([1, 7, 511, 512, 513, 4096, 100_000, 4 * MIB]), min_size=1, max_size=5)
 CODEC = ZstdCodec()
 
 

@@ -64,14 +64,13 @@ def test_the_digest_of_a_unit_does_not_depend_on_where_its_extents_lie(sizes: li
     assert other.digest != apart.digest
 
 
-@given(UNITS, st.data())
-def test_digests_of_a_part_are_those_of_the_extents_within_it(sizes: list[list[int]], data: st.DataObject) -> None:
-    unit = Unit("group", [extents(number, each) for number, each in enumerate(sizes)], [ROOT])
-    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, unit.raw_bytes)] * 2)))
-    at, expected = 0, b""
-    for size in (size for each in sizes for size in each):
-        if start <= at and at + size <= stop:
-            expected += of_size(size)
-        at += size
-    assert unit.digests_of(start, stop) == expected
-    assert unit.digests_of(0, unit.raw_bytes) == b"".join(piece.digests for piece in unit.pieces)
+@given(UNITS, st.integers(0, 5000))
+def test_extents_of_a_piece_follow_one_another_each_with_its_digest(sizes: list[list[int]], start: int) -> None:
+    for number, each in enumerate(sizes):
+        piece = extents(number, each)._replace(start=start)
+        found = list(piece.extents())
+        assert [(extent.size, extent.digest) for extent in found] == [(size, of_size(size)) for size in each]
+        stops = [extent.start + extent.size for extent in found]
+        assert [extent.start for extent in found] == [start, *stops[:-1]]
+        assert stops[-1] == start + piece.raw_bytes
+        assert b"".join(extent.digest for extent in found) == piece.digests

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import zstandard
 
-from volback.catalog.model import DIGEST_BYTES, FRAME_MAX_BYTES, Frame, Piece
+from volback.catalog.model import FRAME_MAX_BYTES, Frame, Piece
 from volback.errors import IntegrityError
 
 DEFAULT_LEVEL = 3
@@ -80,15 +80,12 @@ def check_extents(piece: Piece, raw: bytes, start: int, stop: int) -> None:
 
     Raises IntegrityError.
     """
-    view, at = memoryview(raw), 0
-    for number, size in enumerate(piece.sizes):
-        if at >= stop:
+    view, first, end = memoryview(raw), piece.start + start, piece.start + stop
+    for at, size, digest in piece.extents():
+        if at >= end:
             return
-        if at + size > start:
-            found = hashlib.sha256(view[piece.start + at : piece.start + at + size]).digest()
-            if found != piece.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]:
-                raise IntegrityError(f"{_where(piece.frame)} is damaged: its digest is not the index's")
-        at += size
+        if at + size > first and hashlib.sha256(view[at : at + size]).digest() != digest:
+            raise IntegrityError(f"{_where(piece.frame)} is damaged: its digest is not the index's")
 
 
 def _where(frame: Frame) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.segments import Segment
 from volback.catalog.index import LineBegin, begin_of, check_units, decode_unit, first_path_of
-from volback.catalog.model import DIGEST_BYTES, Frame
+from volback.catalog.model import Frame
 from volback.errors import FormatError
 
 log = logging.getLogger(__name__)
@@ -188,10 +188,8 @@ class EarlierBackup(Parent):
         for piece in unit.pieces:
             if self._is_damaged([piece.frame]):
                 continue
-            start = piece.start
-            for number, size in enumerate(piece.sizes):
-                yield piece.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES], Place(piece.frame, start)
-                start += size
+            for start, _, digest in piece.extents():
+                yield digest, Place(piece.frame, start)
 
 
 def _path(line: _Line) -> bytes:

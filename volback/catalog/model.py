@@ -35,6 +35,14 @@ class Frame(NamedTuple):
     raw_bytes: int
 
 
+class Extent(NamedTuple):
+    """What has a digest of its own: `size` bytes from `start` of a frame's raw bytes on."""
+
+    start: int
+    size: int
+    digest: bytes
+
+
 class Piece(NamedTuple):
     """Extents that follow one another in a frame, and in the unit. What has a digest of its own is an extent."""
 
@@ -50,6 +58,13 @@ class Piece(NamedTuple):
     def raw_bytes(self) -> int:
         """Size of all extents together."""
         return sum(self.sizes)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield each extent, in order."""
+        start = self.start
+        for number, size in enumerate(self.sizes):
+            yield Extent(start, size, self.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
+            start += size
 
 
 class Member(NamedTuple):
@@ -112,16 +127,6 @@ class Unit(NamedTuple):
         stops = chain((member.offset for member in islice(self.members, 1, None)), [self.raw_bytes])
         for member, stop in zip(self.members, stops, strict=False):
             yield Span(member, member.offset, stop)
-
-    def digests_of(self, start: int, stop: int) -> bytes:
-        """The digests of the extents that lie between `start` and `stop` of the unit's raw bytes."""
-        at, found = 0, []
-        for piece in self.pieces:
-            for number, size in enumerate(piece.sizes):
-                if start <= at and at + size <= stop:
-                    found.append(piece.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
-                at += size
-        return b"".join(found)
 
 
 class Run(NamedTuple):
@@ -248,6 +253,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def shared_bytes(self) -> int:
         """Stored bytes of other backups' objects without which this one is not complete."""
         return sum(used.used_bytes for used in self.uses)
+
+    def key_of(self, used: UsedObject) -> str:
+        """The key of an object of an earlier backup that this one uses."""
+        return BackupKey(self.host, self.volume, used.id).prefix + used.name
 
     @property
     def data_key(self) -> str:

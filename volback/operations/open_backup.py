@@ -11,7 +11,7 @@ from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.seal import open_slice, unseal
 from volback.archive.segments import Segment
 from volback.catalog.index import select_units
-from volback.catalog.keys import INDEX_NAME, BackupKey
+from volback.catalog.keys import INDEX_NAME
 from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
@@ -40,9 +40,7 @@ class OpenBackup:
         self._paths = PathRanges()
         self._data_bytes: int | None = None
         self._objects = {manifest.id: manifest.data_key} | {
-            used.id: BackupKey(manifest.host, manifest.volume, used.id).prefix + used.name
-            for used in manifest.uses
-            if used.name != INDEX_NAME
+            used.id: manifest.key_of(used) for used in manifest.uses if used.name != INDEX_NAME
         }
         self.segments = IndexReader(store, manifest, kept or KeptNothing(), self._room).segments()
         """Of the index, in stream order."""

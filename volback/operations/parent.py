@@ -179,7 +179,7 @@ def _opened(repository: Repository, manifest: Manifest, passed_over: list[str]) 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, int]]:
     yield manifest.data_key, manifest.data.size_bytes
     for used in manifest.uses:
-        yield BackupKey(manifest.host, manifest.volume, used.id).prefix + used.name, used.size_bytes
+        yield manifest.key_of(used), used.size_bytes
 
 
 def _size(repository: Repository, key: str) -> int:

@@ -122,6 +122,6 @@ def _users(own: Mapping[str, list[str]], backups: list[Manifest | DamagedManifes
     for backup in backups:
         if isinstance(backup, Manifest):
             for used in backup.uses:
-                name = BackupKey(backup.host, backup.volume, used.id).prefix + used.name
+                name = backup.key_of(used)
                 users.setdefault(name, set()).add(backup.id)
     return users

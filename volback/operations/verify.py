@@ -108,7 +108,7 @@ def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: s
         if size != expected.size_bytes:
             yield Damage(name, object_key, f"{object_key} has {size} bytes, not {expected.size_bytes}", [])
     for used in manifest.uses:
-        needed = BackupKey(manifest.host, manifest.volume, used.id).prefix + used.name
+        needed = manifest.key_of(used)
         try:
             size = repository.store.stat(needed).size_bytes
         except NotFoundError:
