@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from volback.archive.codec import compress_lines, decompress, frame_length
@@ -32,7 +32,7 @@ _KEPT_BYTES = 8 * 1024 * 1024
 """Of the lines of segments that were used last."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Segment:
     """One segment, in the index object of `backup`, at `offset`."""
 
@@ -41,10 +41,17 @@ class Segment:
     stored: memoryview
     room: Room = endless
     """How much data there is for what the lines claim."""
+    _count: int | None = None
 
     def lines(self) -> list[bytes]:
         """Its lines, without newlines. Raises IntegrityError."""
-        return _kept.lines(self)
+        lines = _kept.lines(self)
+        self._count = len(lines)
+        return lines
+
+    def count(self) -> int:
+        """How many lines it has: remembered, as the lines of all segments are not."""
+        return len(self.lines()) if self._count is None else self._count
 
     def line(self, number: int) -> bytes:
         """One of its lines."""
@@ -150,7 +157,7 @@ class IndexWriter:
             self._add(segment.line(number) + b"\n")
             return
         self._begun.append((segment, number))
-        if number + 1 < len(segment.lines()):
+        if number + 1 < segment.count():
             return
         if self._bytes and len(segment.stored) < SEGMENT_BYTES // 16:
             self._give_up()  # so that segments do not become smaller and smaller
@@ -186,14 +193,12 @@ class IndexWriter:
         self._end_segment()
 
     def _with_runs(self) -> StoredIndex:
-        runs: list[tuple[str, int, list[memoryview]]] = []
-        for segment in self.segments():
-            _extend(runs, segment)
-        table = compress_lines(encode_runs([_run(*run) for run in runs]), self.level)
+        runs = list(_runs(self.segments()))
+        table = compress_lines(encode_runs(runs), self.level)
         used: dict[str, int] = {}
-        for backup, _, stored in runs:
-            if backup != self.backup:
-                used[backup] = used.get(backup, 0) + sum(map(len, stored))
+        for run in runs:
+            if run.backup != self.backup:
+                used[run.backup] = used.get(run.backup, 0) + run.stored_bytes
         return self._stored([part for part in self._parts if isinstance(part, bytes)], table, used)
 
     def _stored(self, own: Sequence[bytes], table: bytes, used: dict[str, int]) -> StoredIndex:
@@ -222,17 +227,16 @@ class IndexWriter:
         self._lines, self._bytes = [], 0
 
 
-def _extend(runs: list[tuple[str, int, list[memoryview]]], segment: Segment) -> None:
-    if runs:
-        backup, offset, stored = runs[-1]
-        if backup == segment.backup and offset + sum(map(len, stored)) == segment.offset:
-            stored.append(segment.stored)
-            return
-    runs.append((segment.backup, segment.offset, [segment.stored]))
-
-
-def _run(backup: str, offset: int, stored: list[memoryview]) -> Run:
-    digest = hashlib.sha256()
-    for part in stored:
-        digest.update(part)
-    return Run(backup, offset, sum(map(len, stored)), digest.digest())
+def _runs(segments: Iterable[Segment]) -> Iterator[Run]:
+    """Join segments that lie side by side in an index object."""
+    first, length, digest = None, 0, hashlib.sha256()
+    for segment in segments:
+        if first is not None and (segment.backup, segment.offset) != (first.backup, first.offset + length):
+            yield Run(first.backup, first.offset, length, digest.digest())
+            first = None
+        if first is None:
+            first, length, digest = segment, 0, hashlib.sha256()
+        length += len(segment.stored)
+        digest.update(segment.stored)
+    if first is not None:
+        yield Run(first.backup, first.offset, length, digest.digest())
