@@ -21,7 +21,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: a handler lets it pass here, and no child inherits it
     signal.signal(signal.SIGHUP, lambda *_: None)
 
-_LONGEST_FIRST = {"fault": 0, "store": 1, "e2e": 2, "engine": 3}
+_S3 = "s3"
+LONGEST_FIRST = (
+    _S3, "e2e/test_quiesce.py", "e2e/test_restore_parts.py", "e2e/test_commands.py", "e2e/test_container.py",
+    "fault/test_engine_stopped.py", "e2e/test_increments.py", "e2e/test_run.py", "fault/test_quiesce_kill.py",
+    "e2e/test_remote_engine.py", "e2e/test_import.py", "e2e/test_databases.py", "e2e/test_hidden_writers.py",
+    "e2e/test_storage.py", "e2e/test_directories.py", "engine/test_transports.py", "fault/test_services.py",
+    "e2e/test_json_contract.py", "e2e/test_restore_limits.py", "e2e/test_projects.py",
+    "fault/", "store/", "e2e/", "engine/", "",
+)  # fmt: skip
+"""Groups by the seconds that they take together: one that began last would run on while the other workers idle."""
 _SERVERS = {"radosgw", "rclone", "seaweedfs", "moto"}
 _NEEDS = {
     "engine": "engine", "radosgw": "ceph", "rclone": "rclone", "seaweedfs": "seaweedfs", "moto": "moto",
@@ -55,8 +64,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None:
             file = item.path.relative_to(tests).as_posix()
             group = item.nodeid if file in _EACH_ALONE else file
-            item.add_marker(pytest.mark.xdist_group("s3" if _SERVERS.intersection(item.fixturenames) else group))
-    items.sort(key=lambda item: _LONGEST_FIRST.get(item.path.relative_to(tests).parts[0], 9))
+            item.add_marker(pytest.mark.xdist_group(_S3 if _SERVERS.intersection(item.fixturenames) else group))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    """The place of a test's group among those that come first, else of its directory."""
+    group = item.get_closest_marker("xdist_group")
+    assert group is not None
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    return next(rank for rank, start in enumerate(LONGEST_FIRST) if group.args[0] == start or file.startswith(start))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
