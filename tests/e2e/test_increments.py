@@ -341,6 +341,23 @@ def test_where_the_parent_was_removed_by_hand_all_is_stored_again(commands: Comm
     assert fourth.parent == third.id
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_where_a_manifest_alone_is_lost_nothing_is_built_upon_its_objects(commands: Commands, more: int) -> None:
+    """Its objects may be removed at any time: each backup that used them would be refused as it is committed."""
+    first = lost = commands.back_up()
+    left = first if more else None
+    if more:
+        (commands.root / "kept").write_bytes(os.urandom(100_000))
+        lost = commands.back_up()
+    last = commands.back_up()
+    assert lost.id in last.depends_on
+    commands.path(lost.key.manifest).unlink()
+    made = commands.back_up(check_exit=3)
+    assert made.warnings[0] == f"backup {last.id} cannot be built upon: {lost.key.manifest} is missing"
+    assert (made.parent, made.depends_on) == ((left.id, [left.id]) if left else (None, []))
+    commands.assert_equal_to_a_full_one(made)
+
+
 def test_of_many_backups_that_need_what_is_lost_a_few_are_named(commands: Commands) -> None:
     first, *others = [commands.back_up() for _ in range(6)]
     commands.path(first.data_key).unlink()

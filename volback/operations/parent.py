@@ -7,7 +7,7 @@ said. What cannot be used makes a full backup, never a broken one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from volback.archive.blocks import CUT
@@ -105,13 +105,14 @@ def choose_parent(
     chosen = ChosenParent(damaged=damaged_frames(ctx.settings.state, repository.id, repository.host, source.name))
     if comparing.full:
         return chosen
+    ids = {key.id for key in earlier}
     passed_over: list[str] = []
     foreign = False
     try:
         for manifest in _of_line(repository, earlier, engine_id, passed_over):
             if manifest is None:
                 foreign = True
-            elif (backup := _opened(repository, manifest, passed_over)) is not None:
+            elif (backup := _opened(repository, manifest, ids, passed_over)) is not None:
                 chosen.backup, chosen.reread = backup, not _is_same_storage(manifest.source, source)
                 break
     except StoreDenied as exc:
@@ -162,12 +163,21 @@ def _shortened(passed_over: list[str]) -> list[str]:
     return passed_over if more <= 1 else [*passed_over[:_PASSED_OVER_SHOWN], f"{more} older backups cannot either"]
 
 
-def _opened(repository: Repository, manifest: Manifest, passed_over: list[str]) -> OpenBackup | None:
-    """Open a backup if its objects are all there, and its index is intact; else `passed_over` gets why not."""
+def _opened(
+    repository: Repository, manifest: Manifest, ids: Collection[str], passed_over: list[str]
+) -> OpenBackup | None:
+    """Open a backup if its objects are all there, and its index is intact; else `passed_over` gets why not.
+
+    Those of which it uses objects must be among the backups (`ids`): an object without a manifest may be removed soon,
+    and a backup that needs it is not committed.
+    """
     try:
         for name, size_bytes in _needed(manifest):
             if _size(repository, name) != size_bytes:
                 raise IntegrityError(f"{name} is missing, or has another size")
+        if lost := sorted(set(manifest.depends_on).difference(ids)):
+            key = BackupKey(manifest.host, manifest.volume, lost[0])
+            raise IntegrityError(f"{key.manifest} is missing")
         return OpenBackup(repository.store, manifest)  # no local copies: what is referenced must be intact there
     except (StoreUnreachable, StoreDenied):
         raise
