@@ -146,7 +146,7 @@ def _back_up(
     stream = _read(root, plan)
     cutter, recorder = Cutter(plan, compared), Recorder(backup_id, Silent())
     sealed = seal(cutter.cut([stream]), ZstdCodec(), in_stream_order=parent is None)
-    store.put(key.data if parent is None else key.increment, recorder.data(sealed, compared))
+    store.put(key.data if parent is None else key.increment, recorder.hashed(recorder.data(sealed, compared)))
     index = recorder.index()
     store.put(key.index, index.buffers)
     day = backup_id[6:8]

@@ -83,7 +83,8 @@ def _store(
     key, (chosen, parent) = BackupKey(HOST, VOLUME, backup_id), parents
     cutter, recorder = Cutter(plan, parent), Recorder(backup_id, Silent())
     data_key = key.data if chosen.backup is None else key.increment
-    store.put(data_key, recorder.data(seal(cutter.cut(stream), codec or ZstdCodec(), threads=2), parent))
+    data = recorder.data(seal(cutter.cut(stream), codec or ZstdCodec(), threads=2), parent)
+    store.put(data_key, recorder.hashed(data))
     return _recorded(store, backup_id, cutter, recorder, chosen)
 
 

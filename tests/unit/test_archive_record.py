@@ -69,7 +69,7 @@ def test_only_what_is_new_is_stored_and_the_index_has_all(
     stored = [frame.stored for frame in frames]
     progress = _Counted()
     recorder = Recorder(ID, progress)
-    assert list(recorder.data(item for item in items)) == stored
+    assert list(recorder.hashed(recorder.data(item for item in items))) == stored
     data, index = b"".join(stored), recorder.index()
     assert recorder.data_digest().sha256 == hashlib.sha256(data).hexdigest()
     assert recorder.data_digest().size_bytes == recorder.stored_bytes == progress.stored_bytes == len(data)

@@ -259,6 +259,40 @@ def test_order_is_kept_and_work_is_bounded() -> None:
     assert 1 < most <= 3
 
 
+def test_what_takes_no_thread_does_not_keep_threads_from_working() -> None:
+    """Between two frames of a full backup lie the ends of many units."""
+    both = threading.Barrier(2, timeout=60)
+
+    def work(item: int) -> int:
+        if item % 50 == 0:
+            both.wait()
+        return item
+
+    assert list(in_order(work, range(100), threads=2, inline=lambda item: item % 50 != 0)) == list(range(100))
+
+
+def test_what_takes_no_thread_is_bounded_too() -> None:
+    first, taken = threading.Event(), list[int]()
+
+    def work(item: int) -> int:
+        if not item:
+            assert first.wait(60)
+        return item
+
+    def items() -> Iterator[int]:
+        for number in range(10_000):
+            taken.append(number)
+            if number == 2_000:
+                first.set()  # too late for the bound
+            yield number
+
+    results = in_order(work, items(), threads=2, inline=bool)
+    threading.Timer(0.5, first.set).start()
+    assert next(results) == 0
+    assert len(taken) < 2_000
+    assert list(results) == list(range(1, 10_000))
+
+
 def test_an_error_of_the_work_or_of_the_source_comes_out_where_it_lies() -> None:
     def fails_at_five(number: int) -> int:
         if number == 5:

@@ -27,7 +27,7 @@ class Recorder:
         self._id = backup_id
         self._level = level
         self._progress = progress
-        self._data = hashlib.sha256()
+        self._data, self._hashed_bytes = hashlib.sha256(), 0
         self._begin()
 
     def _begin(self) -> None:
@@ -79,8 +79,16 @@ class Recorder:
                 self._extents = []
             self._note_complete()
 
+    def hashed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass on the chunks of the data object, in order, for `data_digest`: in the thread that stores them."""
+        for chunk in chunks:
+            self._data.update(chunk)
+            self._hashed_bytes += len(chunk)
+            yield chunk
+
     def data_digest(self) -> ObjectDigest:
-        """Size and SHA-256 of the data object."""
+        """Size and SHA-256 of the data object, whose chunks have all gone through `hashed`."""
+        assert self._hashed_bytes == self.stored_bytes
         return ObjectDigest(size_bytes=self.stored_bytes, sha256=self._data.hexdigest())
 
     def stream_digest(self) -> str:
@@ -96,7 +104,6 @@ class Recorder:
         frame.offset = self.stored_bytes
         frame.stored_bytes = size
         self.stored_bytes += size
-        self._data.update(frame.stored)
         self._progress.advance(stored_bytes=size)
 
     def _note_complete(self) -> None:

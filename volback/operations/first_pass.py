@@ -70,7 +70,7 @@ def first_pass(ctx: Context, repository: Repository, wanted: FirstReading) -> It
     began, recorder = ctx.now(), Recorder(wanted.key.id, ctx.progress, wanted.level)
 
     def put(chunks: Iterable[bytes]) -> int:
-        return repository.store.put(wanted.key.increment, chunks)
+        return repository.store.put(wanted.key.increment, recorder.hashed(chunks))
 
     with Upload(put) as upload:
         with wanted.start() as reader:
