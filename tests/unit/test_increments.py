@@ -9,13 +9,16 @@ import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.archive import MIB, plan_of, read
 from tests.support.stored import FIRST, SECOND, store_backup, store_increment
 from volback.archive.plan import Plan, PlannedUnit
+from volback.catalog.keys import INDEX_NAME
 from volback.catalog.model import Manifest
 from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import ChosenParent, Comparing
 from volback.store.memory import MemoryStore
 
 pytestmark = pytest.mark.unit
@@ -194,3 +197,17 @@ def test_a_long_chain_is_what_a_full_backup_is(tree: Path) -> None:
     assert last.digest == full.digest
     assert _stream(store, last) == _stream(store, full)
     assert len({used.id for used in last.uses if used.name == "index.jsonl.zst"}) <= 16
+
+
+def test_data_that_the_manifest_does_not_name_is_not_built_upon(tree: Path) -> None:
+    """Whoever edits a manifest can take an object from its list; the index still names it."""
+    store, increment, _ = _both(tree, _grow_log)
+    forged = msgspec.structs.replace(increment, uses=[used for used in increment.uses if used.name == INDEX_NAME])
+    chosen, plan = ChosenParent(OpenBackup(store, forged)), plan_of(tree)
+    parent = chosen.compared(plan, Comparing())
+    assert all(map(parent.is_read, plan.units))
+    assert chosen.backup is None
+    assert chosen.warnings == [
+        f"everything was read and stored: backup {SECOND} cannot be built upon: "
+        f"its index names data of backup {FIRST}, which its manifest does not"
+    ]

@@ -95,10 +95,12 @@ class EarlierBackup(Parent):
         *,
         reread: bool,
         damaged: Collection[tuple[str, int]] = (),
+        holders: Collection[str] | None = None,
     ) -> None:
         """`is_settled` says of a unit's newest time whether a later change would have changed the scan.
 
-        Nothing is taken from `damaged` frames: ids of backups, and offsets in their data objects.
+        Nothing is taken from `damaged` frames: ids of backups, and offsets in their data objects. `holders` are the ids
+        of the backups whose data the index may name; None: any.
 
         Raises FormatError where the index is damaged.
         """
@@ -118,6 +120,7 @@ class EarlierBackup(Parent):
                 check_units(units, segment.room)
                 units += 1
                 begin = begin_of(line, room=segment.room)
+                _check_holders(begin.frames, holders)
                 is_usable = begin.scan and is_settled(begin.newest_ns) and not self._is_damaged(begin.frames)
                 planned = wanted.pop(begin.scan, None) if is_usable else None
                 if planned is not None:
@@ -190,6 +193,12 @@ class EarlierBackup(Parent):
                 continue
             for start, _, digest in piece.extents():
                 yield digest, Place(piece.frame, start)
+
+
+def _check_holders(frames: Collection[Frame], holders: Collection[str] | None) -> None:
+    for frame in frames if holders is not None else ():
+        if frame.backup not in holders:
+            raise FormatError(f"its index names data of backup {frame.backup}, which its manifest does not")
 
 
 def _path(line: _Line) -> bytes:

@@ -68,7 +68,12 @@ class ChosenParent:
         reread = self.reread or comparing.reread or scan is None or scan.filesystem != plan.filesystem
         try:
             return EarlierBackup(
-                self.backup.segments, plan, settled(scan, plan.filesystem), reread=reread, damaged=self.damaged
+                self.backup.segments,
+                plan,
+                settled(scan, plan.filesystem),
+                reread=reread,
+                damaged=self.damaged,
+                holders={id_ for id_, is_index in self._sizes() if not is_index},
             )
         except IntegrityError as exc:
             self.warnings.append(_not_used(self.backup.manifest, exc.message))
