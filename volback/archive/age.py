@@ -292,8 +292,6 @@ def _read_stanza(lines: list[bytes], at: int) -> tuple[Stanza, int]:
     while len(lines[at]) == _LINE_CHARS:
         at += 1
         body.append(lines[at])
-    if len(lines[at]) > _LINE_CHARS:
-        raise ValueError("a line of a stanza is too long")
     kind, *arguments = (word.decode() for word in words)
     return Stanza(kind, tuple(arguments), _unb64(b"".join(body))), at + 1
 
