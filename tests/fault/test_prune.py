@@ -245,29 +245,6 @@ def test_half_made_backups_older_than_a_day_are_swept(place: Place) -> None:
     assert Catalog(place.store).litter() == [young_by_id.prefix]
 
 
-def test_data_of_a_lost_backup_that_another_one_uses_stays(place: Place) -> None:
-    lost, user = *place.make(IDS[0]), *place.make(IDS[1], depends_on=IDS[:1])
-    place.store.delete(lost.manifest)
-    for stored in objects_of(place.store, lost):
-        place.age(stored, 99)
-    before = {used.name for used in manifest_of(place.store, user).uses}
-    place.prune()
-    assert before <= {key.rpartition("/")[2] for key in objects_of(place.store, lost)}
-
-
-def test_half_made_backups_stay_while_a_manifest_is_unreadable_and_it_is_said(place: Place) -> None:
-    (key,) = place.make(IDS[0])
-    place.store.put(key.manifest, [b"{}"])
-    begun = place.half_make("20261001T000000Z-bbbb", hours=99)
-    for dry_run in (True, False):
-        result = place.prune(dry_run=dry_run)
-        assert result.half_made == ()
-        assert [f"unknown what web1/db@{IDS[0]} needs" in notice for notice in result.notices] == [True]
-    assert place.store.stat(begun.data).size_bytes == 700
-    Catalog(place.store).erase(key)
-    assert [found.key for found in place.prune().half_made] == [begun]
-
-
 def test_a_half_made_backup_of_a_living_run_stays_however_old(place: Place) -> None:
     place.make(IDS[0])
     ours = place.half_make("20261001T000000Z-bbbb", hours=99)

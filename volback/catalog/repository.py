@@ -27,7 +27,6 @@ from volback.catalog.keys import (
 from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
 from volback.catalog.reference import Reference
-from volback.catalog.references import References, references
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
 from volback.errors import (
     ConflictError,
@@ -215,44 +214,22 @@ class Catalog:
                 found.setdefault(key, []).append(stored)
         return dict(sorted(found.items()))
 
-    def references(self, host: str, volume: str) -> References:
-        """Read all manifests of a volume, and return what they reference."""
-        found = list(self.manifests(host, volume))
-        damaged = [one for one in found if isinstance(one, DamagedManifest)]
-        return references(
-            (one for one in found if isinstance(one, Manifest)),
-            {str(Reference(one.host, one.volume, one.id)): one.error.message for one in damaged},
-        )
-
     def litter(self) -> list[str]:
         """Prefixes of backups that were never committed, or not removed to the end; a backup in progress is among
-        them. What a manifest references is never litter, nor is what one that cannot be read could reference."""
-        known: dict[tuple[str, str], References] = {}
-        found = []
-        for key, stored in self.holdings().items():
-            if key.manifest in {item.key for item in stored}:
-                continue
-            group = (key.host, key.volume)
-            if group not in known:
-                known[group] = self.references(*group)
-            if not known[group].unreadable and known[group].unneeded(item.key for item in stored):
-                found.append(key.prefix)
-        return found
+        them."""
+        held = self.holdings().items()
+        return [key.prefix for key, stored in held if key.manifest not in {item.key for item in stored}]
 
     def remove_litter(self, prefix: str) -> None:
-        """Delete what lies under `prefix` and is referenced by no manifest. Raises ConflictError if a backup has been
-        committed there meanwhile, IntegrityError where a manifest of its volume cannot be read."""
+        """Delete what lies under `prefix`, one of `litter()`. Raises ConflictError if a backup has been committed
+        there meanwhile."""
         key = parse_backup_key(prefix)
         if key is None or key.prefix != prefix:
             raise UsageError(f"{prefix!r} is not a backup's prefix")
         if key in self.backups(key.host, key.volume):
             raise ConflictError(f"{prefix} holds a backup, not leftovers")
-        if not (there := [stored.key for stored in self._objects.list(prefix)]):
-            return  # no right to delete is needed
-        needs = self.references(key.host, key.volume)
-        needs.check_known(f"what a failed run left in {prefix}")
-        for name in needs.unneeded(there):
-            self._objects.delete(name)
+        for stored in list(self._objects.list(prefix)):  # nothing there: no right to delete is needed
+            self._objects.delete(stored.key)
 
     def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
         """Ids of the backups that use frames of this one.

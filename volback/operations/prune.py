@@ -21,7 +21,6 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,
-    IntegrityError,
     Interrupted,
     LockedError,
     NotFoundError,
@@ -270,23 +269,9 @@ class _Prune:
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
                 continue
-            litter = self._litter(key, begun.get(key, []))
-            if litter is None or not (litter or key in uploads):
-                continue
-            size = sum(stored.size_bytes for stored in litter)
+            size = sum(stored.size_bytes for stored in begun.get(key, ()))
             if self._dry_run or self._sweep(key):
                 self._half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
-
-    def _litter(self, key: BackupKey, there: list[StoredObject]) -> list[StoredObject] | None:
-        """What no manifest references of what is there; None where that is unknown."""
-        needs = self._repository.catalog.references(key.host, key.volume)
-        try:
-            needs.check_known(f"half-made backup {Reference(key.host, key.volume, key.id)}")
-        except IntegrityError as exc:
-            self._notices.append(f"{exc.message}; {exc.hint}")
-            return None
-        unneeded = set(needs.unneeded(stored.key for stored in there))
-        return [stored for stored in there if stored.key in unneeded]
 
     def _sweep(self, key: BackupKey) -> bool:
         """Whether all half-made objects there were removed."""
@@ -294,7 +279,7 @@ class _Prune:
             with prefix_lock(self._ctx, self._repository, key.prefix):
                 self._repository.store.sweep(key.prefix, older_than_s=self._older_than_s)
                 self._repository.catalog.remove_litter(key.prefix)
-        except (ConflictError, IntegrityError, LockedError) as exc:
+        except (ConflictError, LockedError) as exc:
             log.debug("%s is not a half-made backup any more: %s", key.prefix, exc.message)
             return False
         return True

@@ -15,7 +15,7 @@ from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, EngineError, IntegrityError, LockedError, NotFoundError, StoreDenied
+from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
@@ -191,8 +191,7 @@ def sweep_repository(ctx: Context, repository: Repository) -> None:
 def discard(repository: Repository, key: BackupKey) -> bool:
     """Remove what exists of a failed backup; one that was committed meanwhile stays.
 
-    False where that is denied (a key that may only write), or where it is unknown what other backups of the volume
-    need, so that the run is remembered; any other error is raised.
+    False where that is denied (a key that may only write), so that the run is remembered; any other error is raised.
     """
     try:
         repository.catalog.remove_litter(key.prefix)
@@ -200,9 +199,6 @@ def discard(repository: Repository, key: BackupKey) -> bool:
         log.debug("backup %s was committed before the interruption", key.prefix)
     except StoreDenied as exc:
         _say_that_it_stays(key.prefix, exc)
-        return False
-    except IntegrityError as exc:
-        log.warning("%s; %s", exc.message, exc.hint)
         return False
     return True
 
@@ -331,9 +327,6 @@ def _sweep_backup(
         log.debug("%s is being copied again: that run is responsible for it", entry.prefix)
     except StoreDenied as exc:
         _say_that_it_stays(entry.prefix, exc)
-        return False
-    except IntegrityError as exc:
-        log.warning("%s; %s", exc.message, exc.hint)
         return False
     return True
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from volback.catalog.keys import BackupKey, parse_backup_key, volume_prefix
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.catalog.references import references
 from volback.catalog.repository import DamagedManifest
 from volback.context import Repository
 from volback.errors import NotFoundError
@@ -120,6 +119,9 @@ def _of_volume(
 def _users(own: Mapping[str, list[str]], backups: list[Manifest | DamagedManifest]) -> dict[str, set[str]]:
     """Ids of the backups that use each object, the backup that it belongs to among them."""
     users = {name: {id_} for id_, names in own.items() for name in names}
-    for name, ids in references((one for one in backups if isinstance(one, Manifest)), {}).users.items():
-        users.setdefault(name, set()).update(ids)
+    for backup in backups:
+        if isinstance(backup, Manifest):
+            for used in backup.uses:
+                name = backup.key_of(used)
+                users.setdefault(name, set()).add(backup.id)
     return users
