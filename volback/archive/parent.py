@@ -196,7 +196,9 @@ class EarlierBackup(Parent):
 
 
 def _check_holders(frames: Collection[Frame], holders: Collection[str] | None) -> None:
-    for frame in frames if holders is not None else ():
+    if holders is None:
+        return
+    for frame in frames:
         if frame.backup not in holders:
             raise FormatError(f"its index names data of backup {frame.backup}, which its manifest does not")
 
