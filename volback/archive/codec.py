@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import zstandard
@@ -95,13 +94,12 @@ def _where(frame: Frame) -> str:
 
 def compress_lines(lines: bytes, level: int = DEFAULT_LEVEL) -> bytes:
     """One segment of an index: whole lines in one zstd frame."""
-    return _lines_compressor(threading.get_ident(), max(level, _INDEX_LEVEL)).compress(lines)
+    return lines_compressor(level)(lines)
 
 
-@lru_cache(maxsize=8)
-def _lines_compressor(_thread: int, level: int) -> zstandard.ZstdCompressor:
-    """A segment is small, so that to make a compressor takes as long as to compress. One serves one thread."""
-    return zstandard.ZstdCompressor(level=level, write_checksum=True)
+def lines_compressor(level: int) -> Callable[[bytes], bytes]:
+    """`compress_lines` for many segments, in one thread: making a compressor takes as long as one of them."""
+    return zstandard.ZstdCompressor(level=max(level, _INDEX_LEVEL), write_checksum=True).compress
 
 
 def frame_length(stored: memoryview) -> int:

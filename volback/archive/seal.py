@@ -235,6 +235,9 @@ def in_order(
         try:
             for item in items:
                 is_inline = inline is not None and inline(item)
+                if is_inline and not flight:
+                    yield work(item)
+                    continue
                 flight.append((_done(work(item)), 0) if is_inline else (pool.submit(work, item), 1))
                 frames += flight[-1][1]
                 while flight and (flight[0][0].done() or frames > 4 * count or len(flight) > _IN_FLIGHT_MAX):

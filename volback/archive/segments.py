@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from volback.archive.codec import compress_lines, decompress, frame_length
+from volback.archive.codec import decompress, frame_length, lines_compressor
 from volback.catalog.index import Room, endless, read_lines
 from volback.catalog.model import INDEX_OBJECTS_MAX, ObjectDigest, Run
 from volback.catalog.runs import decode_runs, encode_runs
@@ -142,6 +142,10 @@ class IndexWriter:
     _lines: list[bytes] = field(default_factory=list)
     _bytes: int = 0
     _begun: list[tuple[Segment, int]] = field(default_factory=list)
+    _compress: Callable[[bytes], bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._compress = lines_compressor(self.level)
 
     def add(self, line: bytes) -> None:
         """Add a new line, its newline included."""
@@ -194,7 +198,7 @@ class IndexWriter:
 
     def _with_runs(self) -> StoredIndex:
         runs = list(_runs(self.segments()))
-        table = compress_lines(encode_runs(runs), self.level)
+        table = self._compress(encode_runs(runs))
         used: dict[str, int] = {}
         for run in runs:
             if run.backup != self.backup:
@@ -223,7 +227,7 @@ class IndexWriter:
 
     def _end_segment(self) -> None:
         if self._lines:
-            self._parts.append(compress_lines(b"".join(self._lines), self.level))
+            self._parts.append(self._compress(b"".join(self._lines)))
         self._lines, self._bytes = [], 0
 
 

@@ -31,7 +31,7 @@ from volback.operations.noticed import all_excluded, odd, privileged, shrink_war
 from volback.operations.parent import Comparing, facts_of
 from volback.operations.prepare import Prepared, Preparing, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
-from volback.operations.upload import Upload
+from volback.operations.upload import data_upload
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.inherited import acting_labels
 from volback.policy.shrink import is_suspicious
@@ -222,13 +222,10 @@ class _Backup:
             self._first.upload.add(data)
             self._first.upload.end()
         else:
-            with Upload(self._put_data) as upload:
+            key = self._key.data if self._kind == "full" else self._key.increment
+            with data_upload(self._repository.store, key, self._recorder) as upload:
                 upload.add(data)
                 upload.end()
-
-    def _put_data(self, chunks: Iterable[bytes]) -> int:
-        key = self._key.data if self._kind == "full" else self._key.increment
-        return self._repository.store.put(key, self._recorder.hashed(chunks))
 
     def commit(self) -> BackupResult:
         """Store the index and the manifest. Raises StoreError, IntegrityError."""

@@ -7,7 +7,7 @@ data object, and the second pass's index. What the first pass found changed or v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from volback.catalog.model import ScanFacts, Source
 from volback.context import Context, Repository
 from volback.engine.streams import VolumeReader
 from volback.operations.parent import ChosenParent, Comparing, facts_of, set_ignored, settled
-from volback.operations.upload import Upload
+from volback.operations.upload import Upload, data_upload
 from volback.operations.volumes import scan, unreadable
 
 
@@ -68,11 +68,7 @@ class FirstReading:
 def first_pass(ctx: Context, repository: Repository, wanted: FirstReading) -> Iterator[FirstPass]:
     """Read and store; if it is left before the upload has ended, nothing is. Raises EngineError, StoreError."""
     began, recorder = ctx.now(), Recorder(wanted.key.id, ctx.progress, wanted.level)
-
-    def put(chunks: Iterable[bytes]) -> int:
-        return repository.store.put(wanted.key.increment, recorder.hashed(chunks))
-
-    with Upload(put) as upload:
+    with data_upload(repository.store, wanted.key.increment, recorder) as upload:
         with wanted.start() as reader:
             plan = scan(reader, wanted.excludes)
             parent = wanted.parent.compared(plan, wanted.comparing)

@@ -45,6 +45,11 @@ class OpenBackup:
         self.segments = IndexReader(store, manifest, kept or KeptNothing(), self._room).segments()
         """Of the index, in stream order."""
 
+    @property
+    def holders(self) -> Collection[str]:
+        """The ids of the backups whose data the index may name."""
+        return self._objects.keys()
+
     def units(self) -> Iterator[Unit]:
         """Yield the units in stream order, the end-of-archive unit last. Raises IntegrityError."""
         return (unit for _, unit in self._select(lambda _: True))

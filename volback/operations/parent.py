@@ -73,7 +73,7 @@ class ChosenParent:
                 settled(scan, plan.filesystem),
                 reread=reread,
                 damaged=self.damaged,
-                holders={id_ for id_, is_index in self._sizes() if not is_index},
+                holders=self.backup.holders,
             )
         except IntegrityError as exc:
             self.warnings.append(_not_used(self.backup.manifest, exc.message))

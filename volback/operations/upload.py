@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from volback.archive.record import Recorder
 from volback.interrupts import deferred_signals
+from volback.store.base import Store
 
 AHEAD = 4
 """So many chunks wait at most: each is a frame of up to 8 MiB."""
@@ -77,3 +79,8 @@ class Upload:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def data_upload(store: Store, key: str, recorder: Recorder) -> Upload:
+    """Of a data object, which is hashed in the thread that stores it."""
+    return Upload(lambda chunks: store.put(key, recorder.hashed(chunks)))
