@@ -119,6 +119,13 @@ class Repository:
         self._memory = memory
         self._name = name or store.url
 
+    def size_of(self, key: str) -> int:
+        """The stored size of an object; -1 where it does not exist. Raises StoreError."""
+        try:
+            return self.store.stat(key).size_bytes
+        except NotFoundError:
+            return -1
+
     @cached_property
     def info(self) -> RepositoryInfo:
         """The repository's own document, without which nothing is written.

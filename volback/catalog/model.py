@@ -259,9 +259,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return BackupKey(self.host, self.volume, used.id).prefix + used.name
 
     @property
+    def data_name(self) -> ObjectName:
+        """The name of its data object: that of an increment is not a tar stream by itself."""
+        return "data.tar.zst" if self.kind == "full" else "data.zst"
+
+    @property
     def data_key(self) -> str:
         """The key of its data object."""
-        return self.key.data if self.kind == "full" else self.key.increment
+        return self.key.prefix + self.data_name
 
     @property
     def name(self) -> str:

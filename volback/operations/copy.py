@@ -155,7 +155,7 @@ def _is_there(target: Repository, item: Copy) -> bool:
 
 def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
     """A skipped backup must have all objects at the right size: one day its copy may be the only one."""
-    size = _size(target, key)
+    size = target.size_of(key)
     if size != expected.size_bytes:
         what = "is missing" if size < 0 else f"has {size} bytes, not {expected.size_bytes}"
         raise IntegrityError(
@@ -182,7 +182,7 @@ def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Do
         log.debug("%s was copied by another run meanwhile", item.name)
         return "skipped"
     for object_key, expected in objects:
-        if _size(target, object_key) != expected.size_bytes:
+        if target.size_of(object_key) != expected.size_bytes:
             _put_object(ctx, source, target, item, object_key, expected)
     return "copied"
 
@@ -192,14 +192,6 @@ def _put_object(
 ) -> None:
     with closing(_proven(ctx, source, item, key, expected)) as proven:
         target.store.put(key, proven)
-
-
-def _size(target: Repository, key: str) -> int:
-    """The size of the object; -1 where it does not exist."""
-    try:
-        return target.store.stat(key).size_bytes
-    except NotFoundError:
-        return -1
 
 
 def _proven(

@@ -85,9 +85,8 @@ class ChosenParent:
         parent = self.manifest
         if parent is None:
             return {}
-        data_name: ObjectName = "data.tar.zst" if parent.kind == "full" else "data.zst"
         return {
-            (parent.id, False): (data_name, parent.data.size_bytes),
+            (parent.id, False): (parent.data_name, parent.data.size_bytes),
             (parent.id, True): (INDEX_NAME, parent.index.size_bytes),
         } | {(used.id, used.name == INDEX_NAME): (used.name, used.size_bytes) for used in parent.uses}
 
@@ -178,7 +177,7 @@ def _opened(
     """
     try:
         for name, size_bytes in _needed(manifest):
-            if _size(repository, name) != size_bytes:
+            if repository.size_of(name) != size_bytes:
                 raise IntegrityError(f"{name} is missing, or has another size")
         if lost := sorted(set(manifest.depends_on).difference(ids)):
             key = BackupKey(manifest.host, manifest.volume, lost[0])
@@ -195,13 +194,6 @@ def _needed(manifest: Manifest) -> Iterator[tuple[str, int]]:
     yield manifest.data_key, manifest.data.size_bytes
     for used in manifest.uses:
         yield manifest.key_of(used), used.size_bytes
-
-
-def _size(repository: Repository, key: str) -> int:
-    try:
-        return repository.store.stat(key).size_bytes
-    except NotFoundError:
-        return -1
 
 
 def _is_same_storage(one: Source, other: Source) -> bool:
