@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
 from tests.support.repository import new_repository
 from tests.support.s3 import moto, radosgw, rclone, seaweedfs
+from tests.support.sweeper import swept
 from tests.support.turns import turn
 
 __all__ = ["moto", "radosgw", "rclone", "seaweedfs"]
@@ -83,17 +85,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[EngineSession]:
+def session_id(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The id of this process's tests. What they start and make is removed also where this process is killed."""
+    id_ = secrets.token_hex(6)
+    with swept(id_, tmp_path_factory.getbasetemp()):
+        yield id_
+
+
+@pytest.fixture(scope="session")
+def engine(session_id: str) -> Iterator[EngineSession]:
     """The engine and this session's label on it; in the end nothing of this session may be left."""
     try:
-        session = EngineSession(connect())
+        session = EngineSession(connect(), session_id)
     except RuntimeError as exc:
         pytest.fail(str(exc), pytrace=False)
     yield session
     leftovers = session.leftovers()
-    remove_containers(session.containers())
-    for name in {volume.name for volume in session.volumes()} | session.names:
-        remove_volume(session.client, name)
+    session.remove()
     session.client.close()
     assert not leftovers, f"left behind by this session's tests: {leftovers}"
 

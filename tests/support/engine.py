@@ -55,6 +55,11 @@ class EngineSession:
     names: set[str] = field(default_factory=set)
 
     @property
+    def label(self) -> str:
+        """As a filter."""
+        return f"{LABEL}={self.id}"
+
+    @property
     def labels(self) -> dict[str, str]:
         return {LABEL: self.id}
 
@@ -66,12 +71,12 @@ class EngineSession:
 
     def containers(self) -> list[Any]:
         """Containers with this session's label, and helpers of the volbacks that it ran."""
-        labels = [f"{LABEL}={self.id}", *(f"{CLIENT_LABEL}={client_id}" for client_id in sorted(self.client_ids))]
+        labels = [self.label, *(f"{CLIENT_LABEL}={client_id}" for client_id in sorted(self.client_ids))]
         return [item for label in labels for item in self.client.containers.list(all=True, filters={"label": label})]
 
     def volumes(self) -> list[Any]:
         """Volumes with this session's label or with a name that it gave out."""
-        labelled = self.client.volumes.list(filters={"label": f"{LABEL}={self.id}"})
+        labelled = self.client.volumes.list(filters={"label": self.label})
         known = {volume.name for volume in labelled}
         named = self.client.volumes.list(filters={"name": f"volback-test-{self.id}-"})
         return [*labelled, *(volume for volume in named if volume.name not in known)]
@@ -80,6 +85,12 @@ class EngineSession:
         """What is still there, in words."""
         containers = [f"container {item.name} {item.labels}" for item in self.containers()]
         return containers + [f"volume {volume.name}" for volume in self.volumes()]
+
+    def remove(self) -> None:
+        """Remove it."""
+        remove_containers(self.containers())
+        for name in {volume.name for volume in self.volumes()} | self.names:
+            remove_volume(self.client, name)
 
 
 def connect() -> docker.DockerClient:

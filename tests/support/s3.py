@@ -132,7 +132,7 @@ def open_uploads(client: Any, bucket: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def radosgw(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Ceph's S3 server, as scripts/stack starts it."""
     directory = tmp_path_factory.mktemp("radosgw") / "stack"
     script = str(PROJECT / "scripts/stack")
@@ -151,7 +151,7 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def rclone(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """`rclone serve s3` over a directory: it checks signatures, and ignores If-None-Match.
 
     It keeps its cache of directories: with --dir-cache-time 0s, a delete beside a list made it wait for itself without
@@ -176,7 +176,7 @@ def rclone_server(directory: Path) -> Iterator[tuple[S3Server, Program]]:
 
 
 @pytest.fixture(scope="session")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def seaweedfs(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """SeaweedFS, all its servers in one process: it checks signatures, and keeps keys as paths in a tree of its own.
 
     Each bucket takes several volumes as it is written to, so there must be enough of them.
@@ -209,7 +209,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def moto(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """moto: honours If-None-Match on every request, checks no credentials."""
     port = _free_port()
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
