@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,16 @@ from volback.engine import helper, image
 from volback.engine.connect import connect
 from volback.engine.engine import Engine
 from volback.engine.helper import Limits
+from volback.engine.streams import VolumeReader
 from volback.errors import EngineError, NotFoundError
+from volback.operations import recover
 from volback.operations.backup import BackupOptions, backup
+from volback.operations.leftovers import Leftovers
+from volback.operations.recover import sweep
 from volback.operations.sources import volume_source
+from volback.operations.volumes import open_reader
 from volback.settings import Transport
+from volback.state.runs import Run, live_runs
 
 
 def _reader(engine: Engine, target: Target, directory: Path) -> Any:
@@ -207,3 +213,25 @@ def test_runs_that_make_the_image_at_once_all_have_it(engine: EngineSession, mon
             assert list(pool.map(make, range(8))) == [name] * 8
     finally:
         engine.client.images.remove(name, force=True)
+
+
+def test_a_sweep_leaves_the_helper_of_a_run_that_begins_meanwhile(
+    engine: EngineSession, volume_factory: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs at once, of one state directory: each begins with a sweep."""
+    library, name = open_library(engine, tmp_path), volume_factory()
+    source, state = volume_source(library.engine, name), library.ctx.settings.state
+    with ExitStack() as begun:
+
+        def begin_after(asked: Path) -> list[str]:
+            alive = live_runs(asked)
+            run = begun.enter_context(Run(state, "backup", name))
+            readers.append(begun.enter_context(open_reader(library.engine, run, source)))
+            return alive
+
+        readers: list[VolumeReader] = []
+        monkeypatch.setattr(recover, "live_runs", begin_after)
+        assert sweep(*library) == Leftovers()
+        (reader,) = readers
+        assert b"".join(reader.scan())
+        assert len(library.engine.leftover_helpers()) == 1

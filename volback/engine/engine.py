@@ -281,13 +281,16 @@ class Engine:
         """Run a shell command in a running container; see Execution. Raises NotRunningError, NotFoundError."""
         return Execution(self._client, container, command, user=user, limit_s=limit_s, what=what)
 
-    def leftover_helpers(self, *, running: Iterable[str] = ()) -> list[str]:
-        """Ids of this client's helper containers that belong to none of the `running` runs."""
-        alive = set(running)
+    def leftover_helpers(self, *, running: Callable[[], Iterable[str]] = tuple) -> list[str]:
+        """Ids of this client's helper containers that belong to none of the runs that `running` returns.
+
+        It is called once the containers are listed: a run that begins later has none among them.
+        """
         with translated("helper containers"):
             found = self._client.containers(
                 all=True, filters={"label": [helper.LABEL, f"{helper.CLIENT_LABEL}={self._client_id}"]}
             )
+        alive = set(running())
         return [facts["Id"] for facts in found if facts["Labels"].get(helper.RUN_LABEL) not in alive]
 
     def remove_helper(self, container_id: str) -> None:

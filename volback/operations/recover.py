@@ -57,11 +57,11 @@ def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool 
     """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError."""
     left = FoundLeftovers()
     state = ctx.settings.state
-    alive = live_runs(state)
+    helpers = engine.leftover_helpers(running=lambda: live_runs(state))
     with dead_runs(state) as dead:
         for run in dead:
             resume_containers(ctx, engine, run, left, resume=remove)
-        for helper in engine.leftover_helpers(running=alive):
+        for helper in helpers:
             left.helpers.append(helper[:12])
             if remove:
                 engine.remove_helper(helper)
