@@ -163,9 +163,12 @@ def test_find_shows_each_version_with_the_backups_that_have_it(chain: Chain, sho
         f"{VOLUME}  etc/other.conf",
         f"  {THIRD} .. {FIFTH}         0 B  2025-11-21 10:00",
     ]
-    for arguments in (["*.conf"], ["/etc/*.conf", VOLUME], ["e*/?*.conf", f"{HOST}/{VOLUME}"]):
+    for arguments in (
+        ["*.conf"], ["/etc/*.conf", VOLUME], ["e*/?*.conf", f"{HOST}/{VOLUME}"], ["./etc/./*.conf"],
+    ):  # fmt: skip
         assert shown("find", *arguments) == expected
     assert max(map(len, expected)) <= 80
+    assert shown("find", "*.conf", VOLUME, "--all-hosts")[0] == f"{HOST}/{expected[0]}"
     assert shown("find", "other.conf", "--all")[1:] == [
         f"  {id_:<46}         0 B  2025-11-21 10:00" for id_ in (THIRD, FOURTH, FIFTH)
     ]
@@ -194,10 +197,33 @@ def test_find_misses_nothing_that_the_pattern_matches(chain: Chain, pattern: str
 def test_find_refuses_what_is_not_there(chain: Chain) -> None:
     with pytest.raises(NotFoundError, match="no backup of nothing on host host"):
         find(chain.repository, "*", ["nothing"])
-    with pytest.raises(UsageError, match="all volumes of all hosts"):
-        find(chain.repository, "*", [VOLUME], all_hosts=True)
-    with pytest.raises(UsageError, match="exclude everything"):
-        find(chain.repository, "/", [])
+    with pytest.raises(NotFoundError, match="no backup of nothing on any host"):
+        find(chain.repository, "*", [VOLUME, "nothing"], all_hosts=True)
+    with pytest.raises(NotFoundError, match="no backup of volume@2025 on host host"):
+        find(chain.repository, "*", [VOLUME, f"{VOLUME}@2025"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("", "pattern '' matches everything"),
+        ("/", "pattern '/' matches everything"),
+        ("[z-a]", r"pattern '\[z-a\]' is not valid: bad character range z-a"),
+        ("../etc", "pattern '../etc' leads out of the volume"),
+    ],
+)
+def test_find_refuses_a_pattern_by_what_was_given(chain: Chain, pattern: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        find(chain.repository, pattern, [])
+
+
+def test_a_path_is_the_same_however_it_is_written(chain: Chain, shown: Shown) -> None:
+    wanted = str(chain.root / "etc/other.conf")
+    assert Path(wanted).exists()
+    for path in ("etc/other.conf", "/etc/other.conf", "./etc//other.conf"):
+        assert shown("find", path)[0] == f"{VOLUME}  etc/other.conf"
+        assert shown("history", VOLUME, path)[1].endswith("absent")
+        assert shown("ls", VOLUME, path)[0].endswith("etc/other.conf")
 
 
 def test_history_names_what_changed_and_when_it_was_not_there(chain: Chain, shown: Shown) -> None:
@@ -261,6 +287,14 @@ def test_du_says_what_removing_would_free(chain: Chain, shown: Shown) -> None:
     assert set(_json(shown("du", "--json"))) == {"backups", "volumes", "stored_bytes"}
 
 
+def test_du_shows_the_backups_that_were_named(chain: Chain, shown: Shown) -> None:
+    every = shown("du", VOLUME)
+    assert shown("du", f"{VOLUME}@{THIRD}")[1:] == [every[3], *every[-2:]]
+    assert shown("du", f"{VOLUME}@{THIRD}", f"{HOST}/{VOLUME}@{FIRST}")[1:3] == [every[1], every[3]]
+    assert shown("du", VOLUME, "--all-hosts")[1].split() == f"{HOST}/{every[1]}".split()
+    assert "no backup of volume@2025" in shown("du", f"{VOLUME}@2025", exit_code=4)[0]
+
+
 def test_du_frees_what_removing_frees(chain: Chain) -> None:
     before = usage(chain.repository, [VOLUME])
     (backup,) = find_all(chain.repository, [f"{VOLUME}@{FIFTH}"])
@@ -285,6 +319,14 @@ def test_du_does_not_know_what_an_unreadable_manifest_uses(chain: Chain, shown: 
     backups = usage(chain.repository, []).volumes[0].backups
     assert [backup.frees_bytes is None for backup in backups] == [True, True, True, False, False]
     assert "unknown" in shown("du", exit_code=7)[1]
+
+
+def test_verify_of_a_subset_reads_its_part_of_the_data(chain: Chain, shown: Shown) -> None:
+    assert shown("verify", "--subset", "1/1") == ["5 backups checked (part 1 of 1 of the data), 5 intact"]
+    data = chain.root.parent / "repository" / BackupKey(HOST, VOLUME, FIRST).data
+    data.write_bytes(bytes(data.stat().st_size))
+    assert "5 intact" in shown("verify")[0]
+    assert "of the data), 0 intact" in shown("verify", "--subset", "1/1", exit_code=7)[-3]
 
 
 def test_list_says_what_each_backup_adds_and_shares(chain: Chain, shown: Shown) -> None:

@@ -28,6 +28,11 @@ def test_no_patterns_exclude_nothing() -> None:
         ("/cache", b"deep/cache", False),
         ("cache/tmp", b"cache/tmp", True),
         ("cache/tmp", b"deep/cache/tmp", False),
+        ("./cache", b"cache", True),
+        ("./cache", b"deep/cache", False),
+        ("./cache/./tmp//", b"cache/tmp", True),
+        (".*", b"deep/.cache", True),
+        ("a/[.]/b", b"a/./b", True),
         ("a/**/b", b"a/b", True),
         ("a/**/b", b"a/x/y/b", True),
         ("**/b", b"x/y/b", True),
@@ -51,10 +56,15 @@ def test_a_pattern_matches_a_path(pattern: str, path: bytes, matches: bool) -> N
     assert bool(excluded.match(path)) is matches
 
 
-@pytest.mark.parametrize("pattern", ["", "/", "//"])
+@pytest.mark.parametrize("pattern", ["", "/", "//", ".", "./"])
 def test_pattern_that_would_exclude_everything_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match="everything"):
         exclusion([pattern])
+
+
+def test_pattern_that_leads_out_of_the_volume_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"exclude pattern 'a/\.\./b' leads out of the volume"):
+        exclusion(["a/../b"])
 
 
 def test_pattern_with_a_range_that_runs_backwards_is_refused() -> None:
@@ -85,7 +95,7 @@ def _patterns() -> Iterator[str]:
 
 def _trying_all(pattern: str) -> re.Pattern[str]:
     """The expression that tries every place of every star: the definition of a match, and exponential."""
-    stem = pattern.rstrip("/")
+    stem = re.sub("/+", "/", pattern.rstrip("/"))
     stem = stem.lstrip("/") if "/" in stem else f"**/{stem}"
     words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]", "[!a]": "(?!/)[^a]"}
     return re.compile("".join(words.get(part, part) for part in re.findall(r"\*\*/|\*+|\?|\[!a\]|[^*?\[]", stem)))

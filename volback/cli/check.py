@@ -49,9 +49,9 @@ def verify(
 ) -> Outcome:
     """Check that backups in the repository are intact.
 
-    `verify` reads only the repository; to compare a volume with its backup, use `prove`. Without --data it checks that
-    all objects exist and have the right size. The N parts of --subset together read every byte once, whatever is added
-    meanwhile. Exit code 7 if anything is damaged.
+    `verify` reads only the repository; to compare a volume with its backup, use `prove`. Without --data and --subset it
+    checks that all objects exist and have the right size. The N parts of --subset together read every byte once,
+    whatever is added meanwhile. Exit code 7 if anything is damaged.
     """
     from volback.operations import verify as operation
 

@@ -42,14 +42,16 @@ Examples:
 """
 _DU_EPILOG = """\b
 Examples:
-  volback du       every volume of this host
-  volback du db    what removing each backup of db would free
+  volback du               every volume of this host
+  volback du db            what removing each backup of db would free
+  volback du db@20261123   the same for one of them
 """
 
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
 _AllHosts = Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")]
-_Volumes = Annotated[
-    list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+_Backups = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="VOLUME|BACKUP", show_default=False, autocompletion=complete_backup),
 ]
 
 
@@ -122,10 +124,7 @@ def _encoded(facts: Iterable[dict[str, object]]) -> object:
 def find(
     context: typer.Context,
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", show_default=False)],
-    backups: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="VOLUME|BACKUP", show_default=False, autocompletion=complete_backup),
-    ] = None,
+    backups: _Backups = None,
     *,
     each: Annotated[bool, typer.Option("--all", help="Show every backup, not only each version once.")] = False,
     all_hosts: _AllHosts = False,
@@ -184,7 +183,7 @@ def _span(backups: list[str]) -> str:
     return backups[0] if len(backups) == 1 else f"{backups[0]} .. {backups[-1]}"
 
 
-def du(context: typer.Context, volumes: _Volumes = None, *, all_hosts: _AllHosts = False) -> Outcome:
+def du(context: typer.Context, backups: _Backups = None, *, all_hosts: _AllHosts = False) -> Outcome:
     """Show what backups take, and what removing one would free.
 
     FREES are the bytes that no other backup uses: removing several together can free more than the sum. It reads
@@ -193,7 +192,7 @@ def du(context: typer.Context, volumes: _Volumes = None, *, all_hosts: _AllHosts
     from volback.operations import usage as operation
 
     with call_of(context).opened_repository() as (_, repository):
-        found = operation.usage(repository, volumes or [], all_hosts=all_hosts)
+        found = operation.usage(repository, backups or [], all_hosts=all_hosts)
     errors = {backup.name: backup.error for volume in found.volumes for backup in volume.backups if backup.error}
     return Outcome(usage_facts(found), _usage_lines(found, all_hosts=all_hosts), *_problems(errors))
 
@@ -217,7 +216,7 @@ def _usage_lines(found: Usage, *, all_hosts: bool) -> Iterator[str]:
         yield from columns(headings, rows, right="STORED FREES", width=terminal_width())
     for volume in found.volumes:
         name = f"{volume.host}/{volume.volume}" if all_hosts else volume.volume
-        yield f"{name}: {count(len(volume.backups), 'backup')}, {human_size(volume.stored_bytes)}"
+        yield f"{name}: {count(volume.backups_there, 'backup')}, {human_size(volume.stored_bytes)}"
     yield f"repository: {human_size(found.stored_bytes)}"
 
 

@@ -11,17 +11,16 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from volback.catalog.differences import Change, changes_of
-from volback.catalog.model import Manifest
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
 from volback.catalog.repository import DamagedManifest
 from volback.catalog.states import State, states_of
 from volback.context import Repository
-from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable, UsageError
+from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.operations.groups import Found, grouped
 from volback.operations.open_backup import OpenBackup
-from volback.policy.excludes import exclusion
+from volback.policy.excludes import compile_pattern
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +68,14 @@ def find(
     `references`: volumes (all of their backups) or backups; none: all of this engine's host, or of every host. Raises
     UsageError for a pattern that is not valid, NotFoundError for a volume that has no backup.
     """
-    matches = exclusion([pattern])
-    assert matches is not None
+    matches = compile_pattern(pattern, "pattern")
     unread, versions = Unread(), list[Version]()
-    for host, volume, manifests in _groups(repository, references, all_hosts=all_hosts):
+    for group in grouped(repository, references, all_hosts=all_hosts):
         found: dict[object, Version] = {}
         search = _Search(lambda path: bool(path) and matches.match(path) is not None, _plain_text(pattern))
-        for backup in _opened(repository, manifests, unread):
+        for backup in _opened(repository, group.wanted, unread):
             for state in search.states(backup):
-                version = found.setdefault(_identity(state), Version(host, volume, state, []))
+                version = found.setdefault(_identity(state), Version(group.host, group.volume, state, []))
                 version.backups.append(backup.manifest.id)
         versions += sorted(found.values(), key=_by_path_and_age)
     return versions, unread
@@ -89,8 +87,8 @@ def history(repository: Repository, reference: str, path: bytes) -> tuple[list[E
     plain = _PLAIN.findall(path.rpartition(b"/")[2])
     search = _Search(path.__eq__, max(plain, key=len, default=b""))
     seen: list[tuple[str, State | None]] = []
-    for _, _, manifests in _groups(repository, [reference]):
-        for backup in _opened(repository, manifests, unread):
+    for group in grouped(repository, [reference]):
+        for backup in _opened(repository, group.wanted, unread):
             seen.append((backup.manifest.id, next(search.states(backup), None)))
     if not any(state for _, state in seen):
         text = path.decode(errors="backslashreplace") or "."
@@ -148,32 +146,7 @@ class _Search:
         return (state for digest in digests for state in self._known[digest])
 
 
-def _groups(
-    repository: Repository, references: list[str], *, all_hosts: bool = False
-) -> Iterator[tuple[str, str, list[Manifest | DamagedManifest]]]:
-    """The wanted backups of each volume. Raises NotFoundError."""
-    named = [parse_reference(text) for text in references]
-    if named and all_hosts:
-        raise UsageError("--all-hosts looks into all volumes of all hosts", "leave out the volumes, or --all-hosts")
-    if not named:
-        manifests = repository.catalog.manifests(None if all_hosts else repository.host)
-        for (host, volume), group in groupby(manifests, key=lambda found: (found.host, found.volume)):
-            yield host, volume, list(group)
-        return
-    wanted: dict[tuple[str, str], list[Reference]] = {}
-    for reference in named:
-        wanted.setdefault((reference.host or repository.host, reference.volume), []).append(reference)
-    for (host, volume), ones in wanted.items():
-        prefixes = tuple(one.id_prefix or "" for one in ones)
-        found = [one for one in repository.catalog.manifests(host, volume) if one.id.startswith(prefixes)]
-        if not found:
-            raise NotFoundError(f"no backup of {ones[0]} on host {host}", "volback list --all-hosts shows every backup")
-        yield host, volume, found
-
-
-def _opened(
-    repository: Repository, manifests: Iterable[Manifest | DamagedManifest], unread: Unread
-) -> Iterator[OpenBackup]:
+def _opened(repository: Repository, manifests: Iterable[Found], unread: Unread) -> Iterator[OpenBackup]:
     """Each backup whose index can be read, oldest first."""
     for manifest in manifests:
         name = str(Reference(manifest.host, manifest.volume, manifest.id))
@@ -189,9 +162,10 @@ def _opened(
 
 
 def _plain_text(pattern: str) -> bytes:
-    """The longest text that each name that matches contains."""
+    """The longest text that each path that matches contains; the `.` of `./a` is in none."""
     parts = _SET.split(pattern.encode("utf-8", "surrogateescape"))
-    return max((text for part in parts for text in _PLAIN.findall(part)), key=len, default=b"")
+    texts = (text for part in parts for text in _PLAIN.findall(part) if text != b".")
+    return max(texts, key=len, default=b"")
 
 
 def _identity(state: State) -> object:

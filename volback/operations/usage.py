@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey, parse_backup_key, volume_prefix
 from volback.catalog.model import Manifest
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
 from volback.catalog.repository import DamagedManifest
 from volback.context import Repository
-from volback.errors import NotFoundError
+from volback.operations.groups import Found, Group, grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,14 @@ class BackupUsage:
 
 @dataclass(frozen=True, slots=True)
 class VolumeUsage:
-    """All backups of one volume."""
+    """One volume."""
 
     host: str
     volume: str
     backups: list[BackupUsage]
+    """Those that were named."""
+    backups_there: int
+    """How many there are."""
     stored_bytes: int
     """Of all that lies there, backups that were not completed too."""
 
@@ -59,39 +62,22 @@ class Usage:
 
 
 def usage(repository: Repository, references: list[str], *, all_hosts: bool = False) -> Usage:
-    """Measure the named volumes, or all of this host, or of every host.
+    """Measure the named backups, or those of the named volumes, or all of this host, or of every host.
 
-    Raises NotFoundError for one without backups.
+    Raises NotFoundError for a reference that names none.
     """
     stored: dict[str, dict[str, int]] = {}
     for item in repository.store.list():
         stored.setdefault("/".join(item.key.split("/")[:2]), {})[item.key] = item.size_bytes
     volumes = [
-        _of_volume(host, volume, backups, stored.get(volume_prefix(host, volume).removesuffix("/"), {}))
-        for (host, volume), backups in _found(repository, references, all_hosts=all_hosts).items()
+        _of_volume(group, stored.get(volume_prefix(group.host, group.volume).removesuffix("/"), {}))
+        for group in grouped(repository, references, all_hosts=all_hosts)
     ]
     return Usage(volumes, sum(sum(sizes.values()) for sizes in stored.values()))
 
 
-def _found(
-    repository: Repository, references: list[str], *, all_hosts: bool
-) -> dict[tuple[str, str], list[Manifest | DamagedManifest]]:
-    found: dict[tuple[str, str], list[Manifest | DamagedManifest]] = {}
-    if not references:
-        for backup in repository.catalog.manifests(None if all_hosts else repository.host):
-            found.setdefault((backup.host, backup.volume), []).append(backup)
-    for reference in map(parse_reference, references):
-        host = reference.host or repository.host
-        if not (backups := list(repository.catalog.manifests(host, reference.volume))):
-            name = Reference(host, reference.volume)
-            raise NotFoundError(f"no backup of {name}", "volback list --all-hosts shows every backup")
-        found[host, reference.volume] = backups
-    return found
-
-
-def _of_volume(
-    host: str, volume: str, backups: list[Manifest | DamagedManifest], sizes: Mapping[str, int]
-) -> VolumeUsage:
+def _of_volume(group: Group, sizes: Mapping[str, int]) -> VolumeUsage:
+    backups = group.backups
     own: dict[str, list[str]] = {backup.id: [] for backup in backups}
     for name in sizes:
         key = parse_backup_key(name)
@@ -105,18 +91,18 @@ def _of_volume(
     damaged = max((backup.id for backup in backups if isinstance(backup, DamagedManifest)), default="")
     measured = [
         BackupUsage(
-            BackupKey(host, volume, backup.id),
+            BackupKey(group.host, group.volume, backup.id),
             sum(sizes[name] for name in own[backup.id]),
             alone[backup.id] if backup.id >= damaged else None,
             sorted(set().union(*(users[name] for name in own[backup.id])) - {backup.id}),
             backup.error.message if isinstance(backup, DamagedManifest) else None,
         )
-        for backup in backups
+        for backup in group.wanted
     ]
-    return VolumeUsage(host, volume, measured, sum(sizes.values()))
+    return VolumeUsage(group.host, group.volume, measured, len(backups), sum(sizes.values()))
 
 
-def _users(own: Mapping[str, list[str]], backups: list[Manifest | DamagedManifest]) -> dict[str, set[str]]:
+def _users(own: Mapping[str, list[str]], backups: list[Found]) -> dict[str, set[str]]:
     """Ids of the backups that use each object, the backup that it belongs to among them."""
     users = {name: {id_} for id_, names in own.items() for name in names}
     for backup in backups:

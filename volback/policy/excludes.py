@@ -1,4 +1,4 @@
-"""Excludes: which paths of a volume a backup leaves out. Pure: patterns in, one expression out.
+"""Excludes: which paths of a volume a backup leaves out, and `find` looks for. Pure: patterns in, one expression out.
 
 Patterns and names both come from others, so no pattern may take long on any name. An expression that tries every place
 of every star takes exponential time. Here the text after a star is taken where it is found first, and that choice is
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 from volback.errors import UsageError
@@ -25,29 +26,38 @@ _FEW_NAMES, _MANY_NAMES = b"(?:[^/]*+/)*?", b"(?:[^/]*+/)*"
 def exclusion(patterns: Iterable[str]) -> re.Pattern[bytes] | None:
     """Compile exclude patterns; None where there are none. A directory that matches is excluded with all below it.
 
-    `*.log` matches a name at any depth; `cache/tmp` or `/cache` with a slash matches from the volume's root.
+    `*.log` matches a name at any depth; `cache/tmp`, `/cache` or `./cache` with a slash matches from the volume's root.
     `*`, `?` and `[...]` never match a slash; `**` between slashes is any number of directories, or none, and elsewhere
     any text. The time is linear in the path: a byte is passed once for each slash of the pattern, plus once.
-    Raises UsageError for an empty pattern, and for a range that runs backwards.
+    Raises UsageError for a pattern that names nothing below the root, and for a range that runs backwards.
     """
-    rules: list[bytes] = []
-    for pattern in patterns:
-        stem = pattern.rstrip("/")
-        if not stem:
-            raise UsageError(f"exclude pattern {pattern!r} would exclude everything", "name a file or directory")
-        rooted = stem.lstrip("/") if "/" in stem else f"**/{stem}"
-        rules.append(_checked(_rule(rooted.encode("utf-8", "surrogateescape")), pattern))
+    rules = [compile_pattern(pattern, "exclude pattern").pattern for pattern in patterns]
     if not rules:
         return None
     return re.compile(b"|".join(b"(?:%s)" % rule for rule in rules), re.DOTALL)
 
 
-def _checked(rule: bytes, pattern: str) -> bytes:
+def compile_pattern(pattern: str, what: str) -> re.Pattern[bytes]:
+    """Compile one pattern, which errors call `what`. Raises UsageError."""
     try:
-        re.compile(rule)
+        return re.compile(_rule(b"".join(_rooted(pattern, what))), re.DOTALL)
     except re.error as exc:
-        raise UsageError(f"exclude pattern {pattern!r} is not valid: {exc.msg}", "write [[] for a plain [") from exc
-    return rule
+        raise UsageError(f"{what} {pattern!r} is not valid: {exc.msg}", "write [[] for a plain [") from exc
+
+
+def _rooted(pattern: str, what: str) -> list[bytes]:
+    """The parts of a pattern from the volume's root on; empty names and `.` are left out, as in a path."""
+    parts = _PATTERN_PARTS.findall(pattern.rstrip("/").encode("utf-8", "surrogateescape"))
+    names = [list(group) for is_slash, group in groupby(parts, key=b"/".__eq__) if not is_slash]
+    kept = [name for name in names if name != [b"."]]
+    if [b".."] in kept:
+        raise UsageError(f"{what} {pattern!r} leads out of the volume", "write it from the volume's root")
+    if not kept:
+        raise UsageError(f"{what} {pattern!r} matches everything", "name a file or directory")
+    found = [b"**", b"/"] if b"/" not in parts else []
+    for name in kept:
+        found += [*name, b"/"]
+    return found[:-1]
 
 
 @dataclass(frozen=True, slots=True)
