@@ -2,6 +2,7 @@
 
     VolbackError            1    failed
       UsageError            2    the call itself is wrong
+        IdentityNeeded      2    what is encrypted is to be read, and no available identity or passphrase opens it
       NotFoundError         4    volume, backup, path or object that is not there
       ConflictError         5    in use, not empty, exists already, depended upon
         NotRunningError     5    a command is to run in a container that is not running
@@ -74,6 +75,12 @@ class UsageError(VolbackError):
 
     kind = "usage"
     exit_code = 2
+
+
+class IdentityNeeded(UsageError):
+    """What is to be read is encrypted, and nothing available opens it: no identity, another one, a wrong passphrase."""
+
+    kind = "identity"
 
 
 class NotFoundError(VolbackError):

@@ -40,6 +40,7 @@ _RULES = tuple(
         # scheme://user:password@host; of http also scheme://token@host
         (r"((?<!\S)//|\b[a-z][a-z0-9+.-]*://)([^\s/:@'\"]*:)[^\s/'\"]*@", rf"\1\2{HIDDEN}@"),
         (r"(\bhttps?://)[^\s/:@'\"]+@", rf"\1{HIDDEN}@"),
+        (r"\bAGE-SECRET-KEY-1[a-z0-9]+", HIDDEN),
     )
 )
 _IN_COMMANDS = tuple(

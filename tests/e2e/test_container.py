@@ -207,7 +207,7 @@ def test_the_image_is_small_unprivileged_and_whole(contained: Contained) -> None
     base = contained.engine.client.images.get("volback-test-base:1").attrs
     assert facts["Config"]["User"] == "volback"
     assert facts["Config"]["Entrypoint"] == ["volback"]
-    assert facts["Size"] - base["Size"] < 90_000_000
+    assert facts["Size"] - base["Size"] < 110_000_000  # of which cryptography is 20 MB
     create = "[session.client(name, region_name='x') for name in ('s3', 'sts', 'sso', 'sso-oidc')]"
     _python(contained, f"import boto3; session = boto3.Session(); {create}")
 

@@ -47,6 +47,7 @@ MOUNT = "failed to mount local volume: mount //nas/x:/var/lib/docker/volumes/n/_
         ("--driver-opt 'x' is not KEY=VALUE", "--driver-opt 'x' is not KEY=VALUE"),
         ("give --driver-opt password=...", "give --driver-opt password=..."),
         ("monkeys=3 of 4", "monkeys=3 of 4"),
+        ("identity AGE-SECRET-KEY-1QQPQYQ is wrong", "identity *** is wrong"),
     ],
 )
 def test_secrets_in_text_are_masked_by_their_key_or_place(text: str, shown: str) -> None:
