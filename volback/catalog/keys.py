@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -113,6 +114,7 @@ def _encoded(raw: bytes) -> str:
     return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in raw)
 
 
+@lru_cache(1024)  # a listing repeats the names of hosts and volumes
 def decode_part(part: str) -> str:
     """Return the name from which `encode_part` made `part`, or its short name.
 
@@ -188,8 +190,8 @@ def is_id_prefix(text: str) -> bool:
 
 def parse_manifest_key(key: str) -> BackupKey | None:
     """Return the backup whose manifest `key` is, or None for any other key."""
-    found = parse_backup_key(key)
-    return found if found and key == found.manifest else None
+    is_manifest = key.count("/") == 3 and key.endswith("/" + MANIFEST_NAME)
+    return parse_backup_key(key) if is_manifest else None
 
 
 def parse_backup_key(key: str) -> BackupKey | None:
