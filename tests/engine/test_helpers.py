@@ -85,13 +85,15 @@ def test_the_kernel_gives_it_no_more(
     open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
 ) -> None:
     """What PID 1 of the helper may do, as the kernel says it."""
-    read = ["sh", "-c", 'cat "${1#--files-from=}" >/dev/null; exec cat /proc/self/status', "sh"]
+    see = "exec cat /proc/self/status /proc/self/net/route"
+    read = ["sh", "-c", f'cat "${{1#--files-from=}}" >/dev/null; {see}', "sh"]
     target, ours = Target("volume", volume_factory()), open_engine(transport)
     with ours.reader(
         target, run="run", directory=directory(), scan=tar.FIND, read=read, scan_end=tar.SCAN_END
     ) as reader:
         list(reader.scan())
-        status = b"".join(reader.read([b"x"])).decode()
+        status, routes = b"".join(reader.read([b"x"])).decode().split("Iface", 1)
+    assert len(routes.splitlines()) == 1, "it has a network"
     facts = dict(line.split(":\t", 1) for line in status.splitlines())
     assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 1 << 2  # CAP_DAC_READ_SEARCH
     assert facts["NoNewPrivs"] == "1"

@@ -328,6 +328,7 @@ def _create_container(client: Any, spec: HelperSpec, host_config: Any) -> Any:
         environment={"LC_ALL": "C", "TZ": "UTC0"},
         labels={LABEL: spec.role, **spec.labels},
         host_config=host_config,
+        network_disabled=True,  # with mode "none" alone the engine makes it a sandbox, which takes as long as its start
         stdin_open=spec.stdin,
         stop_signal="SIGKILL",  # an engine that stops need not wait 10 s for a PID 1 that handles no other signal
         healthcheck={"test": ["NONE"]},
