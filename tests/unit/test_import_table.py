@@ -15,13 +15,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "volback"
 
 FLOORS = {
-    "__main__": 10,
-    "cli": 9,
-    "schedule": 8,
-    "jobs": 7,
-    "operations": 6,
-    "live": 5,
-    "context": 4,
+    "__main__": 11,
+    "cli": 10,
+    "schedule": 9,
+    "jobs": 8,
+    "operations": 7,
+    "live": 6,
+    "context": 5,
+    "encryption": 4,
     "archive": 3,
     "engine": 3,
     "notify": 3,

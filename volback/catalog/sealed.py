@@ -1,14 +1,18 @@
 """Documents with their own digest: indented JSON whose last field is the SHA-256 of all bytes before it.
 
 `sha256sum` checks one without volback: the digest covers what comes before `,\\n  "sha256": "`.
+A signature, where there is one, stands before the digest, and covers what comes before `,\\n  "signature": "`.
 Read and written only by the catalog; every byte read here may come from a damaged or hostile store.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 import threading
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +27,14 @@ _HEAD_OF_SEAL = b',\n  "sha256": "'
 _END = b'"\n}\n'
 _SEAL_BYTES = len(_HEAD_OF_SEAL) + 64 + len(_END)
 
+_HEAD_OF_SIGNER = b',\n  "signed_by": "'
+_HEAD_OF_SIGNATURE = b',\n  "signature": "'
+_SIGNED = re.compile(
+    re.escape(_HEAD_OF_SIGNER) + b'([0-9a-f]{64})"' + re.escape(_HEAD_OF_SIGNATURE) + b'([A-Za-z0-9+/]{86}==)"'
+)
+_SIGNATURE_BYTES = len(_HEAD_OF_SIGNATURE) + 88 + 1
+_SIGNED_BYTES = len(_HEAD_OF_SIGNER) + 64 + 1 + _SIGNATURE_BYTES
+
 _making_decoder = threading.Lock()
 """msgspec crashes where two threads make the first decoder of a type at once; later ones are made in microseconds."""
 
@@ -33,10 +45,34 @@ class _Header(msgspec.Struct):
     format: int
 
 
-def seal_document(document: msgspec.Struct) -> bytes:
+class Signer(Protocol):
+    """A key that signs documents: the Ed25519 key of a host, or of who holds a repository's identity."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature of `data`, 64 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a document says of who signed it; nothing of it is proven."""
+
+    public: bytes
+    signature: bytes
+    covered: bytes
+    """What is signed."""
+
+
+def seal_document(document: msgspec.Struct, signer: Signer | None = None) -> bytes:
     """Return `document` as bytes that `open_document` accepts; the same document gives the same bytes."""
     text = msgspec.json.format(_encode(document), indent=2)
     body = text.removesuffix(b"\n}")
+    if signer is not None:
+        body += _HEAD_OF_SIGNER + signer.public.hex().encode() + b'"'
+        body += _HEAD_OF_SIGNATURE + base64.b64encode(signer.sign(body)) + b'"'
     return body + _HEAD_OF_SEAL + hashlib.sha256(body).hexdigest().encode() + _END
 
 
@@ -48,6 +84,15 @@ def open_document(data: bytes, document_type: type[T], what: str) -> T:
     body = _sealed_body(data, what)
     _check_format(_decode(body, _Header, what).format, what)
     return _decode(body, document_type, what)
+
+
+def signature_of(data: bytes) -> Signature | None:
+    """The signature of a document that `open_document` has accepted; None where it has none."""
+    body = data[:-_SEAL_BYTES]
+    found = _SIGNED.fullmatch(body[-_SIGNED_BYTES:])
+    if found is None:
+        return None
+    return Signature(bytes.fromhex(found[1].decode()), base64.b64decode(found[2]), body[:-_SIGNATURE_BYTES])
 
 
 def _encode(document: msgspec.Struct) -> bytes:

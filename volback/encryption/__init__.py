@@ -1,0 +1,1 @@
+"""Encryption of a repository: where its identities come from."""

@@ -1,0 +1,120 @@
+"""Where identities and passphrases come from: files, commands, the environment, a person at a terminal.
+
+Each is read when it is first needed, and never shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volback.config.places import Place
+from volback.config.secrets import Secret
+from volback.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+_FILE_MAX_BYTES = 64 * 1024
+_ENVIRONMENT = "the environment"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretText:
+    """A text that is secret, and what names its place in errors."""
+
+    what: str
+    read: Callable[[], bytes] = field(repr=False)
+    """Raises UsageError."""
+
+
+Ask = Callable[[str], str]
+"""Asks a person for a passphrase, with the text that says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """In the order in which they are tried: identities, then passphrases, then the question."""
+
+    identities: tuple[SecretText, ...] = ()
+    passphrases: tuple[SecretText, ...] = ()
+    ask: Ask | None = None
+    """None where nobody can answer."""
+
+    def before(self, later: Sources) -> Sources:
+        """These, then those of `later`."""
+        return Sources(
+            (*self.identities, *later.identities), (*self.passphrases, *later.passphrases), self.ask or later.ask
+        )
+
+
+def identity_file(path: Path) -> SecretText:
+    """A file of identities, encrypted with a passphrase or not."""
+    return SecretText(str(path), lambda: read_private(path))
+
+
+def passphrase_file(path: Path) -> SecretText:
+    """A file that holds a passphrase."""
+    return SecretText(str(path), lambda: read_private(path))
+
+
+def secret_text(secret: Secret) -> SecretText:
+    """What the configuration names."""
+    if secret.file is not None:
+        return SecretText(str(secret.file), lambda: read_private(secret.file or Path()))
+    return SecretText(str(secret.place), lambda: secret.reveal().encode())
+
+
+def sources_of(environment: Mapping[str, str], identity_files: Sequence[Path] = ()) -> Sources:
+    """The given files, then what the environment names. Raises UsageError for a command that is not one."""
+    files = [*identity_files, *_path(environment, "VOLBACK_IDENTITY_FILE")]
+    passphrases = [passphrase_file(path) for path in _path(environment, "VOLBACK_PASSPHRASE_FILE")]
+    if line := environment.get("VOLBACK_PASSPHRASE_COMMAND"):
+        place = Place(_ENVIRONMENT, None, "VOLBACK_PASSPHRASE_COMMAND")
+        passphrases.append(secret_text(Secret(place, command=_words(line, place))))
+    return Sources(tuple(identity_file(path) for path in files), tuple(passphrases))
+
+
+def passphrase_in(text: SecretText) -> str:
+    """The passphrase: the first line, as other programs read such files. Raises UsageError."""
+    try:
+        passphrase = text.read().decode().split("\n", 1)[0].removesuffix("\r")
+    except UnicodeDecodeError:
+        raise UsageError(f"the passphrase of {text.what} is not UTF-8") from None
+    if not passphrase:
+        raise UsageError(f"the passphrase of {text.what} is empty")
+    return passphrase
+
+
+def read_private(path: Path) -> bytes:
+    """Read a file that others should not read; that they can is a warning. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_FILE_MAX_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "there is a NUL in its name"
+        raise UsageError(f"{path} cannot be read: {why}", "it should hold an identity or a passphrase") from None
+    if len(data) > _FILE_MAX_BYTES:
+        raise UsageError(f"{path} is larger than {_FILE_MAX_BYTES} bytes, so it holds no identity and no passphrase")
+    if mode & 0o077:
+        log.warning("%s holds a secret, and other users of this machine can read it: chmod 600 %s", path, path)
+    return data
+
+
+def _path(environment: Mapping[str, str], name: str) -> list[Path]:
+    value = environment.get(name)
+    return [Path(value).expanduser()] if value else []
+
+
+def _words(line: str, place: Place) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(line))
+    except ValueError as exc:
+        raise UsageError(f"{place.key} is not a command: {str(exc).lower()}") from None
+    if not words:
+        raise UsageError(f"{place.key} is not a command")
+    return words

@@ -1,0 +1,224 @@
+"""Keys: who can decrypt a repository. Each key file holds the repository's identities, for persons or a passphrase.
+
+Adding and changing one needs an identity; listing and removing none. Nothing here prints, asks, or reads a file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from volback.archive.age import WORK_FACTOR, decrypt, encrypt
+from volback.archive.age_keys import Identity, Recipient
+from volback.archive.signing import authority_of, is_signed
+from volback.catalog.key_files import (
+    KeyKind,
+    KeyNote,
+    check_name,
+    delete_key,
+    file_key,
+    key_names,
+    no_such_key,
+    read_key_file,
+    read_note,
+    write_key,
+)
+from volback.catalog.objects import Objects
+from volback.catalog.sealed import signature_of
+from volback.errors import ConflictError, FormatError, IdentityNeeded, NotFoundError, UsageError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """For whom a key file is: the recipients of persons, or who knows a passphrase."""
+
+    recipients: tuple[Recipient, ...] = ()
+    passphrase: str | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> KeyKind:
+        return "recipients" if self.passphrase is None else "passphrase"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key, as the note beside it says."""
+
+    name: str
+    kind: KeyKind | None
+    """None where no note can be read: the key file alone shows only whether it has a passphrase."""
+    recipients: tuple[str, ...] = ()
+    opens: tuple[str, ...] = ()
+    """The recipients of the repository whose identities it holds."""
+    made_at: str | None = None
+
+
+class Keys:
+    """The keys of one repository. Every method may raise StoreError or StoreUnreachable."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        recipients: Sequence[str],
+        identities: Callable[[], list[Identity]],
+        now: Callable[[], datetime],
+        *,
+        work_factor: int = WORK_FACTOR,
+    ) -> None:
+        """`recipients` are the repository's, the current one first; `identities` is its keyring."""
+        self._objects = objects
+        self._recipients = list(recipients)
+        self._identities = identities
+        self._now = now
+        self._work_factor = work_factor
+
+    def list(self) -> list[Key]:
+        """All keys by name; needs no identity."""
+        return [self._key(name) for name in key_names(self._objects)]
+
+    def add(self, name: str, holder: Holder) -> Key:
+        """Add a key. Raises ConflictError where the name is taken, IdentityNeeded."""
+        check_name(name)
+        if name in key_names(self._objects):
+            raise ConflictError(f"there is a key {name!r} already", "choose another name, or remove it first")
+        return self._write(name, holder, self._all_identities(), replace=False)
+
+    def remove(self, name: str) -> Key:
+        """Remove a key; needs no identity. Raises NotFoundError, ConflictError for the last one."""
+        keys = {key.name: key for key in self.list()}
+        key = keys.pop(check_name(name), None)
+        if key is None:
+            raise no_such_key(self._objects, name)
+        if not any(self._recipients[0] in other.opens for other in keys.values()):
+            raise ConflictError(
+                f"key {name!r} is the last one that opens the repository: without it, all backups are lost",
+                "add another one first: volback key add NAME",
+            )
+        delete_key(self._objects, name)
+        return key
+
+    def change_passphrase(self, name: str, passphrase: str) -> Key:
+        """Encrypt a key with another passphrase. Raises NotFoundError, UsageError for one that has none."""
+        _ = read_key_file(self._objects, name)
+        if self._key(name).kind == "recipients":
+            hint = f"remove it, or add another one: volback key add {name}-2"
+            raise UsageError(f"key {name!r} is for recipients, so it has no passphrase", hint)
+        return self._write(name, Holder(passphrase=passphrase), self._all_identities(), replace=True)
+
+    def holders(self, passphrases: Callable[[str], Sequence[str]]) -> dict[str, Holder | None]:
+        """For each key, for whom it is, as it must be known to write it anew; None where that is unknown.
+
+        `passphrases(name)` are those to try for a key that has one. A note counts if it is signed by who holds the
+        current identity: who can only write to the repository must not get a new identity by changing one.
+        """
+        authority = authority_of(self._current()).public
+        return {name: self._holder(name, authority, passphrases) for name in key_names(self._objects)}
+
+    def rewrite(self, holders: dict[str, Holder | None], identities: Sequence[Identity]) -> None:
+        """Write each key anew whose holder is known, with these identities, the current one first."""
+        for name, holder in holders.items():
+            if holder is not None:
+                self._write(name, holder, identities, replace=True)
+
+    def _key(self, name: str) -> Key:
+        try:
+            found = read_note(self._objects, name)
+        except FormatError as exc:
+            log.warning("%s", exc.message)
+            found = None
+        if found is None:
+            return Key(name, None)
+        note, _ = found
+        return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
+
+    def _current(self) -> Identity:
+        """The current identity. Raises IdentityNeeded where only earlier ones are at hand."""
+        found = self._identities()
+        if str(found[0].recipient) != self._recipients[0]:
+            raise IdentityNeeded(
+                "the repository was rotated, and only an earlier identity is available",
+                "name the file of the current one, or of a person with a key, with --identity",
+            )
+        return found[0]
+
+    def _all_identities(self) -> list[Identity]:
+        """Every identity of the repository: a key that lacks an earlier one could not read older backups."""
+        self._current()
+        found = self._identities()
+        if len(found) < len(self._recipients):
+            missing = ", ".join(self._recipients[len(found) :])
+            log.warning("earlier identities of the repository are not available: %s", missing)
+        return found
+
+    def _write(self, name: str, holder: Holder, identities: Sequence[Identity], *, replace: bool) -> Key:
+        note = _note(name, holder, identities, self._now())
+        data = _key_file(name, holder, identities, self._now(), self._work_factor)
+        write_key(self._objects, note, data, authority_of(identities[0]), replace=replace)
+        return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
+
+    def _holder(self, name: str, authority: bytes, passphrases: Callable[[str], Sequence[str]]) -> Holder | None:
+        try:
+            found = read_note(self._objects, name)
+        except FormatError as exc:
+            log.warning("%s", exc.message)
+            return None
+        signature = None if found is None else signature_of(found[1])
+        if found is None or signature is None or signature.public != authority:
+            return None
+        if not is_signed(authority, signature.signature, signature.covered):
+            return None
+        if found[0].kind == "recipients":
+            return Holder(tuple(map(Recipient.parse, found[0].recipients)))
+        return self._known_passphrase(name, passphrases(name))
+
+    def _known_passphrase(self, name: str, passphrases: Sequence[str]) -> Holder | None:
+        try:
+            data = read_key_file(self._objects, name)
+        except NotFoundError:
+            return None
+        for passphrase in passphrases:
+            try:
+                for _ in decrypt([data], passphrase=passphrase, what=file_key(name)):
+                    pass
+            except IdentityNeeded:
+                continue
+            return Holder(passphrase=passphrase)
+        return None
+
+
+def first_key(
+    objects: Objects, identity: Identity, name: str, holder: Holder, *, now: datetime, work_factor: int = WORK_FACTOR
+) -> None:
+    """Write the key with which a repository begins. Raises ConflictError where there is one of that name."""
+    note, data = _note(name, holder, [identity], now), _key_file(name, holder, [identity], now, work_factor)
+    write_key(objects, note, data, authority_of(identity))
+
+
+def identity_text(identities: Sequence[Identity], now: datetime) -> str:
+    """An identity file, as the program age reads it."""
+    lines = [f"# identity of a volback repository, written {now:%Y-%m-%d %H:%M} UTC; the current one is the first"]
+    for identity in identities:
+        lines += [f"# recipient: {identity.recipient}", str(identity)]
+    return "\n".join([*lines, ""])
+
+
+def _note(name: str, holder: Holder, identities: Sequence[Identity], now: datetime) -> KeyNote:
+    return KeyNote(
+        name=name,
+        kind=holder.kind,
+        recipients=list(map(str, holder.recipients)),
+        opens=[str(identity.recipient) for identity in identities],
+        made_at=now.isoformat(timespec="seconds"),
+    )
+
+
+def _key_file(name: str, holder: Holder, identities: Sequence[Identity], now: datetime, work_factor: int) -> bytes:
+    """Raises UsageError where it would be for nobody."""
+    if holder.passphrase is None and not holder.recipients:
+        raise UsageError(f"key {name!r} is for nobody", "name a recipient, or give a passphrase")
+    text = identity_text(identities, now).encode()
+    return b"".join(encrypt([text], holder.recipients, passphrase=holder.passphrase, work_factor=work_factor))
