@@ -1,4 +1,4 @@
-"""Ed25519 keys: a host signs its manifests with one; another is derived from a repository's identity, to certify hosts."""
+"""Ed25519 keys: a host signs its manifests with one; one is derived from a repository's identity, to certify hosts."""
 
 from __future__ import annotations
 

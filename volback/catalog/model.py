@@ -238,6 +238,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     set: SetOf | None = None
     """None for a backup that does not belong to a set, and in repositories written before there were sets."""
     volback: str
+    signed_by: str | msgspec.UnsetType = msgspec.UNSET
+    """The public key (hex) that has signed the document. Written by `seal_document`, proven where a catalog reads it."""
+
+    @property
+    def signer(self) -> str | None:
+        """The public key (hex) that has signed it; None where nobody has, or nobody has proven it."""
+        return None if self.signed_by is msgspec.UNSET else self.signed_by
 
     @property
     def key(self) -> BackupKey:

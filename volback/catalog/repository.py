@@ -13,6 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from volback.ahead import read_ahead
 from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.keys import (
@@ -27,7 +29,7 @@ from volback.catalog.keys import (
 from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
 from volback.catalog.reference import Reference
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, Signer, open_document, seal_document, signature_of
 from volback.errors import (
     ConflictError,
     FormatError,
@@ -47,6 +49,10 @@ _DOCUMENTS_FOR_EACH_RANGE = 4
 """A document takes little memory and one round trip, so more are read at once than large ranges: 16 of a bucket."""
 _AHEAD_MAX_BYTES = 256 * 1024
 """Of a document that is read ahead; one that is larger is read by itself, so that 16 hostile ones cost no memory."""
+
+
+IsSigned = Callable[[bytes, bytes, bytes], bool]
+"""Whether the owner of a public key has made a signature of some data: public key, signature, data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,23 @@ class _Fetched:
 class Catalog:
     """The backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
-    def __init__(self, objects: Objects, kept: Kept | None = None) -> None:
-        """`kept` is where copies of manifests are kept; None keeps none."""
+    def __init__(
+        self,
+        objects: Objects,
+        kept: Kept | None = None,
+        *,
+        signer: Callable[[], Signer] | None = None,
+        is_signed: IsSigned | None = None,
+    ) -> None:
+        """`kept` is where copies of manifests are kept; None keeps none.
+
+        `signer` is asked for at the first commit: manifests are then signed. Without `is_signed` the signatures of
+        what is read count for nothing.
+        """
         self._objects = objects
         self._kept = kept or KeptNothing()
+        self._signer = signer
+        self._is_signed = is_signed
 
     @property
     def at_once(self) -> int:
@@ -119,7 +138,10 @@ class Catalog:
         self._check_stored(key.index, manifest.index.size_bytes)
         for used in manifest.uses:
             self._check_needed(BackupKey(manifest.host, manifest.volume, used.id), used)
-        self._objects.put(key.manifest, [document or seal_document(manifest)], if_absent=True)
+        if document is None:
+            unsigned = msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
+            document = seal_document(unsigned, None if self._signer is None else self._signer())
+        self._objects.put(key.manifest, [document], if_absent=True)
 
     def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
         """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
@@ -160,7 +182,7 @@ class Catalog:
         Raises NotFoundError, FormatError.
         """
         document = self._read(key.manifest)
-        return _manifest(document, key), document
+        return self._manifest(document, key), document
 
     def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.
@@ -294,7 +316,7 @@ class Catalog:
         if fetched.is_cut:
             return self.read(fetched.key)
         try:
-            manifest = _manifest(fetched.document, fetched.key)
+            manifest = self._manifest(fetched.document, fetched.key)
         except FormatError:
             if not fetched.is_copy:
                 raise
@@ -302,6 +324,16 @@ class Catalog:
         if not fetched.is_copy:
             self._kept.put(fetched.name, fetched.document)
         return manifest
+
+    def _manifest(self, document: bytes, key: BackupKey) -> Manifest:
+        """Raises FormatError, also for a signature that is not that of its key."""
+        manifest = check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
+        signature = signature_of(document)
+        if signature is None or self._is_signed is None:
+            return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
+        if not self._is_signed(signature.public, signature.signature, signature.covered):
+            raise FormatError(f"manifest {key.manifest} is not what its signer has signed")
+        return msgspec.structs.replace(manifest, signed_by=signature.public.hex())
 
     def _read(self, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
         # One byte more than a document may have, so that one too large is seen without reading all of it.
@@ -369,10 +401,6 @@ def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:
 
 def _not_future(keys: Sequence[BackupKey], now: datetime) -> list[BackupKey]:
     return [key for key in keys if not is_future(created_at(key.id), now)]
-
-
-def _manifest(document: bytes, key: BackupKey) -> Manifest:
-    return check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
 
 
 def _name_in_cache(stored: StoredObject) -> str:

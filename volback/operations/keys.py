@@ -76,7 +76,7 @@ class Keys:
         self._now = now
         self._work_factor = work_factor
 
-    def list(self) -> list[Key]:
+    def all(self) -> list[Key]:
         """All keys by name; needs no identity."""
         return [self._key(name) for name in key_names(self._objects)]
 
@@ -89,7 +89,7 @@ class Keys:
 
     def remove(self, name: str) -> Key:
         """Remove a key; needs no identity. Raises NotFoundError, ConflictError for the last one."""
-        keys = {key.name: key for key in self.list()}
+        keys = {key.name: key for key in self.all()}
         key = keys.pop(check_name(name), None)
         if key is None:
             raise no_such_key(self._objects, name)

@@ -1,0 +1,104 @@
+"""Trust: which keys are certified for which hosts of a repository, by who holds its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from volback.archive.age_keys import Identity
+from volback.archive.signing import authority_of, is_signed
+from volback.catalog.certificates import Certificate, read_certificates, write_certificate
+from volback.catalog.model import Manifest
+from volback.catalog.objects import Objects
+from volback.catalog.repository import Catalog
+from volback.errors import ConflictError, NotFoundError, UsageError
+
+_SHOWN_CHARS = 16
+
+
+def fingerprint(key: str) -> str:
+    """A public key (hex) as people compare it: groups of four digits."""
+    return " ".join(key[start : start + 4] for start in range(0, len(key), 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The keys that are certified, by host."""
+
+    keys: dict[str, frozenset[str]]
+
+    def is_certified(self, manifest: Manifest) -> bool:
+        """Whether a certified key of the backup's host has signed it."""
+        return manifest.signer is not None and manifest.signer in self.keys.get(manifest.host, frozenset())
+
+    def warning(self, manifest: Manifest) -> str | None:
+        """What is to be said of a backup that is not signed by a certified key of its host."""
+        if self.is_certified(manifest):
+            return None
+        if manifest.signer is None:
+            said = "is not signed"
+        else:
+            said = (
+                f"is signed by a key that is not certified for host {manifest.host} ({manifest.signer[:_SHOWN_CHARS]})"
+            )
+        return f"backup {manifest.name} {said}: whoever can write to the repository can have made it"
+
+
+def trusted_keys(objects: Objects, repository_id: str, identity: Identity) -> Trusted:
+    """What the holder of the current identity has certified. Other certificates count for nothing."""
+    authority, keys = authority_of(identity).public, dict[str, set[str]]()
+    for certificate, signature in read_certificates(objects):
+        if (
+            certificate.repository == repository_id
+            and signature.public == authority
+            and is_signed(authority, signature.signature, signature.covered)
+        ):
+            keys.setdefault(certificate.host, set()).add(certificate.key)
+    return Trusted({host: frozenset(found) for host, found in keys.items()})
+
+
+def certify(
+    objects: Objects, repository_id: str, identity: Identity, host: str, key: str, *, now: datetime
+) -> Certificate:
+    """Certify a public key (hex) for a host."""
+    made = Certificate(repository=repository_id, host=host, key=key, certified_at=now.isoformat(timespec="seconds"))
+    write_certificate(objects, made, authority_of(identity))
+    return made
+
+
+def signing_keys(catalog: Catalog, host: str) -> dict[str, int]:
+    """The keys that have signed backups of a host, with the number of these backups."""
+    counts: dict[str, int] = {}
+    for found in catalog.manifests(host):
+        if isinstance(found, Manifest) and found.signer is not None:
+            counts[found.signer] = counts.get(found.signer, 0) + 1
+    return counts
+
+
+def choose_key(catalog: Catalog, host: str, wanted: str | None, confirm: Callable[[str], bool]) -> str:
+    """The key of a host that is to be certified: the one that begins with `wanted`, or the only one, once a person has
+    confirmed it.
+
+    Raises NotFoundError where no backup of the host is signed, ConflictError, UsageError where nobody has confirmed.
+    """
+    keys = signing_keys(catalog, host)
+    if not keys:
+        raise NotFoundError(f"no backup of host {host} is signed", f"make one on {host} first, or see `volback list`")
+    given = "".join((wanted or "").split()).lower()
+    found = [key for key in keys if key.startswith(given)]
+    if not found:
+        raise NotFoundError(f"no backup of host {host} is signed by a key {wanted!r}", f"its keys: {_shown(keys)}")
+    if len(found) > 1:
+        raise ConflictError(
+            f"backups of host {host} are signed by {len(found)} keys: {_shown(found)}",
+            f"see on {host} which is its own: volback key host; then name it with --key",
+        )
+    if len(given) < _SHOWN_CHARS and not confirm(found[0]):
+        hint = f"see on {host} which is its own: volback key host; then: volback key trust {host} --key KEY"
+        raise UsageError(f"key {found[0][:_SHOWN_CHARS]} of host {host} was not confirmed", hint)
+    return found[0]
+
+
+def _shown(keys: list[str] | dict[str, int]) -> str:
+    return ", ".join(key[:_SHOWN_CHARS] for key in keys)
