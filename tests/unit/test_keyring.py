@@ -10,7 +10,7 @@ import pytest
 from volback.archive.age import encrypt
 from volback.archive.age_keys import Identity, Recipient
 from volback.encryption.keyring import Keyring
-from volback.encryption.sources import Sources, identity_file, passphrase_file, sources_of
+from volback.encryption.sources import Sources, identity_file, passphrase_file
 from volback.errors import IdentityNeeded, UsageError
 from volback.store.memory import MemoryStore
 
@@ -69,10 +69,8 @@ def test_a_passphrase_opens_the_key_that_has_it(tmp_path: Path) -> None:
     key_file(store, "alice", OWN, to=PERSON.recipient)
     key_file(store, "bob", OWN, to="another one")
     key_file(store, "carol", OWN, to="correct horse")
-    assert keyring(store, sources_of({"VOLBACK_PASSPHRASE_FILE": str(file_of(tmp_path / "p", "correct horse"))}))() == [
-        OWN
-    ]
-    assert keyring(store, sources_of({"VOLBACK_PASSPHRASE_COMMAND": "printf 'correct %s' horse"}))() == [OWN]
+    known = Sources(passphrases=(passphrase_file(file_of(tmp_path / "p", "correct horse")),))
+    assert keyring(store, known)() == [OWN]
 
 
 def test_a_person_is_asked_last_and_once(tmp_path: Path) -> None:
@@ -115,6 +113,7 @@ def test_an_identity_file_that_is_encrypted_itself_is_opened_with_a_passphrase(t
         (None, "is encrypted: an identity is needed"),
         (str(STRANGER), "no given identity is its own, or opens one of its keys"),
     ],
+    ids=["none", "another"],
 )
 def test_without_a_fitting_identity_it_is_said_what_was_tried(tmp_path: Path, text: str | None, said: str) -> None:
     store = MemoryStore("test")
@@ -133,7 +132,7 @@ def test_a_wrong_passphrase_is_one_error_that_does_not_repeat_it(
     store = MemoryStore("test")
     key_file(store, "alice", OWN, to="correct horse")
     caplog.set_level(logging.DEBUG)
-    wrong = sources_of({"VOLBACK_PASSPHRASE_FILE": str(file_of(tmp_path / "p", "battery staple"))})
+    wrong = Sources(passphrases=(passphrase_file(file_of(tmp_path / "p", "battery staple")),))
     with pytest.raises(IdentityNeeded, match="the passphrase is wrong") as caught:
         keyring(store, wrong)()
     assert "battery" not in caught.value.message + str(caught.value.hint) + caplog.text + repr(wrong)
@@ -182,19 +181,3 @@ def test_a_file_without_an_identity_is_an_error_that_names_it(tmp_path: Path, co
     with pytest.raises(UsageError, match=said) as caught:
         keyring(MemoryStore("test"), given(path))()
     assert str(path) in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("environment", "said"),
-    [
-        ({"VOLBACK_IDENTITY_FILE": "/does/not/exist"}, "/does/not/exist cannot be read: No such file or directory"),
-        ({"VOLBACK_PASSPHRASE_COMMAND": "false"}, "VOLBACK_PASSPHRASE_COMMAND: false ended with status 1"),
-        ({"VOLBACK_PASSPHRASE_COMMAND": "'"}, "VOLBACK_PASSPHRASE_COMMAND is not a command"),
-        ({"VOLBACK_PASSPHRASE_COMMAND": "true"}, "VOLBACK_PASSPHRASE_COMMAND: the value is empty"),
-    ],
-)
-def test_what_the_environment_names_wrongly_is_said(environment: dict[str, str], said: str) -> None:
-    store = MemoryStore("test")
-    key_file(store, "alice", OWN, to="correct horse")
-    with pytest.raises(UsageError, match=said):
-        keyring(store, sources_of(environment))()

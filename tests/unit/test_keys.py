@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
+from tests.support.forged import sealed
 from volback.archive.age import decrypt
 from volback.archive.age_keys import Identity, parse_identities
 from volback.catalog.key_files import note_key, read_key_file
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES
 from volback.encryption.keyring import Keyring
 from volback.encryption.sources import SecretText, Sources
 from volback.errors import ConflictError, IdentityNeeded, NotFoundError, UsageError
@@ -30,7 +31,10 @@ def holding(*identities: Identity) -> Sources:
     return Sources(tuple(SecretText("a test", str(identity).encode) for identity in identities))
 
 
-def keys(store: MemoryStore, sources: Sources = Sources(), *own: Identity) -> Keys:
+NOTHING = Sources()
+
+
+def keys(store: MemoryStore, sources: Sources = NOTHING, *own: Identity) -> Keys:
     recipients = [str(identity.recipient) for identity in own or (OWN,)]
     return Keys(store, recipients, Keyring(store, recipients, sources, what="test"), lambda: NOW, work_factor=QUICK)
 
@@ -101,7 +105,7 @@ def test_a_key_that_opens_only_former_backups_does_not_count_as_another_one(stor
     everything = keys(store, holding(new, OWN), new, OWN)
     everything.rewrite({"main": Holder(passphrase="correct horse"), "alice": None}, [new, OWN])
     with pytest.raises(ConflictError, match="'main' is the last one"):
-        keys(store, Sources(), new, OWN).remove("main")
+        keys(store, NOTHING, new, OWN).remove("main")
 
 
 def test_a_passphrase_is_changed_and_the_former_one_opens_nothing(store: MemoryStore) -> None:
@@ -121,9 +125,9 @@ def test_who_only_writes_to_the_repository_gets_no_new_identity_by_changing_a_no
     mine.add("alice", Holder((ALICE.recipient,)))
     mine.add("bob", Holder((BOB.recipient,)))
     mine.add("carol", Holder((BOB.recipient,)))
-    data = b"".join(store.open(note_key("alice"), length=DOCUMENT_MAX_BYTES))
-    forged = data.replace(str(ALICE.recipient).encode(), str(BOB.recipient).encode())
-    store.put(note_key("alice"), [forged])
+    note = json.loads(b"".join(store.open(note_key("alice"))))
+    del note["sha256"]
+    store.put(note_key("alice"), [sealed({**note, "recipients": [str(BOB.recipient)]})])
     store.delete(note_key("bob"))
     found = mine.holders(lambda _: ["correct horse"])
     assert found == {

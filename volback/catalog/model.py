@@ -239,7 +239,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """None for a backup that does not belong to a set, and in repositories written before there were sets."""
     volback: str
     signed_by: str | msgspec.UnsetType = msgspec.UNSET
-    """The public key (hex) that has signed the document. Written by `seal_document`, proven where a catalog reads it."""
+    """The public key (hex) that has signed the document: written by `seal_document`, proven by the catalog."""
 
     @property
     def signer(self) -> str | None:

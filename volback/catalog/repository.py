@@ -26,10 +26,11 @@ from volback.catalog.keys import (
     short_name,
     volume_prefix,
 )
+from volback.catalog.manifests import Fetched, IsSigned, Manifests, read_document
 from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
 from volback.catalog.reference import Reference
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, Signer, open_document, seal_document, signature_of
+from volback.catalog.sealed import Signer, open_document, seal_document
 from volback.errors import (
     ConflictError,
     FormatError,
@@ -45,14 +46,6 @@ from volback.latest import created_at, is_future, is_safety_copy
 log = logging.getLogger(__name__)
 
 _NAMED_AT_MOST = 5
-_DOCUMENTS_FOR_EACH_RANGE = 4
-"""A document takes little memory and one round trip, so more are read at once than large ranges: 16 of a bucket."""
-_AHEAD_MAX_BYTES = 256 * 1024
-"""Of a document that is read ahead; one that is larger is read by itself, so that 16 hostile ones cost no memory."""
-
-
-IsSigned = Callable[[bytes, bytes, bytes], bool]
-"""Whether the owner of a public key has made a signature of some data: public key, signature, data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +57,6 @@ class DamagedManifest:
     volume: str
     id: str
     error: VolbackError
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """The document of a manifest, not checked yet, or why it cannot be read; `name` is that of its local copy."""
-
-    key: BackupKey
-    name: str
-    document: bytes | VolbackError
-    is_copy: bool = False
-    is_cut: bool = False
-    """Whether it is larger than what is read ahead."""
 
 
 class Catalog:
@@ -95,20 +76,18 @@ class Catalog:
         what is read count for nothing.
         """
         self._objects = objects
-        self._kept = kept or KeptNothing()
+        self._manifests = Manifests(objects, kept or KeptNothing(), is_signed)
         self._signer = signer
-        self._is_signed = is_signed
 
     @property
     def at_once(self) -> int:
         """How many documents are best read at once; 1: in the caller's thread."""
-        ranges = self._objects.parallel_reads
-        return ranges if ranges < 2 else ranges * _DOCUMENTS_FOR_EACH_RANGE
+        return self._manifests.at_once
 
     def info(self) -> RepositoryInfo:
         """Read the repository's own document. Raises NotFoundError where there is no repository, FormatError."""
         try:
-            data = self._read(REPOSITORY_KEY)
+            data = read_document(self._objects, REPOSITORY_KEY)
         except NotFoundError as exc:
             raise NotFoundError("no repository here", "check --repo; a new one is made by `volback init`") from exc
         return check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
@@ -157,14 +136,14 @@ class Catalog:
         distant store are read ahead, in threads; close the generator to stop early, and no thread is left.
         """
 
-        def fetch(item: tuple[BackupKey, StoredObject], stop: threading.Event) -> _Fetched:
-            return self._fetch(*item, cached=cached, stop=stop)
+        def fetch(item: tuple[BackupKey, StoredObject], stop: threading.Event) -> Fetched:
+            return self._manifests.fetch(*item, cached=cached, stop=stop)
 
         with closing(read_ahead(fetch, self._listed(host, volume), ahead=self.at_once)) as documents:
             for fetched in documents:
                 key = fetched.key
                 try:
-                    yield self._opened(fetched)
+                    yield self._manifests.opened(fetched)
                 except NotFoundError:
                     log.debug("%s was removed while the backups were listed", key.manifest)
                 except StoreUnreachable:
@@ -181,8 +160,7 @@ class Catalog:
 
         Raises NotFoundError, FormatError.
         """
-        document = self._read(key.manifest)
-        return self._manifest(document, key), document
+        return self._manifests.load(key)
 
     def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.
@@ -295,50 +273,6 @@ class Catalog:
         there = [(key, stored) for key, stored in found if key and wanted in {None, key.volume}]
         return sorted(there, key=lambda pair: pair[0])
 
-    def _fetch(self, key: BackupKey, stored: StoredObject, *, cached: bool, stop: threading.Event) -> _Fetched:
-        """Read one manifest's document; an error that is about this one alone is returned."""
-        name = _name_in_cache(stored)
-        if cached and (document := self._kept.get(name)) is not None:
-            return _Fetched(key, name, document, is_copy=True)
-        try:
-            limit = _AHEAD_MAX_BYTES if self.at_once > 1 else DOCUMENT_MAX_BYTES
-            document = b"" if stop.is_set() else self._read(key.manifest, limit)
-        except StoreUnreachable:
-            raise
-        except (NotFoundError, IntegrityError, StoreError) as exc:
-            return _Fetched(key, name, exc)
-        return _Fetched(key, name, document, is_cut=len(document) > limit)
-
-    def _opened(self, fetched: _Fetched) -> Manifest:
-        """Raises as `read`."""
-        if isinstance(fetched.document, VolbackError):
-            raise fetched.document
-        if fetched.is_cut:
-            return self.read(fetched.key)
-        try:
-            manifest = self._manifest(fetched.document, fetched.key)
-        except FormatError:
-            if not fetched.is_copy:
-                raise
-            return self.read(fetched.key)  # what is in the repository decides
-        if not fetched.is_copy:
-            self._kept.put(fetched.name, fetched.document)
-        return manifest
-
-    def _manifest(self, document: bytes, key: BackupKey) -> Manifest:
-        """Raises FormatError, also for a signature that is not that of its key."""
-        manifest = check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
-        signature = signature_of(document)
-        if signature is None or self._is_signed is None:
-            return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
-        if not self._is_signed(signature.public, signature.signature, signature.covered):
-            raise FormatError(f"manifest {key.manifest} is not what its signer has signed")
-        return msgspec.structs.replace(manifest, signed_by=signature.public.hex())
-
-    def _read(self, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
-        # One byte more than a document may have, so that one too large is seen without reading all of it.
-        return b"".join(self._objects.open(key, length=limit_bytes + 1))
-
     def _check_stored(self, key: str, expected_bytes: int) -> None:
         try:
             size_bytes = self._objects.stat(key).size_bytes
@@ -401,11 +335,6 @@ def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:
 
 def _not_future(keys: Sequence[BackupKey], now: datetime) -> list[BackupKey]:
     return [key for key in keys if not is_future(created_at(key.id), now)]
-
-
-def _name_in_cache(stored: StoredObject) -> str:
-    """Another one once the object was written again, as far as the store's listing shows that."""
-    return f"{stored.key} {stored.size_bytes} {stored.modified_at.isoformat()} {stored.etag}"
 
 
 def _prefix(host: str | None, volume: str | None) -> str:

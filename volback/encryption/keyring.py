@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from volback.archive.age import decrypt, read_header
+from volback.archive.age import decrypt
+from volback.archive.age_header import read_header
 from volback.archive.age_keys import Identity, parse_identities
 from volback.catalog.key_files import file_key, key_names, read_key_file
 from volback.catalog.objects import Objects

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volback.config.places import Place
 from volback.config.secrets import Secret
 from volback.errors import UsageError
 
 log = logging.getLogger(__name__)
 
 _FILE_MAX_BYTES = 64 * 1024
-_ENVIRONMENT = "the environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +65,6 @@ def secret_text(secret: Secret) -> SecretText:
     return SecretText(str(secret.place), lambda: secret.reveal().encode())
 
 
-def sources_of(environment: Mapping[str, str], identity_files: Sequence[Path] = ()) -> Sources:
-    """The given files, then what the environment names. Raises UsageError for a command that is not one."""
-    files = [*identity_files, *_path(environment, "VOLBACK_IDENTITY_FILE")]
-    passphrases = [passphrase_file(path) for path in _path(environment, "VOLBACK_PASSPHRASE_FILE")]
-    if line := environment.get("VOLBACK_PASSPHRASE_COMMAND"):
-        place = Place(_ENVIRONMENT, None, "VOLBACK_PASSPHRASE_COMMAND")
-        passphrases.append(secret_text(Secret(place, command=_words(line, place))))
-    return Sources(tuple(identity_file(path) for path in files), tuple(passphrases))
-
-
 def passphrase_in(text: SecretText) -> str:
     """The passphrase: the first line, as other programs read such files. Raises UsageError."""
     try:
@@ -103,18 +90,3 @@ def read_private(path: Path) -> bytes:
     if mode & 0o077:
         log.warning("%s holds a secret, and other users of this machine can read it: chmod 600 %s", path, path)
     return data
-
-
-def _path(environment: Mapping[str, str], name: str) -> list[Path]:
-    value = environment.get(name)
-    return [Path(value).expanduser()] if value else []
-
-
-def _words(line: str, place: Place) -> tuple[str, ...]:
-    try:
-        words = tuple(shlex.split(line))
-    except ValueError as exc:
-        raise UsageError(f"{place.key} is not a command: {str(exc).lower()}") from None
-    if not words:
-        raise UsageError(f"{place.key} is not a command")
-    return words

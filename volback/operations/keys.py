@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from volback.archive.age import WORK_FACTOR, decrypt, encrypt
+from volback.archive.age import decrypt, encrypt
+from volback.archive.age_header import WORK_FACTOR
 from volback.archive.age_keys import Identity, Recipient
 from volback.archive.signing import authority_of, is_signed
 from volback.catalog.key_files import (

@@ -1,0 +1,106 @@
+"""Manifests: read from the repository or from local copies, several at once, and checked. Used by the catalog."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from volback.catalog.check import check_manifest
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest
+from volback.catalog.objects import Kept, Objects, StoredObject
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, signature_of
+from volback.errors import FormatError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
+
+_DOCUMENTS_FOR_EACH_RANGE = 4
+"""A document takes little memory and one round trip, so more are read at once than large ranges: 16 of a bucket."""
+_AHEAD_MAX_BYTES = 256 * 1024
+"""Of a document that is read ahead; one that is larger is read by itself, so that 16 hostile ones cost no memory."""
+
+IsSigned = Callable[[bytes, bytes, bytes], bool]
+"""Whether the owner of a public key has made a signature of some data: public key, signature, data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The document of a manifest, not checked yet, or why it cannot be read; `name` is that of its local copy."""
+
+    key: BackupKey
+    name: str
+    document: bytes | VolbackError
+    is_copy: bool = False
+    is_cut: bool = False
+    """Whether it is larger than what is read ahead."""
+
+
+class Manifests:
+    """Reads the manifests of one repository. Every method may raise StoreError or StoreUnreachable."""
+
+    def __init__(self, objects: Objects, kept: Kept, is_signed: IsSigned | None) -> None:
+        self._objects = objects
+        self._kept = kept
+        self._is_signed = is_signed
+
+    @property
+    def at_once(self) -> int:
+        """How many documents are best read at once; 1: in the caller's thread."""
+        ranges = self._objects.parallel_reads
+        return ranges if ranges < 2 else ranges * _DOCUMENTS_FOR_EACH_RANGE
+
+    def load(self, key: BackupKey) -> tuple[Manifest, bytes]:
+        """Read one manifest, with the bytes that hold it. Raises NotFoundError, FormatError."""
+        document = read_document(self._objects, key.manifest)
+        return self._manifest(document, key), document
+
+    def fetch(self, key: BackupKey, stored: StoredObject, *, cached: bool, stop: threading.Event) -> Fetched:
+        """Read one manifest's document; an error that is about this one alone is returned."""
+        name = _name_in_cache(stored)
+        if cached and (document := self._kept.get(name)) is not None:
+            return Fetched(key, name, document, is_copy=True)
+        try:
+            limit = _AHEAD_MAX_BYTES if self.at_once > 1 else DOCUMENT_MAX_BYTES
+            document = b"" if stop.is_set() else read_document(self._objects, key.manifest, limit)
+        except StoreUnreachable:
+            raise
+        except (NotFoundError, IntegrityError, StoreError) as exc:
+            return Fetched(key, name, exc)
+        return Fetched(key, name, document, is_cut=len(document) > limit)
+
+    def opened(self, fetched: Fetched) -> Manifest:
+        """Raises as `read`."""
+        if isinstance(fetched.document, VolbackError):
+            raise fetched.document
+        if fetched.is_cut:
+            return self.load(fetched.key)[0]
+        try:
+            manifest = self._manifest(fetched.document, fetched.key)
+        except FormatError:
+            if not fetched.is_copy:
+                raise
+            return self.load(fetched.key)[0]  # what is in the repository decides
+        if not fetched.is_copy:
+            self._kept.put(fetched.name, fetched.document)
+        return manifest
+
+    def _manifest(self, document: bytes, key: BackupKey) -> Manifest:
+        """Raises FormatError, also for a signature that is not that of its key."""
+        manifest = check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
+        signature = signature_of(document)
+        if signature is None or self._is_signed is None:
+            return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
+        if not self._is_signed(signature.public, signature.signature, signature.covered):
+            raise FormatError(f"manifest {key.manifest} is not what its signer has signed")
+        return msgspec.structs.replace(manifest, signed_by=signature.public.hex())
+
+
+def read_document(objects: Objects, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
+    """The bytes of a document: one more than it may have, so that one too large is seen without reading all of it."""
+    return b"".join(objects.open(key, length=limit_bytes + 1))
+
+
+def _name_in_cache(stored: StoredObject) -> str:
+    """Another one once the object was written again, as far as the store's listing shows that."""
+    return f"{stored.key} {stored.size_bytes} {stored.modified_at.isoformat()} {stored.etag}"
