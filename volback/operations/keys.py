@@ -137,7 +137,7 @@ class Keys:
         return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
 
     def _current(self) -> Identity:
-        """The current identity. Raises IdentityNeeded where only earlier ones are at hand."""
+        """The current identity. Raises IdentityNeeded where only earlier ones are available."""
         found = self._identities()
         if str(found[0].recipient) != self._recipients[0]:
             raise IdentityNeeded(
