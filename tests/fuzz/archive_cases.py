@@ -22,7 +22,7 @@ from volback.archive import tar
 from volback.archive.codec import ZstdCodec, check_extents, compress_lines, decompress, frame_length, open_frame
 from volback.archive.cut import Cutter, RawFrame
 from volback.archive.decompress import ForeignArchive
-from volback.archive.parent import EarlierBackup, Reused
+from volback.archive.parent import EarlierBackup, Reused, begins_of
 from volback.archive.plan import PlannedUnit, make_plan
 from volback.archive.ranges import fetch, whole
 from volback.archive.seal import unseal
@@ -177,7 +177,7 @@ class _LargeFileOnly(EarlierBackup):
 def _cut_beside_reused(stream: bytes) -> object:
     """The large file's unit is the parent's, and the stream holds it or not."""
     plan = make_plan([SCAN])
-    cutter = Cutter(plan, _LargeFileOnly(FULL.segments, plan, lambda _: True, reread=False))
+    cutter = Cutter(plan, _LargeFileOnly(begins_of(FULL.segments), plan, lambda _: True, reread=False))
     cuts = list(cutter.cut(_in_parts(stream)))
     reused = [cut.begin.digest for cut in cuts if isinstance(cut, Reused)]
     assert reused == [unit.digest for unit in FULL.units() if unit.kind == "file"]
@@ -339,7 +339,7 @@ def _parent(lines: bytes) -> object:
     """An index with a good digest, whose lines are anything: what of it is used again is at most what it has."""
     plan = make_plan([SCAN])
     segments = [Segment(BACKUP, 0, memoryview(compress_lines(lines)))]
-    parent = EarlierBackup(segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(segments), plan, lambda _: True, reread=False)
     for number, unit in enumerate(plan.units):
         assert parent.is_read(unit) == (parent.reused(number) is None)
         place = parent.known(number)(PIECE.digests)

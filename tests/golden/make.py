@@ -26,7 +26,7 @@ from volback.archive import tar
 from volback.archive.blocks import CUT
 from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cutter
-from volback.archive.parent import EarlierBackup, Parent
+from volback.archive.parent import EarlierBackup, Parent, begins_of
 from volback.archive.plan import Plan, make_plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
@@ -142,7 +142,7 @@ def _back_up(
     if parent is not None:
         chosen.backup = OpenBackup(store, catalog.load(BackupKey(HOST, VOLUME, parent))[0])
         # Change times are fixed, so all that has the parent's other facts would be taken for unchanged: it is read.
-        compared = EarlierBackup(chosen.backup.segments, plan, lambda _: True, reread=True)
+        compared = EarlierBackup(begins_of(chosen.backup.segments), plan, lambda _: True, reread=True)
     stream = _read(root, plan)
     cutter, recorder = Cutter(plan, compared), Recorder(backup_id, Silent())
     sealed = seal(cutter.cut([stream]), ZstdCodec(), in_stream_order=parent is None)

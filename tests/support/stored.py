@@ -10,7 +10,7 @@ import msgspec
 from volback.archive.blocks import CUT
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.cut import Cutter
-from volback.archive.parent import EarlierBackup, Parent, _Line
+from volback.archive.parent import EarlierBackup, Parent, _Line, begins_of
 from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
@@ -55,7 +55,7 @@ def store_increment(
     Every ctime is taken for settled; units in `again` are read though they have not changed.
     """
     opened = OpenBackup(store, parent)
-    compared = _Choosing(opened.segments, plan, lambda _: True, reread=reread)
+    compared = _Choosing(begins_of(opened.segments), plan, lambda _: True, reread=reread)
     compared.leave_out(again)
     return _store(store, backup_id, plan, read(plan, compared.is_read), (ChosenParent(opened), compared))
 

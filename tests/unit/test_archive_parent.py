@@ -13,7 +13,7 @@ from tests.support.archive import MIB, plan_of, read
 from tests.support.stored import FIRST, store_backup
 from volback.archive import parent as parents
 from volback.archive.codec import compress_lines
-from volback.archive.parent import EarlierBackup, Parent, Place, no_extent
+from volback.archive.parent import EarlierBackup, Parent, Place, begins_of, no_extent
 from volback.archive.plan import PlannedUnit
 from volback.archive.segments import Segment
 from volback.catalog.model import DIGEST_BYTES, Unit
@@ -62,7 +62,7 @@ def test_without_a_parent_everything_is_read_and_nothing_is_known() -> None:
 
 def test_units_whose_scan_is_the_same_are_used_and_not_read(tree: Path, backup: OpenBackup) -> None:
     plan = plan_of(tree)
-    parent = EarlierBackup(backup.segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False)
     assert not any(map(parent.is_read, plan.units))
     units = list(backup.units())
     for number, unit in enumerate(units[:-1]):
@@ -76,7 +76,7 @@ def test_what_is_not_settled_is_read_and_so_is_everything_if_asked(
     tree: Path, backup: OpenBackup, reread: bool
 ) -> None:
     plan = plan_of(tree)
-    parent = EarlierBackup(backup.segments, plan, lambda _: reread, reread=reread)
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: reread, reread=reread)
     assert all(map(parent.is_read, plan.units))
     digests = _digests(backup, b"c")
     assert [isinstance(parent.known(len(plan.units) - 1)(digest), Place) for digest in digests] == [True] * len(digests)
@@ -86,7 +86,7 @@ def test_a_changed_unit_is_read_alone(tree: Path, backup: OpenBackup) -> None:
     with (tree / "c").open("r+b") as file:
         file.write(b"changed")
     plan = plan_of(tree)
-    parent = EarlierBackup(backup.segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False)
     assert [unit.kind for unit in plan.units if parent.is_read(unit)] == ["file"]
 
 
@@ -98,7 +98,7 @@ def test_the_settled_time_is_asked_for_each_unit(tree: Path, backup: OpenBackup)
         asked.append(newest_ns)
         return False
 
-    EarlierBackup(backup.segments, plan_of(tree), is_settled, reread=False)
+    EarlierBackup(begins_of(backup.segments), plan_of(tree), is_settled, reread=False)
     assert asked == [unit.newest_ns for unit in backup.units() if unit.scan]
 
 
@@ -106,7 +106,7 @@ def test_extents_are_found_under_another_name_too(tree: Path, backup: OpenBackup
     digests = _digests(backup, b"c")
     (tree / "c").rename(tree / "0 other")
     plan = plan_of(tree)
-    parent = EarlierBackup(backup.segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False)
     number = next(number for number, unit in enumerate(plan.units) if unit.kind == "file")
     assert [parent.known(number)(digest) is not None for digest in digests] == [True] * len(digests)
     assert parent.known(number)(bytes(32)) is None
@@ -116,7 +116,9 @@ def test_nothing_is_taken_from_a_damaged_frame(tree: Path, backup: OpenBackup) -
     unit, _ = backup.find(b"c")
     bad = unit.pieces[0].frame
     plan = plan_of(tree)
-    parent = EarlierBackup(backup.segments, plan, lambda _: True, reread=False, damaged={(bad.backup, bad.offset)})
+    parent = EarlierBackup(
+        begins_of(backup.segments), plan, lambda _: True, reread=False, damaged={(bad.backup, bad.offset)}
+    )
     assert [unit.kind for unit in plan.units if parent.is_read(unit)] == ["file"]
     known = parent.known(next(number for number, unit in enumerate(plan.units) if unit.kind == "file"))
     places = [known(digest) for digest in _digests(backup, b"c")]
@@ -140,7 +142,7 @@ def _spoiled(segments: list[Segment], wanted: Callable[[bytes], bool]) -> list[S
 def test_of_what_is_unchanged_nothing_but_the_beginning_is_read(tree: Path, backup: OpenBackup) -> None:
     plan = plan_of(tree)
     segments = _spoiled(backup.segments, lambda line: b'"kind":"end"' not in line)
-    parent = EarlierBackup(segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(segments), plan, lambda _: True, reread=False)
     assert not any(map(parent.is_read, plan.units))
 
 
@@ -151,7 +153,7 @@ def test_extents_are_looked_up_near_the_path_before_anywhere_else(
     digests = _digests(backup, b"c")
     plan = plan_of(tree)
     segments = _spoiled(backup.segments, lambda line: b'"kind":"group"' in line)
-    parent = EarlierBackup(segments, plan, lambda _: True, reread=True)
+    parent = EarlierBackup(begins_of(segments), plan, lambda _: True, reread=True)
     caplog.set_level("INFO")
     known = parent.known(len(plan.units) - 1)
     asked = caplog.text.count("nothing of a unit")
@@ -168,20 +170,20 @@ def test_a_unit_without_a_fingerprint_is_read_again(tree: Path) -> None:
     (tree / "a" / "file-00").unlink()
     store = MemoryStore("test")
     backup = OpenBackup(store, store_backup(store, FIRST, plan, [read(tree, plan)]))
-    parent = EarlierBackup(backup.segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False)
     assert [b"a/file-00" in plan.paths(unit) for unit in plan.units if parent.is_read(unit)] == [True]
 
 
 def test_the_end_is_known_by_its_place(tree: Path, backup: OpenBackup) -> None:
     plan = plan_of(tree)
-    parent = EarlierBackup(backup.segments, plan, lambda _: True, reread=False)
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False)
     *_, end = backup.units()
     (piece,) = end.pieces
     assert parent.known(len(plan.units))(piece.digests) == Place(piece.frame, piece.start)
 
 
 def test_a_line_that_comes_again_is_found(tree: Path, backup: OpenBackup) -> None:
-    parent = EarlierBackup(backup.segments, plan_of(tree), lambda _: True, reread=True)
+    parent = EarlierBackup(begins_of(backup.segments), plan_of(tree), lambda _: True, reread=True)
     for segment in backup.segments:
         for number, line in enumerate(segment.lines()):
             assert parent.same_line(line) == (segment, number)
@@ -191,7 +193,7 @@ def test_a_line_that_comes_again_is_found(tree: Path, backup: OpenBackup) -> Non
 def test_the_lookup_by_digest_alone_is_bounded(tree: Path, backup: OpenBackup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each extent takes about 200 bytes: a parent may have a hundred million."""
     monkeypatch.setattr(parents, "WIDE_EXTENTS_MAX", 1)
-    parent = EarlierBackup(backup.segments, plan_of(tree), lambda _: True, reread=True)
+    parent = EarlierBackup(begins_of(backup.segments), plan_of(tree), lambda _: True, reread=True)
     units = list(backup.units())
     known = parent.known(len(units) - 1)  # that of the end: nothing else is near
     found = [[known(digest) is not None for digest in _digests_of(unit)] for unit in units[:-1]]

@@ -21,7 +21,7 @@ import zstandard
 from tests.support.archive import plan_of
 from tests.support.forged import put_index, reseal_manifest, sealed
 from tests.support.stored import FIRST, HOST, SECOND, VOLUME, store_units
-from volback.archive.parent import EarlierBackup
+from volback.archive.parent import EarlierBackup, begins_of
 from volback.archive.plan import Plan
 from volback.catalog.index import MEMBERS_MAX, NAMES_MAX_BYTES, encode_unit
 from volback.catalog.keys import BackupKey
@@ -161,7 +161,7 @@ def compare(parent: OpenBackup, plan: Plan) -> None:
 
     Raises IntegrityError to say that it found none.
     """
-    known = EarlierBackup(parent.segments, plan, lambda _: True, reread=False).known(0)
+    known = EarlierBackup(begins_of(parent.segments), plan, lambda _: True, reread=False).known(0)
     if known(b"a" * 32) is None:
         raise IntegrityError("nothing is known")
 

@@ -46,7 +46,7 @@ def no_extent(_digest: bytes) -> Place | None:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A unit of the parent that is used unchanged: line `number` of one of its segments."""
+    """A unit of the parent that may be used unchanged: line `number` of one of its segments."""
 
     segment: Segment
     number: int
@@ -56,6 +56,23 @@ class Reused:
     def raw_bytes(self) -> int:
         """Size of the unit."""
         return self.begin.raw_bytes
+
+
+def begins_of(segments: Iterable[Segment], holders: Collection[str] | None = None) -> Iterator[Reused]:
+    """Yield the units of an index, of which only the beginnings of their lines are decoded.
+
+    `holders` are the ids of the backups whose data the index may name; None: any.
+
+    Raises FormatError where the index is damaged.
+    """
+    units = 0
+    for segment in segments:
+        for number, line in enumerate(segment.lines()):
+            check_units(units, segment.room)
+            units += 1
+            begin = begin_of(line, room=segment.room)
+            _check_holders(begin.frames, holders)
+            yield Reused(segment, number, begin)
 
 
 class Parent:
@@ -89,18 +106,18 @@ class EarlierBackup(Parent):
 
     def __init__(
         self,
-        segments: list[Segment],
+        units: Iterable[Reused],
         plan: Plan,
         is_settled: Callable[[int], bool],
         *,
         reread: bool,
         damaged: Collection[tuple[str, int]] = (),
-        holders: Collection[str] | None = None,
     ) -> None:
-        """`is_settled` says of a unit's newest time whether a later change would have changed the scan.
+        """`units` are those of its index (`begins_of`).
 
-        Nothing is taken from `damaged` frames: ids of backups, and offsets in their data objects. `holders` are the ids
-        of the backups whose data the index may name; None: any.
+        `is_settled` says of a unit's newest time whether a later change would have changed the scan.
+
+        Nothing is taken from `damaged` frames: ids of backups, and offsets in their data objects.
 
         Raises FormatError where the index is damaged.
         """
@@ -113,27 +130,26 @@ class EarlierBackup(Parent):
         wanted = {} if reread else {plan.scan_of(unit)[0]: number for number, unit in enumerate(plan.units)}
         wanted.pop("", None)
         self._hashes: dict[int, tuple[Segment, int]] = {}
-        end: _Line | None = None
-        units = 0
-        for segment in segments:
-            for number, line in enumerate(segment.lines()):
-                check_units(units, segment.room)
-                units += 1
-                begin = begin_of(line, room=segment.room)
-                _check_holders(begin.frames, holders)
-                is_usable = begin.scan and is_settled(begin.newest_ns) and not self._is_damaged(begin.frames)
-                planned = wanted.pop(begin.scan, None) if is_usable else None
-                if planned is not None:
-                    self._reused[planned] = Reused(segment, number, begin)
-                    continue
-                self._hashes[hash(line)] = (segment, number)
-                if (path := first_path_of(line)) is not None:
-                    self._lines.append(_Line(segment, number, path[:_PATH_BYTES].replace(b"/", b"\0")))
-                else:
-                    end = _Line(segment, number, b"")
-        self._end = end
+        self._end: _Line | None = None
+        for unit in units:
+            begin = unit.begin
+            is_usable = begin.scan and is_settled(begin.newest_ns) and not self._is_damaged(begin.frames)
+            planned = wanted.pop(begin.scan, None) if is_usable else None
+            if planned is not None:
+                self._reused[planned] = unit
+            else:
+                self._add_line(unit.segment, unit.number)
         self._lines.sort(key=_path)
         self._starts = {plan.units[number].start for number in self._reused}
+
+    def _add_line(self, segment: Segment, number: int) -> None:
+        """Add a unit that is not used unchanged, to be looked up."""
+        line = segment.line(number)
+        self._hashes[hash(line)] = (segment, number)
+        if (path := first_path_of(line)) is not None:
+            self._lines.append(_Line(segment, number, path[:_PATH_BYTES].replace(b"/", b"\0")))
+        else:
+            self._end = _Line(segment, number, b"")
 
     def is_read(self, unit: PlannedUnit) -> bool:
         """Whether this unit of the plan is read."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from volback.archive import tar
 from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cutter, PrivilegedAttribute
-from volback.archive.parent import EarlierBackup, Parent
+from volback.archive.parent import EarlierBackup, Parent, begins_of
 from volback.archive.plan import Plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
@@ -47,7 +47,7 @@ class FirstPass:
         """Compare the second pass's plan with it: also where every file is to be read, as it has just been."""
         set_ignored(plan, comparing)
         reread = self.scan.filesystem != plan.filesystem
-        return EarlierBackup(self.segments, plan, settled(self.scan, plan.filesystem), reread=reread)
+        return EarlierBackup(begins_of(self.segments), plan, settled(self.scan, plan.filesystem), reread=reread)
 
 
 @dataclass(frozen=True, slots=True)

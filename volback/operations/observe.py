@@ -26,7 +26,7 @@ class _Observation:
 
 
 class Observer:
-    """Who can write to one source: call `begin` right before it is read, and `end` after."""
+    """Who can write to one source: call `begin` right before it is scanned to be read, and `end` after."""
 
     def __init__(self, engine: Engine, source: Source, storage: Storage | None = None) -> None:
         """`storage` is where the source's bytes are, if the caller has asked already: containers may be waiting."""
@@ -45,8 +45,10 @@ class Observer:
             yield
 
     def begin(self) -> None:
-        """The source is read from now on."""
+        """The source is read from now on; it is, where that was said before."""
         assert self._arrivals is not None
+        if self._seen:
+            return
         self._arrivals.begin()
         self._observe()
 

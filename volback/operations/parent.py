@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from volback.archive.blocks import CUT
-from volback.archive.parent import EarlierBackup, Parent
+from volback.archive.parent import EarlierBackup, Parent, Reused, begins_of
 from volback.archive.plan import Plan
 from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.model import Manifest, ObjectName, ScanFacts, Source, UsedObject
@@ -53,32 +53,42 @@ class ChosenParent:
     damaged: Frames = frozenset()
     """What was found damaged of it, and of what it uses."""
     warnings: list[str] = field(default_factory=list)
+    _units: list[Reused] | None = None
 
     @property
     def manifest(self) -> Manifest | None:
         """Its manifest."""
         return None if self.backup is None else self.backup.manifest
 
+    def read_index(self) -> None:
+        """Read its index, as far as a comparison needs all of it: while something else is waited for.
+
+        If that is damaged there is no parent, and a warning.
+        """
+        if self.backup is not None and self._units is None:
+            try:
+                self._units = list(begins_of(self.backup.segments, self.backup.holders))
+            except IntegrityError as exc:
+                self._give_up(self.backup.manifest, exc)
+
     def compared(self, plan: Plan, comparing: Comparing) -> Parent:
         """Compare it with a plan. If its index turns out to be damaged there is none, and a warning."""
         set_ignored(plan, comparing)
+        self.read_index()
         if self.backup is None:
             return Parent()
         scan = self.backup.manifest.scan
         reread = self.reread or comparing.reread or scan is None or scan.filesystem != plan.filesystem
+        units, self._units = self._units or [], None
         try:
-            return EarlierBackup(
-                self.backup.segments,
-                plan,
-                settled(scan, plan.filesystem),
-                reread=reread,
-                damaged=self.damaged,
-                holders=self.backup.holders,
-            )
+            return EarlierBackup(units, plan, settled(scan, plan.filesystem), reread=reread, damaged=self.damaged)
         except IntegrityError as exc:
-            self.warnings.append(_not_used(self.backup.manifest, exc.message))
-            self.backup = None
+            self._give_up(self.backup.manifest, exc)
             return Parent()
+
+    def _give_up(self, parent: Manifest, why: IntegrityError) -> None:
+        self.warnings.append(_not_used(parent, why.message))
+        self.backup = None
 
     def _sizes(self) -> dict[tuple[str, bool], tuple[ObjectName, int]]:
         """Name and size of each object that can be used: by id, and whether it is an index."""

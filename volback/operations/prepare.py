@@ -32,6 +32,7 @@ from volback.operations.lines import Lines
 from volback.operations.observe import Observer
 from volback.operations.parent import ChosenParent, Comparing, choose_parent
 from volback.operations.recover import discard
+from volback.operations.starting import Starting
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
 from volback.policy.storage import Storage
 from volback.state.journal import NewBackup
@@ -60,6 +61,11 @@ class Preparing:
     with which that is cheap."""
     helper_waits: bool = True
     """Whether a helper waits until the source is read; else one is started then."""
+
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether nothing is waited for between its preparation and its reading."""
+        return self.helper_waits and not self.scan_first and self.two_passes is False
 
 
 @dataclass(slots=True)
@@ -126,26 +132,34 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
             "start its container, and back it up live or with --pause",
         )
     _ = repository.info  # without which nothing is written
-    earlier = _earlier(repository, source.name)
-    usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
-    comparing = with_due(repository, earlier, engine.info.id, wanted.comparing)
-    parent = choose_parent(ctx, repository, earlier, source, engine.info.id, comparing)
-    key = BackupKey(
-        repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
-    )
-    entry = NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix)
     ctx.progress.start(f"scan {source.name}", total_bytes=None, total_files=None)
     with ExitStack() as stack:
         run = stack.enter_context(Run(ctx.settings.state, "backup", source.name))
-        stack.enter_context(run.begun(entry, undo=lambda: discard(repository, key)))
         observer = Observer(engine, source, wanted.storage)
         stack.enter_context(observer.observing())
         start = partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
+        soon = None
+        if wanted.reads_at_once:
+            observer.begin()  # that helper scans as soon as it runs
+            soon = stack.enter_context(Starting(start()))
+        earlier = _earlier(repository, source.name)
+        usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
+        comparing = with_due(repository, earlier, engine.info.id, wanted.comparing)
+        parent = choose_parent(ctx, repository, earlier, source, engine.info.id, comparing)
+        if soon is not None:
+            parent.read_index()
+        key = BackupKey(
+            repository.host, source.name, new_id(ctx.now(), ctx.random_hex(2), after=[key.id for key in earlier])
+        )
+        entry = NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix)
+        stack.enter_context(run.begun(entry, undo=lambda: discard(repository, key)))
         first = None
         if wanted.two_passes or (wanted.two_passes is None and parent.backup is not None):
             reading = FirstReading(source, key, parent, comparing, wanted.excludes, wanted.level, start)
             first = stack.enter_context(first_pass(ctx, repository, reading))
-        reader = stack.enter_context(start(rescan=wanted.scan_first)) if wanted.helper_waits else None
+        reader = soon.reader() if soon else None
+        if wanted.helper_waits and reader is None:
+            reader = stack.enter_context(start(rescan=wanted.scan_first))
         if wanted.scan_first:
             with nullcontext(reader) if reader is not None else start() as scanning:
                 _scan_first(scanning, verdicts)
