@@ -26,6 +26,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.interrupts import deferred_signals
 from volback.operations.due import with_due
 from volback.operations.first_pass import FirstPass, FirstReading, first_pass
 from volback.operations.lines import Lines
@@ -141,7 +142,8 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         soon = None
         if wanted.reads_at_once:
             observer.begin()  # that helper scans as soon as it runs
-            soon = stack.enter_context(Starting(start()))
+            with deferred_signals():
+                soon = stack.enter_context(Starting(start()))
         earlier = _earlier(repository, source.name)
         usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
         comparing = with_due(repository, earlier, engine.info.id, wanted.comparing)

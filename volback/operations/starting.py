@@ -14,7 +14,8 @@ from volback.interrupts import deferred_signals
 class Starting:
     """A reader that is being opened; a context manager whose end waits for that, and closes it.
 
-    A signal waits for it too: a container that is being created has no id by which it could be removed.
+    A signal waits for it too: a container that is being created has no id by which it could be removed. It starts when
+    this object is made: defer signals until the block is entered.
     """
 
     def __init__(self, reader: AbstractContextManager[VolumeReader]) -> None:
