@@ -49,15 +49,30 @@ def _environment(server: S3Server, bucket: str) -> dict[str, str]:
     return server.environment() | {"VOLBACK_REPO": f"s3://{bucket}/docker"}
 
 
-def _with_rights(radosgw: S3Server, bucket: str, policy: dict[str, Any]) -> dict[str, str]:
-    """The environment of a host that has the rights of a policy for the bucket `backups`, prefix `docker`."""
+def _with_rights(
+    radosgw: S3Server, bucket: str, policy: dict[str, Any], *, owner: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """The environment of a new host that has the rights of a policy for the bucket `backups`, prefix `docker`; `owner`
+    is the policy of the bucket's owner, who has the rights on the bucket and on what it has put itself anyway."""
     user = radosgw.new_user()
-    text = json.dumps(policy).replace(":::backups", f":::{bucket}")
-    document = json.loads(text)
-    for statement in document["Statement"]:
-        statement["Principal"] = {"AWS": [f"arn:aws:iam:::user/{user.name}"]}
-    radosgw.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(document))
+    _set_policy(radosgw, bucket, (user.name, policy), *([(_owner_name(radosgw, bucket), owner)] if owner else []))
     return _environment(user, bucket)
+
+
+def _set_policy(radosgw: S3Server, bucket: str, *policies: tuple[str, dict[str, Any]]) -> None:
+    """Give each user the rights of its policy."""
+    statements = [
+        {**statement, "Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]}}
+        for user, policy in policies
+        for statement in policy["Statement"]
+    ]
+    text = json.dumps({"Version": "2012-10-17", "Statement": statements}).replace(":::backups", f":::{bucket}")
+    radosgw.client().put_bucket_policy(Bucket=bucket, Policy=text)
+
+
+def _owner_name(radosgw: S3Server, bucket: str) -> str:
+    name: str = radosgw.client().get_bucket_acl(Bucket=bucket)["Owner"]["ID"]
+    return name
 
 
 def _documented_policies() -> list[dict[str, Any]]:
@@ -69,6 +84,10 @@ def _ids(radosgw: S3Server, bucket: str) -> set[str]:
     """Of the backups that are there whole."""
     found = radosgw.client().list_objects_v2(Bucket=bucket)["Contents"]
     return {entry["Key"].split("/")[-2] for entry in found if entry["Key"].endswith("/manifest.json")}
+
+
+def _keys(radosgw: S3Server, bucket: str) -> set[str]:
+    return {entry["Key"] for entry in radosgw.client().list_objects_v2(Bucket=bucket)["Contents"]}
 
 
 def _assert_denied(result: Result, right: str) -> None:
@@ -108,20 +127,50 @@ def test_the_documented_rights_for_hosts_that_only_back_up(
     assert _ids(radosgw, bucket) == {others, made}
 
 
-def test_what_a_host_that_only_backs_up_leaves_does_not_keep_it_from_its_next_backup(
-    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
-) -> None:
-    run_volback("backup", name, env=owner)
+def _leave_what_a_host_that_only_backs_up_began(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """Let it lose its rights before it commits, and back up again when it has them; return its environment."""
     env = _with_rights(radosgw, bucket, _documented_policies()[1])
     with halted(run_volback, "before Catalog.commit", "backup", name, env=env) as run:
         radosgw.client().delete_bucket_policy(Bucket=bucket)
     _assert_denied(run.ended, "s3:")
-    env = _with_rights(radosgw, bucket, _documented_policies()[1])
+    env = _with_rights(radosgw, bucket, _documented_policies()[1], owner=owner)
     again = run_volback("backup", name, env=env)
     assert "what a failed run left in" in again.stderr
+    return env
+
+
+def test_what_a_host_that_only_backs_up_leaves_does_not_keep_it_from_its_next_backup(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
+) -> None:
+    """Of this server, the owner of a bucket reads what others put there if the bucket's policy says so."""
+    run_volback("backup", name, env=owner)
+    env = _leave_what_a_host_that_only_backs_up_began(
+        radosgw, bucket, run_volback, name, owner=_documented_policies()[0]
+    )
     assert len(_ids(radosgw, bucket)) == 2
     assert "removed 1 half-made backup" in run_volback("doctor", "--fix", env=owner).stdout
     assert run_volback("backup", name, env=env).stderr == ""
+
+
+def test_where_the_owner_may_not_read_a_manifest_nothing_of_the_volume_is_removed_and_it_is_said(
+    radosgw: S3Server, bucket: str, run_volback: Volback, name: str, owner: dict[str, str]
+) -> None:
+    """What that backup uses is unknown; the host that made it goes on."""
+    made = [run_volback("backup", name, "--json", env=owner).json["result"]["backups"][0] for _ in range(2)]
+    env = _leave_what_a_host_that_only_backs_up_began(radosgw, bucket, run_volback, name)
+    (unread,) = _ids(radosgw, bucket) - {backup["id"] for backup in made}
+    unreadable = f"{made[0]['host']}/{name}@{unread}"
+    before = _keys(radosgw, bucket)
+    fixed = run_volback("doctor", "--fix", env=owner, check_exit=3)
+    assert f"nothing of its volume is deleted while it is unknown what {unreadable} needs: " in fixed.stdout
+    pruned = run_volback("prune", "--keep-last", "1", "--older-than", "1s", env=owner, check_exit=3)
+    assert f"the manifest of backup {unreadable} cannot be read" in pruned.stderr
+    assert "access is denied" in pruned.stderr
+    assert _keys(radosgw, bucket) == before
+    run_volback("backup", name, env=env)
+    assert len(_ids(radosgw, bucket)) == 4
 
 
 def test_a_key_that_may_only_read_lists_and_restores_and_says_why_it_cannot_back_up(

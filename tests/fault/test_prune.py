@@ -204,12 +204,14 @@ def test_a_damaged_backup_stays_counts_for_nothing_and_is_reported(place: Place,
     assert [newest.id in warning and "is damaged" in warning for warning in result.warnings] == [True]
 
 
-def test_an_unreadable_manifest_keeps_all_that_it_may_need(place: Place) -> None:
+def test_an_unreadable_manifest_keeps_all_of_its_volume_and_no_other(place: Place) -> None:
     keys = place.make(*IDS[:6])
+    place.make(*IDS[:3], volume="web")
     (Path(place.store.url) / keys[2].manifest).write_bytes(b"garbage")
     result = place.prune()
-    assert place.ids() == [*IDS[:3], *IDS[4:6]]
-    assert len(result.warnings) == 1
+    assert place.ids("web") == IDS[1:3]
+    assert place.ids() == IDS[:6]
+    assert [f"manifest of backup web1/db@{IDS[2]} cannot be read" in warning for warning in result.warnings] == [True]
     remove.remove(*place.library(), remove.find_all(place.library().repository, [f"db@{IDS[2]}"])[0])
     assert place.prune().warnings == []
     assert place.ids() == IDS[4:6]
@@ -243,6 +245,32 @@ def test_half_made_backups_older_than_a_day_are_swept(place: Place) -> None:
     assert Catalog(place.store).litter() == [young_by_id.prefix, elsewhere.prefix]
     place.prune(all_hosts=True)
     assert Catalog(place.store).litter() == [young_by_id.prefix]
+
+
+def test_data_of_a_lost_backup_that_another_one_uses_stays(place: Place) -> None:
+    lost, user = *place.make(IDS[0]), *place.make(IDS[1], depends_on=IDS[:1])
+    place.store.delete(lost.manifest)
+    for stored in objects_of(place.store, lost):
+        place.age(stored, 99)
+    before = {used.name for used in manifest_of(place.store, user).uses}
+    place.prune()
+    assert before <= {key.rpartition("/")[2] for key in objects_of(place.store, lost)}
+
+
+def test_half_made_backups_stay_while_a_manifest_is_unreadable_and_it_is_said(place: Place) -> None:
+    (key,) = place.make(IDS[0])
+    place.store.put(key.manifest, [b"{}"])
+    begun = place.half_make("20261001T000000Z-bbbb", hours=99)
+    elsewhere = place.make(IDS[0], volume="web")[0]
+    place.store.put(BackupKey("web1", "web", begun.id).data, [b"x"])
+    place.age(BackupKey("web1", "web", begun.id).data, 99)
+    for dry_run in (True, False):
+        result = place.prune(dry_run=dry_run)
+        assert [found.key.volume for found in result.half_made] == [elsewhere.volume]
+        assert [f"web1/db@{IDS[0]} cannot be read" in warning for warning in result.warnings] == [True]
+    assert place.store.stat(begun.data).size_bytes == 700
+    Catalog(place.store).erase(key)
+    assert [found.key for found in place.prune().half_made] == [begun]
 
 
 def test_a_half_made_backup_of_a_living_run_stays_however_old(place: Place) -> None:

@@ -12,8 +12,9 @@ import pytest
 from tests.support.documents import MANIFEST, source_of
 from tests.support.repository import IDS, make_backup
 from volback.catalog.keys import BackupKey
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
-from volback.catalog.repository import Catalog, DamagedManifest
+from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
 from volback.context import Context, Memory, Repository
 from volback.errors import Interrupted, StoreUnreachable

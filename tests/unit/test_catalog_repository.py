@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.documents import DIGEST, MANIFEST, reseal, source_of
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.reference import parse_reference
-from volback.catalog.repository import Catalog, DamagedManifest
+from volback.catalog.repository import Catalog
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
 from volback.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StoreUnreachable, UsageError
 from volback.store.base import ObjectInfo
@@ -365,6 +366,32 @@ def test_litter_is_what_has_no_manifest(objects: DictObjects, catalog: Catalog) 
     catalog.remove_litter(begun.prefix)
     assert catalog.litter() == []
     assert len(catalog.backups()) == 1
+
+
+def test_what_a_manifest_lists_is_not_litter_without_its_own(objects: DictObjects, catalog: Catalog) -> None:
+    first = committed(objects, ID1)
+    lost, user = first.key, committed(objects, ID2, **needing(first))
+    objects.delete(lost.manifest)
+    used = {user.key_of(used) for used in user.uses}
+    catalog.remove_litter(lost.prefix)
+    assert used <= objects.held.keys()
+    assert catalog.litter() == []
+    catalog.erase(key_of(user))
+    catalog.remove_litter(lost.prefix)
+    assert objects.held == {}
+
+
+def test_nothing_is_litter_while_a_manifest_is_unreadable(objects: DictObjects, catalog: Catalog) -> None:
+    begun, damaged = key_of(store(objects, ID1)), key_of(committed(objects, ID2))
+    objects.held[damaged.manifest] = b"{}"
+    before = dict(objects.held)
+    assert catalog.litter() == []
+    with pytest.raises(IntegrityError, match=f"unknown what web1/db@{ID2} needs"):
+        catalog.remove_litter(begun.prefix)
+    assert objects.held == before
+    catalog.erase(damaged)
+    catalog.remove_litter(begun.prefix)
+    assert objects.held == {}
 
 
 def test_a_backup_is_never_removed_as_litter(objects: DictObjects, catalog: Catalog) -> None:

@@ -18,8 +18,9 @@ from volback.archive.age_keys import Identity
 from volback.archive.signing import SigningKey, authority_of, is_signed
 from volback.catalog.certificates import Certificate, certificate_key, read_certificates, write_certificate
 from volback.catalog.keys import BackupKey
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
-from volback.catalog.repository import Catalog, DamagedManifest
+from volback.catalog.repository import Catalog
 from volback.catalog.sealed import open_document, seal_document, signature_of
 from volback.errors import ConflictError, FormatError, NotFoundError, StoreError, UsageError
 from volback.operations.trust import certify, choose_key, fingerprint, signing_keys, trusted_keys

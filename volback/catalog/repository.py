@@ -1,4 +1,4 @@
-"""The catalog of a repository: which backups exist, what commits one, and what removes one.
+"""The catalog of a repository: what makes it, commits a backup, and finds one.
 
 A backup exists if and only if its manifest does, so the manifest is written last and removed first.
 Operations call this with any store; locks between runs are the caller's task.
@@ -7,30 +7,19 @@ Operations call this with any store; locks between runs are the caller's task.
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
-from volback.ahead import read_ahead
 from volback.catalog.check import check_manifest, check_repository
-from volback.catalog.keys import (
-    REPOSITORY_KEY,
-    BackupKey,
-    host_prefix,
-    parse_backup_key,
-    parse_manifest_key,
-    short_name,
-    volume_prefix,
-)
-from volback.catalog.manifests import Fetched, IsSigned, Manifests, read_document
+from volback.catalog.keys import REPOSITORY_KEY, BackupKey
+from volback.catalog.manifests import IsSigned, read_document
 from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, UsedObject
-from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
+from volback.catalog.objects import Kept, Objects
 from volback.catalog.reference import Reference
 from volback.catalog.sealed import Signer, open_document, seal_document
+from volback.catalog.space import Space
 from volback.errors import (
     ConflictError,
     FormatError,
@@ -39,7 +28,6 @@ from volback.errors import (
     StoreError,
     StoreUnreachable,
     UsageError,
-    VolbackError,
 )
 from volback.latest import created_at, is_future, is_safety_copy
 
@@ -48,18 +36,7 @@ log = logging.getLogger(__name__)
 _NAMED_AT_MOST = 5
 
 
-@dataclass(frozen=True, slots=True)
-class DamagedManifest:
-    """A backup whose manifest exists but cannot be read, and why; `key` is the manifest's."""
-
-    key: str
-    host: str
-    volume: str
-    id: str
-    error: VolbackError
-
-
-class Catalog:
+class Catalog(Space):
     """The backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
     def __init__(
@@ -70,19 +47,9 @@ class Catalog:
         signer: Callable[[], Signer] | None = None,
         is_signed: IsSigned | None = None,
     ) -> None:
-        """`kept` is where copies of manifests are kept; None keeps none.
-
-        `signer` is asked for at the first commit: manifests are then signed. Without `is_signed` the signatures of
-        what is read count for nothing.
-        """
-        self._objects = objects
-        self._manifests = Manifests(objects, kept or KeptNothing(), is_signed)
+        """`signer` is asked for at the first commit: manifests are then signed. The others are as in a listing."""
+        super().__init__(objects, kept, is_signed=is_signed)
         self._signer = signer
-
-    @property
-    def at_once(self) -> int:
-        """How many documents are best read at once; 1: in the caller's thread."""
-        return self._manifests.at_once
 
     def info(self) -> RepositoryInfo:
         """Read the repository's own document. Raises NotFoundError where there is no repository, FormatError."""
@@ -121,46 +88,6 @@ class Catalog:
             unsigned = msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
             document = seal_document(unsigned, None if self._signer is None else self._signer())
         self._objects.put(key.manifest, [document], if_absent=True)
-
-    def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
-        """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
-        return [key for key, _ in self._listed(host, volume)]
-
-    def manifests(
-        self, host: str | None = None, volume: str | None = None, *, cached: bool = False
-    ) -> Generator[Manifest | DamagedManifest, None, None]:
-        """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others.
-
-        With `cached`, a local copy is used where the listing still shows the object of which it was made: for looking
-        only. Who proves (verify) or deletes (prune, remove) reads what is in the repository now. Documents of a
-        distant store are read ahead, in threads; close the generator to stop early, and no thread is left.
-        """
-
-        def fetch(item: tuple[BackupKey, StoredObject], stop: threading.Event) -> Fetched:
-            return self._manifests.fetch(*item, cached=cached, stop=stop)
-
-        with closing(read_ahead(fetch, self._listed(host, volume), ahead=self.at_once)) as documents:
-            for fetched in documents:
-                key = fetched.key
-                try:
-                    yield self._manifests.opened(fetched)
-                except NotFoundError:
-                    log.debug("%s was removed while the backups were listed", key.manifest)
-                except StoreUnreachable:
-                    raise
-                except (IntegrityError, StoreError) as exc:
-                    yield DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
-
-    def read(self, key: BackupKey) -> Manifest:
-        """Read one manifest. Raises NotFoundError, FormatError."""
-        return self.load(key)[0]
-
-    def load(self, key: BackupKey) -> tuple[Manifest, bytes]:
-        """Read one manifest, with the bytes that hold it: fields of a later version are only in these.
-
-        Raises NotFoundError, FormatError.
-        """
-        return self._manifests.load(key)
 
     def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.
@@ -203,75 +130,6 @@ class Catalog:
             except (IntegrityError, StoreError):
                 return key
         return None
-
-    def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
-        """Return what lies below each backup's prefix, committed or not, by host, volume and id; one listing."""
-        found: dict[BackupKey, list[StoredObject]] = {}
-        wanted = None if volume is None else short_name(volume)
-        for stored in self._objects.list(_prefix(host, volume)):
-            key = parse_backup_key(stored.key)
-            if key and wanted in {None, key.volume}:
-                found.setdefault(key, []).append(stored)
-        return dict(sorted(found.items()))
-
-    def litter(self) -> list[str]:
-        """Prefixes of backups that were never committed, or not removed to the end; a backup in progress is among
-        them."""
-        held = self.holdings().items()
-        return [key.prefix for key, stored in held if key.manifest not in {item.key for item in stored}]
-
-    def remove_litter(self, prefix: str) -> None:
-        """Delete what lies under `prefix`, one of `litter()`. Raises ConflictError if a backup has been committed
-        there meanwhile."""
-        key = parse_backup_key(prefix)
-        if key is None or key.prefix != prefix:
-            raise UsageError(f"{prefix!r} is not a backup's prefix")
-        if key in self.backups(key.host, key.volume):
-            raise ConflictError(f"{prefix} holds a backup, not leftovers")
-        for stored in list(self._objects.list(prefix)):  # nothing there: no right to delete is needed
-            self._objects.delete(stored.key)
-
-    def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
-        """Ids of the backups that use frames of this one.
-
-        Raises IntegrityError where a later manifest is damaged, so that it is unknown.
-        """
-        found = []
-        for other in self.manifests(backup.host, backup.volume):
-            if isinstance(other, Manifest) and backup.id in other.depends_on:
-                found.append(other.id)
-            elif isinstance(other, DamagedManifest) and other.id > backup.id:
-                # Frames come from earlier backups: older backups do not matter, and the newest can always be removed.
-                where = str(Reference(other.host, other.volume, other.id))
-                message = f"cannot tell whether {where} needs backup {backup.id}: {other.error.message}"
-                raise IntegrityError(message, other.error.hint or f"if it is lost, volback remove {where} first")
-        return found
-
-    def check_unneeded(self, backup: Manifest | DamagedManifest, *, besides: Collection[str] = ()) -> None:
-        """Raises ConflictError if others than those ids depend on the backup, IntegrityError where that is unknown."""
-        if dependents := [id_ for id_ in self.dependents(backup) if id_ not in besides]:
-            name = Reference(backup.host, backup.volume, backup.id)
-            hint = "remove those first, or all of them in one command"
-            raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", hint)
-
-    def remove(self, backup: Manifest | DamagedManifest) -> None:
-        """Delete a backup. Raises as `check_unneeded`."""
-        self.check_unneeded(backup)
-        self.erase(BackupKey(backup.host, backup.volume, backup.id))
-
-    def erase(self, key: BackupKey) -> None:
-        """Delete a backup, its manifest first; the caller has checked whether others depend on it."""
-        for first in (key.manifest, key.index, key.data):
-            self._objects.delete(first)
-        for stored in list(self._objects.list(key.prefix)):
-            self._objects.delete(stored.key)
-
-    def _listed(self, host: str | None, volume: str | None) -> list[tuple[BackupKey, StoredObject]]:
-        """The backups that exist, by host, volume and id, with their manifests as the store lists them."""
-        wanted = None if volume is None else short_name(volume)
-        found = ((parse_manifest_key(stored.key), stored) for stored in self._objects.list(_prefix(host, volume)))
-        there = [(key, stored) for key, stored in found if key and wanted in {None, key.volume}]
-        return sorted(there, key=lambda pair: pair[0])
 
     def _check_stored(self, key: str, expected_bytes: int) -> None:
         try:
@@ -335,12 +193,6 @@ def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:
 
 def _not_future(keys: Sequence[BackupKey], now: datetime) -> list[BackupKey]:
     return [key for key in keys if not is_future(created_at(key.id), now)]
-
-
-def _prefix(host: str | None, volume: str | None) -> str:
-    if host is None:
-        return ""
-    return host_prefix(host) if volume is None else volume_prefix(host, volume)
 
 
 def _name(reference: Reference, host: str) -> str:

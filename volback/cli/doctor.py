@@ -64,7 +64,8 @@ def doctor(
     ]
     warnings = [f"{check.name}: {check.text}" for check in report.checks if check.status == "warning"]
     errors = [_error(check) for check in report.checks if check.status == "failed"]
-    return Outcome({"checks": checks}, _lines(report.checks), warnings, errors, warned_in_text=True)
+    incomplete = any(check.is_incomplete for check in report.checks)
+    return Outcome({"checks": checks}, _lines(report.checks), warnings, errors, incomplete, warned_in_text=True)
 
 
 def _lines(checks: list[Check]) -> Iterator[str]:

@@ -44,6 +44,8 @@ class Check:
     facts: dict[str, str | int | float] = field(default_factory=dict)
     exit_code: int = 0
     """The exit code of the error that made it fail."""
+    is_incomplete: bool = False
+    """Whether something stays that was to be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,9 @@ class _Doctor:
     def _check_leftovers(self, name: str) -> Check:
         left = self._left = sweep(self._ctx, self._engine, self._repository, remove=self._fix)
         found = _counted(left)
+        if left.kept:
+            also = f"; removed {found}" if found and self._fix else ""
+            return Check(name, "warning", f"{'; '.join(left.kept)}{also}", is_incomplete=self._fix)
         if left.directories:
             names, also = ", ".join(left.directories), f"; removed {found}" if found and self._fix else ""
             text = f"a run died while it restored into {names}: what is there is incomplete{also}"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.catalog.repository import DamagedManifest
 from volback.context import Repository
 from volback.errors import NotFoundError
 

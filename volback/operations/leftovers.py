@@ -31,6 +31,8 @@ class Leftovers:
     """What is on another engine, or in another repository: only a run there can act on it. It is kept."""
     unreadable: tuple[Path, ...] = ()
     """Directories of runs whose journals this version cannot read. They are kept."""
+    kept: tuple[str, ...] = ()
+    """What stays in this repository, and why, one line for each: it is denied, or unknown whether it is needed."""
     errors: tuple[VolbackError, ...] = ()
     """Why some of the containers do not run again."""
 
@@ -53,6 +55,7 @@ class FoundLeftovers:
     services: list[str] = field(default_factory=list)
     elsewhere: list[Entry] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     errors: list[VolbackError] = field(default_factory=list)
 
     def all(self) -> Leftovers:
@@ -68,5 +71,6 @@ class FoundLeftovers:
             services=tuple(self.services),
             elsewhere=tuple(self.elsewhere),
             unreadable=tuple(self.unreadable),
+            kept=tuple(self.kept),
             errors=tuple(self.errors),
         )

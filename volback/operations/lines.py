@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from volback.catalog.adoptions import line_of, read_adoptions
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
-from volback.catalog.repository import DamagedManifest
 from volback.context import Repository
 from volback.errors import FormatError, StoreDenied
 

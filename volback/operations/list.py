@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import NotFoundError, VolbackError
 from volback.latest import created_at

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, short_name, volume_prefix
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
-from volback.catalog.repository import DamagedManifest
+from volback.catalog.space import is_whole
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,
+    IntegrityError,
     Interrupted,
     LockedError,
     NotFoundError,
@@ -56,6 +58,8 @@ class Judged:
     is_kept: bool
     reasons: list[str]
     damage: str | None = None
+    is_readable: bool = True
+    """Whether its manifest could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,7 @@ class PruneResult:
     @property
     def warnings(self) -> list[str]:
         """One for each damaged backup: it stays, and counts for no rule."""
-        return [
-            f"backup {Reference(judged.key.host, judged.key.volume, judged.key.id)} is damaged, and stays until it is"
-            f" removed by its name: {judged.damage}"
-            for judged in self.judged
-            if judged.damage is not None
-        ]
+        return [_damage(judged) for judged in self.judged if judged.damage is not None]
 
 
 def prune(
@@ -187,7 +186,7 @@ class _Prune:
 
     def _scope(self, scope: Scope) -> None:
         held = self._repository.catalog.holdings(*scope)
-        groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if _is_whole(key, stored))
+        groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if is_whole(key, stored))
         if not groups and scope[1] is not None:
             error = NotFoundError(f"no backup of {scope[1]} in {self._repository.store.url}", "see `volback list`")
             self._errors.append(error)
@@ -199,7 +198,7 @@ class _Prune:
             except VolbackError as exc:
                 log.debug("volume %s of host %s was not pruned", volume, host, exc_info=True)
                 self._errors.append(exc)
-        self._sweep_half_made(scope, {key: stored for key, stored in held.items() if not _is_whole(key, stored)})
+        self._sweep_half_made(scope, {key: stored for key, stored in held.items() if not is_whole(key, stored)})
 
     def _group(self, host: str, volume: str) -> None:
         catalog = self._repository.catalog
@@ -210,7 +209,7 @@ class _Prune:
             if self._dry_run
             else volume_locks(self._ctx, self._engine, self._repository, of_engines or known.values())
         ):
-            held = {key: stored for key, stored in catalog.holdings(host, volume).items() if _is_whole(key, stored)}
+            held = {key: stored for key, stored in catalog.holdings(host, volume).items() if is_whole(key, stored)}
             for key in held.keys() - known.keys():  # created since they were read
                 known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
             there = [known[key] for key in held if key in known]
@@ -269,9 +268,20 @@ class _Prune:
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
                 continue
-            size = sum(stored.size_bytes for stored in begun.get(key, ()))
+            litter = self._litter(key)
+            if litter is None or not (litter or key in uploads):
+                continue
+            size = sum(stored.size_bytes for stored in litter)
             if self._dry_run or self._sweep(key):
                 self._half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
+
+    def _litter(self, key: BackupKey) -> list[StoredObject] | None:
+        """What lies there and nobody needs; None where that is unknown, as the warning of an unreadable one says."""
+        try:
+            return self._repository.catalog.litter_of(key.prefix)
+        except (ConflictError, IntegrityError) as exc:
+            log.debug("%s", exc.message)
+            return None
 
     def _sweep(self, key: BackupKey) -> bool:
         """Whether all half-made objects there were removed."""
@@ -279,7 +289,7 @@ class _Prune:
             with prefix_lock(self._ctx, self._repository, key.prefix):
                 self._repository.store.sweep(key.prefix, older_than_s=self._older_than_s)
                 self._repository.catalog.remove_litter(key.prefix)
-        except (ConflictError, LockedError) as exc:
+        except (ConflictError, IntegrityError, LockedError) as exc:
             log.debug("%s is not a half-made backup any more: %s", key.prefix, exc.message)
             return False
         return True
@@ -290,11 +300,6 @@ def _store_prefix(scope: Scope) -> str:
     if host is None:
         return ""
     return host_prefix(host) if volume is None else volume_prefix(host, volume)
-
-
-def _is_whole(key: BackupKey, stored: list[StoredObject]) -> bool:
-    """Whether the manifest is among what is stored."""
-    return any(item.key == key.manifest for item in stored)
 
 
 def _candidates(found: list[Found], held: Holdings, lines: Mapping[str, str]) -> Iterator[Candidate]:
@@ -339,7 +344,18 @@ def _faults(backup: Manifest, sizes: dict[str, int], known: set[str], damaged: d
 def _judged(found: Found, held: Holdings, is_kept: bool, reasons: list[str], damage: str | None) -> Judged:
     size = sum(stored.size_bytes for stored in held[key_of(found)])
     tags = list(found.tags) if isinstance(found, Manifest) else []
-    return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage)
+    is_readable = isinstance(found, Manifest)
+    return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage, is_readable)
+
+
+def _damage(judged: Judged) -> str:
+    name = Reference(judged.key.host, judged.key.volume, judged.key.id)
+    if judged.is_readable:
+        return f"backup {name} is damaged, and stays until it is removed by its name: {judged.damage}"
+    return (
+        f"the manifest of backup {name} cannot be read, so nothing of its volume is removed until it can be, or until"
+        f" that backup is removed by its name: {judged.damage}"
+    )
 
 
 def _is_of(key: BackupKey, volume: str | None) -> bool:

@@ -15,7 +15,7 @@ from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, EngineError, LockedError, NotFoundError, StoreDenied
+from volback.errors import ConflictError, EngineError, IntegrityError, LockedError, NotFoundError, StoreDenied
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
@@ -147,6 +147,8 @@ def _warn_of(left: FoundLeftovers) -> None:
             log.warning("a crashed run left %s %s; it stays until volback runs there", entry.what, entry.where)
     for directory in left.unreadable:
         log.warning("a crashed run left %s, whose journal this version cannot read; it stays", directory)
+    for line in left.kept:
+        log.warning("%s", line)
 
 
 def _await_guards(ctx: Context, engine: Engine) -> list[Quiescing]:
@@ -179,26 +181,27 @@ def _is_alive(pid: int) -> bool:
 
 def sweep_repository(ctx: Context, repository: Repository) -> None:
     """Remove what crashed runs left in this repository only; needs no engine. Raises StoreError."""
+    left = FoundLeftovers()
     with dead_runs(ctx.settings.state) as dead:
         for run in dead:
             here = [entry for entry in run.journal.of(NewBackup) if repository.has(entry)]
-            done = [
-                entry for entry in here if _sweep_backup(ctx, repository, run, entry, FoundLeftovers(), remove=True)
-            ]
+            done = [entry for entry in here if _sweep_backup(ctx, repository, run, entry, left, remove=True)]
             _settle(run, done, forget=run.journal.kind in _ENGINELESS)
+    _warn_of(left)
 
 
 def discard(repository: Repository, key: BackupKey) -> bool:
     """Remove what exists of a failed backup; one that was committed meanwhile stays.
 
-    False where that is denied (a key that may only write), so that the run is remembered; any other error is raised.
+    False where that is denied (a key that may only write), or where it is unknown what other backups of the volume
+    need, so that the run is remembered; any other error is raised.
     """
     try:
         repository.catalog.remove_litter(key.prefix)
     except ConflictError:
         log.debug("backup %s was committed before the interruption", key.prefix)
-    except StoreDenied as exc:
-        _say_that_it_stays(key.prefix, exc)
+    except (StoreDenied, IntegrityError) as exc:
+        log.warning("%s", _why_it_stays(key.prefix, exc))
         return False
     return True
 
@@ -313,27 +316,31 @@ def _sweep_backup(
     """Whether nothing is left to remember; objects that a key may not delete must not block new backups of its host."""
     # A dead run's uploads are dead at any age; but another machine may be copying the same backup there.
     older_than_s = None if run.journal.kind in _ENGINELESS else 0.0
+    catalog = repository.catalog
     try:
         with prefix_lock(ctx, repository, entry.prefix):
-            found = any(True for _ in repository.store.list(entry.prefix))
-            if found and entry.prefix in repository.catalog.litter():
-                left.backups.append(entry.prefix)
             if remove:
                 repository.store.sweep(entry.prefix, older_than_s=older_than_s)
-                repository.catalog.remove_litter(entry.prefix)
+            found = bool(catalog.litter_of(entry.prefix))
+            if found and remove:
+                catalog.remove_litter(entry.prefix)
+            if found:
+                left.backups.append(entry.prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", entry.prefix)
     except LockedError:
         log.debug("%s is being copied again: that run is responsible for it", entry.prefix)
-    except StoreDenied as exc:
-        _say_that_it_stays(entry.prefix, exc)
+    except (StoreDenied, IntegrityError) as exc:
+        left.kept.append(_why_it_stays(entry.prefix, exc))
         return False
     return True
 
 
-def _say_that_it_stays(prefix: str, denied: StoreDenied) -> None:
-    log.warning("what a failed run left in %s stays, until volback doctor --fix runs with a key that may delete: %s",
-                prefix, denied.message)  # fmt: skip
+def _why_it_stays(prefix: str, why: StoreDenied | IntegrityError) -> str:
+    if isinstance(why, StoreDenied):
+        instead = "until volback doctor --fix runs with a key that may delete"
+        return f"what a failed run left in {prefix} stays, {instead}: {why.message}"
+    return "; ".join(filter(None, [why.message, why.hint]))
 
 
 def forget_replacements(ctx: Context, engine: Engine, volume: str) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from volback.catalog.keys import BackupKey
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, StoreError, UsageError

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from volback.catalog.differences import Change, changes_of
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.reference import Reference
-from volback.catalog.repository import DamagedManifest
 from volback.catalog.states import State, states_of
 from volback.context import Repository
 from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable

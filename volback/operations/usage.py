@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey, parse_backup_key, volume_prefix
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
-from volback.catalog.repository import DamagedManifest
+from volback.catalog.references import references
 from volback.context import Repository
 from volback.operations.groups import Found, Group, grouped
 
@@ -105,9 +106,6 @@ def _of_volume(group: Group, sizes: Mapping[str, int]) -> VolumeUsage:
 def _users(own: Mapping[str, list[str]], backups: list[Found]) -> dict[str, set[str]]:
     """Ids of the backups that use each object, the backup that it belongs to among them."""
     users = {name: {id_} for id_, names in own.items() for name in names}
-    for backup in backups:
-        if isinstance(backup, Manifest):
-            for used in backup.uses:
-                name = backup.key_of(used)
-                users.setdefault(name, set()).add(backup.id)
+    for name, ids in references((one for one in backups if isinstance(one, Manifest)), {}).users.items():
+        users.setdefault(name, set()).update(ids)
     return users

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
+from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
-from volback.catalog.repository import DamagedManifest
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, NoRepository, NotFoundError
 from volback.operations.open_backup import OpenBackup

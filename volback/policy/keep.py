@@ -272,13 +272,12 @@ def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[s
 
 
 def _protect_needed(ordered: Sequence[Candidate], kept: dict[str, list[str]]) -> None:
-    """Keep what a kept backup depends on, and what a backup with an unreadable manifest may depend on."""
-    unreadable = max((backup.id for backup in ordered if not backup.is_readable), default="")
+    """Keep what a kept backup depends on, and all where a manifest is unreadable, as that may depend on any other."""
+    unreadable = next((backup.id for backup in ordered if not backup.is_readable), None)
     by_id = {backup.id: backup for backup in ordered}
     for backup in ordered:
-        # A backup depends on older ones only.
-        if backup.id < unreadable and not kept[backup.id]:
-            kept[backup.id].append(f"may be needed by {unreadable}, which is damaged")
+        if unreadable is not None and not kept[backup.id]:
+            kept[backup.id].append(f"may be needed by {unreadable}, whose manifest cannot be read")
     wanted = [backup for backup in ordered if kept[backup.id]]
     while wanted:
         backup = wanted.pop(0)
