@@ -15,10 +15,10 @@ from volback.catalog.objects import Kept, Objects, StoredObject
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, signature_of
 from volback.errors import FormatError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
 
-_DOCUMENTS_FOR_EACH_RANGE = 4
-"""A document takes little memory and one round trip, so more are read at once than large ranges: 16 of a bucket."""
+_DOCUMENTS_FOR_EACH_RANGE = 8
+"""A document takes little memory and one round trip, so more are read at once than large ranges: 32 of a bucket."""
 _AHEAD_MAX_BYTES = 256 * 1024
-"""Of a document that is read ahead; one that is larger is read by itself, so that 16 hostile ones cost no memory."""
+"""Of a document that is read ahead; one that is larger is read by itself, so that 32 hostile ones cost no memory."""
 
 IsSigned = Callable[[bytes, bytes, bytes], bool]
 """Whether the owner of a public key has made a signature of some data: public key, signature, data."""

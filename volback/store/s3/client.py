@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import boto3
@@ -28,8 +29,8 @@ from volback.store.s3.upload import Body
 
 _log = logging.getLogger(__name__)
 
-CALLS_AT_ONCE = 24
-"""How many small requests the client has connections for, beside the parts that it sends: the catalog reads 16
+CALLS_AT_ONCE = 40
+"""How many small requests the client has connections for, beside the parts that it sends: the catalog reads 32
 documents at once."""
 LOST = (sdk.BotoCoreError, OSError)
 """What reading a reply's body raises where the connection breaks."""
@@ -153,11 +154,11 @@ class Client:
 
 
 def _parse_time(value: Any) -> datetime:
-    """As the SDK does, but a listing's times without its general parser: 3,000 take 1 ms of CPU, with that 115 ms.
+    """As the SDK does, but common forms without its general parser, which takes 0.1 ms of CPU for each reply.
     Raises ValueError."""
-    if isinstance(value, str) and value[10:11] == "T" and value.endswith("Z"):
+    if isinstance(value, str) and value.endswith(("Z", " GMT")):
         try:
-            return datetime.fromisoformat(value)
+            return datetime.fromisoformat(value) if value.endswith("Z") else parsedate_to_datetime(value)
         except ValueError:
             pass  # some form that the SDK may know
     parsed: datetime = parse_timestamp(value)
