@@ -18,11 +18,20 @@ from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
-from volback.errors import EngineUnreachable, FormatError, NoRepository, NotFoundError, StoreDenied
+from volback.errors import (
+    DamagedFrame,
+    EngineUnreachable,
+    FormatError,
+    NoRepository,
+    NotFoundError,
+    StoreDenied,
+    StoreError,
+)
 from volback.progress import Progress, Silent
 from volback.settings import CACHE_BYTES, Settings
 from volback.state.cache import Cache
 from volback.state.client import client_id
+from volback.state.damaged import note_damaged
 from volback.state.journal import InRepository
 from volback.state.known import known_ids, remember_id
 from volback.store.base import Store
@@ -164,6 +173,16 @@ class Repository:
         if self._memory is None or self.store.parallel_reads < 2 or not self.id:
             return KeptNothing()
         return self._memory.kept(self.id)
+
+    def note_damaged(self, manifest: Manifest, damaged: DamagedFrame) -> None:
+        """Remember what a reader of that backup found: the next backup of the volume takes nothing from it."""
+        if self._memory is None:
+            return
+        found = {(damaged.backup, damaged.offset)}
+        try:
+            note_damaged(self._memory.state, self.id, manifest.host, manifest.volume, found=found)
+        except StoreError as exc:
+            log.warning("the next backup will not know what is damaged: %s", exc.message)
 
     @property
     def expected(self) -> list[str]:

@@ -9,6 +9,7 @@
       LockedError           6    another run holds it
       IntegrityError        7    stored bytes are not what was written
         FormatError         7    a format number or document that this version cannot read
+        DamagedFrame        7    stored data is damaged in one place
       EngineError           1    the engine refused or a helper failed
         EngineUnreachable   8    no engine, no permission on its socket, no answer in time
       StoreError            1    the store refused a read or a write (disk full)
@@ -119,6 +120,16 @@ class FormatError(IntegrityError):
     """A document that this version cannot read: garbage, or of another format number."""
 
     kind = "format"
+
+
+class DamagedFrame(IntegrityError):
+    """A frame that is not what was written, in the data object of the backup with that id."""
+
+    def __init__(self, backup: str, offset: int, why: str) -> None:
+        self.backup = backup
+        self.offset = offset
+        self.why = why
+        super().__init__(f"frame at {offset} of backup {backup} is damaged: {why}")
 
 
 class EngineError(VolbackError):

@@ -391,7 +391,8 @@ def test_a_flipped_byte_is_named_with_every_backup_that_needs_it(
     assert commands.run("verify", "--json").json["result"]["damaged"] == [], "sizes are right"
     assert commands.verify("--data") == {first.id: [first.data_key], second.id: [first.data_key]}
     failed = commands.run("restore", second.name, "--as", volume_name("lost"), check_exit=7)
-    assert re.match(rf"error: frame at \d+ of backup {first.id} is damaged: ", failed.stderr)
+    damage = re.escape(f"backup {second.name} is damaged: {first.data_key}")
+    assert re.match(rf"error: {damage}, frame at \d+: .*\nhint: volback verify {second.name} --data ", failed.stderr)
     commands.assert_equal_to_a_full_one(second)
     commands.run("restore", commands.name, "--as", volume_name("whole"), "--prove")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 import msgspec
 
+from tests.support.archive import plan_of, read
 from volback.archive.blocks import CUT
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.cut import Cutter
@@ -18,14 +20,15 @@ from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import FORMAT, Manifest, ObjectDigest, Source, Unit, UsedObject
+from volback.context import Context, Repository
 from volback.operations.first_pass import FirstPass
 from volback.operations.open_backup import OpenBackup
-from volback.operations.parent import ChosenParent, Comparing, facts_of
+from volback.operations.parent import ChosenParent, Comparing, choose_parent, facts_of
 from volback.progress import Silent
 from volback.store.base import Store
 
 FIRST, SECOND = "20261122T160254Z-aaaa", "20261123T160254Z-3f9c"
-HOST, VOLUME = "host", "volume"
+HOST, VOLUME, ENGINE = "host", "volume", "ENGINE"
 
 
 def store_backup(
@@ -58,6 +61,24 @@ def store_increment(
     compared = _Choosing(begins_of(opened.segments), plan, lambda _: True, reread=reread)
     compared.leave_out(again)
     return _store(store, backup_id, plan, read(plan, compared.is_read), (ChosenParent(opened), compared))
+
+
+def commit_next(ctx: Context, repository: Repository, backup_id: str, root: Path) -> Manifest:
+    """Back a tree up as `backup` does, compared with the parent that it would choose.
+
+    The scan is dated ten seconds later than it was, so that what was written just now counts as unchanged.
+    """
+    plan, catalog = plan_of(root), repository.catalog
+    chosen = choose_parent(
+        ctx, repository, catalog.backups(HOST, VOLUME), Source(kind="volume", name=VOLUME), ENGINE, Comparing()
+    )
+    parent = chosen.compared(plan, Comparing())
+    made = _store(repository.store, backup_id, plan, [read(root, plan, parent.is_read)], (chosen, parent))
+    assert made.scan is not None
+    late = msgspec.structs.replace(made.scan, started_ns=made.scan.started_ns + 10**10)
+    made = msgspec.structs.replace(made, scan=late, warnings=chosen.warnings)
+    catalog.commit(made)
+    return made
 
 
 class _Choosing(EarlierBackup):
@@ -145,7 +166,7 @@ def _manifest(
     return Manifest(
         format=FORMAT, id=backup_id, host=HOST, volume=VOLUME,
         kind="full" if parent is None else "incremental", parent=parent, uses=uses, cut=CUT,
-        engine_id="ENGINE", source=Source(kind="volume", name=VOLUME),
+        engine_id=ENGINE, source=Source(kind="volume", name=VOLUME),
         started_at="2026-11-23T16:02:54Z", ended_at="2026-11-23T16:02:55Z", consistency="stopped",
         files=0, raw_bytes=0, stored_bytes=data.size_bytes, data=data,
         index=index.digest, index_table_bytes=index.table_bytes, digest=digest, volback="0.1.0",

@@ -116,9 +116,7 @@ def test_nothing_is_taken_from_a_damaged_frame(tree: Path, backup: OpenBackup) -
     unit, _ = backup.find(b"c")
     bad = unit.pieces[0].frame
     plan = plan_of(tree)
-    parent = EarlierBackup(
-        begins_of(backup.segments), plan, lambda _: True, reread=False, damaged={(bad.backup, bad.offset)}
-    )
+    parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False, is_damaged=bad.__eq__)
     assert [unit.kind for unit in plan.units if parent.is_read(unit)] == ["file"]
     known = parent.known(next(number for number, unit in enumerate(plan.units) if unit.kind == "file"))
     places = [known(digest) for digest in _digests(backup, b"c")]

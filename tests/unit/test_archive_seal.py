@@ -168,7 +168,7 @@ def test_any_part_of_a_unit_is_cut_out_of_its_frames(contents: list[bytes], data
         yield stored[offset : offset + length]
 
     wanted = list(ranges.part(unit, start, stop, before=b"B"))
-    got = b"".join(item.before + part for item, part in unseal(ranges.fetch(wanted, open_range), CODEC))
+    got = b"".join(item.slice.before + part for item, part in unseal(ranges.fetch(wanted, open_range), CODEC))
     assert got == (b"B" + raw[start:stop] if start < stop else b"")
     assert len(fetched) <= 1, "neighbours are one range"
     assert unit.raw_bytes == len(raw)
@@ -215,7 +215,7 @@ def test_neighbouring_members_of_one_piece_are_opened_once() -> None:
         unseal(ranges.fetch(wanted, lambda backup, offset, length: iter([stored[offset : offset + length]])), CODEC)
     )
     assert len(opened) == 1
-    assert b"".join(item.before + raw for item, raw in opened) == content
+    assert b"".join(item.slice.before + raw for item, raw in opened) == content
 
 
 def test_what_comes_from_no_frame_keeps_its_place() -> None:
@@ -230,7 +230,7 @@ def test_what_comes_from_no_frame_keeps_its_place() -> None:
     opened = unseal(
         ranges.fetch(wanted, lambda backup, offset, length: iter([stored[offset : offset + length]])), CODEC
     )
-    assert b"".join(item.before + bytes(raw) for item, raw in opened) == b"ab<c>aef"
+    assert b"".join(item.slice.before + bytes(raw) for item, raw in opened) == b"ab<c>aef"
 
 
 def test_order_is_kept_and_work_is_bounded() -> None:

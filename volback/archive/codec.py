@@ -14,7 +14,7 @@ from typing import Protocol
 import zstandard
 
 from volback.catalog.model import FRAME_MAX_BYTES, Frame, Piece
-from volback.errors import IntegrityError
+from volback.errors import DamagedFrame, IntegrityError
 
 DEFAULT_LEVEL = 3
 _FRAME_BYTES = 1024 * 1024
@@ -57,39 +57,38 @@ class ZstdCodec:
 
 
 def open_frame(codec: FrameCodec, frame: Frame, stored: bytes | memoryview) -> bytes:
-    """Return the raw bytes of one frame. Raises IntegrityError unless the sizes are the index's.
+    """Return the raw bytes of one frame. Raises DamagedFrame unless the sizes are the index's.
 
     The codec is not trusted: what it returns is verified extent by extent before it is used (`check_extents`).
     """
-    where = _where(frame)
     if len(stored) != frame.stored_bytes:
-        raise IntegrityError(f"{where} is cut short: {len(stored)} of {frame.stored_bytes} bytes")
+        raise _damaged(frame, f"it is cut short: {len(stored)} of {frame.stored_bytes} bytes")
     if frame.raw_bytes > FRAME_MAX_BYTES:
-        raise IntegrityError(f"{where} claims {frame.raw_bytes} bytes, more than a frame may have")
+        raise _damaged(frame, f"it claims {frame.raw_bytes} bytes, more than a frame may have")
     try:
         raw = codec.unseal(stored, frame.raw_bytes)
     except IntegrityError as exc:
-        raise IntegrityError(f"{where} is damaged: {exc.message}") from exc
+        raise _damaged(frame, exc.message) from exc
     if len(raw) != frame.raw_bytes:
-        raise IntegrityError(f"{where} is damaged: it holds {len(raw)} bytes, not {frame.raw_bytes}")
+        raise _damaged(frame, f"it holds {len(raw)} bytes, not {frame.raw_bytes}")
     return raw
 
 
 def check_extents(piece: Piece, raw: bytes, start: int, stop: int) -> None:
     """Verify the extents of a piece that hold bytes `start` to `stop` of it, in the raw bytes of its frame.
 
-    Raises IntegrityError.
+    Raises DamagedFrame.
     """
     view, first, end = memoryview(raw), piece.start + start, piece.start + stop
     for at, size, digest in piece.extents():
         if at >= end:
             return
         if at + size > first and hashlib.sha256(view[at : at + size]).digest() != digest:
-            raise IntegrityError(f"{_where(piece.frame)} is damaged: its digest is not the index's")
+            raise _damaged(piece.frame, "its digest is not the index's")
 
 
-def _where(frame: Frame) -> str:
-    return f"frame at {frame.offset} of backup {frame.backup}"
+def _damaged(frame: Frame, why: str) -> DamagedFrame:
+    return DamagedFrame(frame.backup, frame.offset, why)
 
 
 def compress_lines(lines: bytes, level: int = DEFAULT_LEVEL) -> bytes:

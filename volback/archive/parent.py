@@ -111,18 +111,18 @@ class EarlierBackup(Parent):
         is_settled: Callable[[int], bool],
         *,
         reread: bool,
-        damaged: Collection[tuple[str, int]] = (),
+        is_damaged: Callable[[Frame], bool] = lambda _: False,
     ) -> None:
         """`units` are those of its index (`begins_of`).
 
         `is_settled` says of a unit's newest time whether a later change would have changed the scan.
 
-        Nothing is taken from `damaged` frames: ids of backups, and offsets in their data objects.
+        Nothing is taken from damaged frames.
 
         Raises FormatError where the index is damaged.
         """
         self._plan = plan
-        self._damaged = damaged
+        self._is_damaged = is_damaged
         self._reused: dict[int, Reused] = {}
         self._lines: list[_Line] = []
         self._wide: dict[bytes, Place] | None = None
@@ -133,7 +133,7 @@ class EarlierBackup(Parent):
         self._end: _Line | None = None
         for unit in units:
             begin = unit.begin
-            is_usable = begin.scan and is_settled(begin.newest_ns) and not self._is_damaged(begin.frames)
+            is_usable = begin.scan and is_settled(begin.newest_ns) and not any(map(is_damaged, begin.frames))
             planned = wanted.pop(begin.scan, None) if is_usable else None
             if planned is not None:
                 self._reused[planned] = unit
@@ -194,9 +194,6 @@ class EarlierBackup(Parent):
                     self._wide.update(self._places(line))
             return self._wide
 
-    def _is_damaged(self, frames: Iterable[Frame]) -> bool:
-        return bool(self._damaged) and any((frame.backup, frame.offset) in self._damaged for frame in frames)
-
     def _places(self, line: _Line) -> Iterator[tuple[bytes, Place]]:
         """Digest and place of each extent of a unit."""
         try:
@@ -205,7 +202,7 @@ class EarlierBackup(Parent):
             log.info("nothing of a unit of backup %s is used again: %s", line.segment.backup, exc.message)
             return
         for piece in unit.pieces:
-            if self._is_damaged([piece.frame]):
+            if self._is_damaged(piece.frame):
                 continue
             for start, _, digest in piece.extents():
                 yield digest, Place(piece.frame, start)

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from volback.archive.codec import FrameCodec, check_extents
 from volback.archive.cut import Cut, RawFrame, UnitEnd
 from volback.archive.parent import Place, Reused
-from volback.archive.ranges import Fetched, Slice
+from volback.archive.ranges import Fetched
 from volback.workers import Workers
 
 PACK_BYTES = 2 * 1024 * 1024
@@ -115,13 +115,13 @@ def seal(
 
 def unseal(
     fetched: Iterable[Fetched], codec: FrameCodec, *, threads: int | None = None
-) -> Generator[tuple[Slice, memoryview], None, None]:
-    """Yield each slice with its raw bytes, in order, each extent in it verified. Raises IntegrityError."""
-    return in_order(lambda item: (item.slice, open_slice(item, codec)), fetched, threads=threads)
+) -> Generator[tuple[Fetched, memoryview], None, None]:
+    """Yield each slice with its raw bytes, in order, each extent in it verified. Raises DamagedFrame."""
+    return in_order(lambda item: (item, open_slice(item, codec)), fetched, threads=threads)
 
 
 def open_slice(fetched: Fetched, codec: FrameCodec) -> memoryview:
-    """Return the raw bytes of one slice, each extent in it verified. Raises IntegrityError."""
+    """Return the raw bytes of one slice, each extent in it verified. Raises DamagedFrame."""
     wanted, begin = fetched.slice, fetched.slice.piece.start
     if wanted.stop == wanted.start:
         return memoryview(b"")

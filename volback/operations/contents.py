@@ -17,7 +17,7 @@ _KINDS = {"d": "a directory", "l": "a symbolic link", "p": "a FIFO", "b": "a blo
 
 def open_backup(repository: Repository, reference: str) -> OpenBackup:
     """Open the backup that `reference` names. Raises NotFoundError, IntegrityError."""
-    return OpenBackup(repository.store, repository.find(reference), kept=repository.kept)
+    return OpenBackup.of(repository, repository.find(reference))
 
 
 def members(backup: OpenBackup, path: bytes = b"") -> Iterator[Member]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from volback.archive import ranges
 from volback.archive.announced import Announced
 from volback.archive.codec import ZstdCodec
-from volback.archive.seal import in_order
 from volback.context import Context
 from volback.durable import write_new
 from volback.errors import ConflictError, StoreError
@@ -53,15 +52,9 @@ def _frames(ctx: Context, backup: OpenBackup) -> Iterator[bytes | memoryview]:
 
     Each extent has been verified, and what it holds compared with the index, before it is yielded.
     """
-    codec = ZstdCodec()
-
-    def prove(fetched: ranges.Fetched) -> tuple[memoryview, _Proven]:
-        raw = backup.open_slice(fetched)
-        return raw, (raw, fetched)
-
-    announced = Announced(f"backup {backup.name}")
-    with closing(in_order(prove, backup.fetch(announced.whole(backup.units())))) as proven:
-        for run in _by_frame(announced.passed(proven)):
+    codec, announced = ZstdCodec(), Announced(f"backup {backup.name}")
+    with closing(backup.unsealed(announced.whole(backup.units()))) as unsealed:
+        for run in _by_frame(announced.passed((raw, (raw, fetched)) for fetched, raw in unsealed)):
             stored, raw = _stored(run), b"".join(raw for raw, _ in run)
             out = codec.seal(raw) if stored is None else stored
             ctx.progress.advance(raw_bytes=len(raw), stored_bytes=len(out))

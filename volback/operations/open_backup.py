@@ -15,7 +15,8 @@ from volback.catalog.keys import INDEX_NAME
 from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
-from volback.errors import FormatError, IntegrityError, NotFoundError
+from volback.context import Repository
+from volback.errors import DamagedFrame, FormatError, IntegrityError, NotFoundError
 from volback.operations.read_index import VERIFY_HINT, IndexReader
 from volback.store.base import Store
 
@@ -24,19 +25,26 @@ class OpenBackup:
     """A backup whose index has been read and verified against its manifest; units are decoded again at each pass."""
 
     def __init__(
-        self, store: Store, manifest: Manifest, *, codec: FrameCodec | None = None, kept: Kept | None = None
+        self,
+        store: Store,
+        manifest: Manifest,
+        *,
+        codec: FrameCodec | None = None,
+        kept: Kept | None = None,
+        note: Callable[[Manifest, DamagedFrame], None] = lambda *_: None,
     ) -> None:
         """Read the index (kept compressed: about 40 bytes per file). Raises IntegrityError, NotFoundError.
 
         `codec` is the one with which the backup's frames were sealed; None is plain zstd. `kept` has local copies of
         indexes, which count as read: their SHA-256 is compared. Who has to know that the repository's own are intact
-        gives none (verify; a backup that builds upon them).
+        gives none (verify; a backup that builds upon them). `note` gets the frames that a read finds damaged.
         """
         self.manifest = manifest
         self.name = manifest.name
         self.key = manifest.key
         self._store = store
         self._codec = codec or ZstdCodec()
+        self._note = note
         self._paths = PathRanges()
         self._data_bytes: int | None = None
         self._objects = {manifest.id: manifest.data_key} | {
@@ -44,6 +52,11 @@ class OpenBackup:
         }
         self.segments = IndexReader(store, manifest, kept or KeptNothing(), self._room).segments()
         """Of the index, in stream order."""
+
+    @classmethod
+    def of(cls, repository: Repository, manifest: Manifest) -> OpenBackup:
+        """Open a backup to use it: with local copies of its index; what a read finds damaged is remembered."""
+        return cls(repository.store, manifest, kept=repository.kept, note=repository.note_damaged)
 
     @property
     def holders(self) -> Collection[str]:
@@ -105,13 +118,26 @@ class OpenBackup:
     ) -> Iterator[bytes | memoryview]:
         """Yield the wanted bytes in order, each frame verified before a byte of it is yielded; `count` gets stored
         sizes."""
-        with closing(unseal(self.fetch(slices), self._codec)) as unsealed:
-            for item, raw in unsealed:
+        with closing(self.unsealed(slices)) as unsealed:
+            for fetched, raw in unsealed:
+                item = fetched.slice
                 if item.before:
                     yield item.before
                 frame = item.piece.frame
                 count(frame.stored_bytes * len(raw) // max(frame.raw_bytes, 1))
                 yield raw
+
+    def unsealed(self, slices: Iterable[ranges.Slice]) -> Generator[tuple[ranges.Fetched, memoryview], None, None]:
+        """Yield each slice with its frame and its raw bytes, verified. Raises IntegrityError that names the backup."""
+        with closing(unseal(self.fetch(slices), self._codec)) as unsealed:
+            try:
+                yield from unsealed
+            except DamagedFrame as exc:
+                self._note(self.manifest, exc)
+                where = f"{self.data_key(exc.backup)}, frame at {exc.offset}"
+                raise IntegrityError(
+                    f"backup {self.name} is damaged: {where}: {exc.why}", _DAMAGE_HINT.format(self.name)
+                ) from exc
 
     def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[ranges.Fetched, None, None]:
         """Yield each slice with its frame, not verified; a remote store is read ahead, in threads."""
@@ -292,3 +318,4 @@ def _slashes(path: bytes) -> Iterator[int]:
 
 
 _HEADER_ROOM = 3 * tar.BLOCK
+_DAMAGE_HINT = "volback verify {} --data names what is lost; an older backup may have it, the next one stores it anew"

@@ -21,7 +21,7 @@ from volback.latest import created_at, is_future, is_safety_copy
 from volback.operations.lines import Lines
 from volback.operations.open_backup import OpenBackup
 from volback.policy.unchanged import ignored, is_settled
-from volback.state.damaged import Frames, damaged_frames
+from volback.state.damaged import Frames, damaged_frames, is_damaged
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,13 @@ class ChosenParent:
         reread = self.reread or comparing.reread or scan is None or scan.filesystem != plan.filesystem
         units, self._units = self._units or [], None
         try:
-            return EarlierBackup(units, plan, settled(scan, plan.filesystem), reread=reread, damaged=self.damaged)
+            return EarlierBackup(
+                units,
+                plan,
+                settled(scan, plan.filesystem),
+                reread=reread,
+                is_damaged=lambda frame: is_damaged(self.damaged, frame.backup, frame.offset),
+            )
         except IntegrityError as exc:
             self._give_up(self.backup.manifest, exc)
             return Parent()

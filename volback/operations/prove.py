@@ -57,7 +57,7 @@ def prove(
     Attributes that need CAP_SYS_ADMIN, which a restore sets only if asked to, may be missing in the volume.
     """
     manifest = repository.find(reference)
-    backup = OpenBackup(repository.store, manifest, kept=repository.kept)
+    backup = OpenBackup.of(repository, manifest)
     source = manifest.source
     if volume is not None:
         kind = "directory" if volume.startswith("/") else "volume"

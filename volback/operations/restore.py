@@ -91,7 +91,7 @@ def restore(
     """
     check_target(options, replace=options.replace)
     sweep(ctx, engine, repository)
-    opened = OpenBackup(repository.store, repository.find(reference), kept=repository.kept)
+    opened = OpenBackup.of(repository, repository.find(reference))
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
     manifest = opened.manifest
     seen = seen_volume(ctx.settings.state, manifest.host, manifest.volume)
@@ -218,7 +218,7 @@ class _Restore:
         name = self._target.name
         if self._selection is not None and isinstance(failure, VolbackError):
             try:
-                former = OpenBackup(self._repository.store, self._repository.find(safety))
+                former = OpenBackup.of(self._repository, self._repository.find(safety))
                 put_back(self._engine, self._run, self._selection, self._target, former)
             except VolbackError as exc:
                 log.warning("%s", exc.message)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from volback.context import Context
 from volback.errors import IntegrityError, StoreError
 from volback.operations.open_backup import OpenBackup
 from volback.policy.subset import Subset
-from volback.state.damaged import note_damaged
+from volback.state.damaged import WHOLE, note_damaged
 
 log = logging.getLogger(__name__)
 
@@ -52,19 +52,22 @@ def read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -
         if raw is None:
             frame = item.piece.frame
             part.lost.append(_Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
-    bad = parts.bad()
-    _note(ctx, repository_id, manifest, parts, is_intact=not bad and seen.subset is None)
+    bad, frames = parts.bad(), parts.frames()
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
     if seen.subset is None and manifest.data_key not in bad and not own.is_as_written():
         damaged.append(Damage(backup.name, manifest.data_key, f"{manifest.data_key} is not what was written", []))
+        frames.add((manifest.id, WHOLE))
+    _note(ctx, repository_id, manifest, frames, is_intact=not damaged and seen.subset is None)
     return damaged + index.damage(parts.faults())
 
 
-def _note(ctx: Context, repository_id: str, manifest: Manifest, parts: Parts, *, is_intact: bool) -> None:
+def _note(
+    ctx: Context, repository_id: str, manifest: Manifest, frames: Collection[tuple[str, int]], *, is_intact: bool
+) -> None:
     """Remember what is damaged: the next backup takes nothing from it."""
     read = {manifest.id} if is_intact else set[str]()
     try:
-        note_damaged(ctx.settings.state, repository_id, manifest.host, manifest.volume, found=parts.frames(), read=read)
+        note_damaged(ctx.settings.state, repository_id, manifest.host, manifest.volume, found=frames, read=read)
     except StoreError as exc:
         log.warning("the next backup will not know what is damaged: %s", exc.message)
 

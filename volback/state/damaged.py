@@ -1,4 +1,4 @@
-"""Damaged: which stored frames a verification found damaged, by repository and volume.
+"""Damaged: which stored frames a verification, or whatever read them, found damaged, by repository and volume.
 
 The next backup takes nothing from them: it reads those files and stores them anew, so that it can be restored again.
 """
@@ -15,7 +15,14 @@ from volback.durable import write_whole
 from volback.state.files import private_directory, usable
 
 Frames = frozenset[tuple[str, int]]
-"""Id of the backup in whose data object a frame lies, and its offset there."""
+"""Id of the backup in whose data object a frame lies, and its offset there, or WHOLE."""
+WHOLE = -1
+"""All of a data object: it is not what was written, and no frame of it shows that."""
+
+
+def is_damaged(known: Collection[tuple[str, int]], backup: str, offset: int) -> bool:
+    """Whether that frame is known to be damaged, or all of its data object."""
+    return bool(known) and ((backup, offset) in known or (backup, WHOLE) in known)
 
 
 def damaged_frames(state: Path, repository_id: str, host: str, volume: str) -> Frames:
@@ -35,7 +42,7 @@ def note_damaged(
     volume: str,
     *,
     found: Collection[tuple[str, int]],
-    read: Collection[str],
+    read: Collection[str] = (),
 ) -> None:
     """Keep what was found damaged; what was known of the data objects of `read`, which were read whole, is forgotten.
 
