@@ -16,8 +16,10 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.halt import delayed, halted
 from tests.support.library import Library, open_library
 from tests.support.remote import wait_for
+from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import EngineError
+from volback.live.plan import quiesce_candidates
 from volback.operations import recover as recover_module
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.sources import volume_source
@@ -554,6 +556,30 @@ def test_what_a_guard_still_tries_is_an_error_of_recover(
     assert (
         error.message == f"stopped container {writer.name!r} is left to the guard of a crashed run, which still tries"
     )
+
+
+@pytest.mark.parametrize("is_held_before", [True, False], ids=["ends", "begins"])
+def test_a_hold_of_another_run_that_changes_while_containers_are_listed_is_seen(
+    tmp_path: Path, engine: EngineSession, writer: Any, monkeypatch: pytest.MonkeyPatch, is_held_before: bool
+) -> None:
+    """Not running when the engine lists containers, and not in the journal before, or after."""
+    library = open_library(engine, tmp_path)
+    writer.stop(timeout=0)
+    with Run(library.ctx.settings.state, "quiesce") as run:
+        held = HeldContainer(engine=library.engine.info.id, id=writer.id, name=writer.name, how="stop", phase="held")
+        change = run.drop if is_held_before else run.note
+        if is_held_before:
+            run.note(held)
+        listed = Engine.containers
+
+        def listing(self: Engine) -> list[Container]:
+            found = listed(self)
+            change(held)
+            return found
+
+        monkeypatch.setattr(Engine, "containers", listing)
+        assert writer.id in {container.id for container in quiesce_candidates(library.ctx, library.engine)}
+        run.drop(held)
 
 
 def _pid_of_nobody() -> int:

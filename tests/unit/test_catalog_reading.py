@@ -17,7 +17,8 @@ from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
 from volback.context import Context, Memory, Repository
-from volback.errors import Interrupted, StoreUnreachable
+from volback.errors import Interrupted, NotFoundError, StoreUnreachable
+from volback.operations.restore_set import find_set
 from volback.operations.verify import verify
 from volback.settings import Settings
 from volback.state.cache import Cache
@@ -83,6 +84,15 @@ def test_reads_overlap_and_come_in_order(store: WatchedStore) -> None:
     assert ids(Catalog(store)) == IDS[:20]
     assert sorted(store.opened) == [key_of(number).manifest for number in range(20)]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_the_sets_of_a_project_are_looked_for_in_manifests_that_are_read_together(store: WatchedStore) -> None:
+    repository = Repository(store, lambda: "web1")
+    assert repository.catalog.at_once >= TOGETHER
+    store.opened.clear()
+    store.barrier = threading.Barrier(TOGETHER)
+    with pytest.raises(NotFoundError, match="no set of project 'shop'"):
+        find_set(repository, "shop")
 
 
 def test_a_near_store_is_read_in_the_callers_thread() -> None:

@@ -6,7 +6,9 @@ Nothing is stopped here; see `quiesce`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from volback.catalog.model import Source
 from volback.context import Context
@@ -57,20 +59,24 @@ class QuiesceRequest:
 def quiesce_candidates(ctx: Context, engine: Engine) -> list[Container]:
     """Containers that run, and those that another run has quiesced: that run must not start them while this one reads.
 
-    The container that this process runs in is not among them.
+    The container that this process runs in is not among them. Journals are read before the running ones are listed, and
+    once more after that: a container that another run stops or starts again meanwhile is among one of the three.
     """
-    own = engine.own_container_ids
+    state, own = ctx.settings.state, engine.own_container_ids
+    held, tasks = _held(engine, state), containers_held_by_others(engine, state)
     found = {container.id: container for container in engine.containers() if container.id not in own}
-    for _, journal in live_journals(ctx.settings.state):
-        for held in journal.of(HeldContainer):
-            if held.engine == engine.info.id and held.id not in found:
-                try:
-                    found[held.id] = engine.container(held.id)
-                except NotFoundError:
-                    continue
-    for container in containers_held_by_others(engine, ctx.settings.state):
+    for id_ in (held | _held(engine, state)).difference(found):
+        with suppress(NotFoundError):
+            found[id_] = engine.container(id_)
+    for container in [*tasks, *containers_held_by_others(engine, state)]:
         found.setdefault(container.id, container)
     return list(found.values())
+
+
+def _held(engine: Engine, state: Path) -> set[str]:
+    """Ids of the containers of this engine that runs in progress have stopped or paused, or are about to."""
+    entries = (entry for _, journal in live_journals(state) for entry in journal.of(HeldContainer))
+    return {entry.id for entry in entries if entry.engine == engine.info.id}
 
 
 def plan_quiesce(

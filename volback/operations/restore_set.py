@@ -5,8 +5,12 @@ A set is complete if each of its volumes has a backup that names the set. An inc
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
+from volback.ahead import read_ahead
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
 from volback.catalog.model import Manifest, SetOf, Source
 from volback.catalog.reference import Reference
@@ -133,6 +137,9 @@ def find_set(repository: Repository, project: str, set_prefix: str | None = None
     return search.named(set_prefix)
 
 
+_Read = Manifest | NotFoundError | FormatError
+
+
 class _Search:
     """The sets of one project, as far as they have been read."""
 
@@ -161,8 +168,8 @@ class _Search:
     def _warn_of_future(self, keys: list[BackupKey], chosen: StoredSet) -> None:
         """Say which sets were made with a clock that was ahead; backups of other projects are not their concern."""
         known = set(self._found)
-        for key in keys:
-            self._add(key)
+        for key, read in self._read(keys):
+            self._add(key, read)
         for id_ in sorted(self._found.keys() - known):
             self._warnings.append(
                 f"set {id_} is from the future, so it is not the latest: {chosen.made.id} is restored"
@@ -187,23 +194,34 @@ class _Search:
 
     def _read_back(self, keys: list[BackupKey], prefix: str | None = None) -> StoredSet | None:
         """Read until a requested set is complete: any without `prefix`; with one, the set whose full id it is."""
-        for key in sorted(keys, key=lambda key: key.id, reverse=True):
-            found = self._add(key)
-            wanted = prefix is None or (found is not None and is_id(prefix) and found.made.id == prefix)
-            if found is not None and not found.missing and wanted:
-                return found
+        with closing(self._read(sorted(keys, key=lambda key: key.id, reverse=True))) as manifests:
+            for key, read in manifests:
+                found = self._add(key, read)
+                wanted = prefix is None or (found is not None and is_id(prefix) and found.made.id == prefix)
+                if found is not None and not found.missing and wanted:
+                    return found
         return None
 
-    def _add(self, key: BackupKey) -> StoredSet | None:
+    def _read(self, keys: list[BackupKey]) -> Generator[tuple[BackupKey, _Read], None, None]:
+        """Manifests in the order of the keys; those of a distant store are read ahead, in threads."""
+        catalog = self._repository.catalog
+
+        def read(key: BackupKey, _: threading.Event) -> tuple[BackupKey, _Read]:
+            try:
+                return key, catalog.read(key)
+            except (NotFoundError, FormatError) as exc:
+                return key, exc
+
+        return read_ahead(read, keys, ahead=catalog.at_once)
+
+    def _add(self, key: BackupKey, manifest: _Read) -> StoredSet | None:
         """The set that a backup belongs to, with the backup in it; None where it does not belong to a set of the
         project."""
-        try:
-            manifest = self._repository.catalog.read(key)
-        except NotFoundError:
+        if isinstance(manifest, NotFoundError):
             return None  # removed while the sets were looked for
-        except FormatError as exc:
+        if isinstance(manifest, FormatError):
             name = Reference(key.host, key.volume, key.id)
-            self._warnings.append(f"backup {name} cannot be read, so its set is not known: {exc.message}")
+            self._warnings.append(f"backup {name} cannot be read, so its set is not known: {manifest.message}")
             return None
         if manifest.set is None or manifest.set.project != self._project:
             return None
