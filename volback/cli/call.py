@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -48,6 +49,8 @@ class Call:
         from volback.context import Context
         from volback.settings import load_settings
 
+        # What has been imported stays: to look through it at each collection took 0.08 s of a backup of 0.9 s.
+        gc.freeze()
         settings = load_settings(repository=self.repository, engine=self.engine)
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
             try:

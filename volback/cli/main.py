@@ -5,6 +5,7 @@ It installs the signal handlers before anything slow is imported; the commands t
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from volback import interrupts
@@ -19,6 +20,7 @@ takes."""
 
 def main() -> None:
     """Run the command line and exit."""
+    gc.set_threshold(100_000, 20, 20)
     take_standard_streams()
     first_process.take_over()
     try:
