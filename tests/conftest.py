@@ -47,15 +47,18 @@ _EACH_ALONE = ("fault/test_kill.py", "e2e/test_docs.py")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--every-step`, which `scripts/test long` gives."""
-    parser.addoption("--every-step", action="store_true", help="strike runs at every step, not at a spread of them")
+    help_ = "strike runs at every step, not at a spread of them, and run what is marked long"
+    parser.addoption("--every-step", action="store_true", help=help_)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For workers beside each other: a file's tests stay together, with its fixtures, and those on S3 servers.
 
     The longest come first, so that no worker is left alone with them in the end.
     """
+    if not config.getoption("every_step"):
+        _leave_out(config, items, "long")
     tests = Path(__file__).parent
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -68,6 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             group = item.nodeid if file in _EACH_ALONE else file
             item.add_marker(pytest.mark.xdist_group(_S3 if _SERVERS.intersection(item.fixturenames) else group))
     items.sort(key=_rank)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], marker: str) -> None:
+    left_out = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker(marker)]
 
 
 def _rank(item: pytest.Item) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ from typing import Any
 import docker
 import pytest
 
+from tests.support.engine import Volback
+from tests.support.halt import halted
 from tests.support.library import Library
 from volback.catalog.model import Source
 from volback.errors import ConflictError
@@ -167,27 +167,11 @@ def test_a_container_that_came_and_went_during_the_read_is_noticed(
 
 
 def test_a_container_that_starts_while_a_volume_is_replaced_is_an_error(
-    library: Library,
-    volume_factory: Callable[..., str],
-    container_factory: Callable[..., Any],
-    volume_path: Callable[[str], Path],
+    run_volback: Volback, volume: str, container_factory: Callable[..., Any]
 ) -> None:
-    volume = volume_factory(fill=lambda path: (path / "big").write_bytes(bytes(400_000_000)))
-    backup(*library, volume_source(library.engine, volume), BackupOptions(level=1))
-    big = volume_path(volume) / "big"
-    big.write_bytes(b"small")
-    started: list[str] = []
-
-    def start() -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (big.exists() and big.stat().st_size > 1_000_000):
-            time.sleep(0.01)
-        one = container_factory("echo x > /data/mine", volumes={volume: "/data"})
-        started.append(one.name)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    with pytest.raises(ConflictError, match="while it was replaced"):
-        restore(*library, volume, RestoreOptions(replace=True, safety_backup=False))
-    thread.join()
-    assert len(started) == 1
+    run_volback("backup", volume)
+    replace = ("restore", volume, "--replace", "--no-safety-backup")
+    with halted(run_volback, "buffer 0 of write", *replace) as run:
+        container_factory("echo x > /data/mine", volumes={volume: "/data"})
+    assert run.ended.exit_code == 5, run.ended
+    assert "while it was replaced" in run.ended.stderr

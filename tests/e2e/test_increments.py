@@ -252,7 +252,7 @@ def _copy(source: Library, target: Library, manifest: Manifest) -> None:
         assert objects_of(source.repository.store, item.key) == objects_of(target.repository.store, item.key)
 
 
-@pytest.mark.parametrize("server", ["moto", "rclone"])
+@pytest.mark.parametrize("server", ["rclone", pytest.param("moto", marks=pytest.mark.long)])
 def test_increments_in_a_bucket(
     request: pytest.FixtureRequest, chain: Chain, server: str, monkeypatch: pytest.MonkeyPatch,
     volume_name: Callable[..., str], volume_path: Callable[[str], Path],

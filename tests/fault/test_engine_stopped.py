@@ -42,9 +42,9 @@ def source(second: SecondEngine) -> Iterator[Path]:
             left.remove()
 
 
-@pytest.fixture(params=["pipe", "attach"])
-def environment(request: pytest.FixtureRequest, second: SecondEngine) -> dict[str, str]:
-    return {"DOCKER_HOST": second.url, "VOLBACK_TRANSPORT": request.param}
+@pytest.fixture
+def environment(transport: str, second: SecondEngine) -> dict[str, str]:
+    return {"DOCKER_HOST": second.url, "VOLBACK_TRANSPORT": transport}
 
 
 def _struck(
@@ -75,7 +75,15 @@ def _assert_nothing_is_left(second: SecondEngine, run_volback: Volback, *, volum
     assert Catalog(LocalStore(run_volback.repository)).litter() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("transport", "number"),
+    [
+        ("pipe", signal.SIGKILL),
+        ("attach", signal.SIGTERM),
+        pytest.param("pipe", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("attach", signal.SIGKILL, marks=pytest.mark.long),
+    ],
+)
 def test_backup_while_the_engine_stops(
     second: SecondEngine, source: Path, run_volback: Volback, environment: dict[str, str], number: int
 ) -> None:
@@ -90,7 +98,15 @@ def test_backup_while_the_engine_stops(
     assert differences(before, fingerprint(source)) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("transport", "number"),
+    [
+        ("pipe", signal.SIGTERM),
+        ("attach", signal.SIGKILL),
+        pytest.param("pipe", signal.SIGKILL, marks=pytest.mark.long),
+        pytest.param("attach", signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 def test_restore_while_the_engine_stops(
     second: SecondEngine, source: Path, run_volback: Volback, environment: dict[str, str], number: int
 ) -> None:
@@ -107,9 +123,18 @@ def test_restore_while_the_engine_stops(
     assert differences(before, fingerprint(source)) == []
 
 
+BACKUP = ("buffer 1 of read", ("backup", VOLUME))
+RESTORE = ("buffer 1 of write", ("restore", VOLUME, "--as", "copy"))
+
+
 @pytest.mark.parametrize(
-    ("step", "command"),
-    [("buffer 1 of read", ("backup", VOLUME)), ("buffer 1 of write", ("restore", VOLUME, "--as", "copy"))],
+    ("transport", "step", "command"),
+    [
+        ("pipe", *BACKUP),
+        ("attach", *RESTORE),
+        pytest.param("pipe", *RESTORE, marks=pytest.mark.long),
+        pytest.param("attach", *BACKUP, marks=pytest.mark.long),
+    ],
 )
 def test_an_engine_that_hangs_in_mid_run_is_given_up_in_time(
     second: SecondEngine, source: Path, run_volback: Volback, environment: dict[str, str], step: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from tests.support.s3 import S3Server, open_uploads, rclone_server
 pytestmark = pytest.mark.xdist_group("s3")
 
 MIB = 1024 * 1024
-EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
+INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
+EXIT = {INT: 130, TERM: 143, KILL: -9}
 STEPS = ["buffer 1 of read", "buffer 2 of put data.tar.zst", "before Catalog.commit", "after Catalog.commit"]
 RESTORE_STEPS = ["buffer 1 of write", "after write"]
+long = pytest.mark.long
 
 
 @pytest.fixture
@@ -45,18 +48,22 @@ def _backups(run_volback: Volback, env: dict[str, str]) -> int:
     return len(run_volback("list", "--json", env=env).json["result"]["backups"])
 
 
-@pytest.mark.parametrize("number", EXIT, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "numbers",
+    [(INT, TERM, TERM, INT), (KILL,) * 4, pytest.param((TERM, INT, INT, TERM), marks=long)],
+    ids=["INT TERM", "KILL", "TERM INT"],
+)
 def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
-    radosgw: S3Server, run_volback: Volback, engine: EngineSession, source: str, number: signal.Signals
+    radosgw: S3Server, run_volback: Volback, engine: EngineSession, source: str, numbers: tuple[signal.Signals, ...]
 ) -> None:
     with radosgw.bucket() as bucket:
         env = _environment(radosgw, bucket)
         run_volback("init", env=env)
         made = 0
-        for step in STEPS:
+        for step, number in zip(STEPS, numbers, strict=True):
             assert struck(run_volback, number, step, "backup", source, "--full", env=env) == EXIT[number], step
             made += step == "after Catalog.commit"
-            if number == signal.SIGKILL:
+            if number == KILL:
                 run_volback("backup", source, env=env)
                 made += 1
             found = radosgw.client().list_objects_v2(Bucket=bucket).get("Contents", [])
@@ -68,21 +75,22 @@ def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
         assert run_volback("verify", "--data", "--json", env=env).json["result"]["damaged"] == []
 
 
+@pytest.mark.parametrize("numbers", [(INT, KILL), pytest.param((TERM, INT, KILL, TERM), marks=long)])
 def test_a_restore_that_is_struck_leaves_no_half_volume(
     radosgw: S3Server, run_volback: Volback, engine: EngineSession, source: str, volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
+    *, volume_path: Callable[[str], Path], numbers: tuple[signal.Signals, ...],
 ) -> None:  # fmt: skip
     target = volume_name("target")
     with radosgw.bucket() as bucket:
         env = _environment(radosgw, bucket)
         run_volback("init", env=env)
         run_volback("backup", source, env=env)
-        for number, code in EXIT.items():
-            for step in RESTORE_STEPS:
-                assert struck(run_volback, number, step, "restore", source, "--as", target, env=env) == code, step
-                if number == signal.SIGKILL:
-                    run_volback("doctor", "--fix", env=env)
-                assert engine.client.volumes.list(filters={"name": target}) == [], step
+        for number, step in zip(numbers, itertools.cycle(RESTORE_STEPS), strict=False):
+            exit_code = struck(run_volback, number, step, "restore", source, "--as", target, env=env)
+            assert exit_code == EXIT[number], step
+            if number == KILL:
+                run_volback("doctor", "--fix", env=env)
+            assert engine.client.volumes.list(filters={"name": target}) == [], step
         run_volback("restore", source, "--as", target, "--prove", env=env)
         assert differences(fingerprint(volume_path(source)), fingerprint(volume_path(target))) == []
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 Step = TypeVar("Step")
 
-COUNT = 10
+COUNT = 6
 """Of each test in the common run."""
 
 
