@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.archive import END, MIB, plan_of, record, scan, scan_facts
+from tests.support.disks import make_ext4, mounted
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
 from volback.archive.scan import Scan
@@ -310,14 +311,28 @@ def test_a_scan_that_ends_in_its_facts_is_cut_off(tmp_path: Path) -> None:
 def test_a_store_through_a_mapping_after_the_scan_changes_a_ctime() -> None:
     """The kernel sets no time when a page is written to that was written to before, and is not written out yet: with
     `FIND` alone this is what happens. Not on a tmpfs, whose pages are never written out."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, open(f"{name}/mapped", "w+b") as file:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        _assert_a_later_store_shows(Path(name), Path(name))
+
+
+@pytest.mark.root
+def test_a_store_through_a_mapping_below_a_mount_point_after_the_scan_changes_a_ctime(tmp_path: Path) -> None:
+    """Of whatever name: the kernel writes some characters as octal numbers."""
+    (tmp_path / "scanned").mkdir()
+    image = make_ext4(tmp_path / "image", 4 * MIB)
+    with mounted(tmp_path / "scanned" / "a new\nmount", "-o", "loop", image) as below:
+        _assert_a_later_store_shows(tmp_path / "scanned", below)
+
+
+def _assert_a_later_store_shows(scanned: Path, directory: Path) -> None:
+    with (directory / "mapped").open("w+b") as file:
         file.write(bytes(8192))
         file.flush()
         os.fsync(file.fileno())
         with mmap.mmap(file.fileno(), 8192) as mapped:
             mapped[0] = 1
-            done = subprocess.run(tar.SYNC_AND_FIND, cwd=name, capture_output=True, check=True)
+            done = subprocess.run(tar.SYNC_AND_FIND, cwd=scanned, capture_output=True, check=True)
             plan = make_plan([done.stdout + tar.SCAN_END.encode()])
-            _tick(Path(name))
+            _tick(directory)
             mapped[1] = 2
             assert os.fstat(file.fileno()).st_ctime_ns > plan.newest_ns

@@ -35,8 +35,15 @@ _SCAN_FACTS = (
 # written out once the time has been taken: what changes afterwards has a later ctime. An error of it is not about what
 # is read.
 _SYNC = "sync -f . 2>/dev/null"
+# What is mounted below, too: the fifth field is where, with some characters as octal numbers (proc(5)).
+_SYNC_BELOW = (
+    r"root=$(pwd -P); while read -r _ _ _ _ at _; do"
+    r' case $at in *\\*) at=$(printf %b "$at");; esac;'
+    r' case $at in "${root%/}"/*) sync -f -- "$at" 2>/dev/null;; esac;'
+    r" done </proc/self/mountinfo"
+)
 FIND = ["sh", "-c", f"{_SCAN_FACTS}; exec find . {_SCAN_RECORD}"]
-SYNC_AND_FIND = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find . {_SCAN_RECORD}"]
+SYNC_AND_FIND = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; {_SYNC_BELOW}; exec find . {_SCAN_RECORD}"]
 SYNC_AND_FIND_ONE_FILE_SYSTEM = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find . -xdev {_SCAN_RECORD}"]
 """Mount points are named, what is mounted on them is not."""
 
