@@ -14,10 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from volback.archive.age_keys import Recipient
+from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
+from volback.catalog.private import opened
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
+from volback.encryption.keyring import Keyring
+from volback.encryption.sources import NO_SOURCES, Sources
+from volback.encryption.store import SUFFIX, EncryptedStore, Encryption, is_data
 from volback.errors import (
     DamagedFrame,
     EngineUnreachable,
@@ -26,6 +32,8 @@ from volback.errors import (
     NotFoundError,
     StoreDenied,
     StoreError,
+    UnknownRequirement,
+    UsageError,
 )
 from volback.progress import Progress, Silent
 from volback.settings import CACHE_BYTES, Settings
@@ -59,6 +67,8 @@ class Access:
     bandwidth_bytes_s: float | None = None
     name: str | None = None
     """The repository's name in the configuration, if it has one."""
+    sources: Sources = NO_SOURCES
+    """Where its identities and passphrases come from, after those of the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,8 @@ class Context:
     random_hex: Callable[[int], str] = secrets.token_hex
     accept_repository: bool = False
     """Whether a repository is used although another one was at its address before."""
+    sources: Sources = NO_SOURCES
+    """Where identities and passphrases come from: options, the environment, a person at a terminal."""
 
 
 class Repository:
@@ -117,12 +129,17 @@ class Repository:
         *,
         memory: Memory | None = None,
         name: str | None = None,
+        sources: Sources = NO_SOURCES,
     ) -> None:
         """`own_host` gives the name under which backups of the current engine are filed. Raises EngineUnreachable.
 
         Without `memory` whatever repository is there is used. `name` is what `--repo` takes; None is the store's URL.
         """
-        self.store = store
+        self.stored = store
+        """Its objects as they are stored."""
+        self.store: Store = EncryptedStore(store, lambda: self.encryption)
+        """Its objects in clear: they are encrypted where the repository is."""
+        self._sources = sources
         self.now = now
         self._own_host = own_host
         self._memory = memory
@@ -154,21 +171,62 @@ class Repository:
         return info
 
     @cached_property
+    def encryption(self) -> Encryption | None:
+        """How its objects are encrypted; None where they are not. Raises as `info`, but for a lost document.
+
+        Without its document nothing is written; who reads must then have the repository's own identity.
+        """
+        try:
+            stated = self.info.encryption
+        except (NoRepository, FormatError) as exc:
+            if isinstance(exc, UnknownRequirement) or (isinstance(exc, NoRepository) and self._document() is not None):
+                raise
+            if not any(info.key.endswith(SUFFIX) and is_data(info.key[: -len(SUFFIX)]) for info in self.stored.list()):
+                return None
+            return Encryption(None, Keyring(self.stored, [], self._sources, what=f"repository {self.store.url}"))
+        if stated is None:
+            return None
+        recipients = [stated.recipient, *stated.past]
+        keyring = Keyring(self.stored, recipients, self._sources, what=f"repository {self.store.url}")
+        return Encryption(_recipient(stated.recipient), keyring, len(recipients))
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether identities were given: what is encrypted can be shown, and nobody has to be asked."""
+        return bool(self._sources.identities)
+
+    def shown(self, manifest: Manifest) -> Manifest:
+        """The manifest for people: with its private part where identities were given. Raises as `opened`."""
+        return self.opened(manifest) if self.has_identities else manifest
+
+    def opened(self, manifest: Manifest) -> Manifest:
+        """The manifest with its private part. Raises IdentityNeeded, IntegrityError."""
+        return opened(manifest, self.encryption) if self.encryption and manifest.is_closed else manifest
+
+    @cached_property
     def catalog(self) -> Catalog:
         """Its backups. They can be read without the repository's own document. Raises as `info`, but for that."""
-        catalog = Catalog(self.store, self.kept)
         try:
-            _ = self.info
+            is_encrypted = self.info.encryption is not None
+        except UnknownRequirement:
+            raise
         except FormatError as exc:
             log.debug("backups are read without the repository's own document: %s", exc.message)
         except NoRepository:
-            if self._document() is not None or not catalog.backups():
+            if self._document() is not None or not Catalog(self.store).backups():
                 raise
             log.warning("repository %s has lost its volback.json: see `volback verify`", self.store.url)
-        return catalog
+        else:
+            return Catalog(self.store, self._copies, cipher=self.encryption, is_encrypted=is_encrypted)
+        return Catalog(self.store, self._copies)
 
     @cached_property
     def kept(self) -> Kept:
+        """Local copies of indexes; none of what is encrypted, as they would be in clear."""
+        return KeptNothing() if self.encryption else self._copies
+
+    @cached_property
+    def _copies(self) -> Kept:
         """Local copies of what never changes there: of a repository that has an id, and is read over a network."""
         if self._memory is None or self.store.parallel_reads < 2 or not self.id:
             return KeptNothing()
@@ -246,6 +304,14 @@ class Repository:
         return self.catalog.find(parsed, parsed.host or self.host, now=self.now())
 
 
+def _recipient(text: str) -> Recipient:
+    """Raises FormatError: who reads it has not typed it."""
+    try:
+        return Recipient.parse(text)
+    except UsageError as exc:
+        raise FormatError(f"{REPOSITORY_KEY} holds no valid recipient: {exc.message}") from exc
+
+
 def open_engine(ctx: Context) -> Engine:
     """The engine that the settings name; it is connected when it is first used."""
     # Only here: docker takes 0.2 s to import, which a command that needs no engine would pay.
@@ -288,4 +354,5 @@ def open_repository(
             ctx.settings.cache_bytes,
         ),
         name=access.name,
+        sources=ctx.sources.before(access.sources),
     )

@@ -10,6 +10,7 @@
       IntegrityError        7    stored bytes are not what was written
         FormatError         7    a format number or document that this version cannot read
         DamagedFrame        7    stored data is damaged in one place
+          UnknownRequirement 7   a repository that only a newer version may use
       EngineError           1    the engine refused or a helper failed
         EngineUnreachable   8    no engine, no permission on its socket, no answer in time
       StoreError            1    the store refused a read or a write (disk full)
@@ -130,6 +131,10 @@ class DamagedFrame(IntegrityError):
         self.offset = offset
         self.why = why
         super().__init__(f"frame at {offset} of backup {backup} is damaged: {why}")
+
+
+class UnknownRequirement(FormatError):
+    """The repository says that its users must know what this version does not."""
 
 
 class EngineError(VolbackError):

@@ -261,7 +261,7 @@ def test_init_and_copy(run_volback: Volback, volume: str, tmp_path: Path) -> Non
     name = f"{listed['host']}/{volume}@{listed['id']}"
     for made in (True, False):
         result = result_of(run_volback("init", "--repo", tmp_path / "other", "--json"), "init")
-        assert shape(result) == {"url": "str", "id": "str", "format": "int", "made": "bool"}
+        assert shape(result) == {"url": "str", "id": "str", "format": "int", "made": "bool", "recipient": "null"}
         assert result["made"] is made
     said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")
     assert result_of(said, "copy") == {"copied": [name], "skipped": []}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.conformance import StoreConformance
+from tests.support.encrypted import encrypted
 from tests.support.s3 import S3Server, empty
 from volback.store.base import Store
 from volback.store.faults import FaultStore
@@ -25,6 +26,8 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda directory: MemoryStore(directory.name),
     "faults-local": lambda directory: FaultStore(LocalStore(directory / "repository")),
     "limit-local": lambda directory: LimitStore(LocalStore(directory / "repository"), 1e12),
+    "encrypted-local": lambda directory: encrypted(LocalStore(directory / "repository")),
+    "encrypted-memory": lambda directory: encrypted(MemoryStore(directory.name)),
     "faults-memory": lambda directory: FaultStore(MemoryStore(directory.name)),
 }
 SERVERS = {

@@ -87,7 +87,8 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["init", "--repo", str(where)]) == 0
     assert capsys.readouterr().out == f"{where} is a repository already, id {id_}\n"
     assert run(["init", "--repo", str(where), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["result"] == {"url": str(where), "id": id_, "format": 1, "made": False}
+    result = {"url": str(where), "id": id_, "format": 1, "made": False, "recipient": None}
+    assert json.loads(capsys.readouterr().out)["result"] == result
 
 
 def test_the_command_refuses_a_directory_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

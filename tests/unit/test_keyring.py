@@ -9,6 +9,7 @@ import pytest
 
 from volback.archive.age import encrypt
 from volback.archive.age_keys import Identity, Recipient
+from volback.encryption.environment import sources_of
 from volback.encryption.keyring import Keyring
 from volback.encryption.sources import Sources, identity_file, passphrase_file
 from volback.errors import IdentityNeeded, UsageError
@@ -181,3 +182,19 @@ def test_a_file_without_an_identity_is_an_error_that_names_it(tmp_path: Path, co
     with pytest.raises(UsageError, match=said) as caught:
         keyring(MemoryStore("test"), given(path))()
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"VOLBACK_IDENTITY_FILE": "/does/not/exist"}, "/does/not/exist cannot be read: No such file or directory"),
+        ({"VOLBACK_PASSPHRASE_COMMAND": "false"}, "VOLBACK_PASSPHRASE_COMMAND: false ended with status 1"),
+        ({"VOLBACK_PASSPHRASE_COMMAND": "'"}, "VOLBACK_PASSPHRASE_COMMAND is not a command"),
+        ({"VOLBACK_PASSPHRASE_COMMAND": "true"}, "VOLBACK_PASSPHRASE_COMMAND: the value is empty"),
+    ],
+)
+def test_what_the_environment_names_wrongly_is_said(environment: dict[str, str], said: str) -> None:
+    store = MemoryStore("test")
+    key_file(store, "alice", OWN, to="correct horse")
+    with pytest.raises(UsageError, match=said):
+        keyring(store, sources_of(environment))()

@@ -1,4 +1,4 @@
-"""Codec: how one frame, and the index, are kept as stored bytes. Plain zstd today, encrypted later.
+"""Codec: how one frame, and the index, are kept as stored bytes. Plain zstd.
 
 A backup and an open backup carry their codec. `check_extents` verifies the output of a codec against the index before a
 byte of it is used. Foreign archives are decompressed in `decompress`.

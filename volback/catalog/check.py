@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from volback.catalog.keys import INDEX_NAME, BackupKey, is_id
-from volback.catalog.model import FORMAT, INDEX_OBJECTS_MAX, Manifest, RepositoryInfo, SetOf
-from volback.errors import FormatError
+from volback.catalog.model import AGE, FORMAT, INDEX_OBJECTS_MAX, Manifest, RepositoryInfo, SetOf
+from volback.errors import FormatError, UnknownRequirement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REPOSITORY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _SIZE_LIMIT = 2**63
 
 
@@ -26,9 +27,19 @@ def check_manifest(manifest: Manifest, key: BackupKey) -> Manifest:
 
 
 def check_repository(info: RepositoryInfo, what: str) -> RepositoryInfo:
-    """Return `info` if its id is valid. Raises FormatError."""
+    """Return `info` if it is valid. Raises FormatError, UnknownRequirement where it needs what is not known here."""
     if info.format != FORMAT or not _REPOSITORY_ID.fullmatch(info.id):
         raise FormatError(f"{what} holds no valid repository id")
+    for name in info.requires:
+        if name != AGE:
+            raise UnknownRequirement(
+                f"{what} says that one must know {name[:40]!r}, which this volback does not", "install a newer volback"
+            )
+    encryption = info.encryption
+    if (encryption is not None) != (AGE in info.requires):
+        raise FormatError(f"{what} contradicts itself on whether the repository is encrypted")
+    if encryption and not all(map(_RECIPIENT.fullmatch, [encryption.recipient, *encryption.past])):
+        raise FormatError(f"{what} holds no valid recipient")
     return info
 
 
@@ -37,6 +48,10 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
         yield f"has format {manifest.format}, not {FORMAT}"
     if BackupKey(manifest.host, manifest.volume, manifest.id) != key:
         yield f"belongs to another backup: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
+    if manifest.encryption not in (None, AGE):
+        yield f"is encrypted in a way that is not known: {manifest.encryption[:40]!r}"
+    if manifest.is_closed and manifest.encryption is None:
+        yield "has a private part, and is not encrypted"
     yield from _source_faults(manifest)
     yield from _number_faults(manifest)
     yield from _text_faults(manifest)
@@ -99,7 +114,7 @@ def _use_faults(manifest: Manifest) -> Iterator[str]:
 def _text_faults(manifest: Manifest) -> Iterator[str]:
     digests = {"digest": manifest.digest, "data": manifest.data.sha256, "index": manifest.index.sha256}
     for name, digest in digests.items():
-        if not _DIGEST.fullmatch(digest):
+        if not (_DIGEST.fullmatch(digest) or (manifest.is_closed and not digest)):
             yield f"has no valid digest of its {name}"
     if manifest.parent is not None and (not is_id(manifest.parent) or manifest.parent == manifest.id):
         yield f"has {manifest.parent[:40]!r} as its parent, which is not another backup's id"

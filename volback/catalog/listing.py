@@ -36,11 +36,18 @@ class DamagedManifest:
 class Listing:
     """Lists the backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
-    def __init__(self, objects: Objects, kept: Kept | None = None, *, is_signed: IsSigned | None = None) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        kept: Kept | None = None,
+        *,
+        is_signed: IsSigned | None = None,
+        is_encrypted: bool | None = None,
+    ) -> None:
         """`kept` is where copies of manifests are kept; None keeps none. Without `is_signed` the signatures of what is
-        read count for nothing."""
+        read count for nothing. A manifest that is not as `is_encrypted` says is refused; None accepts both."""
         self._objects = objects
-        self._manifests = Manifests(objects, kept or KeptNothing(), is_signed)
+        self._manifests = Manifests(objects, kept or KeptNothing(), is_signed, is_encrypted=is_encrypted)
 
     @property
     def at_once(self) -> int:

@@ -39,10 +39,14 @@ class Fetched:
 class Manifests:
     """Reads the manifests of one repository. Every method may raise StoreError or StoreUnreachable."""
 
-    def __init__(self, objects: Objects, kept: Kept, is_signed: IsSigned | None) -> None:
+    def __init__(
+        self, objects: Objects, kept: Kept, is_signed: IsSigned | None, *, is_encrypted: bool | None = None
+    ) -> None:
+        """`is_encrypted` says whether the repository is; None where that is not known."""
         self._objects = objects
         self._kept = kept
         self._is_signed = is_signed
+        self._is_encrypted = is_encrypted
 
     @property
     def at_once(self) -> int:
@@ -88,6 +92,9 @@ class Manifests:
     def _manifest(self, document: bytes, key: BackupKey) -> Manifest:
         """Raises FormatError, also for a signature that is not that of its key."""
         manifest = check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
+        if self._is_encrypted is not None and manifest.is_closed != self._is_encrypted:
+            both = ("encrypted", "in clear") if manifest.is_closed else ("in clear", "encrypted")
+            raise FormatError(f"manifest {key.manifest} is {both[0]}, and the repository is {both[1]}")
         signature = signature_of(document)
         if signature is None or self._is_signed is None:
             return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)

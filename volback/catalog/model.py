@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,8 @@ FORMAT = 1
 FRAME_MAX_BYTES = 8 * 1024 * 1024
 """No writer makes a larger frame; a reader refuses it, so that hostile sizes cost no memory."""
 
+AGE: Final = "age"
+"""What `encryption` and `requires` say where objects are files of age."""
 DIGEST_BYTES = 32
 INDEX_OBJECTS_MAX = 16
 """From so many other backups an increment's index takes segments at most; else it is written whole."""
@@ -234,6 +236,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """SHA-256 over the binary digests of all units, in stream order."""
     warnings: list[str] = []
     encryption: str | None = None
+    """How the backup's objects are encrypted: `age`; None where they are not."""
+    private: str | msgspec.UnsetType = msgspec.UNSET
+    """Of an encrypted one, what volback/catalog/private.py keeps from who has no identity; as base64."""
     tags: list[str] = []
     set: SetOf | None = None
     """None for a backup that does not belong to a set, and in repositories written before there were sets."""
@@ -245,6 +250,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def signer(self) -> str | None:
         """The public key (hex) that has signed it; None where nobody has, or nobody has proven it."""
         return None if self.signed_by is msgspec.UNSET else self.signed_by
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a part of it is encrypted: its fields have no meaning then, but those that stay in clear."""
+        return self.private is not msgspec.UNSET
 
     @property
     def key(self) -> BackupKey:
@@ -281,8 +291,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return str(Reference(self.host, self.volume, self.id))
 
 
+class RepositoryEncryption(msgspec.Struct, frozen=True, kw_only=True):
+    """For whom a repository's objects are encrypted."""
+
+    recipient: str
+    """The public half of its identity, as age writes it: age1..."""
+    past: list[str] = []
+    """Those of earlier identities, for which older backups are encrypted."""
+
+
 class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     """`volback.json`, the first object of a repository."""
 
     format: int
     id: str
+    requires: list[str] = []
+    """What a reader must know by name; who does not know one of them must not use the repository."""
+    encryption: RepositoryEncryption | None = None
+    """Decided when the repository is made; None: nothing is encrypted."""

@@ -15,8 +15,9 @@ import msgspec
 from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.manifests import IsSigned, read_document
-from volback.catalog.model import FORMAT, Manifest, RepositoryInfo, UsedObject
+from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, Objects
+from volback.catalog.private import Cipher, closed
 from volback.catalog.reference import Reference
 from volback.catalog.sealed import Signer, open_document, seal_document
 from volback.catalog.space import Space
@@ -46,10 +47,14 @@ class Catalog(Space):
         *,
         signer: Callable[[], Signer] | None = None,
         is_signed: IsSigned | None = None,
+        cipher: Cipher | None = None,
+        is_encrypted: bool | None = None,
     ) -> None:
-        """`signer` is asked for at the first commit: manifests are then signed. The others are as in a listing."""
-        super().__init__(objects, kept, is_signed=is_signed)
+        """`signer` is asked for at the first commit: manifests are then signed; with a `cipher` their private part is
+        encrypted. The others are as in a listing."""
+        super().__init__(objects, kept, is_signed=is_signed, is_encrypted=is_encrypted)
         self._signer = signer
+        self._cipher = cipher
 
     def info(self) -> RepositoryInfo:
         """Read the repository's own document. Raises NotFoundError where there is no repository, FormatError."""
@@ -59,13 +64,17 @@ class Catalog(Space):
             raise NotFoundError("no repository here", "check --repo; a new one is made by `volback init`") from exc
         return check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
 
-    def ensure_repository(self, new_uuid: Callable[[], str]) -> RepositoryInfo:
+    def ensure_repository(
+        self, new_uuid: Callable[[], str], encryption: RepositoryEncryption | None = None
+    ) -> RepositoryInfo:
         """Read the repository's document, or make one; if two create it at the same time, both return the same
         document."""
         try:
             return self.info()
         except NotFoundError:
-            made = check_repository(RepositoryInfo(format=FORMAT, id=new_uuid()), REPOSITORY_KEY)
+            requires = [] if encryption is None else [AGE]
+            made = RepositoryInfo(format=FORMAT, id=new_uuid(), requires=requires, encryption=encryption)
+            check_repository(made, REPOSITORY_KEY)
         try:
             self._objects.put(REPOSITORY_KEY, [seal_document(made)], if_absent=True)
         except ConflictError:
@@ -86,6 +95,7 @@ class Catalog(Space):
             self._check_needed(BackupKey(manifest.host, manifest.volume, used.id), used)
         if document is None:
             unsigned = msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
+            unsigned = unsigned if self._cipher is None else closed(unsigned, self._cipher)
             document = seal_document(unsigned, None if self._signer is None else self._signer())
         self._objects.put(key.manifest, [document], if_absent=True)
 

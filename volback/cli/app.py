@@ -55,6 +55,14 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 not found,
 _AcceptRepository = Annotated[
     bool, typer.Option("--accept-repository", help="Use the repository although another one was there before.")
 ]
+_Identities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--identity",
+        metavar="FILE",
+        help="Identities of age, for what is encrypted; may be repeated. [default: $VOLBACK_IDENTITY_FILE]",
+    ),
+]
 
 
 def invoke(arguments: list[str], call: Call) -> Outcome | None:
@@ -120,6 +128,7 @@ def _global(
         typer.Option("--config", metavar="FILE|DIR", help="Configuration; may be repeated. [default: $VOLBACK_CONFIG]"),
     ] = None,
     accept_repository: _AcceptRepository = False,
+    identities: _Identities = None,
     json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False,
     log_format: Annotated[
         str, typer.Option(metavar="text|json", help="How the log is written; json: each record is one line.")
@@ -133,7 +142,7 @@ def _global(
 ) -> None:
     call = call_of(context)
     call.repository, call.engine, call.config = repo, host, config_files or []
-    call.accept_repository = accept_repository
+    call.accept_repository, call.identities = accept_repository, identities or []
     call.json, call.quiet, call.verbose, call.debug = json, quiet, verbose, debug
     call.command = context.invoked_subcommand or ""
     if log_format not in ("text", "json"):

@@ -101,7 +101,7 @@ def _none(call: Call, repository: Repository) -> list[str]:
 def show(context: typer.Context, backup: _Backup) -> Outcome:
     """Show the facts about a backup."""
     with call_of(context).opened_repository() as (_, repository):
-        manifest = repository.find(backup)
+        manifest = repository.shown(repository.find(backup))
     return Outcome(shown_facts(manifest), manifest_lines(manifest))
 
 

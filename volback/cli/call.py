@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from volback.engine.engine import Engine
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug", "--accept-repository"})
-_WITH_VALUE = frozenset({"--repo", "--host", "--config", "--log-format"})
+_WITH_VALUE = frozenset({"--repo", "--host", "--config", "--identity", "--log-format"})
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class Call:
     config: list[str] = field(default_factory=list)
     """Files or directories of the configuration; empty: the usual ones."""
     accept_repository: bool = False
+    identities: list[str] = field(default_factory=list)
+    """Files of identities, for what is encrypted."""
     json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -47,14 +50,16 @@ class Call:
         """The command's context; progress is drawn on a terminal."""
         from volback.cli.progress import make_progress
         from volback.context import Context
+        from volback.encryption.environment import sources_of
         from volback.settings import load_settings
 
         # What has been imported stays: to look through it at each collection took 0.08 s of a backup of 0.9 s.
         gc.freeze()
         settings = load_settings(repository=self.repository, engine=self.engine)
+        sources = sources_of(os.environ, [Path(name).expanduser() for name in self.identities])
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
             try:
-                yield Context(settings, progress, accept_repository=self.accept_repository)
+                yield Context(settings, progress, accept_repository=self.accept_repository, sources=sources)
             except NoRepository as exc:
                 exc.hint = "; ".join([*filter(None, [exc.hint]), *self.elsewhere()])
                 raise

@@ -1,1 +1,1 @@
-"""Encryption of a repository: where its identities come from."""
+"""Encryption of a repository: the layer above its store, and where its identities come from."""

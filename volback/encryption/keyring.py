@@ -32,7 +32,11 @@ class Keyring:
     """
 
     def __init__(self, objects: Objects, recipients: Sequence[str], sources: Sources, *, what: str) -> None:
-        """`recipients` are the repository's, the current one first; `what` names the repository in errors."""
+        """`recipients` are the repository's, the current one first; `what` names the repository in errors.
+
+        Without recipients, as where the repository's document is lost, all that its keys hold counts as its own, or
+        where none is opened each given identity.
+        """
         self._objects = objects
         self._recipients = list(recipients)
         self._sources = sources
@@ -48,13 +52,15 @@ class Keyring:
         with self._lock:
             if self._found is None:
                 found = self._search()
-                self._found = [found[recipient] for recipient in self._recipients if recipient in found]
+                self._found = [found[recipient] for recipient in self._recipients or found if recipient in found]
             return self._found
 
     def _search(self) -> dict[str, Identity]:
         given = [one for text in self._sources.identities for one in self._identities_in(text)]
         found = self._own(given)
-        if self._recipients[0] not in found and given:
+        if given and not self._recipients:
+            found = self._own(self._unlocked_by(given)) or found
+        elif given and self._recipients[0] not in found:
             found |= self._own(self._unlocked_by(given))
         if not found and (self._sources.passphrases or self._sources.ask):
             found = self._with_passphrases()
@@ -65,7 +71,7 @@ class Keyring:
     def _own(self, identities: Sequence[Identity]) -> dict[str, Identity]:
         """Those that are the repository's own, by their recipients."""
         every = {str(identity.recipient): identity for identity in identities}
-        return {recipient: every[recipient] for recipient in self._recipients if recipient in every}
+        return {recipient: every[recipient] for recipient in self._recipients or every if recipient in every}
 
     def _identities_in(self, text: SecretText) -> list[Identity]:
         data = text.read()

@@ -48,6 +48,10 @@ class Sources:
         )
 
 
+NO_SOURCES = Sources()
+"""None: what is encrypted stays closed."""
+
+
 def identity_file(path: Path) -> SecretText:
     """A file of identities, encrypted with a passphrase or not."""
     return SecretText(str(path), lambda: read_private(path))

@@ -66,6 +66,8 @@ def prepare_target(ctx: Context, source: Repository, target: Repository) -> None
         raise UsageError(
             f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
         )
+    if source.encryption or target.encryption:
+        raise UsageError("backups of an encrypted repository cannot be copied yet")
     sweep_repository(ctx, target)
 
 

@@ -81,8 +81,8 @@ class Comparison:
 
 def diff_backups(repository: Repository, before: str, after: str) -> Comparison:
     """Compare two backups, of any volumes. Raises NotFoundError, IntegrityError; the second also while it is read."""
-    old = OpenBackup(repository.store, repository.find(before))
-    new = OpenBackup(repository.store, repository.find(after))
+    old = OpenBackup.as_stored(repository, repository.find(before))
+    new = OpenBackup.as_stored(repository, repository.find(after))
     is_comparable = old.manifest.cut == new.manifest.cut
     shared = _segments(old) & _segments(new)
     found = differences(
@@ -98,7 +98,7 @@ def diff_volume(
 
     Without `data`, files that may have changed are unclear. Raises NotFoundError, IntegrityError, EngineError.
     """
-    backup = OpenBackup(repository.store, repository.find(before))
+    backup = OpenBackup.as_stored(repository, repository.find(before))
     source = backup.manifest.source
     if volume is not None:
         source = Source(kind="directory" if volume.startswith("/") else "volume", name=volume)

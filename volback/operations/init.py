@@ -1,13 +1,17 @@
-"""Init: makes a repository, on purpose; needs no engine."""
+"""Init: makes a repository, on purpose, encrypted or not; needs no engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from volback.archive.age_keys import Identity
+from volback.catalog.key_files import delete_key
 from volback.catalog.keys import REPOSITORY_KEY
+from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
 from volback.context import Context, Repository
 from volback.errors import ConflictError, NoRepository
+from volback.operations.keys import Holder, first_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +22,23 @@ class InitResult:
     id: str
     format: int
     made: bool
+    recipient: str | None = None
+    """For whom it is encrypted; None for a repository in clear."""
 
 
-def init(ctx: Context, repository: Repository) -> InitResult:
-    """Make a repository where nothing is; one that is there already stays as it is.
+@dataclass(frozen=True, slots=True)
+class FirstKey:
+    """The key with which an encrypted repository begins."""
 
-    If two make it at the same time, both get the id of the same one. Raises ConflictError where something else is,
-    NoRepository where another one was before, unless the context accepts that.
+    name: str
+    holder: Holder
+
+
+def init(ctx: Context, repository: Repository, first: FirstKey | None = None) -> InitResult:
+    """Make a repository where nothing is; with a first key it is encrypted. One that is there already stays as it is.
+
+    If two make it at the same time, both get the id of the same one. Raises ConflictError where something else is, or
+    a repository that does not get that key; NoRepository where another one was before, unless the context accepts that.
     """
     wanted = ""
     try:
@@ -33,12 +47,23 @@ def init(ctx: Context, repository: Repository) -> InitResult:
         if repository.expected and not ctx.accept_repository:
             raise
         wanted = ctx.random_hex(16)
-        _make(ctx, repository, wanted)
+        _make(ctx, repository, wanted, first)
     info = repository.info
-    return InitResult(repository.store.url, info.id, info.format, made=info.id == wanted)
+    if first is not None and info.id != wanted:
+        raise _exists(repository)
+    recipient = None if info.encryption is None else info.encryption.recipient
+    return InitResult(repository.store.url, info.id, info.format, made=info.id == wanted, recipient=recipient)
 
 
-def _make(ctx: Context, repository: Repository, id: str) -> None:
+def _exists(repository: Repository) -> ConflictError:
+    url = repository.store.url
+    if repository.info.encryption is None:
+        message = f"{url} is a repository already, and it is not encrypted: that is decided when it is made"
+        return ConflictError(message, "make another one, and copy the backups into it with `volback copy`")
+    return ConflictError(f"{url} is an encrypted repository already", "to add a key to it: volback key add NAME")
+
+
+def _make(ctx: Context, repository: Repository, id: str, first: FirstKey | None) -> None:
     store, catalog = repository.store, Catalog(repository.store)
     found = store.holds()
     if found not in (None, REPOSITORY_KEY):
@@ -50,4 +75,39 @@ def _make(ctx: Context, repository: Repository, id: str) -> None:
                 message = f"{store.url} holds backups, but its {REPOSITORY_KEY} is lost"
                 hint = "copy that back from where it is; or give it a new one: volback init --accept-repository"
             raise ConflictError(message, hint)
-    catalog.ensure_repository(lambda: id)
+        if first is None:
+            catalog.ensure_repository(lambda: id, _former_encryption(repository))
+            return
+        raise _holds_backups(repository)
+    if first is None:
+        catalog.ensure_repository(lambda: id)
+        return
+    _make_encrypted(ctx, catalog, repository, id, first)
+
+
+def _make_encrypted(ctx: Context, catalog: Catalog, repository: Repository, id: str, first: FirstKey) -> None:
+    """The key is there before the repository is: so no data is encrypted for an identity that is lost."""
+    identity = Identity.new()
+    encryption = RepositoryEncryption(recipient=str(identity.recipient))
+    first_key(repository.stored, identity, first.name, first.holder, now=ctx.now())
+    is_made = False
+    try:
+        is_made = catalog.ensure_repository(lambda: id, encryption).id == id
+    finally:
+        if not is_made:
+            delete_key(repository.stored, first.name)
+
+
+def _former_encryption(repository: Repository) -> RepositoryEncryption | None:
+    """How the backups of a repository that lost its document are encrypted. Raises IdentityNeeded."""
+    if repository.encryption is None:
+        return None
+    current, *past = [str(identity.recipient) for identity in repository.encryption.identities()]
+    return RepositoryEncryption(recipient=current, past=past)
+
+
+def _holds_backups(repository: Repository) -> ConflictError:
+    return ConflictError(
+        f"{repository.store.url} holds backups already, so whether it is encrypted is decided",
+        "leave out --encrypt, and give --identity if they are encrypted",
+    )

@@ -11,7 +11,7 @@ from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
 from volback.context import Context, Repository
-from volback.errors import NotFoundError, VolbackError
+from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.latest import created_at
 from volback.operations.lines import Lines
 
@@ -38,7 +38,7 @@ def list_backups(
     host = named.host if named and named.host else None if all_hosts else repository.host
     volume, id_prefix = (named.volume, named.id_prefix or "") if named else (None, "")
     rows = [
-        _row(ctx, found)
+        _row(ctx, repository, found)
         for found in repository.catalog.manifests(host, volume, cached=True)
         if found.id.startswith(id_prefix)
     ]  # fmt: skip
@@ -75,9 +75,12 @@ def age_s(ctx: Context, id: str) -> float:
     return (ctx.now() - created_at(id)).total_seconds()
 
 
-def _row(ctx: Context, found: Manifest | DamagedManifest) -> Row:
+def _row(ctx: Context, repository: Repository, found: Manifest | DamagedManifest) -> Row:
     key = BackupKey(found.host, found.volume, found.id)
     name = str(Reference(found.host, found.volume, found.id))
     if isinstance(found, DamagedManifest):
         return Row(key, name, age_s(ctx, found.id), None, found.error)
-    return Row(key, name, age_s(ctx, found.id), found, None)
+    try:
+        return Row(key, name, age_s(ctx, found.id), repository.shown(found), None)
+    except IntegrityError as exc:
+        return Row(key, name, age_s(ctx, found.id), None, exc)

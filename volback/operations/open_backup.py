@@ -56,7 +56,13 @@ class OpenBackup:
     @classmethod
     def of(cls, repository: Repository, manifest: Manifest) -> OpenBackup:
         """Open a backup to use it: with local copies of its index; what a read finds damaged is remembered."""
-        return cls(repository.store, manifest, kept=repository.kept, note=repository.note_damaged)
+        opened = repository.opened(manifest)
+        return cls(repository.store, opened, kept=repository.kept, note=repository.note_damaged)
+
+    @classmethod
+    def as_stored(cls, repository: Repository, manifest: Manifest) -> OpenBackup:
+        """Open it without local copies: what is verified, or built upon, must be intact in the repository."""
+        return cls(repository.store, repository.opened(manifest))
 
     @property
     def holders(self) -> Collection[str]:

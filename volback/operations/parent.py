@@ -132,8 +132,11 @@ def choose_parent(
         for manifest in _of_line(repository, earlier, engine_id, passed_over):
             if manifest is None:
                 foreign = True
+            elif manifest.is_closed and not repository.has_identities:
+                chosen.warnings += [*_shortened(passed_over), _closed(manifest)]
+                return chosen
             elif (backup := _opened(repository, manifest, ids, passed_over)) is not None:
-                chosen.backup, chosen.reread = backup, not _is_same_storage(manifest.source, source)
+                chosen.backup, chosen.reread = backup, not _is_same_storage(backup.manifest.source, source)
                 break
     except StoreDenied as exc:
         log.info("a full backup is made, as the earlier ones cannot be read: %s", exc.message)
@@ -143,6 +146,12 @@ def choose_parent(
         why = "the earlier backups are of another engine, or of another version" if foreign else "no other is intact"
         chosen.warnings.append(f"everything was read and stored: {why}")
     return chosen
+
+
+def _closed(manifest: Manifest) -> str:
+    return (
+        f"everything was read and stored: backup {manifest.id} is encrypted, and this machine does not have its index"
+    )
 
 
 def _of_line(
@@ -198,7 +207,7 @@ def _opened(
         if lost := sorted(set(manifest.depends_on).difference(ids)):
             key = BackupKey(manifest.host, manifest.volume, lost[0])
             raise IntegrityError(f"{key.manifest} is missing")
-        return OpenBackup(repository.store, manifest)  # no local copies: what is referenced must be intact there
+        return OpenBackup.as_stored(repository, manifest)
     except (StoreUnreachable, StoreDenied):
         raise
     except (IntegrityError, StoreError) as exc:

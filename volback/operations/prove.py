@@ -56,8 +56,8 @@ def prove(
 
     Attributes that need CAP_SYS_ADMIN, which a restore sets only if asked to, may be missing in the volume.
     """
-    manifest = repository.find(reference)
-    backup = OpenBackup.of(repository, manifest)
+    backup = OpenBackup.of(repository, repository.find(reference))
+    manifest = backup.manifest
     source = manifest.source
     if volume is not None:
         kind = "directory" if volume.startswith("/") else "volume"

@@ -19,7 +19,7 @@ from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,
     EngineUnreachable,
-    FormatError,
+    IntegrityError,
     Interrupted,
     NotFoundError,
     StoreUnreachable,
@@ -137,7 +137,7 @@ def find_set(repository: Repository, project: str, set_prefix: str | None = None
     return search.named(set_prefix)
 
 
-_Read = Manifest | NotFoundError | FormatError
+_Read = Manifest | NotFoundError | IntegrityError
 
 
 class _Search:
@@ -208,8 +208,8 @@ class _Search:
 
         def read(key: BackupKey, _: threading.Event) -> tuple[BackupKey, _Read]:
             try:
-                return key, catalog.read(key)
-            except (NotFoundError, FormatError) as exc:
+                return key, self._repository.opened(catalog.read(key))
+            except (NotFoundError, IntegrityError) as exc:
                 return key, exc
 
         return read_ahead(read, keys, ahead=catalog.at_once)
@@ -219,7 +219,7 @@ class _Search:
         project."""
         if isinstance(manifest, NotFoundError):
             return None  # removed while the sets were looked for
-        if isinstance(manifest, FormatError):
+        if isinstance(manifest, IntegrityError):
             name = Reference(key.host, key.volume, key.id)
             self._warnings.append(f"backup {name} cannot be read, so its set is not known: {manifest.message}")
             return None

@@ -154,7 +154,7 @@ def _opened(repository: Repository, manifests: Iterable[Found], unread: Unread) 
             unread.errors[name] = manifest.error.message
             continue
         try:
-            yield OpenBackup(repository.store, manifest)
+            yield OpenBackup.as_stored(repository, manifest)
         except StoreUnreachable:
             raise
         except (IntegrityError, StoreError) as exc:

@@ -77,8 +77,10 @@ def verify_backup(
     damaged = list(_objects(repository, manifest, key, name))
     if any(damage.object == key.index for damage in damaged):
         return damaged
+    if manifest.is_closed and not (data or repository.has_identities):
+        return damaged  # that all is there at its size needs no identity; what is lost with a file does
     try:
-        backup = OpenBackup(repository.store, manifest)  # no local copies: the repository is what is verified
+        backup = OpenBackup.as_stored(repository, manifest)
         if data:
             damaged += read_all(ctx, backup, repository.id, seen or Seen())
         elif damaged:
