@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from volback.archive.age_keys import Recipient
+from volback.archive.age_keys import Identity, Recipient
+from volback.archive.signing import SigningKey, is_signed
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
@@ -22,6 +23,7 @@ from volback.catalog.private import opened
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
 from volback.encryption.keyring import Keyring
+from volback.encryption.pinning import check_recipient, pin
 from volback.encryption.sources import NO_SOURCES, Sources
 from volback.encryption.store import SUFFIX, EncryptedStore, Encryption, is_data
 from volback.errors import (
@@ -40,6 +42,7 @@ from volback.settings import CACHE_BYTES, Settings
 from volback.state.cache import Cache
 from volback.state.client import client_id
 from volback.state.damaged import note_damaged
+from volback.state.host_key import host_secret
 from volback.state.journal import InRepository
 from volback.state.known import known_ids, remember_id
 from volback.store.base import Store
@@ -69,11 +72,13 @@ class Access:
     """The repository's name in the configuration, if it has one."""
     sources: Sources = NO_SOURCES
     """Where its identities and passphrases come from, after those of the command."""
+    recipient: str | None = None
+    """For whom it must be encrypted; None: for whom it was at the first use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What this machine remembers of the repository at an address: the ids that it had."""
+    """What this machine remembers of the repository at an address: the ids that it had, and for whom it encrypts."""
 
     state: Path
     address: str
@@ -82,6 +87,8 @@ class Memory:
     cache: Path | None = None
     """Where copies of the repository's objects are kept; None: nowhere."""
     cache_bytes: int = CACHE_BYTES
+    recipient: str | None = None
+    """That the configuration pins."""
 
     @property
     def ids(self) -> list[str]:
@@ -96,6 +103,10 @@ class Memory:
             return False
         remember_id(self.state, self.address, id)
         return True
+
+    def signer(self) -> SigningKey:
+        """The key with which this machine signs. Raises StoreError."""
+        return SigningKey(host_secret(self.state))
 
     def kept(self, id: str) -> Kept:
         """The local copies of what is in the repository with that id. Another one at this address has others."""
@@ -139,7 +150,8 @@ class Repository:
         """Its objects as they are stored."""
         self.store: Store = EncryptedStore(store, lambda: self.encryption)
         """Its objects in clear: they are encrypted where the repository is."""
-        self._sources = sources
+        self.sources = sources
+        """Where its identities and passphrases come from."""
         self.now = now
         self._own_host = own_host
         self._memory = memory
@@ -156,8 +168,15 @@ class Repository:
     def info(self) -> RepositoryInfo:
         """The repository's own document, without which nothing is written.
 
-        Raises NoRepository where it is not there, or is not the one that was there before; FormatError.
+        Raises NoRepository where it is not there, or is not the one that was there before, RecipientChanged where it
+        is encrypted for somebody else than before; FormatError.
         """
+        if self._memory is not None:
+            check_recipient(self._memory.state, self._admitted, self._memory.recipient, self.store.url)
+        return self._admitted
+
+    @cached_property
+    def _admitted(self) -> RepositoryInfo:
         info = self._document()
         if info is None:
             raise self._missing()
@@ -183,17 +202,36 @@ class Repository:
                 raise
             if not any(info.key.endswith(SUFFIX) and is_data(info.key[: -len(SUFFIX)]) for info in self.stored.list()):
                 return None
-            return Encryption(None, Keyring(self.stored, [], self._sources, what=f"repository {self.store.url}"))
+            return Encryption(None, Keyring(self.stored, [], self.sources, what=f"repository {self.store.url}"))
         if stated is None:
             return None
         recipients = [stated.recipient, *stated.past]
-        keyring = Keyring(self.stored, recipients, self._sources, what=f"repository {self.store.url}")
+        keyring = Keyring(self.stored, recipients, self.sources, what=f"repository {self.store.url}")
         return Encryption(_recipient(stated.recipient), keyring, len(recipients))
+
+    @property
+    def recipients(self) -> list[str]:
+        """For whom it is encrypted: the current recipient, then earlier ones. Raises UsageError where it is not."""
+        stated = self.info.encryption
+        if stated is None:
+            hint = "that is decided when one is made: volback init --encrypt"
+            raise UsageError(f"repository {self.store.url} is not encrypted, so it has no keys", hint)
+        return [stated.recipient, *stated.past]
+
+    def identities(self) -> list[Identity]:
+        """Its identities. Raises IdentityNeeded, UsageError where it is in clear."""
+        _ = self.recipients
+        return [] if self.encryption is None else list(self.encryption.identities())
+
+    def pin(self, recipient: str) -> None:
+        """Encrypt for that recipient from now on, which must be the repository's. Raises UsageError."""
+        if self._memory is not None:
+            pin(self._memory.state, self._admitted, recipient, self._memory.recipient, self.store.url)
 
     @property
     def has_identities(self) -> bool:
         """Whether identities were given: what is encrypted can be shown, and nobody has to be asked."""
-        return bool(self._sources.identities)
+        return bool(self.sources.identities)
 
     def shown(self, manifest: Manifest) -> Manifest:
         """The manifest for people: with its private part where identities were given. Raises as `opened`."""
@@ -217,7 +255,12 @@ class Repository:
                 raise
             log.warning("repository %s has lost its volback.json: see `volback verify`", self.store.url)
         else:
-            return Catalog(self.store, self._copies, cipher=self.encryption, is_encrypted=is_encrypted)
+            if not is_encrypted:
+                return Catalog(self.store, self._copies, is_encrypted=False)
+            signer = None if self._memory is None else self._memory.signer
+            return Catalog(
+                self.store, self._copies, signer=signer, is_signed=is_signed, cipher=self.encryption, is_encrypted=True
+            )
         return Catalog(self.store, self._copies)
 
     @cached_property
@@ -352,6 +395,7 @@ def open_repository(
             ctx.accept_repository,
             ctx.settings.cache,
             ctx.settings.cache_bytes,
+            access.recipient,
         ),
         name=access.name,
         sources=ctx.sources.before(access.sources),

@@ -17,6 +17,7 @@
         StoreDenied         1    its rights do not allow that
         StoreUnreachable    9    no store, no answer in time
           NoRepository      9    the repository is not there, or is not the one that was there before
+            RecipientChanged 7  it is encrypted for somebody else than before
     Interrupted             130  SIGINT;  143 SIGTERM. A BaseException: see there
 
 Only cli/ turns them into text and exit codes. A message may repeat what an engine, a hook or a store said, so each one
@@ -171,6 +172,13 @@ class NoRepository(StoreUnreachable):
     """Where a repository should be, there is none, or another one: perhaps its disk is not mounted."""
 
     kind = "no_repository"
+
+
+class RecipientChanged(NoRepository):
+    """A repository is encrypted for somebody else than before, or in clear now: whoever can write there did that."""
+
+    kind = "recipient_changed"
+    exit_code = 7
 
 
 class Interrupted(BaseException):

@@ -42,6 +42,8 @@ _VOLATILE = (
     (re.compile(r"(?<=\bdown for )[\d.]+ s"), "<duration>"),
     (re.compile(r"\b(now|\d+ (s|min|h) ago)\b"), "<age>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
+    (re.compile(r"\b[0-9a-f]{8}( [0-9a-f]{8}){7}\b"), "<key>"),
+    (re.compile(r"\bage1[02-9ac-hj-np-z]{58}\b"), "<recipient>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<repository>"),
     (re.compile(r"(?<=\bPython )\d+\.\d+\.\d+"), "<python>"),
     (re.compile(r"\s+"), " "),

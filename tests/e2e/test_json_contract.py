@@ -36,6 +36,8 @@ RESTORED = {
     "proven": "bool",
     "backup": "str",
     "safety_backup": "null",
+    "signed_by": "null",
+    "certified": "bool",
 }
 COMPARED = {"identical": "bool", "different": [], "missing": [], "extra": [], "lacking": {}}
 ERROR = {"kind": "str", "message": "str", "hint": "str", "exit_code": "int"}

@@ -89,6 +89,11 @@ def write_key(objects: Objects, note: KeyNote, data: bytes, signer: Signer, *, r
         objects.put(file_key(note.name), [data], if_absent=not replace)
     except ConflictError as exc:
         raise ConflictError(f"there is a key {note.name!r} already", "choose another name, or remove it first") from exc
+    write_note(objects, note, signer)
+
+
+def write_note(objects: Objects, note: KeyNote, signer: Signer) -> None:
+    """Store the note beside a key file, in place of another."""
     objects.put(note_key(note.name), [seal_document(note, signer)])
 
 

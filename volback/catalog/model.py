@@ -309,3 +309,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader must know by name; who does not know one of them must not use the repository."""
     encryption: RepositoryEncryption | None = None
     """Decided when the repository is made; None: nothing is encrypted."""
+
+    def rotated(self, recipient: str) -> RepositoryInfo:
+        """The document of the repository once it is encrypted for that recipient, and no longer for its own."""
+        former = [] if self.encryption is None else [self.encryption.recipient, *self.encryption.past]
+        return msgspec.structs.replace(self, encryption=RepositoryEncryption(recipient=recipient, past=former))

@@ -19,6 +19,7 @@ from volback.cli import (
     config,
     doctor,
     init,
+    key,
     notify,
     prune,
     recover,
@@ -87,6 +88,7 @@ def build() -> typer.Typer:
     app.callback(invoke_without_command=True)(_global)
     for family in (
         init,
+        key,
         backup,
         restore,
         browse,

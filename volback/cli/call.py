@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volback.errors import Failure, NoRepository
+from volback.errors import Failure, NoRepository, UsageError
 
 if TYPE_CHECKING:
     from volback.context import Context, Repository
@@ -45,18 +45,25 @@ class Call:
     logged: list[str] = field(default_factory=list)
     """Warnings that came through the log."""
 
+    @property
+    def ask(self) -> Callable[[str], str] | None:
+        """Asks a person at a terminal for a passphrase, which is not shown; None where nobody is there."""
+        return None if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()) else _ask
+
     @contextmanager
     def context(self) -> Iterator[Context]:
         """The command's context; progress is drawn on a terminal."""
         from volback.cli.progress import make_progress
         from volback.context import Context
         from volback.encryption.environment import sources_of
+        from volback.encryption.sources import Sources
         from volback.settings import load_settings
 
         # What has been imported stays: to look through it at each collection took 0.08 s of a backup of 0.9 s.
         gc.freeze()
         settings = load_settings(repository=self.repository, engine=self.engine)
         sources = sources_of(os.environ, [Path(name).expanduser() for name in self.identities])
+        sources = sources.before(Sources(ask=self.ask))
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
             try:
                 yield Context(settings, progress, accept_repository=self.accept_repository, sources=sources)
@@ -126,6 +133,16 @@ class WarningLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one."""
         self._call.logged.append(record.getMessage())
+
+
+def _ask(question: str) -> str:
+    """Raises UsageError where the person gives no answer."""
+    import getpass
+
+    try:
+        return getpass.getpass(question, sys.stderr)
+    except EOFError:
+        raise UsageError("no passphrase was given") from None
 
 
 def call_of(context: typer.Context) -> Call:

@@ -63,7 +63,7 @@ def init(
     text = [f"made repository {done.url}" if done.made else f"{done.url} is a repository already"]
     text[0] += f", id {done.id}"
     if done.made and done.recipient:
-        text += [f"it is encrypted for {done.recipient}", f"key {key} opens it: who loses all keys has lost the data"]
+        text += [f"encrypted for {done.recipient}", f"key {key} opens it: who loses all keys has lost the data"]
     result = {"url": done.url, "id": done.id, "format": done.format, "made": done.made, "recipient": done.recipient}
     return Outcome(result, text)
 

@@ -168,6 +168,8 @@ def _lines(done: RestoreResult) -> Iterator[str]:
     yield f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}"
     if done.target.kind == "volume" and not is_plain(done.target.driver, done.target.options):
         yield f"  on {described(done.target.driver, done.target.options)}"
+    if done.author.is_certified:
+        yield "  signed by a certified key of its host"
     if done.safety_backup:
         yield f"  safety backup of the replaced data: {done.safety_backup}"
 
@@ -180,4 +182,6 @@ def _facts(done: RestoreResult) -> dict[str, object]:
         "proven": done.proven,
         "backup": done.backup,
         "safety_backup": done.safety_backup,
+        "signed_by": done.author.signed_by,
+        "certified": done.author.is_certified,
     }

@@ -41,6 +41,12 @@ class Repository:
     """By key: the kind of store defines which keys are allowed."""
     environment: Mapping[str, Secret] = field(default_factory=dict)
     """Variables for this repository, such as VOLBACK_S3_REGION or VOLBACK_REPO_ACCESS."""
+    identity: Secret | None = None
+    """Of an encrypted repository: an identity file, of the repository or of a person with a key."""
+    passphrase: Secret | None = None
+    """Of one of its keys."""
+    recipient: str | None = None
+    """For whom the repository must be encrypted; None: for whom it was at the first use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from volback.config.values import (
     FLAG,
     MEMORY,
     RATIO,
+    RECIPIENT,
     SIZE,
     TEXT,
     TEXTS,
@@ -88,8 +89,18 @@ def read_repository(name: str, table: Table, keys_of: KeysOf) -> Repository:
     complaint = keys.check([key for key in keys.credentials if table.has_secret(key)])
     if complaint:
         table.complain(None, complaint)
+    repository = Repository(
+        name,
+        url or "",
+        table.place("url"),
+        credentials,
+        environment,
+        identity=table.secret("identity", in_clear=False),
+        passphrase=table.secret("passphrase", in_clear=False),
+        recipient=table.take("recipient", RECIPIENT),
+    )
     table.end()
-    return Repository(name, url or "", table.place("url"), credentials, environment)
+    return repository
 
 
 def read_notification(name: str, table: Table) -> Notification:

@@ -94,10 +94,14 @@ class Table:
             return value
         return None
 
-    def secret(self, key: str, *, shown: str = HIDDEN, encode: Encode = as_it_is) -> Secret | None:
-        """Read `KEY`, `KEY_file` or `KEY_command`; `encode` is how variables come into the first."""
-        names = [name for name in (key, f"{key}_file", f"{key}_command") if name in self._values]
-        self._known += [key, f"{key}_file", f"{key}_command"]
+    def secret(
+        self, key: str, *, shown: str = HIDDEN, encode: Encode = as_it_is, in_clear: bool = True
+    ) -> Secret | None:
+        """Read `KEY`, `KEY_file` or `KEY_command`; `encode` is how variables come into the first, which is allowed
+        only with `in_clear`."""
+        allowed = [*([key] if in_clear else []), f"{key}_file", f"{key}_command"]
+        names = [name for name in allowed if name in self._values]
+        self._known += allowed
         if not names:
             return None
         if len(names) > 1:

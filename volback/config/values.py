@@ -42,6 +42,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_text(item) for item in value))
 
 
+def _recipient(value: Any) -> str:
+    if not re.fullmatch(r"age1[02-9ac-hj-np-z]{58}", _text(value)):
+        raise ValueError
+    return str(value)
+
+
 def _absolute_path(value: Any) -> str:
     text = _text(value)
     if not text.startswith("/"):
@@ -152,6 +158,7 @@ def _listed(words: tuple[str, ...]) -> str:
 
 TEXT = Kind(_text, "a text that is not empty")
 TEXTS = Kind(_texts, "a text, or a list of texts")
+RECIPIENT = Kind(_recipient, "a recipient of age, which begins with age1")
 DIRECTORIES = Kind(_absolute_paths, "an absolute path, or a list of them")
 FILE = Kind(lambda value: Path(_absolute_path(value)), "an absolute path")
 COUNT = Kind(read_count)

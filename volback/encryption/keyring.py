@@ -141,7 +141,7 @@ class Keyring:
         elif self._sources.identities:
             tried = "no given identity is its own, or opens one of its keys"
         else:
-            hint = "name the file of one with --identity or VOLBACK_IDENTITY_FILE"
+            hint = "name its file with --identity, or set VOLBACK_PASSPHRASE_FILE"
             return IdentityNeeded(f"{self._what} is encrypted: an identity is needed", hint)
         return IdentityNeeded(f"{self._what} is encrypted: {tried}", "its keys: volback key list")
 

@@ -82,15 +82,27 @@ def passphrase_in(text: SecretText) -> str:
 
 def read_private(path: Path) -> bytes:
     """Read a file that others should not read; that they can is a warning. Raises UsageError."""
+    data, mode = _read(path, "an identity or a passphrase")
+    if mode & 0o077:
+        log.warning("%s holds a secret, and other users of this machine can read it: chmod 600 %s", path, path)
+    return data
+
+
+def read_recipients_file(path: Path) -> str:
+    """Read a file of public keys. Raises UsageError."""
+    data, _ = _read(path, "recipients of age")
+    return data.decode(errors="replace")
+
+
+def _read(path: Path, what: str) -> tuple[bytes, int]:
+    """What a file holds, and its mode."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(_FILE_MAX_BYTES + 1)
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "there is a NUL in its name"
-        raise UsageError(f"{path} cannot be read: {why}", "it should hold an identity or a passphrase") from None
+        raise UsageError(f"{path} cannot be read: {why}", f"it should hold {what}") from None
     if len(data) > _FILE_MAX_BYTES:
-        raise UsageError(f"{path} is larger than {_FILE_MAX_BYTES} bytes, so it holds no identity and no passphrase")
-    if mode & 0o077:
-        log.warning("%s holds a secret, and other users of this machine can read it: chmod 600 %s", path, path)
-    return data
+        raise UsageError(f"{path} is larger than {_FILE_MAX_BYTES} bytes", f"it should hold {what}")
+    return data, mode

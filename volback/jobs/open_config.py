@@ -13,6 +13,7 @@ from volback.config.places import Problem
 from volback.config.secrets import Secret, UnreadableSecret
 from volback.context import Access, Context, open_repository
 from volback.context import Repository as OpenRepository
+from volback.encryption.sources import SecretText, Sources, secret_text
 from volback.errors import UsageError
 from volback.settings import config_paths
 from volback.store.locate import check_address, keys_of
@@ -78,7 +79,16 @@ def environment_of(repository: Repository, environment: Mapping[str, str] | None
 def access_of(repository: Repository, environment: Mapping[str, str] | None = None) -> Access:
     """How its store is reached. Raises UnreadableSecret."""
     credentials = {key: secret.reveal() for key, secret in repository.credentials.items()}
-    return Access(environment_of(repository, environment), credentials)
+    return Access(
+        environment_of(repository, environment),
+        credentials,
+        sources=Sources(_texts(repository.identity), _texts(repository.passphrase)),
+        recipient=repository.recipient,
+    )
+
+
+def _texts(secret: Secret | None) -> tuple[SecretText, ...]:
+    return () if secret is None else (secret_text(secret),)
 
 
 def open_configured(
@@ -93,6 +103,7 @@ def _secrets(config: Config) -> Iterator[Secret]:
     for repository in config.repositories.values():
         yield from repository.environment.values()
         yield from repository.credentials.values()
+        yield from filter(None, [repository.identity, repository.passphrase])
 
 
 def _secret_problems(config: Config) -> Iterator[Problem]:

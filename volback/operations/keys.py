@@ -6,12 +6,12 @@ Adding and changing one needs an identity; listing and removing none. Nothing he
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from volback.archive.age import decrypt, encrypt
-from volback.archive.age_header import WORK_FACTOR
+from volback.archive.age_header import WORK_FACTOR, read_header
 from volback.archive.age_keys import Identity, Recipient
 from volback.archive.signing import authority_of, is_signed
 from volback.catalog.key_files import (
@@ -25,6 +25,7 @@ from volback.catalog.key_files import (
     read_key_file,
     read_note,
     write_key,
+    write_note,
 )
 from volback.catalog.objects import Objects
 from volback.catalog.sealed import signature_of
@@ -81,6 +82,16 @@ class Keys:
         """All keys by name; needs no identity."""
         return [self._key(name) for name in key_names(self._objects)]
 
+    def unlock(self) -> Identity:
+        """The repository's current identity. Raises IdentityNeeded."""
+        found = self._identities()
+        if str(found[0].recipient) != self._recipients[0]:
+            raise IdentityNeeded(
+                "the repository was rotated, and only an earlier identity is available",
+                "name the file of the current one, or of a person with a key, with --identity",
+            )
+        return found[0]
+
     def add(self, name: str, holder: Holder) -> Key:
         """Add a key. Raises ConflictError where the name is taken, IdentityNeeded."""
         check_name(name)
@@ -104,26 +115,34 @@ class Keys:
 
     def change_passphrase(self, name: str, passphrase: str) -> Key:
         """Encrypt a key with another passphrase. Raises NotFoundError, UsageError for one that has none."""
-        _ = read_key_file(self._objects, name)
-        if self._key(name).kind == "recipients":
-            hint = f"remove it, or add another one: volback key add {name}-2"
-            raise UsageError(f"key {name!r} is for recipients, so it has no passphrase", hint)
+        self.check_has_passphrase(name)
         return self._write(name, Holder(passphrase=passphrase), self._all_identities(), replace=True)
 
-    def holders(self, passphrases: Callable[[str], Sequence[str]]) -> dict[str, Holder | None]:
+    def check_has_passphrase(self, name: str) -> None:
+        """Raises NotFoundError where there is no such key, UsageError where it is for recipients."""
+        if not read_header(read_key_file(self._objects, name), file_key(name)).has_passphrase:
+            hint = f"remove it, and add another one: volback key remove {name}"
+            raise UsageError(f"key {name!r} is for recipients, so it has no passphrase", hint)
+
+    def holders(self, passphrases: Callable[[str], Iterable[str]]) -> dict[str, Holder | None]:
         """For each key, for whom it is, as it must be known to write it anew; None where that is unknown.
 
         `passphrases(name)` are those to try for a key that has one. A note counts if it is signed by who holds the
         current identity: who can only write to the repository must not get a new identity by changing one.
         """
-        authority = authority_of(self._current()).public
+        authority = authority_of(self.unlock()).public
         return {name: self._holder(name, authority, passphrases) for name in key_names(self._objects)}
 
-    def rewrite(self, holders: dict[str, Holder | None], identities: Sequence[Identity]) -> None:
-        """Write each key anew whose holder is known, with these identities, the current one first."""
+    def rewrite(self, holders: Mapping[str, Holder], identities: Sequence[Identity]) -> None:
+        """Write keys anew, with these identities; the notes are signed by who holds the current one."""
         for name, holder in holders.items():
-            if holder is not None:
-                self._write(name, holder, identities, replace=True)
+            self._write(name, holder, identities, replace=True)
+
+    def sign_notes(self, names: Iterable[str], identity: Identity) -> None:
+        """Sign the notes of keys by who holds `identity`."""
+        for name in names:
+            if (found := read_note(self._objects, name)) is not None:
+                write_note(self._objects, found[0], authority_of(identity))
 
     def _key(self, name: str) -> Key:
         try:
@@ -136,19 +155,9 @@ class Keys:
         note, _ = found
         return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
 
-    def _current(self) -> Identity:
-        """The current identity. Raises IdentityNeeded where only earlier ones are available."""
-        found = self._identities()
-        if str(found[0].recipient) != self._recipients[0]:
-            raise IdentityNeeded(
-                "the repository was rotated, and only an earlier identity is available",
-                "name the file of the current one, or of a person with a key, with --identity",
-            )
-        return found[0]
-
     def _all_identities(self) -> list[Identity]:
         """Every identity of the repository: a key that lacks an earlier one could not read older backups."""
-        self._current()
+        self.unlock()
         found = self._identities()
         if len(found) < len(self._recipients):
             missing = ", ".join(self._recipients[len(found) :])
@@ -158,10 +167,10 @@ class Keys:
     def _write(self, name: str, holder: Holder, identities: Sequence[Identity], *, replace: bool) -> Key:
         note = _note(name, holder, identities, self._now())
         data = _key_file(name, holder, identities, self._now(), self._work_factor)
-        write_key(self._objects, note, data, authority_of(identities[0]), replace=replace)
+        write_key(self._objects, note, data, authority_of(self.unlock()), replace=replace)
         return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
 
-    def _holder(self, name: str, authority: bytes, passphrases: Callable[[str], Sequence[str]]) -> Holder | None:
+    def _holder(self, name: str, authority: bytes, passphrases: Callable[[str], Iterable[str]]) -> Holder | None:
         try:
             found = read_note(self._objects, name)
         except FormatError as exc:
@@ -176,7 +185,7 @@ class Keys:
             return Holder(tuple(map(Recipient.parse, found[0].recipients)))
         return self._known_passphrase(name, passphrases(name))
 
-    def _known_passphrase(self, name: str, passphrases: Sequence[str]) -> Holder | None:
+    def _known_passphrase(self, name: str, passphrases: Iterable[str]) -> Holder | None:
         try:
             data = read_key_file(self._objects, name)
         except NotFoundError:

@@ -39,6 +39,7 @@ from volback.operations.removal import paths_written, remove_paths
 from volback.operations.restore_part import check_part, fit_part, missing_bytes, put_back
 from volback.operations.restore_target import Target, TargetOptions, check_target, choose_target
 from volback.operations.sources import volume_source
+from volback.operations.trust import Authorship, authorship
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import (
     full_target,
@@ -75,6 +76,7 @@ class RestoreResult:
     files: int
     raw_bytes: int
     proven: bool
+    author: Authorship
     safety_backup: str | None = None
     """The backup of a replaced volume's former content."""
     warnings: tuple[str, ...] = ()
@@ -95,13 +97,16 @@ def restore(
     selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
     manifest = opened.manifest
     seen = seen_volume(ctx.settings.state, manifest.host, manifest.volume)
-    target = choose_target(manifest, options, backup=opened.name, is_known=seen.had_label)
+    author = authorship(repository, manifest)
+    target = choose_target(manifest, options, backup=opened.name, is_known=author.vouches_or(seen.had_label))
     with (
         volume_lock(ctx, engine.info.id, target.source),
         Run(ctx.settings.state, "restore", opened.name) as run,
         run.begun(Reading(repository=repository.store.url, repository_id=repository.id, prefix=opened.key.prefix)),
     ):
-        restoring = _Restore(ctx, engine, repository, run, opened=opened, selection=selection, target=target)
+        restoring = _Restore(
+            ctx, engine, repository, run, opened=opened, selection=selection, target=target, author=author
+        )
         if options.directory is not None:
             return restoring.into_directory(options)
         if options.replace and engine.has_volume(target.source.name):
@@ -122,6 +127,7 @@ class _Restore:
         opened: OpenBackup,
         selection: Selection | None,
         target: Target,
+        author: Authorship,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -130,6 +136,7 @@ class _Restore:
         self._backup = opened
         self._selection = selection
         self._target = target.source
+        self._author = author
         self._not_taken_over = target.warnings(opened.manifest)
         self._unset: set[tuple[str, str]] = set()
         """Name of an attribute that could not be set, and path of the file, as text."""
@@ -305,8 +312,9 @@ class _Restore:
         if self._selection is not None:
             sizes = [member.size_bytes for member in self._selection.members()]
             files, size = len(sizes), sum(sizes)
+        said = (*self._author.warnings, *warnings, *unset)
         return RestoreResult(
-            self._backup.name, self._target, files, size, proven, safety, (*warnings, *unset), bool(unset)
+            self._backup.name, self._target, files, size, proven, self._author, safety, said, bool(unset)
         )
 
     def _is_proven(self) -> bool:

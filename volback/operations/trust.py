@@ -12,14 +12,15 @@ from volback.catalog.certificates import Certificate, read_certificates, write_c
 from volback.catalog.model import Manifest
 from volback.catalog.objects import Objects
 from volback.catalog.repository import Catalog
+from volback.context import Repository
 from volback.errors import ConflictError, NotFoundError, UsageError
 
 _SHOWN_CHARS = 16
 
 
 def fingerprint(key: str) -> str:
-    """A public key (hex) as people compare it: groups of four digits."""
-    return " ".join(key[start : start + 4] for start in range(0, len(key), 4))
+    """A public key (hex) as people compare it: groups of eight digits."""
+    return " ".join(key[start : start + 8] for start in range(0, len(key), 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Trusted:
         """What is to be said of a backup that is not signed by a certified key of its host."""
         if self.is_certified(manifest):
             return None
+        if not self.keys:
+            said = "may be that of a stranger: no host is certified for the repository (`volback key trust HOST`)"
+            return f"backup {manifest.name} {said}"
         if manifest.signer is None:
             said = "is not signed"
         else:
@@ -43,6 +47,22 @@ class Trusted:
                 f"is signed by a key that is not certified for host {manifest.host} ({manifest.signer[:_SHOWN_CHARS]})"
             )
         return f"backup {manifest.name} {said}: whoever can write to the repository can have made it"
+
+
+@dataclass(frozen=True, slots=True)
+class Authorship:
+    """Who has made a backup, as far as that is proven."""
+
+    signed_by: str | None = None
+    """The public key (hex) that has signed it; None in a repository in clear."""
+    is_certified: bool = False
+    """Whether that is a certified key of the backup's host."""
+    warnings: tuple[str, ...] = ()
+
+    def vouches_or(self, is_known: Callable[[str, str], bool]) -> Callable[[str, str], bool]:
+        """Whether a label of the volume is confirmed: what a certified host says of its volume is as good as what this
+        machine has seen of it."""
+        return lambda key, value: self.is_certified or is_known(key, value)
 
 
 def trusted_keys(objects: Objects, repository_id: str, identity: Identity) -> Trusted:
@@ -56,6 +76,15 @@ def trusted_keys(objects: Objects, repository_id: str, identity: Identity) -> Tr
         ):
             keys.setdefault(certificate.host, set()).add(certificate.key)
     return Trusted({host: frozenset(found) for host, found in keys.items()})
+
+
+def authorship(repository: Repository, manifest: Manifest) -> Authorship:
+    """Who made a backup that is about to be used. Raises IdentityNeeded."""
+    if repository.encryption is None:
+        return Authorship()
+    trusted = trusted_keys(repository.stored, repository.id, repository.encryption.identities()[0])
+    warning = trusted.warning(manifest)
+    return Authorship(manifest.signer, warning is None, () if warning is None else (warning,))
 
 
 def certify(
