@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,6 +166,48 @@ def test_damage_anywhere_is_exit_code_7_and_nothing_is_written(
         assert path.name in failed.stderr
         assert [found for found in target.iterdir() if found.is_file()] == []
         path.write_bytes(whole)
+
+
+def test_a_host_without_a_key_makes_increments(encrypted: Volback, person: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    fill(source)
+
+    def made(*options: object, check_exit: int = 0) -> tuple[str, bool, list[str]]:
+        (source / "hidden-changed").write_text(secrets.token_hex(20_000))
+        said = encrypted("backup", source, *map(str, options), "--json", check_exit=check_exit).json
+        (backup,) = said["result"]["backups"]
+        return backup["kind"], backup["stored_bytes"] < 100_000, said["warnings"]
+
+    assert made() == ("full", False, [])
+    for _ in range(3):
+        assert made() == ("incremental", True, [])
+    kept = list((encrypted.state / "parents").glob("*/*"))
+    assert {path.suffix for path in kept} == {".json", ".index"}
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+    shutil.rmtree(encrypted.state / "parents")
+    kind, is_small, (warning,) = made(check_exit=3)
+    assert (kind, is_small) == ("full", False)
+    assert "is encrypted, and this machine does not have its index" in warning
+    assert made() == ("incremental", True, [])
+    shutil.rmtree(encrypted.state / "parents")
+    assert made("--identity", person) == ("incremental", True, [])
+    assert made() == ("incremental", True, []), "with an identity it is remembered again"
+    assert encrypted("verify", "--data", "--json", "--identity", person).json["result"]["damaged"] == []
+    encrypted("restore", source, "--to", target, "--prove", "--identity", person)
+
+
+def test_the_index_of_another_machines_backup_is_not_used(encrypted: Volback, tmp_path: Path) -> None:
+    source, other = tmp_path / "source", tmp_path / "other"
+    source.mkdir()
+    fill(source)
+    encrypted("backup", source)
+    encrypted("backup", source, env={"VOLBACK_STATE_DIR": str(other)}, check_exit=3)
+    (backup,) = encrypted("backup", source, "--json").json["result"]["backups"]
+    first, second, _ = (row["id"] for row in encrypted("list", "--json").json["result"]["backups"])
+    assert backup["kind"] == "incremental"
+    assert encrypted("show", source, "--json").json["result"]["parent"] == first, f"not {second}"
 
 
 @pytest.mark.xdist_group("s3")

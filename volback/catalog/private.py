@@ -67,6 +67,26 @@ def closed(manifest: Manifest, cipher: Cipher) -> Manifest:
     )  # fmt: skip
 
 
+def is_same_in_clear(manifest: Manifest, stored: Manifest) -> bool:
+    """Whether an opened manifest and a closed one agree in all that stays in clear."""
+    clear = closed(manifest, _Nothing())
+    return _unsigned(clear) == _unsigned(stored)
+
+
+def _unsigned(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, private=msgspec.UNSET, signed_by=msgspec.UNSET)
+
+
+class _Nothing:
+    """A cipher that keeps nothing."""
+
+    def seal(self, data: bytes) -> bytes:
+        return b""
+
+    def unseal(self, data: bytes, what: str) -> bytes:
+        raise NotImplementedError
+
+
 def opened(manifest: Manifest, cipher: Cipher) -> Manifest:
     """Return the manifest with its private part. Raises IdentityNeeded, FormatError, IntegrityError."""
     if manifest.private is msgspec.UNSET:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from volback.archive.plan import Plan
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
 from volback.archive.segments import StoredIndex
-from volback.catalog.model import FORMAT, BackupKind, Manifest, ScanFacts, SetOf, Source
+from volback.catalog.model import AGE, FORMAT, BackupKind, Manifest, ScanFacts, SetOf, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
@@ -28,7 +28,7 @@ from volback.latest import is_safety_copy
 from volback.operations.hold import SourceHold
 from volback.operations.locks import volume_lock
 from volback.operations.noticed import all_excluded, odd, privileged, shrink_warning, vanished
-from volback.operations.parent import Comparing, facts_of
+from volback.operations.parent import Comparing, facts_of, known_parent
 from volback.operations.prepare import Prepared, Preparing, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
 from volback.operations.upload import data_upload
@@ -184,6 +184,7 @@ class _Backup:
         self._codec: FrameCodec = ZstdCodec(options.level)
         self._recorder = first.recorder if first else Recorder(prepared.key.id, ctx.progress, options.level)
         self._scan: ScanFacts | None = None
+        self._index: Sequence[bytes] = ()
 
     def read(self) -> None:
         """Read and store the data. Raises EngineError, StoreError."""
@@ -233,6 +234,7 @@ class _Backup:
             manifest = self._manifest()
             self._repository.catalog.commit(manifest)
             self._note_volume(manifest)
+            self._note_parent(manifest)
         duration_s = (self._ctx.now() - self._started).total_seconds()
         return BackupResult(
             manifest,
@@ -278,6 +280,7 @@ class _Backup:
             index_table_bytes=index.table_bytes,
             digest=recorder.stream_digest(),
             warnings=self._observer.notices(but=self._disturbed) + parent.warnings + warnings,
+            encryption=None if self._repository.encryption is None else AGE,
             tags=self._options.tags,
             set=self._options.set,
             volback=volback.__version__,
@@ -292,6 +295,15 @@ class _Backup:
             )
         except StoreError as exc:
             log.info("a restore will not know the labels of volume %s again: %s", manifest.volume, exc.message)
+
+    def _note_parent(self, manifest: Manifest) -> None:
+        """Remember what the next backup compares with, where the repository does not show it to this machine."""
+        if self._repository.encryption is None or is_safety_copy(manifest.tags):
+            return
+        try:
+            known_parent(self._ctx, self._repository, manifest.volume).keep(manifest, self._index)
+        except StoreError as exc:
+            log.warning("the next backup of %s will store everything: %s", manifest.volume, exc.message)
 
     def _read(self, reader: VolumeReader, plan: Plan, parent: Parent, pool: Executor) -> Iterator[bytes | bytearray]:
         """The tar stream. What holds the source is released at its end, while the rest is still being stored.
@@ -330,6 +342,7 @@ class _Backup:
     def _put_index(self) -> StoredIndex:
         index = self._recorder.index()
         self._repository.store.put(self._key.index, index.buffers)
+        self._index = index.buffers
         return index
 
 

@@ -16,12 +16,21 @@ from volback.archive.plan import Plan
 from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.model import Manifest, ObjectName, ScanFacts, Source, UsedObject
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NotFoundError, StoreDenied, StoreError, StoreUnreachable, VolbackError
+from volback.errors import (
+    IdentityNeeded,
+    IntegrityError,
+    NotFoundError,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+    VolbackError,
+)
 from volback.latest import created_at, is_future, is_safety_copy
 from volback.operations.lines import Lines
 from volback.operations.open_backup import OpenBackup
 from volback.policy.unchanged import ignored, is_settled
 from volback.state.damaged import Frames, damaged_frames, is_damaged
+from volback.state.parents import KnownParent
 
 log = logging.getLogger(__name__)
 
@@ -127,31 +136,46 @@ def choose_parent(
         return chosen
     ids = {key.id for key in earlier}
     passed_over: list[str] = []
-    foreign = False
+    foreign, closed = False, ""
+    known = known_parent(ctx, repository, source.name)
     try:
         for manifest in _of_line(repository, earlier, engine_id, passed_over):
             if manifest is None:
                 foreign = True
-            elif manifest.is_closed and not repository.has_identities:
-                chosen.warnings += [*_shortened(passed_over), _closed(manifest)]
-                return chosen
-            elif (backup := _opened(repository, manifest, ids, passed_over)) is not None:
+            elif manifest.is_closed and known.opened(manifest) is None and not repository.has_identities:
+                closed = closed or manifest.id
+            elif (backup := _opened(repository, manifest, ids, passed_over, known)) is not None:
                 chosen.backup, chosen.reread = backup, not _is_same_storage(backup.manifest.source, source)
                 break
     except StoreDenied as exc:
         log.info("a full backup is made, as the earlier ones cannot be read: %s", exc.message)
         return chosen
     chosen.warnings += _shortened(passed_over)
-    if chosen.backup is None and (foreign or passed_over):
+    if chosen.backup is None and (foreign or passed_over or closed):
         why = "the earlier backups are of another engine, or of another version" if foreign else "no other is intact"
+        if closed:
+            why = f"backup {closed} is encrypted, and this machine does not have its index"
         chosen.warnings.append(f"everything was read and stored: {why}")
     return chosen
 
 
-def _closed(manifest: Manifest) -> str:
-    return (
-        f"everything was read and stored: backup {manifest.id} is encrypted, and this machine does not have its index"
-    )
+def known_parent(ctx: Context, repository: Repository, volume: str) -> KnownParent:
+    """What this machine keeps of the volume's newest backup in an encrypted repository."""
+    return KnownParent(ctx.settings.state, repository.id, repository.host, volume)
+
+
+def _open_closed(repository: Repository, manifest: Manifest, known: KnownParent) -> OpenBackup:
+    """Open an encrypted backup from what this machine keeps of it, or with an identity.
+
+    With an identity, what the state lacks is fetched, so that the next backup needs none. Raises IdentityNeeded.
+    """
+    if (kept := known.opened(manifest)) is not None:
+        return OpenBackup(repository.store, kept, kept=known)
+    for used in manifest.uses:
+        if used.name == INDEX_NAME and not known.has_index(used.id):
+            key = manifest.key_of(used)
+            known.put(key, b"".join(repository.store.open(key)))
+    return OpenBackup(repository.store, repository.opened(manifest), kept=known)
 
 
 def _of_line(
@@ -193,7 +217,7 @@ def _shortened(passed_over: list[str]) -> list[str]:
 
 
 def _opened(
-    repository: Repository, manifest: Manifest, ids: Collection[str], passed_over: list[str]
+    repository: Repository, manifest: Manifest, ids: Collection[str], passed_over: list[str], known: KnownParent
 ) -> OpenBackup | None:
     """Open a backup if its objects are all there, and its index is intact; else `passed_over` gets why not.
 
@@ -207,10 +231,12 @@ def _opened(
         if lost := sorted(set(manifest.depends_on).difference(ids)):
             key = BackupKey(manifest.host, manifest.volume, lost[0])
             raise IntegrityError(f"{key.manifest} is missing")
+        if manifest.is_closed:
+            return _open_closed(repository, manifest, known)
         return OpenBackup.as_stored(repository, manifest)
     except (StoreUnreachable, StoreDenied):
         raise
-    except (IntegrityError, StoreError) as exc:
+    except (IntegrityError, StoreError, IdentityNeeded) as exc:
         passed_over.append(_passed_over(manifest.id, exc))
         return None
 
