@@ -132,7 +132,7 @@ def test_sparse_file_of_10_gib_costs_what_it_holds(
     started = time.monotonic()
     manifest = _back_up(library, original)
     restore(*library, manifest.name, RestoreOptions(name=copy))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
     assert manifest.raw_bytes < 400_000
     assert manifest.stored_bytes < 300_000
     restored = (volume_path(copy) / "sparse").stat()

@@ -80,4 +80,4 @@ def test_signals_reach_the_command(tmp_path: Path) -> None:
     began = time.monotonic()
     os.kill(int(first), signal.SIGTERM)
     assert process.wait(60) == 7
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 50

@@ -43,7 +43,23 @@ def _state(container: Any) -> str:
 
 
 def _events(engine: EngineSession, since: float, *containers: Any) -> list[tuple[str, str]]:
-    """What happened to the containers, in order: (name, die | start | pause | unpause)."""
+    """What happened to the containers, in order: (name, die | start | pause | unpause).
+
+    An engine reports a moment after it has acted: the last event of each has to be what brought it to its state.
+    """
+    wait_for(lambda: _are_reported(engine, *containers), "the report of the last event")
+    return _reported(engine, since, *containers)
+
+
+def _are_reported(engine: EngineSession, *containers: Any) -> bool:
+    last = dict(_reported(engine, 0, *containers))
+    brought_by = {"running": ("start", "unpause"), "paused": ("pause",), "exited": ("die",)}
+    here = engine.client.api.containers(all=True, filters={"id": [one.id for one in containers]})
+    states = {one["Names"][0].removeprefix("/"): str(one["State"]) for one in here}
+    return all(name not in last or last[name] in brought_by.get(states[name], last.values()) for name in states)
+
+
+def _reported(engine: EngineSession, since: float, *containers: Any) -> list[tuple[str, str]]:
     wanted = {"event": ["die", "start", "pause", "unpause"], "container": [one.id for one in containers]}
     found = engine.client.events(since=since, until=time.time() + 0.1, decode=True, filters=wanted)
     return [(event["Actor"]["Attributes"]["name"], event["Action"]) for event in found]
@@ -56,10 +72,7 @@ def _after_the_end(engine: EngineSession, container: Any) -> float:
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.05)
+    wait_for(path.exists, str(path))
 
 
 @pytest.fixture
@@ -234,10 +247,7 @@ def test_a_container_that_begins_to_crash_before_it_is_paused_gets_the_same_mess
 
 def _wait_until_it_crashes_all_the_time(container: Any) -> None:
     """Before each further restart the engine now waits for seconds."""
-    deadline = time.monotonic() + 60
-    while _state(container) != "restarting" or container.attrs["RestartCount"] < 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: _state(container) == "restarting" and container.attrs["RestartCount"] >= 5, "its fifth restart")
 
 
 def test_dependants_stop_first_and_start_last(
@@ -354,10 +364,7 @@ def test_a_container_that_cannot_be_started_again_is_reported_by_every_run_and_r
     assert len(run_volback("list", volume, "--json").json["result"]["backups"]) == 1, "what was read is a backup"
     (tmp_path / "away").rename(needed)
     run_volback("recover")
-    deadline = time.monotonic() + 30
-    while _state(container) != "running":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: _state(container) == "running", "the container's start")
     assert list((run_volback.state / "runs").iterdir()) == []
 
 

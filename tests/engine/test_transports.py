@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import os
 import subprocess
 import threading
@@ -249,7 +250,7 @@ def test_a_reading_may_be_left_in_the_middle(
     with _reader(ours, target, place, read=_zeros(1 << 50)) as reader:
         list(reader.scan())
         assert len(list(itertools.islice(reader.read([b"x"]), 3))) == 3
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert ours.leftover_helpers() == []
     assert not place.exists()
 
@@ -318,9 +319,10 @@ def test_a_forced_pipe_that_cannot_be_says_so(open_engine: Opener, second: Secon
 
 @pytest.mark.parametrize("way", ["read", "write"])
 def test_pipes_that_are_not_ours_are_given_up_in_seconds(
-    open_engine: Opener, second: SecondEngine, tmp_path: Path, way: str
+    open_engine: Opener, second: SecondEngine, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As with a virtual machine's shared directory: the path is there, its pipes lead nowhere."""
+    caplog.set_level(logging.DEBUG, "volback.engine.transport")
     target = Target("directory", str(second.directory / "etc"))
     with own_filesystem(tmp_path / "own") as own:
         pipes = own / "pipes"
@@ -334,10 +336,9 @@ def test_pipes_that_are_not_ours_are_given_up_in_seconds(
             with ours.writer(target, run="test", directory=pipes, write=_shell("cat >/dev/null")) as writer:
                 assert writer.write([b"x"]) == 0
         assert ours.transport == "attach"
-        assert time.monotonic() - started < 12
-        again = time.monotonic()
+        assert time.monotonic() - started < 40
         _read(ours, target, pipes)
-        assert time.monotonic() - again < 4
+        assert len(caplog.messages) == 1, "tried once, and not again"
         assert ours.leftover_helpers() == []
 
 

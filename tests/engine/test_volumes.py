@@ -50,7 +50,7 @@ def test_volumes_are_listed_where_sizes_are_not_known(
 ) -> None:
     name = volume_factory("bound", driver_opts={"type": "none", "o": "bind", "device": str(tmp_path)})
     with ApiProxy(tmp_path / "proxy.sock", own_answers={"/system/df": answer}) as proxy:
-        listed = run_volback("--host", proxy.url, "volumes", env={"VOLBACK_ENGINE_TIMEOUT": "1"})
+        listed = run_volback("--host", proxy.url, "volumes", env={"VOLBACK_ENGINE_TIMEOUT": "3"})
     assert name in listed.stdout
     assert listed.stderr.startswith("warning: the sizes are not known: sizes of volumes: ")
 

@@ -143,7 +143,7 @@ def test_an_engine_that_hangs_in_mid_run_is_given_up_in_time(
     run_volback("backup", VOLUME, env=environment)
     assert second.process is not None
     try:
-        with halted(run_volback, step, *command, env=environment | {"VOLBACK_ENGINE_TIMEOUT": "2"}) as run:
+        with halted(run_volback, step, *command, env=environment | {"VOLBACK_ENGINE_TIMEOUT": "3"}) as run:
             second.process.send_signal(signal.SIGSTOP)
     finally:
         second.process.send_signal(signal.SIGCONT)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.engine import Volback
 from tests.support.s3 import S3Server
 
-LIMIT_S = 45
+LIMIT_S = 120
 NO_OTHER_USER = [
     "setpriv",
     "--reuid=65534",

@@ -29,7 +29,7 @@ from volback.store.local import LocalStore
 
 LANES = 3
 """Strikes that are under way at the same time: they mostly wait for the engine."""
-AGAIN_S = 10.0
+AGAIN_S = 60.0
 """For a machine under load. The guard needs about a second, which is shown."""
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 HELD = (  # both containers are planned, stopping, held; read; resumed

@@ -177,7 +177,7 @@ def ssh_server(directory: Path, engine: SecondEngine) -> Iterator[tuple[str, Pat
         process.wait(30)
 
 
-def wait_for(condition: Callable[[], bool], what: str, *, limit_s: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, *, limit_s: float = 120.0) -> None:
     """Raises RuntimeError if the condition does not come true."""
     deadline = time.monotonic() + limit_s
     while not condition():
