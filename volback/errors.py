@@ -10,6 +10,7 @@
       IntegrityError        7    stored bytes are not what was written
         FormatError         7    a format number or document that this version cannot read
         DamagedFrame        7    stored data is damaged in one place
+        DamagedPiece        7    a piece of an encrypted object is damaged
           UnknownRequirement 7   a repository that only a newer version may use
       EngineError           1    the engine refused or a helper failed
         EngineUnreachable   8    no engine, no permission on its socket, no answer in time
@@ -132,6 +133,14 @@ class DamagedFrame(IntegrityError):
         self.offset = offset
         self.why = why
         super().__init__(f"frame at {offset} of backup {backup} is damaged: {why}")
+
+
+class DamagedPiece(IntegrityError):
+    """A piece of an encrypted object that is not what was written; what follows it may be."""
+
+    def __init__(self, message: str, number: int) -> None:
+        self.number = number
+        super().__init__(message)
 
 
 class UnknownRequirement(FormatError):

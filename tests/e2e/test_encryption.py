@@ -163,7 +163,7 @@ def test_damage_anywhere_is_exit_code_7_and_nothing_is_written(
         target = tmp_path / f"target-{path.name}-{position}"
         target.mkdir()
         failed = encrypted("restore", source, "--to", target, "--identity", person, check_exit=7)
-        assert path.name in failed.stderr
+        assert path.stem in failed.stderr
         assert [found for found in target.iterdir() if found.is_file()] == []
         path.write_bytes(whole)
 

@@ -115,7 +115,7 @@ def test_what_lies_there_in_clear_is_not_seen(inner: MemoryStore) -> None:
 def test_damage_is_noticed_wherever_it_is(inner: MemoryStore) -> None:
     layer(inner).put(KEY, [PLAIN])
     stored, dice = content(inner, f"{KEY}.age"), random.Random(2)
-    for position in (*range(0, HEADER_BYTES, 7), *dice.sample(range(len(stored)), 60)):
+    for position in (*range(0, HEADER_BYTES, 7), *dice.sample(range(len(stored)), 1000)):
         changed = bytearray(stored)
         changed[position] ^= 1 << dice.randrange(8)
         inner.put(f"{KEY}.age", [changed])

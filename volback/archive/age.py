@@ -24,7 +24,7 @@ from volback.archive.age_header import (
     read_header,
 )
 from volback.archive.age_keys import Identity, Recipient
-from volback.errors import IntegrityError
+from volback.errors import DamagedPiece, IntegrityError
 
 PIECE_BYTES: Final = 64 * 1024
 SEALED_BYTES: Final = PIECE_BYTES + TAG_BYTES
@@ -112,13 +112,14 @@ class Pieces:
         return self._cipher.encrypt(_piece_nonce(number, is_last), data, None)
 
     def open(self, number: int, data: Buffer, *, is_last: bool) -> bytes:
-        """What a stored piece holds. Raises IntegrityError for anything but that piece of that file."""
+        """What a stored piece holds. Raises DamagedPiece for anything but that piece of that file."""
         try:
             plain = self._cipher.decrypt(_piece_nonce(number, is_last), data, None)
         except InvalidTag:
-            raise IntegrityError(f"{self._what} is damaged or cut: piece {number} cannot be decrypted") from None
+            message = f"{self._what} is damaged or cut: piece {number} cannot be decrypted"
+            raise DamagedPiece(message, number) from None
         if is_last and not plain and number:
-            raise IntegrityError(f"{self._what} is damaged: its last piece is empty")
+            raise DamagedPiece(f"{self._what} is damaged: its last piece is empty", number)
         return plain
 
     def open_all(
@@ -126,8 +127,8 @@ class Pieces:
     ) -> Generator[bytes, None, None]:
         """Yield what the pieces from `first` on hold, one buffer for each chunk: to the last one, or to before `stop`.
 
-        The chunks begin with a piece. Raises IntegrityError where they end before `stop`, and not with the last piece:
-        to know that a piece is not the last one takes a byte more than it has.
+        The chunks begin with a piece. Raises DamagedPiece once what comes before it is yielded, also where they end
+        before `stop`, and not with the last piece: to know that one is not the last takes a byte more than it has.
         """
         number, kept = first, bytearray()
         for chunk in chunks:
@@ -137,14 +138,27 @@ class Pieces:
             if whole > 0:
                 with memoryview(kept) as view:
                     cuts = [view[at * SEALED_BYTES : (at + 1) * SEALED_BYTES] for at in range(whole)]
-                    plain = b"".join(self.open(number + at, cut, is_last=False) for at, cut in enumerate(cuts))
+                    plain, damaged = self._open_some(number, cuts)
                     del cuts
+                if plain:
+                    yield plain
+                if damaged is not None:
+                    raise damaged
                 number += whole
                 del kept[: whole * SEALED_BYTES]
-                yield plain
             if number == stop:
                 return
         yield self.open(number, bytes(kept), is_last=True)
+
+    def _open_some(self, number: int, cuts: list[memoryview]) -> tuple[bytes, DamagedPiece | None]:
+        """What the pieces hold, from `number` on, to the first one that is damaged."""
+        plain = list[bytes]()
+        for at, cut in enumerate(cuts):
+            try:
+                plain.append(self.open(number + at, cut, is_last=False))
+            except DamagedPiece as exc:
+                return b"".join(plain), exc
+        return b"".join(plain), None
 
 
 def _piece_nonce(number: int, is_last: bool) -> bytes:

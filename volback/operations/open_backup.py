@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator
 from contextlib import closing
 
 from volback.archive import ranges, tar
+from volback.archive.age import PIECE_BYTES
 from volback.archive.announced import Announced, check_header
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.seal import open_slice, unseal
@@ -16,9 +18,11 @@ from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
 from volback.context import Repository
-from volback.errors import DamagedFrame, FormatError, IntegrityError, NotFoundError
+from volback.errors import DamagedFrame, DamagedPiece, FormatError, IntegrityError, NotFoundError
 from volback.operations.read_index import VERIFY_HINT, IndexReader
 from volback.store.base import Store
+
+log = logging.getLogger(__name__)
 
 
 class OpenBackup:
@@ -160,10 +164,13 @@ class OpenBackup:
         return key
 
     def open_range(self, backup: str, offset: int, length: int) -> Iterator[bytes]:
-        """Read stored bytes of this backup's data object, or of one that it depends on."""
+        """Read stored bytes of this backup's data object, or of one that it depends on.
+
+        What cannot be decrypted is zeros: the digests of the frames in it show that, and what lies behind is read.
+        """
         key = self.data_key(backup)
         try:
-            yield from self._store.open(key, start=offset, length=length)
+            yield from _with_zeros(self._store, key, offset, offset + length)
         except NotFoundError as exc:
             raise IntegrityError(f"backup {self.name} is damaged: {key} is missing", VERIFY_HINT) from exc
 
@@ -296,6 +303,22 @@ class Selection:
             yield ranges.Slice(unit.pieces[0], 0, 0, renamed)
             return
         yield from ranges.part(unit, data, stop, before=renamed)
+
+
+def _with_zeros(store: Store, key: str, at: int, stop: int) -> Iterator[bytes]:
+    while at < stop:
+        try:
+            for buffer in store.open(key, start=at, length=stop - at):
+                at += len(buffer)
+                yield buffer
+        except IntegrityError as exc:
+            damaged_to = (exc.number + 1) * PIECE_BYTES if isinstance(exc, DamagedPiece) else stop
+            log.debug("%s", exc.message)
+            zeros = bytes(min(max(damaged_to, at + 1), stop) - at)
+            at += len(zeros)
+            yield zeros
+        else:
+            return
 
 
 def read_member_header(backup: OpenBackup, unit: Unit, span: Span) -> bytes:
