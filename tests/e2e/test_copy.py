@@ -18,6 +18,7 @@ from tests.support.fingerprint import differences, fingerprint
 from tests.support.repository import IDS, make_backup, manifest_of, new_repository, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.reference import Reference
+from volback.catalog.repository import Catalog
 from volback.store.local import LocalStore
 
 NO_ENGINE = ["--host", "unix:///nonexistent"]
@@ -114,15 +115,46 @@ def test_a_damaged_backup_stops_only_what_depends_on_it(
     assert [found.key for found in target.list("web1/a/")] == []
 
 
-def test_a_dependency_that_is_missing_is_named(
+def test_what_is_left_of_a_removed_backup_is_copied_with_each_that_uses_it(
     copy: Callable[..., Result], source: LocalStore, target: LocalStore
+) -> None:
+    removed = make_backup(source, IDS[0])
+    users = [make_backup(source, id_, depends_on=[IDS[0]]) for id_ in IDS[1:3]]
+    Catalog(source).remove([removed])
+    assert list(objects_of(source, removed)) == [removed.data]
+    for user in users:
+        assert copy(name(user)).json["result"] == {"copied": [name(user)], "skipped": []}
+        assert objects_of(target, user) == objects_of(source, user)
+        assert objects_of(target, removed) == objects_of(source, removed)
+    assert copy("db").json["result"] == {"copied": [], "skipped": [name(users[1])]}
+    Catalog(target).remove(users)
+    assert [found.key for found in target.list()] == ["volback.json"]
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_what_is_damaged_of_a_removed_backup_is_not_copied(
+    copy: Callable[..., Result], source: LocalStore, target: LocalStore, how: str
 ) -> None:
     lost = make_backup(source, IDS[0])
     needing = make_backup(source, IDS[1], depends_on=[IDS[0]])
     source.delete(lost.manifest)
+    source.delete(lost.data) if how == "missing" else source.put(lost.data, [b"x" * 3_000_000])
     message = copy(name(needing), check_exit=7).json["error"]["message"]
-    assert message == f"backup {name(needing)} is damaged: {lost.manifest}, which it needs, is missing"
+    what = "is missing" if how == "missing" else "is not what was written"
+    assert message == f"backup {name(needing)} is damaged: {lost.data} {what}"
     assert [found.key for found in target.list()] == ["volback.json"]
+
+
+def test_a_skipped_backup_has_what_it_uses_of_a_removed_one(
+    copy: Callable[..., Result], source: LocalStore, target: LocalStore
+) -> None:
+    removed = make_backup(source, IDS[0])
+    user = make_backup(source, IDS[1], depends_on=[IDS[0]])
+    Catalog(source).remove([removed])
+    copy("db")
+    target.delete(removed.data)
+    message = copy("db", check_exit=7).json["error"]["message"]
+    assert message == f"backup {name(user)} in {target.url} is damaged: {removed.data} is missing"
 
 
 def test_another_backup_of_that_name_is_left_alone(

@@ -280,7 +280,9 @@ def test_adopt(run_volback: Volback, volume: str) -> None:
 def test_remove(run_volback: Volback, volume: str) -> None:
     listed = run_volback("list", "--json").json["result"]["backups"][0]
     said = run_volback("remove", f"{volume}@{listed['id']}", "--json")
-    assert result_of(said, "remove") == {"removed": [f"{listed['host']}/{volume}@{listed['id']}"]}
+    result = result_of(said, "remove")
+    assert shape(result) == {"removed": ["str"], "freed_bytes": "int"}
+    assert result["removed"] == [f"{listed['host']}/{volume}@{listed['id']}"]
 
 
 def test_prune(run_volback: Volback, volume: str) -> None:
@@ -294,6 +296,7 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "removed": [judged | {"tags": ["str"]}],
         "half_made": [],
         "freed_bytes": "int",
+        "still_used_bytes": "int",
         "groups": [group],
         "dry_run": "bool",
     }

@@ -90,7 +90,7 @@ def test_a_copy_struck_at_any_step_leaves_no_half_backup(number: signal.Signals,
     steps = list(enumerate(log.read_text().splitlines(), 1))
     assert len(steps) >= 20
     for step, name in some_of(steps):
-        Catalog(pair.target).remove(Catalog(pair.target).read(pair.key))
+        Catalog(pair.target).remove([pair.key])
         assert _struck(pair, number, step) in (EXIT[number], 0), name
         if number == signal.SIGKILL:
             assert pair.copy("other") in (["copied"], ["skipped"]), name

@@ -22,7 +22,9 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
 from volback.errors import ConflictError, IntegrityError, LockedError, NotFoundError, StoreError, UsageError
 from volback.operations import remove
-from volback.operations.prune import PruneResult, prune
+from volback.operations.prune import prune
+from volback.operations.prune_result import PruneResult
+from volback.operations.remove import RemovedBackups
 from volback.operations.verify import verify
 from volback.policy.keep import KeepRules
 from volback.settings import Settings
@@ -60,6 +62,15 @@ class Place:
     def prune(self, rules: KeepRules = LAST_2, **options: object) -> PruneResult:
         return prune(*self.library(), rules, **options)  # type: ignore[arg-type]
 
+    def remove(self, id_: str) -> RemovedBackups:
+        library = self.library()
+        (done,) = remove.remove(*library, remove.find_all(library.repository, [f"db@{id_}"]))
+        return done
+
+    def size_bytes(self, volume: str = "db") -> int:
+        """Of all that lies there of a volume."""
+        return sum(stored.size_bytes for stored in self.store.list(f"web1/{volume}/"))
+
     def ids(self, volume: str = "db", host: str = "web1") -> list[str]:
         return [key.id for key in Catalog(self.store).backups(host, volume)]
 
@@ -87,26 +98,37 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Signals, tmp_path: Path) -> None:
-    """Three backups, two of which go. Whatever is listed is whole; what was half removed is swept, however young."""
+    """Two of three backups go, which alone use what another one has stored that was removed before.
+
+    Whatever is listed is whole; what was half removed is swept, however young.
+    """
     log = tmp_path / "log"
-    first = Place(tmp_path / "first")
-    first.make(*IDS[:3])
-    assert _struck(first, number, 0, log=log) == 0
+    assert _struck(_chain(tmp_path / "first"), number, 0, log=log) == 0
     steps = [
         (step, name) for step, name in enumerate(log.read_text().splitlines(), 1) if "before LocalStore.delete" in name
     ]
-    assert len(steps) == 2 * 3
+    assert len(steps) == 2 + 1 + 2 + 2
     for step, name in [*steps, (steps[-1][0] + 1, "after the last"), (steps[0][0] - 1, "after the journal")]:
-        place = Place(tmp_path / f"at-{step}")
-        place.make(*IDS[:3])
+        place = _chain(tmp_path / f"at-{step}")
         assert _struck(place, number, step) == EXIT[number], name
-        assert place.ids() in (IDS[:3], [IDS[0], IDS[2]], [IDS[2]]), name
+        assert place.ids() in (IDS[1:4], [IDS[1], IDS[3]], [IDS[3]]), name
         assert verify(place.library().ctx, place.library().repository, []).damaged == [], name
         if number != signal.SIGKILL:
             place.assert_nothing_is_left()
         place.prune(KeepRules(last=1), older_than_s=1e9)
-        assert place.ids() == [IDS[2]], name
+        assert place.ids() == [IDS[3]], name
+        assert {stored.key.split("/")[2] for stored in place.store.list("web1/")} == {IDS[3]}, name
         place.assert_nothing_is_left()
+
+
+def _chain(directory: Path) -> Place:
+    """A full backup that was removed, two that use its data, and another full one."""
+    place = Place(directory)
+    place.make(IDS[0])
+    place.make(IDS[1], IDS[2], depends_on=[IDS[0]])
+    place.make(IDS[3])
+    place.remove(IDS[0])
+    return place
 
 
 def _struck(place: Place, number: int, step: int, log: Path | None = None) -> int:
@@ -117,13 +139,24 @@ def _struck(place: Place, number: int, step: int, log: Path | None = None) -> in
 def test_an_interrupted_prune_says_what_it_has_removed(place: Place) -> None:
     place.make(*IDS[:4])
     library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=5)]))
+    before = place.size_bytes()
     result = prune(*library, LAST_2)
     assert [(judged.key.id, judged.is_kept) for judged in result.judged] == [
-        (IDS[3], True), (IDS[2], True), (IDS[1], False), (IDS[0], True)
+        (IDS[3], True), (IDS[2], True), (IDS[1], False), (IDS[0], False)
     ]  # fmt: skip
-    assert result.judged[-1].reasons == ["could not be removed"]
     assert [error.message for error in result.errors] == ["denied"]
     assert place.ids() == IDS[2:4]
+    assert 0 < result.freed_bytes == before - place.size_bytes()
+    assert place.prune().errors == ()
+    place.assert_nothing_is_left()
+
+
+def test_what_could_not_be_removed_is_said(place: Place) -> None:
+    place.make(*IDS[:4])
+    library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=2)]))
+    result = prune(*library, LAST_2)
+    assert place.ids() == [IDS[0], *IDS[2:4]]
+    assert result.judged[-1].reasons == ["could not be removed"]
     assert place.prune().errors == ()
     place.assert_nothing_is_left()
 
@@ -212,22 +245,72 @@ def test_an_unreadable_manifest_keeps_all_of_its_volume_and_no_other(place: Plac
     assert place.ids("web") == IDS[1:3]
     assert place.ids() == IDS[:6]
     assert [f"manifest of backup web1/db@{IDS[2]} cannot be read" in warning for warning in result.warnings] == [True]
-    remove.remove(*place.library(), remove.find_all(place.library().repository, [f"db@{IDS[2]}"])[0])
+    place.remove(IDS[2])
     assert place.prune().warnings == []
     assert place.ids() == IDS[4:6]
 
 
-def test_what_others_depend_on_goes_after_them(place: Place) -> None:
+def test_what_kept_backups_use_stays_and_nothing_else(place: Place) -> None:
     place.make(IDS[0], IDS[1])
     place.make(IDS[2], depends_on=[IDS[0]])
-    place.make(IDS[3], depends_on=[IDS[0], IDS[2]])
-    place.prune(KeepRules(last=1))
-    assert place.ids() == [IDS[0], IDS[2], IDS[3]]
+    (last,) = place.make(IDS[3], depends_on=[IDS[0], IDS[2]])
+    for dry_run in (True, False):
+        before = place.size_bytes()
+        result = place.prune(KeepRules(last=1), dry_run=dry_run)
+        freed, stays = result.freed_bytes, result.still_used_bytes
+    assert (freed, stays) == (before - place.size_bytes(), 2 * 5000)
+    assert place.ids() == [IDS[3]]
+    used = {manifest_of(place.store, last).key_of(used) for used in manifest_of(place.store, last).uses}
+    assert {stored.key for stored in place.store.list("web1/db/")} == {*used, *objects_of(place.store, last)}
+    library = place.library()
+    assert verify(library.ctx, library.repository, []).damaged == []
+    assert place.prune(KeepRules(last=1), older_than_s=0).freed_bytes == 0, "nothing of it is half-made"
     place.make(IDS[4])
-    library = place.library().on(FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=10)]))
-    prune(*library, KeepRules(last=1))
-    assert place.ids() == [IDS[4]]  # the oldest, which went last, has lost its manifest; the next run ends it
+    before = place.size_bytes()
+    assert place.prune(KeepRules(last=1)).freed_bytes == before - place.size_bytes()
+    assert place.ids() == [IDS[4]]
+    assert place.size_bytes() == sum(map(len, objects_of(place.store, BackupKey("web1", "db", IDS[4])).values()))
+    place.assert_nothing_is_left()
+
+
+def test_a_dry_run_says_what_is_freed(place: Place) -> None:
+    place.make(IDS[0])
+    place.make(IDS[1], depends_on=[IDS[0]])
+    place.make(IDS[2], depends_on=[IDS[0], IDS[1]])
     place.prune(KeepRules(last=1))
+    place.make(IDS[3])
+    said = [place.prune(KeepRules(last=1), dry_run=dry_run) for dry_run in (True, False)]
+    assert said[0].freed_bytes == said[1].freed_bytes > 2 * 5000
+    assert (said[0].still_used_bytes, said[1].still_used_bytes) == (0, 0)
+
+
+def test_remove_says_what_it_has_freed(place: Place) -> None:
+    place.make(IDS[0])
+    place.make(IDS[1], depends_on=[IDS[0]])
+    for id_ in IDS[:2]:
+        before = place.size_bytes()
+        done = place.remove(id_)
+        assert done.names == [f"web1/db@{id_}"]
+        assert 0 < done.freed_bytes == before - place.size_bytes()
+    assert place.size_bytes() == 0
+    place.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_a_removal_that_fails_leaves_whole_backups_and_the_next_run_ends_it(place: Place, nth: int) -> None:
+    """The removed ones use what a backup has stored that was removed before, and alone."""
+    place.make(IDS[0])
+    place.make(IDS[1], depends_on=[IDS[0]])
+    place.make(IDS[2], depends_on=[IDS[0], IDS[1]])
+    place.remove(IDS[0])
+    place.make(IDS[3])
+    faults = FaultStore(place.store, [FailCall("delete", StoreError("denied"), nth=nth)])
+    assert [error.message for error in prune(*place.library().on(faults), KeepRules(last=1)).errors] == ["denied"]
+    library = place.library()
+    assert verify(library.ctx, library.repository, []).damaged == []
+    assert place.prune(KeepRules(last=1), older_than_s=1e9).errors == ()
+    assert place.ids() == [IDS[3]]
+    assert place.size_bytes() == sum(map(len, objects_of(place.store, BackupKey("web1", "db", IDS[3])).values()))
     place.assert_nothing_is_left()
 
 
@@ -269,7 +352,7 @@ def test_half_made_backups_stay_while_a_manifest_is_unreadable_and_it_is_said(pl
         assert [found.key.volume for found in result.half_made] == [elsewhere.volume]
         assert [f"web1/db@{IDS[0]} cannot be read" in warning for warning in result.warnings] == [True]
     assert place.store.stat(begun.data).size_bytes == 700
-    Catalog(place.store).erase(key)
+    Catalog(place.store).remove([key])
     assert [found.key for found in place.prune().half_made] == [begun]
 
 
@@ -348,7 +431,7 @@ def test_room_is_made_on_a_full_disk_that_the_journal_is_on_too(mount_small: Cal
     place = Place(mount_small(200_000))
     place.make(*IDS[:3])
     fill_up(place.state.parent)
-    remove.remove(*place.library(), remove.find_all(place.library().repository, [f"db@{IDS[0]}"])[0])
+    place.remove(IDS[0])
     assert place.ids() == IDS[1:3]
     fill_up(place.state.parent)
     assert place.prune(KeepRules(last=1)).errors == ()

@@ -60,7 +60,7 @@ def _use_of(store: Store, key: BackupKey) -> UsedObject:
     used = manifest_of(store, key)
     size = used.data.size_bytes
     name: Literal["data.tar.zst", "data.zst"] = "data.tar.zst" if used.kind == "full" else "data.zst"
-    return UsedObject(id=key.id, name=name, size_bytes=size, used_bytes=size // 2)
+    return UsedObject(id=key.id, name=name, size_bytes=size, used_bytes=size // 2, sha256=used.data.sha256)
 
 
 def objects_of(store: Store, key: BackupKey) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.documents import MANIFEST
 from volback.archive.age_keys import Identity
 from volback.catalog.listing import DamagedManifest
-from volback.catalog.model import AGE, Manifest, RepositoryEncryption, ScanFacts, SetOf, Source
+from volback.catalog.model import AGE, Manifest, RepositoryEncryption, ScanFacts, SetOf, Source, UsedObject
 from volback.catalog.private import closed, opened
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import open_document, seal_document
@@ -32,13 +32,15 @@ FULL = msgspec.structs.replace(
     set=SetOf(id=MANIFEST.id, project="hidden-project", volumes=[MANIFEST.volume]),
     warnings=["hidden-warning"],
     encryption=AGE,
+    kind="incremental",
+    uses=[UsedObject(id="20261101T000000Z-aaaa", name="data.zst", size_bytes=9, used_bytes=5, sha256="5e" * 32)],
 )  # fmt: skip
 
 
 def test_what_is_closed_is_opened_again() -> None:
     stored = seal_document(closed(FULL, CIPHER))
     assert b"hidden" not in stored
-    for digest in (FULL.digest, FULL.data.sha256, FULL.index.sha256):
+    for digest in (FULL.digest, FULL.data.sha256, FULL.index.sha256, FULL.uses[0].sha256):
         assert digest.encode() not in stored
     found = open_document(stored, Manifest, "it")
     assert found.is_closed
@@ -47,8 +49,9 @@ def test_what_is_closed_is_opened_again() -> None:
 
 def test_what_lists_and_pruning_need_stays_in_clear() -> None:
     found = closed(FULL, CIPHER)
-    for name in ("id", "host", "volume", "kind", "started_at", "tags", "files", "raw_bytes", "stored_bytes", "uses"):
+    for name in ("id", "host", "volume", "kind", "started_at", "tags", "files", "raw_bytes", "stored_bytes"):
         assert getattr(found, name) == getattr(FULL, name)
+    assert found.uses == [msgspec.structs.replace(used, sha256="") for used in FULL.uses]
     assert (found.data.size_bytes, found.index.size_bytes) == (FULL.data.size_bytes, FULL.index.size_bytes)
 
 

@@ -137,7 +137,7 @@ def test_the_second_look_reads_no_manifest(store: WatchedStore, kept: Cache) -> 
 
 def test_a_removed_backup_and_a_replaced_manifest_are_seen(store: WatchedStore, kept: Cache) -> None:
     assert ids(Catalog(store, kept), cached=True) == IDS[:20]
-    Catalog(store).erase(key_of(2))
+    Catalog(store).remove([key_of(2)])
     replace(store, 4, tags=["new"])
     store.put(key_of(5).manifest, [b"{"])
     store.opened.clear()

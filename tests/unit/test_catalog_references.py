@@ -22,6 +22,10 @@ def backup(id_: str, uses: list[str]) -> Manifest:
     return msgspec.structs.replace(MANIFEST, id=id_, kind="incremental", uses=used)
 
 
+def key_of(id_: str) -> BackupKey:
+    return BackupKey(MANIFEST.host, MANIFEST.volume, id_)
+
+
 def data_of(id_: str) -> str:
     return BackupKey(MANIFEST.host, MANIFEST.volume, id_).increment
 
@@ -45,13 +49,28 @@ def test_data_is_unneeded_when_no_manifest_that_is_left_lists_it(history: list[t
 
 def test_users_are_the_backup_itself_and_those_that_list_it() -> None:
     users = references([backup(IDS[1], [IDS[0]]), backup(IDS[2], [IDS[0], IDS[1]])], {}).users
-    assert users[data_of(IDS[0])] == {IDS[1], IDS[2]}
-    assert users[data_of(IDS[1])] == {IDS[1], IDS[2]}
-    assert users[data_of(IDS[2])] == {IDS[2]}
+    assert users[data_of(IDS[0])] == {key_of(IDS[1]), key_of(IDS[2])}
+    assert users[data_of(IDS[1])] == {key_of(IDS[1]), key_of(IDS[2])}
+    assert users[data_of(IDS[2])] == {key_of(IDS[2])}
 
 
-def test_one_unreadable_manifest_makes_all_unknown() -> None:
-    needs = references([backup(IDS[1], [])], {"web1/db@20261101": FormatError("it is damaged")})
-    with pytest.raises(IntegrityError, match="web1/db@20261101 needs: it is damaged") as caught:
+@settings(max_examples=300, deadline=None)
+@given(histories, st.sets(st.sampled_from(range(12))))
+def test_a_removal_frees_what_no_other_references(history: list[tuple[bool, set[int]]], removed: set[int]) -> None:
+    made = [backup(id_, [IDS[other] for other in sorted(uses) if other < number])
+            for number, (id_, (_, uses)) in enumerate(zip(IDS, history, strict=True))]  # fmt: skip
+    gone = {key_of(IDS[number]) for number in removed}
+    needs = references(made, {})
+    left = references([one for one in made if one.key not in gone], {})
+    assert needs.without(gone) == left
+    assert needs.freed_by(gone) == needs.users.keys() - left.users.keys()
+    assert left.joined(references([one for one in made if one.key in gone], {})) == needs
+
+
+def test_unreadable_manifests_make_all_unknown() -> None:
+    lost = {key_of(id_): FormatError("it is damaged") for id_ in IDS[:2]}
+    needs = references([backup(IDS[1], [])], lost)
+    with pytest.raises(IntegrityError, match=f"web1/db@{IDS[0]} and 1 more needs: it is damaged") as caught:
         needs.check_known("data")
-    assert caught.value.hint == "if that backup is lost, volback remove web1/db@20261101 first"
+    assert caught.value.hint == f"if that is lost, volback remove web1/db@{IDS[0]} web1/db@{IDS[1]} first"
+    needs.without(lost).check_known("data")

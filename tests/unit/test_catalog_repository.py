@@ -16,6 +16,7 @@ from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
+from volback.catalog.space import Removed
 from volback.errors import ConflictError, FormatError, IntegrityError, NotFoundError, StoreUnreachable, UsageError
 from volback.store.base import ObjectInfo
 
@@ -179,11 +180,11 @@ def test_commit_refuses_an_object_of_another_size(objects: DictObjects, catalog:
 
 def test_commit_refuses_a_backup_whose_parent_is_gone(objects: DictObjects, catalog: Catalog) -> None:
     parent = committed(objects, ID1)
-    child = store(objects, ID2, **needing(parent))
+    child = store(objects, ID2, parent=ID1, **needing(parent))
     held = dict(objects.held)
     for gone in (key_of(parent).manifest, key_of(parent).data):  # a removal takes the manifest first
         objects.held = {key: data for key, data in held.items() if key != gone}
-        with pytest.raises(IntegrityError, match=f"{ID1}, which was removed meanwhile"):
+        with pytest.raises(IntegrityError, match=f"{ID1}.* removed meanwhile"):
             catalog.commit(child)
         assert key_of(child).manifest not in objects.held
     objects.held = held
@@ -194,7 +195,7 @@ def test_commit_refuses_a_backup_whose_parent_has_another_object_now(objects: Di
     parent = committed(objects, ID1)
     child = store(objects, ID2, **needing(parent))
     objects.put(key_of(parent).data, [b"other"])
-    with pytest.raises(IntegrityError, match=f"{ID1}, which has another data.tar.zst now"):
+    with pytest.raises(IntegrityError, match=f"{ID1}/data.tar.zst, which has 5 bytes now, not 4"):
         catalog.commit(child)
 
 
@@ -376,8 +377,7 @@ def test_what_a_manifest_lists_is_not_litter_without_its_own(objects: DictObject
     catalog.remove_litter(lost.prefix)
     assert used <= objects.held.keys()
     assert catalog.litter() == []
-    catalog.erase(key_of(user))
-    catalog.remove_litter(lost.prefix)
+    catalog.remove([key_of(user)])
     assert objects.held == {}
 
 
@@ -389,7 +389,7 @@ def test_nothing_is_litter_while_a_manifest_is_unreadable(objects: DictObjects, 
     with pytest.raises(IntegrityError, match=f"unknown what web1/db@{ID2} needs"):
         catalog.remove_litter(begun.prefix)
     assert objects.held == before
-    catalog.erase(damaged)
+    catalog.remove([damaged])
     catalog.remove_litter(begun.prefix)
     assert objects.held == {}
 
@@ -409,61 +409,122 @@ def test_remove_takes_the_manifest_first_and_leaves_nothing(objects: DictObjects
     kept, manifest = committed(objects, ID1), committed(objects, ID2)
     key = key_of(manifest)
     objects.put(key.prefix + "verified.json", [b"{}"])
-    catalog.remove(manifest)
-    assert objects.deleted == [key.manifest, key.index, key.data, key.prefix + "verified.json"]
+    removed = Removed()
+    catalog.remove([key], removed=removed)
+    assert objects.deleted == [key.manifest, key.data, key.index, key.prefix + "verified.json"] == removed.objects
+    assert removed.backups == [key]
     assert [stored.key for stored in objects.list(key.prefix)] == []
     assert list(catalog.manifests()) == [kept]
 
 
-def test_remove_refuses_what_others_need_and_names_them(objects: DictObjects, catalog: Catalog) -> None:
+def test_what_others_use_of_a_removed_backup_stays_until_none_does(objects: DictObjects, catalog: Catalog) -> None:
     parent = committed(objects, ID1)
-    child = committed(objects, ID2, **needing(parent))
-    grandchild = committed(objects, ID3, **needing(child, parent))
-    assert catalog.dependents(parent) == [ID2, ID3]
-    with pytest.raises(ConflictError, match=f"{ID2}, {ID3}"):
-        catalog.remove(parent)
-    assert objects.deleted == []
-    for manifest in (grandchild, child, parent):
-        catalog.remove(manifest)
+    child = committed(objects, ID2, parent=ID1, **needing(parent))
+    grandchild = committed(objects, ID3, parent=ID2, **needing(child, parent))
+    catalog.remove([parent.key])
+    assert {stored.key for stored in objects.list(parent.key.prefix)} == {parent.data_key}
+    catalog.remove([child.key])
+    assert [key.id for key in catalog.backups()] == [ID3]
+    assert objects.held.keys() == {parent.data_key, child.data_key, *grandchild.references, grandchild.key.manifest}
+    catalog.remove([grandchild.key])
     assert objects.held == {}
 
 
-def test_backups_that_depend_on_one_another_are_removed_together(objects: DictObjects, catalog: Catalog) -> None:
+def test_several_at_once_take_what_they_alone_use(objects: DictObjects, catalog: Catalog) -> None:
     first = committed(objects, ID1)
     second = committed(objects, ID2, **needing(first))
-    first = msgspec.structs.replace(first, **needing(second))
-    objects.held[key_of(first).manifest] = reseal(**msgspec.to_builtins(first))
-    with pytest.raises(ConflictError) as caught:
-        catalog.check_unneeded(first)
-    assert caught.value.hint == "remove those first, or all of them in one command"
-    for manifest in (second, first):
-        catalog.check_unneeded(manifest, besides=[ID1, ID2])
+    third = committed(objects, ID3, **needing(second))
+    catalog.remove([first.key, second.key])
+    assert objects.held.keys() == {second.data_key, third.data_key, third.key.index, third.key.manifest}
 
 
-def test_other_volumes_and_hosts_are_not_dependents(objects: DictObjects, catalog: Catalog) -> None:
+def test_what_a_backup_in_progress_has_stored_stays(objects: DictObjects, catalog: Catalog) -> None:
+    first, begun = committed(objects, ID1), store(objects, ID2)
+    catalog.remove([first.key])
+    assert objects.held.keys() == {begun.data_key, begun.key.index}
+
+
+def test_other_volumes_and_hosts_use_nothing_of_a_backup(objects: DictObjects, catalog: Catalog) -> None:
     for host, volume in [("web1", "db"), ("web2", "db"), ("web1", "db2")]:
         first = committed(objects, ID1, volume, host)
         committed(objects, ID2, volume, host, **(needing(first) if host == "web2" or volume == "db2" else {}))
-    assert catalog.dependents(catalog.find(parse_reference("db@20261101"), "web1", now=NOW)) == []
+    key = BackupKey("web1", "db", ID1)
+    catalog.remove([key])
+    assert list(objects.list(key.prefix)) == []
+    assert list(objects.list(BackupKey("web2", "db", ID1).prefix)) != []
 
 
-def test_remove_refuses_while_a_later_damaged_manifest_may_need_it(objects: DictObjects, catalog: Catalog) -> None:
-    parent = committed(objects, ID1)
-    child = committed(objects, ID2, **needing(parent))
-    damage(objects, child)
-    with pytest.raises(IntegrityError, match=ID2):
-        catalog.remove(parent)
-    damaged = next(each for each in catalog.manifests() if isinstance(each, DamagedManifest))
-    catalog.remove(damaged)
-    catalog.remove(parent)
+@pytest.mark.parametrize("damaged_id", [ID1, ID2])
+def test_nothing_is_removed_while_another_manifest_is_unreadable(
+    objects: DictObjects, catalog: Catalog, damaged_id: str
+) -> None:
+    first = committed(objects, ID1)
+    second = committed(objects, ID2, **needing(first))
+    wanted, damaged = (second, first) if damaged_id == ID1 else (first, second)
+    damage(objects, damaged)
+    with pytest.raises(IntegrityError, match=damaged_id):
+        catalog.remove([wanted.key])
+    assert objects.deleted == []
+    catalog.remove([damaged.key, wanted.key])
     assert objects.held == {}
 
 
-def test_an_older_damaged_manifest_does_not_prevent_a_removal(objects: DictObjects, catalog: Catalog) -> None:
-    older, newer = committed(objects, ID1), committed(objects, ID2)
-    damage(objects, older)
-    catalog.remove(newer)
-    assert [key.id for key in catalog.backups()] == [ID1]
+def test_the_rest_of_a_damaged_backup_stays_if_others_use_it(objects: DictObjects, catalog: Catalog) -> None:
+    first = committed(objects, ID1)
+    second = committed(objects, ID2, **needing(first))
+    damage(objects, first)
+    catalog.remove([first.key])
+    assert objects.held.keys() == {first.data_key, *second.references, second.key.manifest}
+
+
+def test_a_backup_that_is_committed_while_its_parent_is_removed_keeps_what_it_uses(
+    objects: DictObjects, catalog: Catalog
+) -> None:
+    """Another machine commits it after the manifests were read, and before they are listed again."""
+    first = committed(objects, ID1)
+    increment = store(objects, ID2, parent=ID1, **needing(first))
+    delete = objects.delete
+
+    def commit_first(key: str) -> None:
+        objects.delete = delete  # type: ignore[method-assign]
+        Catalog(objects).commit(increment)
+        delete(key)
+
+    needs = catalog.references("web1", "db")
+    objects.delete = commit_first  # type: ignore[method-assign]
+    catalog.remove([first.key], needs)
+    assert objects.held.keys() == {first.data_key, *increment.references, increment.key.manifest}
+
+
+def test_a_backup_whose_parent_is_removed_as_it_is_committed_is_withdrawn(
+    objects: DictObjects, catalog: Catalog
+) -> None:
+    """Another machine has listed the manifests before this one was there, and deletes what it uses."""
+    first = committed(objects, ID1)
+    increment = store(objects, ID2, parent=ID1, **needing(first))
+    put = objects.put
+
+    def put_last(key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
+        objects.put = put  # type: ignore[method-assign]
+        catalog.remove([first.key])
+        return put(key, chunks, if_absent=if_absent)
+
+    objects.put = put_last  # type: ignore[method-assign]
+    with pytest.raises(IntegrityError, match="not committed") as caught:
+        Catalog(objects).commit(increment)
+    assert caught.value.hint == "run the backup again"
+    assert catalog.backups() == []
+    catalog.remove_litter(increment.key.prefix)
+    assert objects.held == {}
+
+
+def test_an_increment_is_not_committed_without_what_it_uses(objects: DictObjects, catalog: Catalog) -> None:
+    first = committed(objects, ID1)
+    increment = store(objects, ID2, parent=ID1, **needing(first))
+    catalog.remove([first.key])
+    with pytest.raises(IntegrityError, match="removed meanwhile"):
+        catalog.commit(increment)
+    assert catalog.backups() == []
 
 
 def test_the_stored_manifest_opens_without_the_catalog(objects: DictObjects) -> None:

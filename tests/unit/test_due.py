@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.documents import MANIFEST
 from tests.support.repository import IDS, make_backup, manifest_of
+from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
 from volback.context import Repository
 from volback.latest import SAFETY_TAG
@@ -75,6 +76,15 @@ def test_one_in_two_passes_that_uses_no_other_counts_as_full(repository: Reposit
     Catalog(store).commit(made)
     assert (made.kind, made.parent) == ("incremental", None)
     assert _due(repository, Comparing(full_every_s=2 * DAY_S)) == (False, False)
+
+
+def test_one_that_stood_alone_counts_also_when_it_was_removed(repository: Repository) -> None:
+    """What is left of it is used: it is not older than that."""
+    repository.catalog.remove([BackupKey("web1", "db", IDS[0])])
+    for every_s, is_due in ((8 * DAY_S, True), (10 * DAY_S, False)):
+        assert _due(repository, Comparing(full_every_s=every_s)) == (is_due, False)
+    repository.catalog.remove([BackupKey("web1", "db", IDS[4])])
+    assert _due(repository, Comparing(reread_every_s=10 * DAY_S)) == (False, False)
 
 
 @pytest.mark.parametrize("how", ["engine", "safety", "future", "damaged"])

@@ -17,7 +17,8 @@ from volback.errors import NotFoundError, UsageError
 from volback.operations.adopt import adopt
 from volback.operations.lines import Lines
 from volback.operations.list import list_backups, shared_names
-from volback.operations.prune import PruneResult, prune
+from volback.operations.prune import prune
+from volback.operations.prune_result import PruneResult
 from volback.operations.verify import verify
 from volback.policy.keep import KeepRules
 from volback.settings import Settings

@@ -22,7 +22,6 @@ from volback.policy.keep import (
     choose,
     merge,
     read_count,
-    removal_order,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -269,33 +268,11 @@ def test_of_no_backups_none_is_kept() -> None:
     assert choose(KeepRules(daily=1, within=CalendarDuration(days=1), tags=("a",)), [], now=NOW) == []
 
 
-def test_what_a_kept_backup_depends_on_stays() -> None:
-    first, second, third, fourth = SUNDAYS[:4]
-    chain = [first, replace(second, depends_on=(first.id,)), third, replace(fourth, depends_on=(second.id, first.id))]
-    decisions = choose(KeepRules(last=1), chain, now=NOW)
-    assert [decision.keep for decision in decisions] == [True, False, True, True]
-    assert decisions[2].reasons == [f"needed by {fourth.id}"]
-
-
 def test_all_stays_that_an_unreadable_backup_may_depend_on() -> None:
     backups = [*SUNDAYS[:4], replace(SUNDAYS[4], damage="garbage", is_readable=False), *SUNDAYS[5:]]
     decisions = choose(KeepRules(last=1), backups, now=NOW)
     assert all(decision.keep for decision in decisions)
     assert decisions[-1].reasons == [f"may be needed by {SUNDAYS[4].id}, whose manifest cannot be read"]
-
-
-def test_what_depends_is_removed_first_whatever_the_clock_said() -> None:
-    """The clock was put back between the first and what builds on it."""
-    base, increment, newest = made(at("2026-01-02")), made(at("2026-01-01")), made(at("2026-01-03"))
-    increment = replace(increment, depends_on=(base.id,))
-    backups = [base, increment, newest]
-    assert removal_order(choose(KeepRules(last=1), backups, now=NOW), backups) == [increment.id, base.id]
-
-
-def test_backups_that_depend_on_one_another_are_removed_all_the_same() -> None:
-    one, two, newest = made(at("2026-01-01")), made(at("2026-01-02")), made(at("2026-01-03"))
-    backups = [replace(one, depends_on=(two.id,)), replace(two, depends_on=(one.id,)), newest]
-    assert sorted(removal_order(choose(KeepRules(last=1), backups, now=NOW), backups)) == [one.id, two.id]
 
 
 def test_a_suspiciously_small_backup_keeps_what_is_older_than_it() -> None:

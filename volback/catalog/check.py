@@ -101,6 +101,8 @@ def _use_faults(manifest: Manifest) -> Iterator[str]:
             yield f"depends on {used.id[:40]!r}, which is not a backup id"
         if not 0 <= used.used_bytes <= used.size_bytes < _SIZE_LIMIT:
             yield f"uses an impossible part of {used.name} of {used.id[:40]!r}"
+        if used.sha256 and not _DIGEST.fullmatch(used.sha256):
+            yield f"has no valid digest of {used.name} of {used.id[:40]!r}"
     if len({(used.id, used.name == INDEX_NAME) for used in manifest.uses}) < len(manifest.uses):
         yield "names an object twice that it uses"
     if sum(used.name == INDEX_NAME for used in manifest.uses) > INDEX_OBJECTS_MAX:

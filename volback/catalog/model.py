@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from volback.catalog.keys import BackupKey
+from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.reference import Reference
 
 FORMAT = 1
@@ -179,6 +179,12 @@ class UsedObject(msgspec.Struct, frozen=True, kw_only=True):
     """Of the whole object."""
     used_bytes: int
     """Stored bytes of it without which this backup is not complete."""
+    sha256: str = ""
+    """Of the whole object (hex), as its own manifest may be removed before it; empty where it is not known."""
+
+    def using(self, used_bytes: int) -> UsedObject:
+        """The same object, so much of it used."""
+        return msgspec.structs.replace(self, used_bytes=used_bytes)
 
 
 class ScanFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,6 +280,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def key_of(self, used: UsedObject) -> str:
         """The key of an object of an earlier backup that this one uses."""
         return BackupKey(self.host, self.volume, used.id).prefix + used.name
+
+    @property
+    def usable(self) -> list[UsedObject]:
+        """The objects that an increment of it can use: its own, and those that it uses itself."""
+        own: list[tuple[ObjectName, ObjectDigest]] = [(self.data_name, self.data), (INDEX_NAME, self.index)]
+        return [
+            UsedObject(id=self.id, name=name, size_bytes=made.size_bytes, used_bytes=0, sha256=made.sha256)
+            for name, made in own
+        ] + self.uses
+
+    @property
+    def references(self) -> list[str]:
+        """The keys of all objects that it needs: its own, and those of others that it uses."""
+        return [self.data_key, self.key.index, *map(self.key_of, self.uses)]
 
     @property
     def data_name(self) -> ObjectName:

@@ -40,6 +40,8 @@ class _Private(msgspec.Struct, frozen=True, kw_only=True):
     set: SetOf | None
     data_sha256: str
     index_sha256: str
+    used_sha256: list[str] = []
+    """Of the objects of others that it uses, in their order."""
     digest: str
     warnings: list[str]
 
@@ -51,7 +53,8 @@ def closed(manifest: Manifest, cipher: Cipher) -> Manifest:
         backup=manifest.name,
         driver=source.driver, options=source.options, labels=source.labels,
         containers=manifest.containers, excludes=manifest.excludes, scan=manifest.scan, set=manifest.set,
-        data_sha256=manifest.data.sha256, index_sha256=manifest.index.sha256, digest=manifest.digest,
+        data_sha256=manifest.data.sha256, index_sha256=manifest.index.sha256,
+        used_sha256=[used.sha256 for used in manifest.uses], digest=manifest.digest,
         warnings=manifest.warnings,
     )  # fmt: skip
     return msgspec.structs.replace(
@@ -60,6 +63,7 @@ def closed(manifest: Manifest, cipher: Cipher) -> Manifest:
         containers=[], excludes=[], scan=None, set=None,
         data=ObjectDigest(size_bytes=manifest.data.size_bytes, sha256=""),
         index=ObjectDigest(size_bytes=manifest.index.size_bytes, sha256=""),
+        uses=[msgspec.structs.replace(used, sha256="") for used in manifest.uses],
         digest="",
         warnings=[],
         encryption=AGE,
@@ -97,7 +101,7 @@ def opened(manifest: Manifest, cipher: Cipher) -> Manifest:
     except (binascii.Error, ValueError) as exc:
         raise FormatError(f"{what} has a private part that is not base64") from exc
     private = open_document(cipher.unseal(stored, what), _Private, f"the private part of {what}")
-    if private.backup != manifest.name:
+    if private.backup != manifest.name or len(private.used_sha256) != len(manifest.uses):
         raise FormatError(f"{what} has the private part of another backup")
     return msgspec.structs.replace(
         manifest,
@@ -108,6 +112,10 @@ def opened(manifest: Manifest, cipher: Cipher) -> Manifest:
         containers=private.containers, excludes=private.excludes, scan=private.scan, set=private.set,
         data=ObjectDigest(size_bytes=manifest.data.size_bytes, sha256=private.data_sha256),
         index=ObjectDigest(size_bytes=manifest.index.size_bytes, sha256=private.index_sha256),
+        uses=[
+            msgspec.structs.replace(used, sha256=sha256)
+            for used, sha256 in zip(manifest.uses, private.used_sha256, strict=True)
+        ],
         digest=private.digest,
         warnings=private.warnings,
         private=msgspec.UNSET,

@@ -29,6 +29,7 @@ from volback.errors import (
     StoreError,
     StoreUnreachable,
     UsageError,
+    cleaning_up,
 )
 from volback.latest import created_at, is_future, is_safety_copy
 
@@ -81,23 +82,42 @@ class Catalog(Space):
             log.debug("another run made the repository first")
         return self.info()
 
-    def commit(self, manifest: Manifest, *, document: bytes | None = None) -> None:
+    def commit(
+        self, manifest: Manifest, *, document: bytes | None = None, kept_by: Iterable[BackupKey] | None = None
+    ) -> None:
         """Commit the backup by writing its manifest; `document` is the manifest's bytes, where another repository has
         them.
 
-        Raises IntegrityError if an object that it names is not stored with that size, ConflictError if the id is taken.
+        `kept_by` are backups that reference what this one uses: while their manifests are there, nobody deletes it.
+        None means its parent. Raises IntegrityError if an object that it names is not stored with that size, or one of
+        those backups was removed meanwhile, ConflictError if the id is taken.
         """
         key = manifest.key
         check_manifest(manifest, key)
+        if kept_by is None:
+            kept_by = [BackupKey(key.host, key.volume, manifest.parent)] if manifest.uses and manifest.parent else []
+        keepers = list(kept_by)
         self._check_stored(manifest.data_key, manifest.data.size_bytes)
         self._check_stored(key.index, manifest.index.size_bytes)
         for used in manifest.uses:
-            self._check_needed(BackupKey(manifest.host, manifest.volume, used.id), used)
+            self._check_used(manifest.key_of(used), used)
+        self._check_there(keepers)
         if document is None:
             unsigned = msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
             unsigned = unsigned if self._cipher is None else closed(unsigned, self._cipher)
             document = seal_document(unsigned, None if self._signer is None else self._signer())
         self._objects.put(key.manifest, [document], if_absent=True)
+        self._withdraw_without(keepers, key)
+
+    def _withdraw_without(self, keepers: list[BackupKey], key: BackupKey) -> None:
+        """Who removes a keeper lists all manifests after that, and before it deletes data. So either this manifest was
+        listed, and what it uses stays, or the keeper is gone by now."""
+        try:
+            self._check_there(keepers)
+        except IntegrityError:
+            with cleaning_up(f"{key.manifest} stays, and what it uses may be missing"):
+                self._objects.delete(key.manifest)
+            raise
 
     def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
         """Return the backup that `reference` names; the latest where it names none.
@@ -150,15 +170,22 @@ class Catalog(Space):
             message = f"backup not committed: {key} has {size_bytes} bytes in store, not {expected_bytes}"
             raise IntegrityError(message, "run the backup again")
 
-    def _check_needed(self, key: BackupKey, used: UsedObject) -> None:
+    def _check_used(self, key: str, used: UsedObject) -> None:
         try:
-            self._objects.stat(key.manifest)  # a removal deletes it first
-            size_bytes = self._objects.stat(key.prefix + used.name).size_bytes
+            size_bytes = self._objects.stat(key).size_bytes
         except NotFoundError:
             size_bytes = -1
         if size_bytes != used.size_bytes:
-            what = "was removed meanwhile" if size_bytes < 0 else f"has another {used.name} now"
-            raise IntegrityError(f"backup not committed: it needs {key.id}, which {what}", "run the backup again")
+            what = "was removed meanwhile" if size_bytes < 0 else f"has {size_bytes} bytes now, not {used.size_bytes}"
+            raise IntegrityError(f"backup not committed: it needs {key}, which {what}", "run the backup again")
+
+    def _check_there(self, keepers: list[BackupKey]) -> None:
+        for key in keepers:
+            try:
+                self._objects.stat(key.manifest)
+            except NotFoundError as exc:
+                message = f"backup not committed: it needs what {key.id} uses, and that was removed meanwhile"
+                raise IntegrityError(message, "run the backup again") from exc
 
     def _latest(self, reference: Reference, host: str, keys: list[BackupKey], now: datetime) -> Manifest:
         for key in reversed(_not_future(keys, now)):

@@ -1,20 +1,32 @@
 """The space of a repository: what lies there, which of it nobody needs any more, and what removes it.
 
-A removal deletes a backup's manifest first: what is left is then no backup, and is found as litter. Locks between runs
-are the caller's task.
+A removal deletes manifests first. Data and index objects go once no manifest that is left references them; until then
+they stay, without a manifest of their own. Locks between runs are the caller's task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from volback.catalog.keys import BackupKey, parse_backup_key, short_name
 from volback.catalog.listing import DamagedManifest, Listing, prefix_of
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
-from volback.catalog.reference import Reference
 from volback.catalog.references import References, references
-from volback.errors import ConflictError, IntegrityError, UsageError
+from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, UsageError
+
+Found = Manifest | DamagedManifest
+
+
+@dataclass(slots=True)
+class Removed:
+    """What a removal has deleted so far."""
+
+    backups: list[BackupKey] = field(default_factory=list)
+    """Those whose manifests are gone."""
+    objects: list[str] = field(default_factory=list)
+    """Keys of all objects that are gone, manifests too."""
 
 
 class Space(Listing):
@@ -32,12 +44,7 @@ class Space(Listing):
 
     def references(self, host: str, volume: str) -> References:
         """Read all manifests of a volume, and return what they reference."""
-        found = list(self.manifests(host, volume))
-        damaged = [one for one in found if isinstance(one, DamagedManifest)]
-        return references(
-            (one for one in found if isinstance(one, Manifest)),
-            {str(Reference(one.host, one.volume, one.id)): one.error for one in damaged},
-        )
+        return references_of(self.manifests(host, volume))
 
     def litter(self) -> list[str]:
         """Prefixes of what was never committed, or not removed to the end; a backup in progress is among them.
@@ -79,40 +86,69 @@ class Space(Listing):
         for stored in self.litter_of(prefix):
             self._objects.delete(stored.key)
 
-    def dependents(self, backup: Manifest | DamagedManifest) -> list[str]:
-        """Ids of the backups that use frames of this one.
+    def remove(
+        self, doomed: Collection[BackupKey], needs: References | None = None, removed: Removed | None = None
+    ) -> None:
+        """Delete backups of one volume, and what nobody needs then; `removed` says how far it came.
 
-        Raises IntegrityError where a later manifest is damaged, so that it is unknown.
+        `needs` is what the manifests of the volume say, if they have been read already. Raises IntegrityError, and
+        deletes nothing, where another manifest of the volume cannot be read.
         """
-        found = []
-        for other in self.manifests(backup.host, backup.volume):
-            if isinstance(other, Manifest) and backup.id in other.depends_on:
-                found.append(other.id)
-            elif isinstance(other, DamagedManifest) and other.id > backup.id:
-                # Frames come from earlier backups: older backups do not matter, and the newest can always be removed.
-                where = str(Reference(other.host, other.volume, other.id))
-                message = f"cannot tell whether {where} needs backup {backup.id}: {other.error.message}"
-                raise IntegrityError(message, other.error.hint or f"if it is lost, volback remove {where} first")
-        return found
-
-    def check_unneeded(self, backup: Manifest | DamagedManifest, *, besides: Collection[str] = ()) -> None:
-        """Raises ConflictError if others than those ids depend on the backup, IntegrityError where that is unknown."""
-        if dependents := [id_ for id_ in self.dependents(backup) if id_ not in besides]:
-            name = Reference(backup.host, backup.volume, backup.id)
-            hint = "remove those first, or all of them in one command"
-            raise ConflictError(f"backup {name} is needed by {', '.join(dependents)}", hint)
-
-    def remove(self, backup: Manifest | DamagedManifest) -> None:
-        """Delete a backup. Raises as `check_unneeded`."""
-        self.check_unneeded(backup)
-        self.erase(BackupKey(backup.host, backup.volume, backup.id))
-
-    def erase(self, key: BackupKey) -> None:
-        """Delete a backup, its manifest first; the caller has checked whether others depend on it."""
-        for first in (key.manifest, key.index, key.data):
-            self._objects.delete(first)
-        for stored in list(self._objects.list(key.prefix)):
+        removed = Removed() if removed is None else removed
+        host, volume = next((key.host, key.volume) for key in doomed)
+        needs = self.references(host, volume) if needs is None else needs
+        left = needs.without(doomed)
+        left.check_known(f"what {host}/{volume} has stored")
+        for key in doomed:
+            self._objects.delete(key.manifest)
+            removed.backups.append(key)
+            removed.objects.append(key.manifest)
+        # A backup that another machine has committed meanwhile is listed now, and keeps what it uses. One that is
+        # committed after this listing sees that its parent is gone, and is withdrawn: see Catalog.commit.
+        held = self.holdings(host, volume)
+        left = left.joined(self._new_references(held, needs))
+        left.check_known(f"what {host}/{volume} has stored")
+        for stored in freed_objects(held, doomed, needs, left):
             self._objects.delete(stored.key)
+            removed.objects.append(stored.key)
+
+    def _new_references(self, held: dict[BackupKey, list[StoredObject]], known: References) -> References:
+        """Of the backups that are there, and were not when `known` was read."""
+        new = [key for key, stored in held.items() if is_whole(key, stored) and not known.has(key)]
+        return references_of(found for key in new if (found := self._read_new(key)) is not None)
+
+    def _read_new(self, key: BackupKey) -> Found | None:
+        try:
+            return self.read(key)
+        except NotFoundError:
+            return None  # removed again
+        except StoreUnreachable:
+            raise
+        except (IntegrityError, StoreError) as exc:
+            return DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
+
+
+def references_of(found: Iterable[Found]) -> References:
+    """What these backups of one volume reference."""
+    manifests, unreadable = [], {}
+    for one in found:
+        if isinstance(one, Manifest):
+            manifests.append(one)
+        else:
+            unreadable[BackupKey(one.host, one.volume, one.id)] = one.error
+    return references(manifests, unreadable)
+
+
+def freed_objects(
+    held: Mapping[BackupKey, Iterable[StoredObject]], doomed: Collection[BackupKey], needs: References, left: References
+) -> Iterator[StoredObject]:
+    """Yield what nobody needs of a volume once these backups are removed, of what is `held` there: `left` is then left
+    of `needs`. What a backup in progress has written is not among it."""
+    ours = needs.freed_by(doomed)
+    for key, objects in held.items():
+        for stored in objects:
+            if (key in doomed or stored.key in ours) and stored.key not in left.users:
+                yield stored
 
 
 def is_whole(key: BackupKey, stored: Iterable[StoredObject]) -> bool:

@@ -14,7 +14,7 @@ from volback.cli.complete import complete_backup
 from volback.cli.facts import volume_facts
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, human_size, printable
-from volback.errors import Failure, Interrupted, UsageError, VolbackError
+from volback.errors import UsageError
 
 if TYPE_CHECKING:
     from volback.engine.volumes import VolumeUser
@@ -67,25 +67,22 @@ def remove(
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> Outcome:
-    """Remove backups from the repository, each named with its id. A backup that others depend on is not removed. On a
-    terminal, asks for confirmation first.
+    """Remove backups from the repository, each named with its id. What others use of them stays until these are
+    removed. On a terminal, asks for confirmation first.
     """
     from volback.operations import remove as operation
 
     call = call_of(context)
-    removed: list[str] = []
-    errors: list[Failure] = []
     with call.opened() as (ctx, engine, repository):
         found = operation.find_all(repository, backups)
         if not yes:
             _confirm(call, [operation.name_of_found(backup) for backup in found])
-        for backup in found:
-            try:
-                removed.append(operation.remove(ctx, engine, repository, backup, together=found))
-            except (VolbackError, Interrupted) as exc:
-                errors.append(exc)
-                break
-    return Outcome({"removed": removed}, [f"removed {name}" for name in removed], errors=errors)
+        done = operation.remove(ctx, engine, repository, found)
+    removed = [name for volume in done for name in volume.names]
+    freed = sum(volume.freed_bytes for volume in done)
+    text = [*(f"removed {name}" for name in removed), *([f"{human_size(freed)} freed"] if removed else [])]
+    errors = [volume.error for volume in done if volume.error is not None]
+    return Outcome({"removed": removed, "freed_bytes": freed}, text, errors=errors)
 
 
 def version() -> Outcome:

@@ -19,7 +19,7 @@ from volback.policy.keep import KeepRules, read_count
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from volback.operations.prune import HalfMade, Judged, PruneResult
+    from volback.operations.prune_result import HalfMade, Judged, PruneResult
 
 _EPILOG = """\b
 Rules are ORed: a backup stays if any of them keeps it. N is a number, or
@@ -138,7 +138,8 @@ def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
         "removed": [_judged_facts(judged) for judged in result.judged if not judged.is_kept],
         "half_made": [_half_made_facts(found) for found in result.half_made],
         "freed_bytes": result.freed_bytes,
-        "groups": [_group_facts(host, volume, judged) for host, volume, judged in _groups(result)],
+        "still_used_bytes": result.still_used_bytes,
+        "groups": [_group_facts(host, volume, judged, result) for host, volume, judged in _groups(result)],
         "dry_run": dry_run,
     }
 
@@ -166,11 +167,10 @@ def _half_made_facts(found: HalfMade) -> dict[str, object]:
     }
 
 
-def _group_facts(host: str, volume: str, judged: list[Judged]) -> dict[str, object]:
-    gone = [one.stored_bytes for one in judged if not one.is_kept]
-    return {
-        "host": host, "volume": volume, "kept": len(judged) - len(gone), "removed": len(gone), "freed_bytes": sum(gone)
-    }  # fmt: skip
+def _group_facts(host: str, volume: str, judged: list[Judged], result: PruneResult) -> dict[str, object]:
+    kept = sum(one.is_kept for one in judged)
+    freed = sum(one.freed_bytes for one in result.freed if (one.host, one.volume) == (host, volume))
+    return {"host": host, "volume": volume, "kept": kept, "removed": len(judged) - kept, "freed_bytes": freed}
 
 
 def _groups(result: PruneResult) -> Iterator[tuple[str, str, list[Judged]]]:
@@ -198,4 +198,5 @@ def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
     removed = sum(not one.is_kept for one in result.judged)
     to, freed = ("to remove", "to free") if dry_run else ("removed", "freed")
     half_made = f", {len(result.half_made)} half-made" if result.half_made else ""
-    yield f"{count(removed, 'backup')} {to}{half_made}, {human_size(result.freed_bytes)} {freed}"
+    used = f"; {human_size(result.still_used_bytes)} of them stays, as others use it" if result.still_used_bytes else ""
+    yield f"{count(removed, 'backup')} {to}{half_made}, {human_size(result.freed_bytes)} {freed}{used}"

@@ -19,7 +19,8 @@ from volback.notify.report import VolumeReport
 from volback.operations.backup import BackupOptions, BackupResult
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.parent import Comparing
-from volback.operations.prune import PruneResult, prune
+from volback.operations.prune import prune
+from volback.operations.prune_result import PruneResult
 from volback.operations.set_result import SetResult
 from volback.operations.verify import verify_all
 from volback.policy.keep import KeepRules

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from volback.catalog.reference import Reference
 from volback.errors import Interrupted, VolbackError
 from volback.operations.backup import BackupResult, DryRun
-from volback.operations.prune import PruneResult
+from volback.operations.prune_result import PruneResult
 from volback.operations.set_result import SetResult
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Generator
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections.abc import Container, Generator, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 from volback.archive.ranges import read_pieces
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreDenied, UsageError
@@ -39,6 +40,8 @@ class Copy:
 
     manifest: Manifest
     document: bytes
+    loose: tuple[UsedObject, ...] = ()
+    """Objects that it uses of removed backups: they are copied with it."""
 
     @property
     def key(self) -> BackupKey:
@@ -52,9 +55,19 @@ class Copy:
 
     @property
     def needs(self) -> list[str]:
-        """Full names of the backups that it depends on."""
-        key = self.key
-        return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on]
+        """Full names of the backups that it depends on, and that are there."""
+        key, gone = self.key, {used.id for used in self.loose}
+        return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on if id_ not in gone]
+
+    @property
+    def objects(self) -> list[tuple[str, ObjectDigest]]:
+        """All that is copied with its manifest, by key."""
+        manifest = self.manifest
+        own = [(manifest.data_key, manifest.data), (self.key.index, manifest.index)]
+        loose = [
+            (manifest.key_of(used), ObjectDigest(size_bytes=used.size_bytes, sha256=used.sha256)) for used in self.loose
+        ]
+        return [*loose, *own]
 
 
 def prepare_target(ctx: Context, source: Repository, target: Repository) -> None:
@@ -74,22 +87,22 @@ def prepare_target(ctx: Context, source: Repository, target: Repository) -> None
 def plan_copies(source: Repository, references: list[str]) -> list[Copy]:
     """Return the named backups and all that they depend on, each once, each after what it depends on.
 
-    Raises NotFoundError for a reference that matches none, IntegrityError where a backup that is needed is missing.
+    Raises NotFoundError for a reference that matches none.
     """
-    found: dict[BackupKey, Copy] = {}
-    graph: dict[BackupKey, list[BackupKey]] = {}
-    wanted = [(source.find(reference).key, "") for reference in references]
+    found: dict[BackupKey, Copy | None] = {}
+    wanted = [source.find(reference).key for reference in references]
     while wanted:
-        key, needed_by = wanted.pop()
+        key = wanted.pop()
         if key in found:
             continue
-        found[key] = _load(source, key, needed_by)
-        graph[key] = [BackupKey(key.host, key.volume, id_) for id_ in found[key].manifest.depends_on]
-        wanted += [(needed, found[key].name) for needed in graph[key]]
+        found[key] = _load(source, key)
+        wanted += _needed(found[key])
+    there = {key: _with_loose(item, found) for key, item in sorted(found.items()) if item is not None}
+    graph = {key: [needed for needed in _needed(item) if needed in there] for key, item in there.items()}
     try:
-        return [found[key] for key in TopologicalSorter({key: graph[key] for key in sorted(graph)}).static_order()]
+        return [there[key] for key in TopologicalSorter(graph).static_order()]
     except CycleError as exc:
-        names = ", ".join(sorted({found[key].name for key in exc.args[1]}))
+        names = ", ".join(sorted({there[key].name for key in exc.args[1]}))
         raise IntegrityError(f"backups that depend on one another: {names}", "see `volback verify`") from exc
 
 
@@ -103,12 +116,15 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
     with prefix_lock(ctx, target, item.key.prefix):
         if _is_there(target, item):
             return "skipped"
-        entry = NewBackup(repository=target.store.url, repository_id=target.id, prefix=item.key.prefix)
-        with (
-            Run(ctx.settings.state, "copy", item.name) as run,
-            run.begun(entry, undo=lambda: discard(target, item.key)),
-        ):
+        with Run(ctx.settings.state, "copy", item.name) as run, ExitStack() as begun:
+            for key in dict.fromkeys([item.key, *_loose_keys(item)]):
+                entry = NewBackup(repository=target.store.url, repository_id=target.id, prefix=key.prefix)
+                begun.enter_context(run.begun(entry, undo=partial(discard, target, key)))
             return _put(ctx, source, target, item)
+
+
+def _loose_keys(item: Copy) -> list[BackupKey]:
+    return [BackupKey(item.key.host, item.key.volume, used.id) for used in item.loose]
 
 
 def _is_same(ctx: Context, source: Repository, target: Repository) -> bool:
@@ -129,14 +145,22 @@ def _is_same(ctx: Context, source: Repository, target: Repository) -> bool:
             target.store.delete(_PROBE)
 
 
-def _load(source: Repository, key: BackupKey, needed_by: str) -> Copy:
+def _load(source: Repository, key: BackupKey) -> Copy | None:
+    """None for one that was removed: what others use of it is there."""
     try:
         return Copy(*source.catalog.load(key))
-    except NotFoundError as exc:
-        if not needed_by:
-            raise
-        message = f"backup {needed_by} is damaged: {key.manifest}, which it needs, is missing"
-        raise IntegrityError(message, "copy an older backup, or an intact one: see `volback verify`") from exc
+    except NotFoundError:
+        return None
+
+
+def _needed(item: Copy | None) -> list[BackupKey]:
+    """The backups of which it uses objects."""
+    return [] if item is None else [BackupKey(item.key.host, item.key.volume, id_) for id_ in item.manifest.depends_on]
+
+
+def _with_loose(item: Copy, found: Mapping[BackupKey, Copy | None]) -> Copy:
+    gone = {key.id for key in _needed(item) if found[key] is None}
+    return replace(item, loose=tuple(used for used in item.manifest.uses if used.id in gone))
 
 
 def _is_there(target: Repository, item: Copy) -> bool:
@@ -150,7 +174,7 @@ def _is_there(target: Repository, item: Copy) -> bool:
             f"repository {target.store.url} has another backup {item.name}",
             f"see what it is: volback --repo {target.store.url} show {item.name}",
         )
-    for key, expected in ((item.manifest.data_key, item.manifest.data), (item.key.index, item.manifest.index)):
+    for key, expected in item.objects:
         _check_there(target, item, key, expected)
     return True
 
@@ -170,23 +194,48 @@ def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Do
     """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are the
     same, so it does not matter whose objects stay, and the first manifest counts. If the other copy is interrupted, it
     removes what it put before it saw this manifest: so what is missing afterwards is put again."""
-    manifest, key = item.manifest, item.key
-    total = manifest.data.size_bytes + manifest.index.size_bytes
+    manifest, keepers = item.manifest, _keepers(target, item)
+    kept = {name for names in keepers.values() for name in names}
+    objects = [(key, expected) for key, expected in item.objects if not _is_kept(target, kept, key, expected)]
+    total = sum(expected.size_bytes for _, expected in objects)
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
-    objects = ((manifest.data_key, manifest.data), (key.index, manifest.index))
-    for object_key, expected in objects:
-        _put_object(ctx, source, target, item, object_key, expected)
+    for key, expected in objects:
+        _put_object(ctx, source, target, item, key, expected)
     try:
-        target.catalog.commit(manifest, document=item.document)
+        target.catalog.commit(manifest, document=item.document, kept_by=keepers)
     except ConflictError:
         if not _is_there(target, item):
             raise
         log.debug("%s was copied by another run meanwhile", item.name)
         return "skipped"
-    for object_key, expected in objects:
-        if target.size_of(object_key) != expected.size_bytes:
-            _put_object(ctx, source, target, item, object_key, expected)
+    for key, expected in objects:
+        if target.size_of(key) != expected.size_bytes:
+            _put_object(ctx, source, target, item, key, expected)
     return "copied"
+
+
+def _keepers(target: Repository, item: Copy) -> dict[BackupKey, set[str]]:
+    """Backups at the target, each with what it references of what this one uses; its parent most often names all."""
+    manifest = item.manifest
+    wanted = {manifest.key_of(used) for used in manifest.uses}
+    found: dict[BackupKey, set[str]] = {}
+    for id_ in dict.fromkeys(filter(None, [manifest.parent, *reversed(manifest.depends_on)])):
+        if not wanted:
+            break
+        try:
+            other = target.catalog.read(BackupKey(item.key.host, item.key.volume, id_))
+        except (NotFoundError, IntegrityError):
+            continue
+        if names := wanted.intersection(other.references):
+            found[other.key] = names
+            wanted -= names
+    return found
+
+
+def _is_kept(target: Repository, kept: Container[str], key: str, expected: ObjectDigest) -> bool:
+    """Whether an object is at the target, and a backup there keeps it, or its digest is not known."""
+    is_there = target.size_of(key) == expected.size_bytes
+    return is_there and (key in kept or not expected.sha256)
 
 
 def _put_object(
@@ -200,7 +249,7 @@ def _proven(
     ctx: Context, source: Repository, item: Copy, key: str, expected: ObjectDigest
 ) -> Generator[Buffer, None, None]:
     """The object's bytes, read ahead. Raises IntegrityError at their end, before the put ends, unless they are what
-    was written."""
+    was written; of what a removed backup stored, an early manifest has the size alone."""
     digest, size = hashlib.sha256(), 0
     try:
         with closing(_read(source.store, key, expected.size_bytes + 1)) as buffers:
@@ -211,7 +260,7 @@ def _proven(
                 yield buffer
     except NotFoundError as exc:
         raise _damaged(item, f"{key} is missing") from exc
-    if size != expected.size_bytes or digest.hexdigest() != expected.sha256:
+    if size != expected.size_bytes or digest.hexdigest() != (expected.sha256 or digest.hexdigest()):
         raise _damaged(item, f"{key} is not what was written")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
@@ -19,12 +19,12 @@ def with_due(repository: Repository, earlier: Iterable[BackupKey], engine_id: st
     """How to compare a backup now, of a volume whose backups are `earlier`, oldest first. Raises StoreUnreachable."""
     counts = Lines(repository).counts(engine_id)
 
-    def is_due(every_s: float | None, is_such: Callable[[Manifest], bool]) -> bool:
+    def is_due(every_s: float | None, is_such: Callable[[Manifest, datetime], bool]) -> bool:
         if every_s is None:
             return False
         since = repository.now() - timedelta(seconds=every_s)
         recent = [key for key in earlier if created_at(key.id) > since]
-        return not any(counts(found) and is_such(found) for found in _made(repository, recent))
+        return not any(counts(found) and is_such(found, since) for found in _made(repository, recent))
 
     full = comparing.full or is_due(comparing.full_every_s, _stands_alone)
     return replace(
@@ -34,13 +34,16 @@ def with_due(repository: Repository, earlier: Iterable[BackupKey], engine_id: st
     )
 
 
-def _stands_alone(manifest: Manifest) -> bool:
-    """One in two passes without a parent is an increment in form only."""
-    return not manifest.uses
+def _stands_alone(manifest: Manifest, since: datetime) -> bool:
+    """Or it uses only what was stored since: then one that stood alone was made since, and may have been removed.
+
+    One in two passes without a parent is an increment in form only.
+    """
+    return all(created_at(used.id) > since for used in manifest.uses)
 
 
-def _read_everything(manifest: Manifest) -> bool:
-    return manifest.reread or manifest.parent is None
+def _read_everything(manifest: Manifest, since: datetime) -> bool:
+    return manifest.reread or manifest.parent is None or _stands_alone(manifest, since)
 
 
 def _made(repository: Repository, keys: list[BackupKey]) -> Iterable[Manifest]:

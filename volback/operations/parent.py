@@ -7,14 +7,14 @@ said. What cannot be used makes a full backup, never a broken one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from volback.archive.blocks import CUT
 from volback.archive.parent import EarlierBackup, Parent, Reused, begins_of
 from volback.archive.plan import Plan
 from volback.catalog.keys import INDEX_NAME, BackupKey
-from volback.catalog.model import Manifest, ObjectName, ScanFacts, Source, UsedObject
+from volback.catalog.model import Manifest, ScanFacts, Source, UsedObject
 from volback.context import Context, Repository
 from volback.errors import (
     IdentityNeeded,
@@ -105,23 +105,18 @@ class ChosenParent:
         self.warnings.append(_not_used(parent, why.message))
         self.backup = None
 
-    def _sizes(self) -> dict[tuple[str, bool], tuple[ObjectName, int]]:
-        """Name and size of each object that can be used: by id, and whether it is an index."""
-        parent = self.manifest
-        if parent is None:
+    def _usable(self) -> dict[tuple[str, bool], UsedObject]:
+        """The objects that can be used: by id, and whether it is an index."""
+        if (parent := self.manifest) is None:
             return {}
-        return {
-            (parent.id, False): (parent.data_name, parent.data.size_bytes),
-            (parent.id, True): (INDEX_NAME, parent.index.size_bytes),
-        } | {(used.id, used.name == INDEX_NAME): (used.name, used.size_bytes) for used in parent.uses}
+        return {(one.id, one.name == INDEX_NAME): one for one in parent.usable}
 
     def uses(self, data: dict[str, int], index: dict[str, int]) -> Iterator[UsedObject]:
         """The objects of it, and of those that it uses itself, of which so many bytes are used."""
-        sizes = self._sizes()
+        usable = self._usable()
         for used, is_index in ((data, False), (index, True)):
             for id_, used_bytes in sorted(used.items()):
-                name, size_bytes = sizes[id_, is_index]
-                yield UsedObject(id=id_, name=name, size_bytes=size_bytes, used_bytes=used_bytes)
+                yield usable[id_, is_index].using(used_bytes)
 
 
 def choose_parent(
@@ -134,7 +129,6 @@ def choose_parent(
     chosen = ChosenParent(damaged=damaged_frames(ctx.settings.state, repository.id, repository.host, source.name))
     if comparing.full:
         return chosen
-    ids = {key.id for key in earlier}
     passed_over: list[str] = []
     foreign, closed = False, ""
     known = known_parent(ctx, repository, source.name)
@@ -144,7 +138,7 @@ def choose_parent(
                 foreign = True
             elif manifest.is_closed and known.opened(manifest) is None and not repository.has_identities:
                 closed = closed or manifest.id
-            elif (backup := _opened(repository, manifest, ids, passed_over, known)) is not None:
+            elif (backup := _opened(repository, manifest, passed_over, known)) is not None:
                 chosen.backup, chosen.reread = backup, not _is_same_storage(backup.manifest.source, source)
                 break
     except StoreDenied as exc:
@@ -217,20 +211,16 @@ def _shortened(passed_over: list[str]) -> list[str]:
 
 
 def _opened(
-    repository: Repository, manifest: Manifest, ids: Collection[str], passed_over: list[str], known: KnownParent
+    repository: Repository, manifest: Manifest, passed_over: list[str], known: KnownParent
 ) -> OpenBackup | None:
     """Open a backup if its objects are all there, and its index is intact; else `passed_over` gets why not.
 
-    Those of which it uses objects must be among the backups (`ids`): an object without a manifest may be removed soon,
-    and a backup that needs it is not committed.
+    Those of which it uses objects may have been removed: what a manifest lists stays.
     """
     try:
         for name, size_bytes in _needed(manifest):
             if repository.size_of(name) != size_bytes:
                 raise IntegrityError(f"{name} is missing, or has another size")
-        if lost := sorted(set(manifest.depends_on).difference(ids)):
-            key = BackupKey(manifest.host, manifest.volume, lost[0])
-            raise IntegrityError(f"{key.manifest} is missing")
         if manifest.is_closed:
             return _open_closed(repository, manifest, known)
         return OpenBackup.as_stored(repository, manifest)

@@ -7,17 +7,17 @@ others. An interruption at any point leaves complete backups; the next run finis
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, short_name, volume_prefix
-from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
-from volback.catalog.reference import Reference, parse_reference
-from volback.catalog.space import is_whole
+from volback.catalog.reference import parse_reference
+from volback.catalog.references import References
+from volback.catalog.space import Found, Removed, freed_objects, is_whole, references_of
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import (
@@ -30,13 +30,14 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
-from volback.interrupts import deferred_signals
 from volback.latest import created_at
 from volback.operations.lines import Lines
 from volback.operations.locks import prefix_lock
+from volback.operations.prune_candidates import candidates_of
+from volback.operations.prune_result import FreedOf, HalfMade, Judged, PruneResult, judged
 from volback.operations.recover import sweep_repository
-from volback.operations.remove import Found, key_of, removal, volume_locks
-from volback.policy.keep import Candidate, Decision, KeepRules, choose, removal_order
+from volback.operations.remove import key_of, remove_from, sizes_of, volume_locks
+from volback.policy.keep import Decision, KeepRules, choose
 from volback.state.journal import NewBackup, Reading
 from volback.state.runs import live_prefixes
 
@@ -44,56 +45,6 @@ log = logging.getLogger(__name__)
 
 STALE_S = 86_400.0
 Holdings = dict[BackupKey, list[StoredObject]]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One backup and what was done with it."""
-
-    key: BackupKey
-    created_at: datetime
-    tags: list[str]
-    stored_bytes: int
-    """Of all its objects."""
-    is_kept: bool
-    reasons: list[str]
-    damage: str | None = None
-    is_readable: bool = True
-    """Whether its manifest could be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class HalfMade:
-    """What exists of a backup that was never committed, and of unfinished uploads to its prefix."""
-
-    key: BackupKey
-    stored_bytes: int
-    uploads: int
-
-
-@dataclass(frozen=True, slots=True)
-class PruneResult:
-    """What was kept and removed; of a dry run, what would be. By host and volume, the newest first."""
-
-    judged: tuple[Judged, ...]
-    half_made: tuple[HalfMade, ...]
-    """Removed ones."""
-    errors: tuple[VolbackError, ...]
-    """One for each volume that was not pruned, or not to the end; the first is why no more of them was."""
-    interrupted: Interrupted | None
-    notices: tuple[str, ...] = ()
-    """What should be known, and is not wrong."""
-
-    @property
-    def freed_bytes(self) -> int:
-        """Of all objects that were removed."""
-        removed = sum(judged.stored_bytes for judged in self.judged if not judged.is_kept)
-        return removed + sum(found.stored_bytes for found in self.half_made)
-
-    @property
-    def warnings(self) -> list[str]:
-        """One for each damaged backup: it stays, and counts for no rule."""
-        return [_damage(judged) for judged in self.judged if judged.damage is not None]
 
 
 def prune(
@@ -139,6 +90,17 @@ def _scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) 
     return list(dict.fromkeys(scopes)) or [(None if all_hosts else repository.host, None)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The backups of one volume: by id, with all objects that lie there."""
+
+    host: str
+    volume: str
+    found: dict[str, Found]
+    held: Holdings
+    damage: dict[str, str | None]
+
+
 class _Prune:
     def __init__(
         self,
@@ -161,10 +123,13 @@ class _Prune:
         self._zone = zone
         self._engine_id = engine_id
         self._judged: list[Judged] = []
+        self._freed: list[FreedOf] = []
         self._half_made: list[HalfMade] = []
         self._errors: list[VolbackError] = []
         self._notices: list[str] = []
         self._lines = Lines(repository)
+        self._needs: dict[tuple[str, str], References] = {}
+        """What the backups need that are left of each volume."""
 
     def work_off(self, scopes: list[Scope]) -> PruneResult:
         interrupted: Interrupted | None = None
@@ -178,6 +143,7 @@ class _Prune:
             unreachable = [exc]
         return PruneResult(
             judged=tuple(self._judged),
+            freed=tuple(self._freed),
             half_made=tuple(self._half_made),
             errors=(*unreachable, *self._errors),
             interrupted=interrupted,
@@ -209,10 +175,11 @@ class _Prune:
             if self._dry_run
             else volume_locks(self._ctx, self._engine, self._repository, of_engines or known.values())
         ):
-            held = {key: stored for key, stored in catalog.holdings(host, volume).items() if is_whole(key, stored)}
-            for key in held.keys() - known.keys():  # created since they were read
-                known |= {key_of(found): found for found in catalog.manifests(host, volume) if key_of(found) == key}
-            there = [known[key] for key in held if key in known]
+            held = catalog.holdings(host, volume)
+            whole = [key for key, stored in held.items() if is_whole(key, stored)]
+            if set(whole) - known.keys():  # created since they were read
+                known |= {key_of(found): found for found in catalog.manifests(host, volume)}
+            there = [known[key] for key in whole if key in known]
             lines = self._lines.among(there)
             ours = set(lines.values())
             if self._engine_id is not None:
@@ -224,36 +191,40 @@ class _Prune:
                     is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use,
                     is_ours=candidate.line in ours,
                 )
-                for candidate in _candidates(there, held, lines)
+                for candidate in candidates_of(there, sizes_of(held), lines)
             ]
             decisions = choose(self._rules, candidates, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
             if notice := self._lines.notice(host, volume, there):
                 self._notices.append(notice)
-            self._carry_out(decisions, candidates, {found.id: found for found in there}, held)
-
-    def _carry_out(
-        self, decisions: list[Decision], candidates: list[Candidate], found: dict[str, Found], held: Holdings
-    ) -> None:
-        """Remove what no rule keeps; in any case record the result for each."""
-        order = [key_of(found[id_]) for id_ in removal_order(decisions, candidates)]
-        gone: set[str] = set()
-        try:
-            if self._dry_run or not order:
-                gone.update(key.id for key in order)
-                return
-            with removal(self._ctx, self._repository, order) as erase:
-                for key in order:
-                    with deferred_signals():
-                        erase(key)
-                        gone.add(key.id)
-        finally:
             damage = {candidate.id: candidate.damage for candidate in candidates}
-            for decision in decisions:
-                stays = decision.id not in gone
-                reasons = decision.reasons if decision.keep or not stays else ["could not be removed"]
-                self._judged.append(
-                    _judged(found[decision.id], held, stays, reasons, damage[decision.id])
-                )  # fmt: skip
+            self._carry_out(_Group(host, volume, {found.id: found for found in there}, held, damage), decisions)
+
+    def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
+        """Remove what no rule keeps; in any case record the result for each."""
+        doomed = [key_of(group.found[decision.id]) for decision in decisions if not decision.keep]
+        needs, removed = references_of(group.found.values()), Removed()
+        try:
+            if self._dry_run:
+                left = needs.without(doomed)
+                removed.backups += doomed
+                removed.objects += [stored.key for stored in freed_objects(group.held, doomed, needs, left)]
+            elif doomed:
+                remove_from(self._ctx, self._repository, doomed, needs, removed)
+        finally:
+            self._record(group, decisions, removed)
+            self._needs[group.host, group.volume] = needs.without(removed.backups)
+
+    def _record(self, group: _Group, decisions: list[Decision], removed: Removed) -> None:
+        gone = {key.id for key in removed.backups}
+        for decision in decisions:
+            found = group.found[decision.id]
+            stays = decision.id not in gone
+            reasons = decision.reasons if decision.keep or not stays else ["could not be removed"]
+            self._judged.append(judged(found, group.held[key_of(found)], stays, reasons, group.damage[decision.id]))
+        sizes, freed = sizes_of(group.held), set(removed.objects)
+        of_gone = [stored for key in removed.backups for stored in group.held[key]]
+        still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in freed)
+        self._freed.append(FreedOf(group.host, group.volume, sum(sizes.get(name, 0) for name in freed), still_used))
 
     def _sweep_half_made(self, scope: Scope, begun: Holdings) -> None:
         """Remove half-made backups. They were listed before the live runs are looked up, which do not write to older
@@ -268,6 +239,9 @@ class _Prune:
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
                 continue
+            needs = self._needs.get((key.host, key.volume))
+            if needs and key not in uploads and not needs.unneeded(stored.key for stored in begun[key]):
+                continue  # the data of a removed backup, which others use
             litter = self._litter(key)
             if litter is None or not (litter or key in uploads):
                 continue
@@ -300,62 +274,6 @@ def _store_prefix(scope: Scope) -> str:
     if host is None:
         return ""
     return host_prefix(host) if volume is None else volume_prefix(host, volume)
-
-
-def _candidates(found: list[Found], held: Holdings, lines: Mapping[str, str]) -> Iterator[Candidate]:
-    """The backups as the rules look at them; oldest first, so that damage of what a backup depends on is known
-    first. `lines` has the line of each engine."""
-    damaged: dict[str, str] = {}
-    for backup in found:
-        if isinstance(backup, DamagedManifest):
-            damaged[backup.id] = backup.error.message
-            yield Candidate(backup.id, created_at(backup.id), damage=backup.error.message, is_readable=False)
-            continue
-        sizes = {stored.key: stored.size_bytes for stored in held[key_of(backup)]}
-        known = {other.id for other in found}
-        for fault in _faults(backup, sizes, known, damaged):
-            damaged.setdefault(backup.id, fault)
-        yield Candidate(
-            backup.id,
-            created_at(backup.id),
-            tuple(backup.tags),
-            tuple(backup.depends_on),
-            damaged.get(backup.id),
-            smaller_than=backup.smaller_than,
-            line=lines[backup.engine_id],
-        )
-
-
-def _faults(backup: Manifest, sizes: dict[str, int], known: set[str], damaged: dict[str, str]) -> Iterator[str]:
-    """The damage of a backup that a listing shows."""
-    key = key_of(backup)
-    for name, expected in ((backup.data_key, backup.data), (key.index, backup.index)):
-        if name not in sizes:
-            yield f"{name} is missing"
-        elif sizes[name] != expected.size_bytes:
-            yield f"{name} has {sizes[name]} bytes, not {expected.size_bytes}"
-    for id_ in backup.depends_on:
-        if id_ not in known:
-            yield f"backup {id_}, which it needs, is missing"
-        elif id_ in damaged:
-            yield f"backup {id_}, which it needs, is damaged"
-
-
-def _judged(found: Found, held: Holdings, is_kept: bool, reasons: list[str], damage: str | None) -> Judged:
-    size = sum(stored.size_bytes for stored in held[key_of(found)])
-    tags = list(found.tags) if isinstance(found, Manifest) else []
-    is_readable = isinstance(found, Manifest)
-    return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage, is_readable)
-
-
-def _damage(judged: Judged) -> str:
-    name = Reference(judged.key.host, judged.key.volume, judged.key.id)
-    if judged.is_readable:
-        return f"backup {name} is damaged, and stays until it is removed by its name: {judged.damage}"
-    return (
-        f"the manifest of backup {name} cannot be read, so nothing of its volume is removed until it can be, or until"
-        f" that backup is removed by its name: {judged.damage}"
-    )
 
 
 def _is_of(key: BackupKey, volume: str | None) -> bool:

@@ -1,22 +1,27 @@
-"""Remove: delete backups from the repository, manifest first; what others depend on stays.
+"""Remove: delete backups from the repository, manifests first, and what nobody needs then.
 
-A journal lists what is being removed: what a killed run left half removed is not a backup any more, and the next run
-deletes it.
+What other backups use of them stays until the last of those is removed. A journal lists what is being removed: what a
+killed run left half removed is not a backup any more, and the next run deletes what nobody needs of it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 
-from volback.catalog.keys import BackupKey
+from volback.catalog.keys import BackupKey, parse_backup_key
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
+from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.references import References
+from volback.catalog.space import Found, Removed
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import EngineUnreachable, FormatError, StoreError, UsageError
+from volback.errors import EngineUnreachable, FormatError, Interrupted, StoreError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep_repository
@@ -25,35 +30,65 @@ from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
-Found = Manifest | DamagedManifest
+_AT_ONCE = 32
+"""Backups whose manifests are deleted before their data is: then the volume is listed again, once for all of them."""
 
 
 def find_all(repository: Repository, references: list[str]) -> list[Found]:
-    """Return the backups to remove, each once, each before what it depends on, else the newest first.
+    """Return the backups to remove, each once, by volume, the newest first.
 
     Raises NotFoundError, UsageError for a reference without an id: a volume's name alone is too broad.
     A damaged backup is found by its whole id.
     """
     found = [_find(repository, reference) for reference in references]
-    unique = {(backup.id, backup.host, backup.volume): backup for backup in found}
-    return _dependents_first([unique[key] for key in sorted(unique, reverse=True)])
+    unique = {key_of(backup): backup for backup in found}
+    return [unique[key] for key in sorted(unique, reverse=True)]
 
 
-def remove(
-    ctx: Context, engine: Engine, repository: Repository, backup: Found, *, together: Collection[Found] = ()
-) -> str:
-    """Remove one backup and return its name; `together` with it others are removed, before or after.
+@dataclass(frozen=True, slots=True)
+class RemovedBackups:
+    """What was removed of one volume."""
 
-    Damage can make backups depend on one another in a circle, so that none of them comes first.
-    Raises ConflictError if others depend on it, LockedError while another run backs up or restores its volume.
+    names: list[str]
+    freed_bytes: int
+    error: VolbackError | Interrupted | None = None
+    """Why no more was."""
+
+
+def remove(ctx: Context, engine: Engine, repository: Repository, backups: Collection[Found]) -> list[RemovedBackups]:
+    """Remove backups, those of a volume together, and return what was done for each volume; the first error ends it.
+
+    That of a volume can be LockedError while another run backs up or restores it, IntegrityError where another
+    manifest of it cannot be read: nothing of it is removed then.
     """
     sweep_repository(ctx, repository)
-    with volume_locks(ctx, engine, repository, [backup]):
-        ids = {other.id for other in together if (other.host, other.volume) == (backup.host, backup.volume)}
-        repository.catalog.check_unneeded(backup, besides=ids)
-        with removal(ctx, repository, [key_of(backup)]) as erase:
-            erase(key_of(backup))
-    return name_of_found(backup)
+    done: list[RemovedBackups] = []
+    for _, group in groupby(backups, key=lambda backup: (key_of(backup).host, key_of(backup).volume)):
+        done.append(_remove_some(ctx, engine, repository, list(group)))
+        if done[-1].error is not None:
+            break
+    return done
+
+
+def _remove_some(ctx: Context, engine: Engine, repository: Repository, backups: list[Found]) -> RemovedBackups:
+    """Those of one volume."""
+    removed, sizes = Removed(), dict[str, int]()
+    error: VolbackError | Interrupted | None = None
+    try:
+        with volume_locks(ctx, engine, repository, backups):
+            first, catalog = key_of(backups[0]), repository.catalog
+            needs = catalog.references(first.host, first.volume)
+            sizes = sizes_of(catalog.holdings(first.host, first.volume))
+            remove_from(ctx, repository, [key_of(backup) for backup in backups], needs, removed)
+    except (VolbackError, Interrupted) as exc:
+        error = exc
+    names = [str(Reference(key.host, key.volume, key.id)) for key in removed.backups]
+    return RemovedBackups(names, sum(sizes.get(name, 0) for name in removed.objects), error)
+
+
+def sizes_of(held: Mapping[BackupKey, Iterable[StoredObject]]) -> dict[str, int]:
+    """The size of each object, by its key."""
+    return {stored.key: stored.size_bytes for objects in held.values() for stored in objects}
 
 
 @contextmanager
@@ -69,57 +104,48 @@ def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: 
         yield
 
 
-@contextmanager
-def removal(ctx: Context, repository: Repository, keys: Iterable[BackupKey]) -> Iterator[Callable[[BackupKey], None]]:
-    """Yield a function that erases one of these backups; after SIGKILL the next run finishes it.
+def remove_from(
+    ctx: Context, repository: Repository, keys: Sequence[BackupKey], needs: References, removed: Removed
+) -> None:
+    """Remove these backups of one volume, whose locks the caller holds, some at once: signals wait for these.
 
-    The caller holds the volume's locks, and erases what depends on a backup before it. Where the journal cannot be
-    written, it works without: on a full disk this frees space.
+    After SIGKILL the next run finishes it. Where the journal cannot be written, it works without: on a full disk this
+    frees space. `needs` is what all manifests of the volume say; `removed` is filled while it works.
     """
-    entries = {
-        key: NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix) for key in keys
-    }
-    half_erased: list[BackupKey] = []
+    with _journalled(ctx, repository, keys, needs) as half_removed:
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            with deferred_signals():
+                half_removed.update(some)
+                repository.catalog.remove(some, needs, removed)
+                half_removed.difference_update(some)
+            needs = needs.without(some)
 
-    def erase(key: BackupKey) -> None:
-        with deferred_signals():
-            half_erased.append(key)
-            repository.catalog.erase(key)
-            half_erased.remove(key)
+
+@contextmanager
+def _journalled(
+    ctx: Context, repository: Repository, keys: Iterable[BackupKey], needs: References
+) -> Iterator[set[BackupKey]]:
+    """Note where objects will go, and yield a set; what is in it when the block ends is left to the next run."""
+    where = {*keys, *filter(None, map(parse_backup_key, needs.freed_by(frozenset(keys))))}
+    entries = {
+        key: NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix) for key in where
+    }
+    half_removed: set[BackupKey] = set()
+
+    def done() -> list[NewBackup]:
+        loose = entries.keys() - set(keys)
+        return [entries[key] for key in entries if key not in half_removed and not (half_removed and key in loose)]
 
     with ExitStack() as stack:
         try:
             with deferred_signals():
                 run = stack.enter_context(Run(ctx.settings.state, "remove"))
-                stack.callback(lambda: run.journal.drop(*(entries[key] for key in entries if key not in half_erased)))
+                stack.callback(lambda: run.journal.drop(*done()))
                 run.note(*entries.values())
         except StoreError as exc:
             log.info("objects that a kill leaves half removed will be swept when they are old: %s", exc.message)
-        yield erase
-
-
-def _dependents_first(backups: list[Found]) -> list[Found]:
-    """Those that depend on one another in a circle come in the given order. A clock may have been put back, so ids do
-    not decide."""
-    order: list[Found] = []
-    seen: set[int] = set()
-
-    def visit(backup: Found) -> None:
-        if id(backup) in seen:
-            return
-        seen.add(id(backup))
-        for other in backups:
-            if isinstance(other, Manifest) and _needs(other, backup):
-                visit(other)
-        order.append(backup)
-
-    for backup in backups:
-        visit(backup)
-    return order
-
-
-def _needs(backup: Manifest, other: Found) -> bool:
-    return (backup.host, backup.volume) == (other.host, other.volume) and other.id in backup.depends_on
+        yield half_removed
 
 
 def key_of(backup: Found) -> BackupKey:

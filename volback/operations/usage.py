@@ -26,8 +26,8 @@ class BackupUsage:
     stored_bytes: int
     """Of all objects of its own."""
     frees_bytes: int | None
-    """Of the objects that nobody needs once it is removed, alone. None where a later manifest is damaged: it is not
-    known what that backup uses."""
+    """Of the objects that nobody needs once it is removed, alone. None where another manifest of the volume
+    cannot be read: what that backup uses is not known, and nothing is removed."""
     needed_by: list[str]
     """Ids of the backups that use objects of it."""
     error: str | None
@@ -89,12 +89,12 @@ def _of_volume(group: Group, sizes: Mapping[str, int]) -> VolumeUsage:
     for name, ids in users.items():
         if len(ids) == 1:
             alone[next(iter(ids))] += sizes.get(name, 0)
-    damaged = max((backup.id for backup in backups if isinstance(backup, DamagedManifest)), default="")
+    unreadable = {backup.id for backup in backups if isinstance(backup, DamagedManifest)}
     measured = [
         BackupUsage(
             BackupKey(group.host, group.volume, backup.id),
             sum(sizes[name] for name in own[backup.id]),
-            alone[backup.id] if backup.id >= damaged else None,
+            None if unreadable - {backup.id} else alone[backup.id],
             sorted(set().union(*(users[name] for name in own[backup.id])) - {backup.id}),
             backup.error.message if isinstance(backup, DamagedManifest) else None,
         )
@@ -107,5 +107,5 @@ def _users(own: Mapping[str, list[str]], backups: list[Found]) -> dict[str, set[
     """Ids of the backups that use each object, the backup that it belongs to among them."""
     users = {name: {id_} for id_, names in own.items() for name in names}
     for name, ids in references((one for one in backups if isinstance(one, Manifest)), {}).users.items():
-        users.setdefault(name, set()).update(ids)
+        users.setdefault(name, set()).update(key.id for key in ids)
     return users

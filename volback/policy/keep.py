@@ -4,9 +4,10 @@ The rules are restic's (`forget`, https://restic.readthedocs.io/en/stable/060_fo
 keeps it; a calendar rule keeps the newest backup of each of the last N periods that have one; weeks begin on Monday;
 where there are fewer periods than N, the oldest backup stays too; `within` counts back from the newest backup.
 
-Beyond restic: a damaged backup stays and counts for no rule, the newest good one stays whatever the rules say, and so
-does what a kept one depends on. A safety backup (of `restore --replace`) does not replace another in a rule: it stays
-in addition, as long as its day (hour, week, ...) is among those that are kept.
+Beyond restic: a damaged backup stays and counts for no rule, and the newest good one stays whatever the rules say. What
+a kept one uses of others does not keep these: their data stays, and not they. A safety backup (of `restore --replace`)
+does not replace another in a rule: it stays in addition, as long as its day (hour, week, ...) is among those that are
+kept.
 """
 
 from __future__ import annotations
@@ -73,11 +74,10 @@ class Candidate:
     id: str
     created_at: datetime
     tags: tuple[str, ...] = ()
-    depends_on: tuple[str, ...] = ()
     damage: str | None = None
     """Why it is not reliable; None for a good backup."""
     is_readable: bool = True
-    """Whether its manifest can be read, so that `depends_on` is known."""
+    """Whether its manifest can be read, so that it is known what it needs."""
     smaller_than: str | None = None
     """The id of the earlier backup against which it is suspiciously small."""
     is_in_use: bool = False
@@ -150,30 +150,6 @@ def choose(
         Decision(backup.id, bool(kept[backup.id]), kept[backup.id] or missed[backup.id])
         for backup in ordered
     ]  # fmt: skip
-
-
-def removal_order(decisions: Iterable[Decision], backups: Iterable[Candidate]) -> list[str]:
-    """Return the ids of the backups to remove: each before those that it depends on, else the newest first.
-
-    The time in an id does not decide: a clock may have been put back between a backup and the one that depends on it.
-    """
-    doomed = [decision.id for decision in decisions if not decision.keep]
-    needs = {backup.id: backup.depends_on for backup in backups}
-    dependents: dict[str, list[str]] = {id_: [other for other in doomed if id_ in needs[other]] for id_ in doomed}
-    order: dict[str, None] = {}
-    open_: set[str] = set()
-
-    def visit(id_: str) -> None:
-        if id_ in open_ or id_ in order:
-            return
-        open_.add(id_)
-        for other in dependents[id_]:
-            visit(other)
-        order[id_] = None
-
-    for id_ in doomed:
-        visit(id_)
-    return list(order)
 
 
 Judgement = tuple[Candidate, bool, str]
@@ -258,7 +234,10 @@ def _protect_newest(good: Sequence[Candidate], kept: dict[str, list[str]]) -> No
 
 
 def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]) -> None:
-    """Keep what no rule may remove: damaged backups, those from the future, not ours, in use, and what these need."""
+    """Keep what no rule may remove: damaged backups, those from the future, not ours and in use.
+
+    Where a manifest is unreadable, all others too: it may need what any of them has stored.
+    """
     for backup in ordered:
         if backup.damage is not None:
             kept[backup.id].append("damaged")
@@ -268,20 +247,7 @@ def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[s
             kept[backup.id].append("another engine's")
         elif backup.is_in_use and not kept[backup.id]:
             kept[backup.id].append("being restored")
-    _protect_needed(ordered, kept)
-
-
-def _protect_needed(ordered: Sequence[Candidate], kept: dict[str, list[str]]) -> None:
-    """Keep what a kept backup depends on, and all where a manifest is unreadable, as that may depend on any other."""
-    unreadable = next((backup.id for backup in ordered if not backup.is_readable), None)
-    by_id = {backup.id: backup for backup in ordered}
-    for backup in ordered:
-        if unreadable is not None and not kept[backup.id]:
-            kept[backup.id].append(f"may be needed by {unreadable}, whose manifest cannot be read")
-    wanted = [backup for backup in ordered if kept[backup.id]]
-    while wanted:
-        backup = wanted.pop(0)
-        for id_ in backup.depends_on:
-            if id_ in by_id and not kept[id_]:
-                kept[id_].append(f"needed by {backup.id}")
-                wanted.append(by_id[id_])
+    if unreadable := [backup.id for backup in ordered if not backup.is_readable]:
+        for backup in ordered:
+            if not kept[backup.id]:
+                kept[backup.id].append(f"may be needed by {unreadable[0]}, whose manifest cannot be read")

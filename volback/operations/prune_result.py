@@ -1,0 +1,101 @@
+"""The result of a prune: each backup with what was decided on it, and what was freed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest
+from volback.catalog.objects import StoredObject
+from volback.catalog.reference import Reference
+from volback.catalog.space import Found
+from volback.errors import Interrupted, VolbackError
+from volback.latest import created_at
+from volback.operations.remove import key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One backup and what was done with it."""
+
+    key: BackupKey
+    created_at: datetime
+    tags: list[str]
+    stored_bytes: int
+    """Of all its objects."""
+    is_kept: bool
+    reasons: list[str]
+    damage: str | None = None
+    is_readable: bool = True
+    """Whether its manifest could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalfMade:
+    """What exists of a backup that was never committed, and of unfinished uploads to its prefix."""
+
+    key: BackupKey
+    stored_bytes: int
+    uploads: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreedOf:
+    """What was freed of one volume, beside what half-made backups had."""
+
+    host: str
+    volume: str
+    freed_bytes: int
+    still_used_bytes: int
+    """Of removed backups, and not freed: others use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    """What was kept and removed; of a dry run, what would be. By host and volume, the newest first."""
+
+    judged: tuple[Judged, ...]
+    freed: tuple[FreedOf, ...]
+    half_made: tuple[HalfMade, ...]
+    """Removed ones."""
+    errors: tuple[VolbackError, ...]
+    """One for each volume that was not pruned, or not to the end; the first is why no more of them was."""
+    interrupted: Interrupted | None
+    notices: tuple[str, ...] = ()
+    """What should be known, and is not wrong."""
+
+    @property
+    def freed_bytes(self) -> int:
+        """Of all objects that were removed."""
+        return sum(one.freed_bytes for one in self.freed) + sum(found.stored_bytes for found in self.half_made)
+
+    @property
+    def still_used_bytes(self) -> int:
+        """Of removed backups, and not freed: others use it."""
+        return sum(one.still_used_bytes for one in self.freed)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One for each damaged backup: it stays, and counts for no rule."""
+        return [_damage(judged) for judged in self.judged if judged.damage is not None]
+
+
+def judged(
+    found: Found, stored: Iterable[StoredObject], is_kept: bool, reasons: list[str], damage: str | None
+) -> Judged:
+    size = sum(item.size_bytes for item in stored)
+    tags = list(found.tags) if isinstance(found, Manifest) else []
+    is_readable = isinstance(found, Manifest)
+    return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage, is_readable)
+
+
+def _damage(judged: Judged) -> str:
+    name = Reference(judged.key.host, judged.key.volume, judged.key.id)
+    if judged.is_readable:
+        return f"backup {name} is damaged, and stays until it is removed by its name: {judged.damage}"
+    return (
+        f"the manifest of backup {name} cannot be read, so nothing of its volume is removed until it can be, or until"
+        f" that backup is removed by its name: {judged.damage}"
+    )
