@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.engine import PROJECT, EngineSession, Volback, remove_volume
+from tests.support.forked import server_descriptor
 from tests.support.pages import PAGES, Step, blocks, page_id, rewritten, steps
 
 VOLUME = "shop"
@@ -124,7 +125,8 @@ def run_page(
     for directory in ("srv", "etc", "bin"):
         (tmp_path / directory).mkdir()
     program = tmp_path / "bin/volback"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m volback "$@"\n')
+    client = f"{shlex.quote(sys.executable)} -m tests.support.fork_client {server_descriptor()}"
+    program.write_text(f'#!/bin/sh\nexec {client} volback "$@"\n')
     program.chmod(0o755)
     environment = run_volback.environment(
         {"VOLBACK_HOSTNAME": HOST, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
@@ -150,6 +152,7 @@ def run_page(
         done = subprocess.run(
             ["bash", "-c", real(script)], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False,
+            pass_fds=[server_descriptor()],
         )  # fmt: skip
         run_volback.note_client_id()
         printed = done.stdout.decode("utf-8", "surrogateescape")

@@ -61,6 +61,40 @@ class Request(msgspec.Struct):
     """Signals that the requester ignores, as a child of it would."""
 
 
+def send_request(
+    control: socket.socket, module: str, arguments: list[bytes], environment: dict[bytes, bytes], *,
+    directory: bytes, process_group: int, descriptors: tuple[int, int, int],
+) -> socket.socket:  # fmt: skip
+    """Ask the server at `control` for a run with these standard streams, as a child of this process would be.
+
+    Returns the run's socket, which brings its process id and then each STATUS.
+    """
+    request = Request(
+        module=module,
+        arguments=arguments,
+        environment=environment,
+        directory=directory,
+        umask=_umask(),
+        process_group=process_group,
+        ignored=_ignored_signals(),
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        socket.send_fds(control, [msgspec.msgpack.encode(request)], [*descriptors, theirs.fileno()])
+    return ours
+
+
+def _umask() -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Umask:"))
+    return int(line.split()[1], 8)
+
+
+def _ignored_signals() -> list[int]:
+    """Those that a child keeps: Python ignores some for itself, and subprocess gives them back their default."""
+    restored = {signal.SIGPIPE, signal.SIGXFSZ}
+    return [int(each) for each in signal.valid_signals() - restored if signal.getsignal(each) is signal.SIG_IGN]
+
+
 def main() -> None:
     """Serve until the requester closes its end; in a child: become the run."""
     control = socket.socket(fileno=int(sys.argv[1]))

@@ -15,9 +15,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 
-import msgspec
-
-from tests.support.fork_server import STATUS, Request
+from tests.support.fork_server import STATUS, send_request
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +24,11 @@ def clean_environment() -> dict[str, str]:
     """This process's environment without volback's own variables; modules are those of this project."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("VOLBACK_")}
     return own | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))}
+
+
+def server_descriptor() -> int:
+    """Of the fork server's socket, for a process that inherits it: see tests.support.fork_client."""
+    return _server().control.fileno()
 
 
 class Forked:
@@ -45,24 +48,21 @@ class Forked:
         self.returncode: int | None = None
         self._input = input
         self._stdin: int | None
-        request = Request(
-            module=module,
-            arguments=[os.fsencode(argument) for argument in arguments],
-            environment={os.fsencode(name): os.fsencode(value) for name, value in environment.items()},
-            directory=os.fsencode(directory),
-            umask=_umask(),
-            process_group=0 if own_group else os.getpgrp(),
-            ignored=_ignored_signals(),
-        )
         with ExitStack() as theirs:
             stdin, self._stdin = (os.open(os.devnull, os.O_RDONLY), None) if input is None else os.pipe()
             self._stdout, stdout = os.pipe()
             self._stderr, stderr = os.pipe()
             for descriptor in (stdin, stdout, stderr):
                 theirs.callback(os.close, descriptor)
-            self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            theirs.enter_context(channel)
-            _server().send(msgspec.msgpack.encode(request), [stdin, stdout, stderr, channel.fileno()])
+            self._channel = send_request(
+                _server().control,
+                module,
+                [os.fsencode(argument) for argument in arguments],
+                {os.fsencode(name): os.fsencode(value) for name, value in environment.items()},
+                directory=os.fsencode(directory),
+                process_group=0 if own_group else os.getpgrp(),
+                descriptors=(stdin, stdout, stderr),
+            )
         self.pid = self._next(60)
 
     def wait_until_stopped(self, timeout_s: float) -> bool:
@@ -115,7 +115,7 @@ class _ForkServer:
 
     def __init__(self) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
@@ -124,15 +124,12 @@ class _ForkServer:
             )  # fmt: skip
         atexit.register(self._end)
 
-    def send(self, message: bytes, descriptors: list[int]) -> None:
-        socket.send_fds(self._control, [message], descriptors)
-
     def log(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
     def _end(self) -> None:
-        self._control.close()
+        self.control.close()
         self._process.wait()
 
 
@@ -146,17 +143,6 @@ def _server() -> _ForkServer:
         if not _started:
             _started.append(_ForkServer())
         return _started[0]
-
-
-def _umask() -> int:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Umask:"))
-    return int(line.split()[1], 8)
-
-
-def _ignored_signals() -> list[int]:
-    """Those that a child keeps: Python ignores some for itself, and subprocess gives them back their default."""
-    restored = {signal.SIGPIPE, signal.SIGXFSZ}
-    return [int(each) for each in signal.valid_signals() - restored if signal.getsignal(each) is signal.SIG_IGN]
 
 
 def _read_all(descriptor: int) -> bytes:

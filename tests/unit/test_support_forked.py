@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.forked import Forked, clean_environment
+from tests.support.forked import Forked, clean_environment, server_descriptor
 
 _PROBE = """
 import json, os, resource, signal, sys, threading
@@ -125,3 +125,17 @@ def test_a_stop_is_seen_and_a_killed_one_has_ended(tmp_path: Path) -> None:
     assert run.returncode == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(run.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137)], ids=["exits", "is killed"]
+)
+def test_a_shell_starts_one_by_a_client_that_ends_as_it_does(tmp_path: Path, end: str, code: int) -> None:
+    (tmp_path / "scripted.py").write_text(f"import os, sys\nprint(input() + sys.argv[1], flush=True)\n{end}\n")
+    server = server_descriptor()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.fork_client", str(server), "scripted", "b"],
+        input="a", capture_output=True, text=True, cwd=tmp_path, env=clean_environment(), pass_fds=[server],
+        check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("ab\n", "", code)
