@@ -76,6 +76,38 @@ class Chain:
         }
 
 
+def test_data_of_a_large_file_that_a_new_line_uses_again_is_read_once(tmp_path: Path) -> None:
+    """Each night one block of it changes: a line of its own, and new names, but the data is that of the first."""
+    store, root, dice = CountingStore(MemoryStore("test")), tmp_path / "tree", random.Random(4)
+    ctx, repository = Context(Settings(repository="test", state=tmp_path / "state")), Repository(store, lambda: HOST)
+    root.mkdir()
+    (root / "database").write_bytes(dice.randbytes(6 * MIB))
+    plan = plan_of(root)
+    made = [store_backup(store, "20261101T000000Z-0000", plan, [read(root, plan)])]
+    for night in range(1, 5):
+        with (root / "database").open("r+b") as file:
+            file.seek(night * MIB)
+            file.write(b"changed")
+        (root / f"name-{night}").hardlink_to(root / "database")
+        made.append(_next(store, root, f"20261102T00000{night}Z-0000", made[-1]))
+    Catalog(store).ensure_repository(lambda: "a" * 32)
+    for manifest in made:
+        Catalog(store).commit(manifest)
+    store.reads.clear()
+    assert verify(ctx, repository, [], data=True).damaged == []
+    read_bytes = sum(item.taken_bytes for item in store.reads if item.key == made[0].data_key)
+    assert made[0].data.size_bytes <= read_bytes < made[0].data.size_bytes + 100_000
+    damaged = bytearray(b"".join(store.open(made[0].data_key)))
+    damaged[4 * MIB + 500_000] ^= 1
+    store.put(made[0].data_key, [damaged])
+    found = verify(ctx, repository, [], data=True).damaged
+    assert [(item.backup, item.object) for item in found] == [(each.name, made[0].data_key) for each in made]
+
+
+def _next(store: CountingStore, root: Path, id_: str, parent: Manifest) -> Manifest:
+    return store_increment(store, id_, plan_of(root), lambda plan, wanted: [read(root, plan, wanted)], parent)
+
+
 @pytest.fixture
 def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chain:
     """Blocks are small, so that a small data object has many."""

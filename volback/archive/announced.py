@@ -98,6 +98,13 @@ class Announced:
             at += step
         return True
 
+    def skip(self, size: int) -> bool:
+        """Step over bytes of a member's data that need not be compared; False where that many are not data."""
+        if self._begun or self._has_ended or size > self._left:
+            return False
+        self._left -= size
+        return True
+
     def _keep(self, begun: Buffer) -> None:
         """Keep a part of a header; the parts are joined when they are enough: a stream may consist of single bytes."""
         self._begun.append(begun)

@@ -19,6 +19,9 @@ from volback.policy.subset import Subset
 
 log = logging.getLogger(__name__)
 
+_REMEMBERED_BYTES = 128 * 1024 * 1024
+"""About 200 GB of large files: 32 bytes for each extent, and some for each frame."""
+
 REPOSITORY = "repository"
 """Used in place of a backup's name where the repository's own document is damaged; the name of a backup contains
 `@`."""
@@ -59,7 +62,7 @@ def verify_all(
 ) -> Verification:
     """Verify these backups."""
     damaged = list(_repository(repository)) if found else []
-    seen = Seen(subset)
+    seen = Seen(subset, remembered_bytes=_REMEMBERED_BYTES if len(found) > 1 else 0)
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
             name = str(Reference(manifest.host, manifest.volume, manifest.id))

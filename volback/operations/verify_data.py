@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -17,7 +18,7 @@ from volback.archive.seal import in_order
 from volback.archive.segments import Segment
 from volback.catalog.index import begin_of, check_units
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Manifest, Member, Unit
+from volback.catalog.model import Frame, Manifest, Member, Piece, Unit
 from volback.context import Context
 from volback.errors import IntegrityError, StoreError
 from volback.operations.open_backup import OpenBackup
@@ -25,6 +26,11 @@ from volback.policy.subset import Subset
 from volback.state.damaged import WHOLE, note_damaged
 
 log = logging.getLogger(__name__)
+
+_RECORD, _MASK = struct.Struct(">QQ16s"), 2**64 - 1
+_RECORD_BYTES = _RECORD.size
+_FRAME_RECORD_BYTES = 150
+"""What a frame takes in memory beside the records of its extents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ class Damage:
 def read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -> list[Damage]:
     """Read every extent once; the data object's own digest finds damage outside of them.
 
-    What the index shares with a backup that was read before has been read with that one.
+    What the index shares with a backup that was read before has been read with that one, and so has the data of a large
+    file that a new line uses again.
     """
     manifest, parts = backup.manifest, Parts(backup, seen)
     ctx.progress.start(f"verify {backup.name}", total_bytes=None, total_files=None)
@@ -49,8 +56,10 @@ def read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -
         ctx.progress.advance(raw_bytes=item.stop - item.start)
         own.add(item.piece.frame, stored)
         index.compare(part, raw)
+        frame = item.piece.frame
+        if raw is not None and part.unit.kind == "file":
+            seen.note(_object_of(backup, frame), item.piece)
         if raw is None:
-            frame = item.piece.frame
             part.lost.append(_Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
     bad, frames = parts.bad(), parts.frames()
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
@@ -83,15 +92,41 @@ class _Lost(NamedTuple):
 class Seen:
     """The segments of indexes whose data has been read, or the part of it that is wanted, and what was damaged."""
 
-    def __init__(self, subset: Subset | None = None) -> None:
+    def __init__(self, subset: Subset | None = None, *, remembered_bytes: int = 0) -> None:
+        """So much may be kept of which extents of large files have been read."""
         self.subset = subset
         self._lost: dict[tuple[BackupKey, int], list[_Lost]] = {}
+        self._read: dict[BackupKey, dict[int, bytes]] = {}
+        """Records of extents, by data object and offset of their frame."""
+        self._left_bytes = remembered_bytes
+
+    def note(self, of: BackupKey, piece: Piece) -> None:
+        """Remember that a piece was read, and is intact."""
+        records = _records(piece)
+        if len(records) + _FRAME_RECORD_BYTES <= self._left_bytes and not self.holds(of, piece):
+            frames = self._read.setdefault(of, {})
+            self._left_bytes -= len(records) + _FRAME_RECORD_BYTES
+            frames[piece.frame.offset] = frames.get(piece.frame.offset, b"") + records
+
+    def holds(self, of: BackupKey, piece: Piece) -> bool:
+        """Whether the very extents of a piece were read, and are intact."""
+        known = self._read.get(of, {}).get(piece.frame.offset)
+        return known is not None and known.find(_records(piece)) % _RECORD_BYTES == 0
 
     def lost(self, segment: Segment, of: BackupKey) -> tuple[list[_Lost], bool]:
         """What was damaged of a segment, to add to, and whether it was read before."""
         key = BackupKey(of.host, of.volume, segment.backup), segment.offset
         is_seen = key in self._lost
         return self._lost.setdefault(key, []), is_seen
+
+
+def _records(piece: Piece) -> bytes:
+    """Place and digest of each extent, in few bytes."""
+    return b"".join(_RECORD.pack(at & _MASK, size & _MASK, digest) for at, size, digest in piece.extents())
+
+
+def _object_of(backup: OpenBackup, frame: Frame) -> BackupKey:
+    return BackupKey(backup.key.host, backup.key.volume, frame.backup)
 
 
 class Parts:
@@ -119,11 +154,29 @@ class Parts:
                 continue
             for unit in self._backup.units_of(segment):
                 self._note(segment, unit.kind, unit.digest)
-                wanted = [self._is_wanted(piece.frame) for piece in unit.pieces]
-                is_whole = all(wanted)
-                for start, item, is_wanted in zip(unit.starts(), ranges.whole(unit.pieces), wanted, strict=True):
-                    if is_wanted:
-                        yield _Part(unit, start, start + item.stop, lost, is_whole), item
+                yield from self._parts_of(unit, lost)
+
+    def _parts_of(self, unit: Unit, lost: list[_Lost]) -> list[tuple[_Part, ranges.Slice]]:
+        """What of a unit is read."""
+        wanted = [self._is_wanted(piece.frame) for piece in unit.pieces]
+        is_whole = all(wanted)
+        parts: list[tuple[_Part, ranges.Slice]] = []
+        for start, item, is_wanted in zip(unit.starts(), ranges.whole(unit.pieces), wanted, strict=True):
+            if is_wanted and not self._is_read(unit, start, item.piece):
+                parts.append((_Part(unit, start, start + item.stop, lost, is_whole), item))
+            elif is_wanted and parts:
+                before, slice_before = parts[-1]
+                parts[-1] = before._replace(skipped_bytes=before.skipped_bytes + item.stop), slice_before
+        return parts
+
+    def _is_read(self, unit: Unit, start: int, piece: Piece) -> bool:
+        """Whether these are data of a large file that were read before. Its header is in the first extent of the unit,
+        and further names of it come after the data: these are compared each time."""
+        if unit.kind != "file" or start < unit.pieces[0].sizes[0]:
+            return False
+        is_data = start + piece.raw_bytes <= next(unit.spans()).stop
+        self._backup.data_key(piece.frame.backup)
+        return is_data and self._seen.holds(_object_of(self._backup, piece.frame), piece)
 
     def _is_wanted(self, frame: Frame) -> bool:
         subset = self._seen.subset
@@ -213,7 +266,9 @@ class _IndexCheck:
             return
         try:
             self._announced.feed(raw)
-            if part.stop == part.unit.raw_bytes:
+            if part.skipped_bytes and not self._announced.skip(part.skipped_bytes):
+                self._announced = None
+            elif part.stop + part.skipped_bytes == part.unit.raw_bytes:
                 self._announced.end()
         except IntegrityError as exc:
             self._announced = None
@@ -238,7 +293,9 @@ class _Part(NamedTuple):
     lost: list[_Lost]
     """Of its segment."""
     is_whole: bool
-    """Whether every piece of its unit is read."""
+    """Whether every piece of its unit is read, or was before."""
+    skipped_bytes: int = 0
+    """Of the pieces after it that were read before."""
 
     def paths(self) -> list[str]:
         """Paths of the unit's members that have bytes in the piece."""
