@@ -148,7 +148,7 @@ class Repository:
         """
         self.stored = store
         """Its objects as they are stored."""
-        self.store: Store = EncryptedStore(store, lambda: self.encryption)
+        self.store = EncryptedStore(store, lambda: self.encryption)
         """Its objects in clear: they are encrypted where the repository is."""
         self.sources = sources
         """Where its identities and passphrases come from."""

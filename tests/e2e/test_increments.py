@@ -247,7 +247,7 @@ def _keys(library: Library, of: Manifest) -> list[BackupKey]:
 
 
 def _copy(source: Library, target: Library, manifest: Manifest) -> None:
-    for item in plan_copies(source.repository, [manifest.name]):
+    for item in plan_copies(source.repository, target.repository, [manifest.name]):
         copy_backup(source.ctx, source.repository, target.repository, item)
         assert objects_of(source.repository.store, item.key) == objects_of(target.repository.store, item.key)
 

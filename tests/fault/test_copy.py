@@ -56,7 +56,7 @@ class Pair:
         here = library.on(source).repository
         try:
             operation.prepare_target(library.ctx, here, library.on(self.target).repository)
-            items = operation.plan_copies(here, [volume])
+            items = operation.plan_copies(here, library.on(self.target).repository, [volume])
             failing = FaultStore(self.target, target_faults, sleep=target_sleep)
             target = library.on(failing).repository
             try:

@@ -97,7 +97,7 @@ def test_operations_use_it_by_its_url(tmp_path: Path) -> None:
     key = make_backup(source.store)
     assert init(ctx, target).made
     prepare_target(ctx, source, target)
-    assert [copy_backup(ctx, source, target, item) for item in plan_copies(source, ["db"])] == ["copied"]
+    assert [copy_backup(ctx, source, target, item) for item in plan_copies(source, target, ["db"])] == ["copied"]
     assert [row.name for row in list_backups(ctx, target)] == [f"web1/db@{key.id}"]
     assert list(SHELVES) == ["right/0"]
 
@@ -116,7 +116,7 @@ def test_volback_toml_has_its_keys(tmp_path: Path) -> None:
         (TOML.replace('badge = "open sesame"', ""), "1: repositories.shelf: has no badge"),
         (TOML.replace("badge", "bagde"), "3: repositories.shelf.bagde: is unknown; did you mean badge?"),
         (TOML + 'access_key_id = "x"\n',
-         "5: repositories.shelf.access_key_id: is unknown; there are badge, environment, url"),
+         "5: repositories.shelf.access_key_id: is unknown; there are badge, environment, recipient, url"),
         (TOML.replace('"2"', '"two"'),
          "2: repositories.shelf.url: VOLBACK_SHELF_FLOOR=two is not a number (give a number from 0)"),
         (TOML.replace("SHELF_FLOOR", "SHELF_FLOR"),

@@ -117,17 +117,24 @@ def copy(
     backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
     *,
     to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],
+    reencrypt: Annotated[
+        bool, typer.Option("--reencrypt", help="Store copies as the target is: for its identity, or in clear.")
+    ] = False,
 ) -> Outcome:
     """Copy backups into another repository, byte for byte.
 
     Each digest is checked. What a backup depends on is copied first; what exists there already is skipped.
+
+    Encrypted backups are copied without a key where both repositories have the same identity; their sizes are checked
+    then. Otherwise --reencrypt decrypts them with --identity, and encrypts them for the other repository if it is
+    encrypted.
     """
     from volback.operations import copy as operation
 
     call = call_of(context)
     with call.opened_repository() as (ctx, source):
         target = call.repository_at(ctx, to)
-        operation.prepare_target(ctx, source, target)
+        operation.prepare_target(ctx, source, target, reencrypt=reencrypt)
         made = _Copied(ctx, source, target)
         made.work_off(backups)
         where = target.store.url
@@ -155,7 +162,7 @@ class _Copied:
         from volback.operations import copy as operation
 
         failed: set[str] = set()
-        for item in operation.plan_copies(self._source, references):
+        for item in operation.plan_copies(self._source, self._target, references):
             if failed.intersection(item.needs):
                 failed.add(item.name)
                 continue

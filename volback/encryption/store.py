@@ -164,6 +164,10 @@ class EncryptedStore:
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         return self._inner.sweep(prefix, older_than_s=older_than_s)
 
+    def stored_key(self, key: str) -> str:
+        """The key under which the inner store has that object."""
+        return key if self._for(key) is None else key + SUFFIX
+
     def _for(self, key: str) -> Encryption | None:
         """How the object of a key is encrypted; None where it is not. Raises UsageError for a key that is not valid."""
         return self._encryption() if self._covers(check_key(key)) else None

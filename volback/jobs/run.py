@@ -238,7 +238,7 @@ class _Run:
                     for item in self._selection.sources
                     for reference in steps.to_copy(self._ctx, source, target, item.name, self._made(item.name))
                 ]
-                for copy in plan_copies(source, wanted):
+                for copy in plan_copies(source, target, wanted):
                     with self._kept_going():
                         if copy_backup(self._ctx, source, target, copy) == "copied":
                             self._totals.copied.append(f"{copy.name} -> {target.store.url}")

@@ -1,6 +1,8 @@
 """Copy: backups from one repository into another, byte for byte, each object verified meanwhile.
 
-Nothing is decompressed, and only what is read ahead is kept in memory. The manifest is put last, so an interrupted
+Nothing is decompressed, and only what is read ahead is kept in memory. Between repositories that are encrypted for
+different identities, or of which one is in clear, the copies become what the target is, if that is requested: they are
+decrypted and encrypted, and the manifest is written anew. The manifest is put last, so an interrupted
 copy is not a backup; what it left is swept like that of a backup. No engine is needed.
 """
 
@@ -15,9 +17,13 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
+import msgspec
+
+from volback.archive.age import stored_size
 from volback.archive.ranges import read_pieces
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
+from volback.catalog.private import is_same_in_clear
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreDenied, UsageError
@@ -36,10 +42,11 @@ Done = Literal["copied", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One backup to copy: its manifest, and the original bytes of that."""
+    """One backup to copy: its manifest, opened where its objects are, and the original bytes of that."""
 
     manifest: Manifest
-    document: bytes
+    document: bytes | None
+    """None where the target's is another one: it is encrypted otherwise."""
     loose: tuple[UsedObject, ...] = ()
     """Objects that it uses of removed backups: they are copied with it."""
 
@@ -70,24 +77,43 @@ class Copy:
         return [*loose, *own]
 
 
-def prepare_target(ctx: Context, source: Repository, target: Repository) -> None:
+def prepare_target(ctx: Context, source: Repository, target: Repository, *, reencrypt: bool = False) -> None:
     """Check that the target is another repository, and remove what crashed copies left there.
 
-    Raises UsageError if it is the one to copy from, NoRepository where one of them is not there.
+    Raises UsageError if it is the one to copy from, or is encrypted otherwise and `reencrypt` does not allow that;
+    NoRepository where one of them is not there.
     """
     if _is_same(ctx, source, target):
         raise UsageError(
             f"repository {target.store.url} is the one to copy from", "name another one with --to, or with --repo"
         )
-    if source.encryption or target.encryption:
-        raise UsageError("backups of an encrypted repository cannot be copied yet")
+    if not reencrypt and not _is_alike(source, target):
+        raise UsageError(
+            f"{_how(source)}, and {_how(target)}", "to store the copies as the target stores its backups: --reencrypt"
+        )
     sweep_repository(ctx, target)
 
 
-def plan_copies(source: Repository, references: list[str]) -> list[Copy]:
+def _is_alike(source: Repository, target: Repository) -> bool:
+    """Whether both are in clear, or encrypted for the same identity: then objects are copied as they are stored."""
+    return _recipient(source) == _recipient(target)
+
+
+def _recipient(repository: Repository) -> str | None:
+    stated = repository.info.encryption
+    return None if stated is None else stated.recipient
+
+
+def _how(repository: Repository) -> str:
+    recipient = _recipient(repository)
+    return f"repository {repository.store.url} is {f'encrypted for {recipient}' if recipient else 'in clear'}"
+
+
+def plan_copies(source: Repository, target: Repository, references: list[str]) -> list[Copy]:
     """Return the named backups and all that they depend on, each once, each after what it depends on.
 
-    Raises NotFoundError for a reference that matches none.
+    Raises NotFoundError for a reference that matches none, IdentityNeeded where encrypted ones are to be stored
+    otherwise.
     """
     found: dict[BackupKey, Copy | None] = {}
     wanted = [source.find(reference).key for reference in references]
@@ -95,7 +121,7 @@ def plan_copies(source: Repository, references: list[str]) -> list[Copy]:
         key = wanted.pop()
         if key in found:
             continue
-        found[key] = _load(source, key)
+        found[key] = _load(source, key, as_stored=_is_alike(source, target))
         wanted += _needed(found[key])
     there = {key: _with_loose(item, found) for key, item in sorted(found.items()) if item is not None}
     graph = {key: [needed for needed in _needed(item) if needed in there] for key, item in there.items()}
@@ -145,10 +171,13 @@ def _is_same(ctx: Context, source: Repository, target: Repository) -> bool:
             target.store.delete(_PROBE)
 
 
-def _load(source: Repository, key: BackupKey) -> Copy | None:
+def _load(source: Repository, key: BackupKey, *, as_stored: bool) -> Copy | None:
     """None for one that was removed: what others use of it is there."""
     try:
-        return Copy(*source.catalog.load(key))
+        manifest, document = source.catalog.load(key)
+        if as_stored:
+            return Copy(manifest, document)
+        return Copy(msgspec.structs.replace(source.opened(manifest), encryption=None), None)
     except NotFoundError:
         return None
 
@@ -166,10 +195,10 @@ def _with_loose(item: Copy, found: Mapping[BackupKey, Copy | None]) -> Copy:
 def _is_there(target: Repository, item: Copy) -> bool:
     """Whether the target has this backup. Raises ConflictError if it has another one of its name."""
     try:
-        held = b"".join(target.store.open(item.key.manifest, length=len(item.document) + 1))
+        held, document = target.catalog.load(item.key)
     except NotFoundError:
         return False
-    if held != item.document:
+    if not _is_the_same(item, held, document):
         raise ConflictError(
             f"repository {target.store.url} has another backup {item.name}",
             f"see what it is: volback --repo {target.store.url} show {item.name}",
@@ -177,6 +206,19 @@ def _is_there(target: Repository, item: Copy) -> bool:
     for key, expected in item.objects:
         _check_there(target, item, key, expected)
     return True
+
+
+def _is_the_same(item: Copy, held: Manifest, document: bytes) -> bool:
+    """Whether the target's manifest is that of the backup. Encrypted anew, it agrees in what both have in clear."""
+    if item.document is not None:
+        return document == item.document
+    if held.is_closed:
+        return is_same_in_clear(item.manifest, held)
+    return msgspec.structs.replace(held, signed_by=msgspec.UNSET, encryption=None) == _unsigned(item.manifest)
+
+
+def _unsigned(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
 
 
 def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
@@ -241,18 +283,21 @@ def _is_kept(target: Repository, kept: Container[str], key: str, expected: Objec
 def _put_object(
     ctx: Context, source: Repository, target: Repository, item: Copy, key: str, expected: ObjectDigest
 ) -> None:
-    with closing(_proven(ctx, source, item, key, expected)) as proven:
-        target.store.put(key, proven)
+    stored_key = key if item.document is None else source.store.stored_key(key)
+    if stored_key != key:  # encrypted for one identity: copied as it is, and only its size is known
+        expected = ObjectDigest(size_bytes=stored_size(expected.size_bytes), sha256="")
+    put_to, read_from = (target.store, source.store) if stored_key == key else (target.stored, source.stored)
+    with closing(_proven(ctx, read_from, item, stored_key, expected)) as proven:
+        put_to.put(stored_key, proven)
 
 
-def _proven(
-    ctx: Context, source: Repository, item: Copy, key: str, expected: ObjectDigest
-) -> Generator[Buffer, None, None]:
+def _proven(ctx: Context, source: Store, item: Copy, key: str, expected: ObjectDigest) -> Generator[Buffer, None, None]:
     """The object's bytes, read ahead. Raises IntegrityError at their end, before the put ends, unless they are what
-    was written; of what a removed backup stored, an early manifest has the size alone."""
+    was written. Of what is encrypted, and in early manifests of what a removed backup stored, the size alone is known.
+    """
     digest, size = hashlib.sha256(), 0
     try:
-        with closing(_read(source.store, key, expected.size_bytes + 1)) as buffers:
+        with closing(_read(source, key, expected.size_bytes + 1)) as buffers:
             for buffer in buffers:
                 digest.update(buffer)
                 size += len(buffer)
