@@ -77,6 +77,11 @@ def is_same_in_clear(manifest: Manifest, stored: Manifest) -> bool:
     return _unsigned(clear) == _unsigned(stored)
 
 
+def in_clear(manifest: Manifest) -> Manifest:
+    """An opened manifest as one of a repository in clear, not signed."""
+    return msgspec.structs.replace(_unsigned(manifest), encryption=None)
+
+
 def _unsigned(manifest: Manifest) -> Manifest:
     return msgspec.structs.replace(manifest, private=msgspec.UNSET, signed_by=msgspec.UNSET)
 

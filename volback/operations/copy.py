@@ -17,13 +17,11 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
-import msgspec
-
 from volback.archive.age import stored_size
 from volback.archive.ranges import read_pieces
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
-from volback.catalog.private import is_same_in_clear
+from volback.catalog.private import in_clear, is_same_in_clear
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreDenied, UsageError
@@ -177,7 +175,7 @@ def _load(source: Repository, key: BackupKey, *, as_stored: bool) -> Copy | None
         manifest, document = source.catalog.load(key)
         if as_stored:
             return Copy(manifest, document)
-        return Copy(msgspec.structs.replace(source.opened(manifest), encryption=None), None)
+        return Copy(in_clear(source.opened(manifest)), None)
     except NotFoundError:
         return None
 
@@ -212,13 +210,7 @@ def _is_the_same(item: Copy, held: Manifest, document: bytes) -> bool:
     """Whether the target's manifest is that of the backup. Encrypted anew, it agrees in what both have in clear."""
     if item.document is not None:
         return document == item.document
-    if held.is_closed:
-        return is_same_in_clear(item.manifest, held)
-    return msgspec.structs.replace(held, signed_by=msgspec.UNSET, encryption=None) == _unsigned(item.manifest)
-
-
-def _unsigned(manifest: Manifest) -> Manifest:
-    return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
+    return is_same_in_clear(item.manifest, held) if held.is_closed else in_clear(held) == item.manifest
 
 
 def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
