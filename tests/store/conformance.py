@@ -46,6 +46,14 @@ VALID_KEYS = ["a", "a/b/c", "...", ".a", "..a", "-", "%2Fetc%0A", "A_b.c-d/0", "
 INVALID_PREFIXES = ["a", "/", "../", "a//", "a/../", "a\n/", " /", "x" * 256 + "/"]
 
 
+TORN = [
+    pytest.param(error, chunks, id=f"{error!r}-{len(chunks)}", marks=[pytest.mark.long] * ((nth + size) % 2))
+    for nth, error in enumerate([ValueError("torn"), OSError(28, "of the source"), KeyboardInterrupt(), SystemExit(3)])
+    for size, chunks in enumerate([[], [b"x" * 5000], [b"x" * 100_000] * 3])
+]
+"""What ends a put, and after which chunks."""
+
+
 def content(store: Store, key: str, **where: int) -> bytes:
     return b"".join(store.open(key, **where))
 
@@ -140,10 +148,7 @@ class StoreConformance:
         assert seen == [[]]
         assert keys(store) == ["a/b"]
 
-    @pytest.mark.parametrize(
-        "error", [ValueError("torn"), OSError(28, "disk of the source"), KeyboardInterrupt(), SystemExit(3)], ids=repr
-    )
-    @pytest.mark.parametrize("chunks", [[], [b"x" * 5000], [b"x" * 100_000] * 3], ids=["none", "one", "three"])
+    @pytest.mark.parametrize(("error", "chunks"), TORN)
     @pytest.mark.parametrize("if_absent", [False, True])
     def test_chunks_that_raise_leave_nothing(
         self, store: Store, error: BaseException, chunks: list[bytes], if_absent: bool

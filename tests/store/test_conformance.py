@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,14 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "encrypted-memory": lambda directory: encrypted(MemoryStore(directory.name)),
     "faults-memory": lambda directory: FaultStore(MemoryStore(directory.name)),
 }
-SERVERS = {
-    "s3-radosgw": "radosgw", "s3-moto": "moto", "s3-rclone": "rclone", "s3-seaweedfs": "seaweedfs", "faults-s3": "moto",
-}  # fmt: skip
+SERVERS: dict[str, tuple[Any, ...]] = {
+    "s3-radosgw": ("radosgw",),
+    "s3-moto": ("moto",),
+    "s3-rclone": ("rclone",),
+    "s3-seaweedfs": ("seaweedfs",),
+    "faults-s3": ("moto", pytest.mark.long),
+}
+"""Each with its server; and what runs with `scripts/test long` alone."""
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +77,8 @@ class TestConformance(StoreConformance):
         params=[
             *STORES,
             *(
-                pytest.param(name, marks=getattr(pytest.mark, "ceph" if server == "radosgw" else server))
-                for name, server in SERVERS.items()
+                pytest.param(name, marks=[getattr(pytest.mark, "ceph" if server == "radosgw" else server), *marks])
+                for name, (server, *marks) in SERVERS.items()
             ),
         ]
     )
@@ -86,7 +92,7 @@ class TestConformance(StoreConformance):
         if request.param in STORES:
             yield STORES[request.param](tmp_path)
             return
-        server, bucket, store = s3_store(SERVERS[request.param])
+        server, bucket, store = s3_store(SERVERS[request.param][0])
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         yield FaultStore(store) if request.param == "faults-s3" else store
@@ -95,5 +101,5 @@ class TestConformance(StoreConformance):
 
 def _is_known_to(request: pytest.FixtureRequest, ability: str) -> bool:
     """Whether the store of this test can do it: all can, but for some S3 servers."""
-    name = SERVERS.get(request.node.callspec.params["store"])
-    return name is None or bool(getattr(request.getfixturevalue(name), ability))
+    server = SERVERS.get(request.node.callspec.params["store"])
+    return server is None or bool(getattr(request.getfixturevalue(server[0]), ability))
