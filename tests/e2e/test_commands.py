@@ -478,7 +478,8 @@ def test_remove_takes_one_backup_by_its_id(run_volback: Volback, small: str) -> 
     assert errors(broad) == [f"error: {small!r} names all backups of a volume"]
     run_volback("remove", first, f"{small}@19990101", check_exit=4)
     assert len(run_volback("list", "--json").json["result"]["backups"]) == 2, "nothing goes before all are found"
-    assert run_volback("remove", first).stdout == f"removed {first}\n"
+    removed, freed = run_volback("remove", first).stdout.splitlines()
+    assert (removed, freed.endswith(" freed")) == (f"removed {first}", True)
     assert not data_path(run_volback, first).parent.exists()
     (data_path(run_volback, second).parent / "manifest.json").write_text("garbage")
     run_volback("remove", second)
@@ -491,16 +492,15 @@ def test_remove_asks_on_a_terminal(run_volback: Volback, small: str) -> None:
     assert f"removed {name}".encode() in on_terminal(run_volback, "remove", name, typed=b"y\n")
 
 
-def test_remove_refuses_what_others_depend_on(run_volback: Volback, small: str) -> None:
-    from volback.catalog.repository import Catalog
-    from volback.store.local import LocalStore
-
+def test_remove_leaves_what_others_use(run_volback: Volback, small: str) -> None:
     first, second = reference(run_volback, small), reference(run_volback, small)
-    refused = run_volback("remove", first, check_exit=5)
-    assert second.partition("@")[2] in errors(refused)[0]
-    assert len(Catalog(LocalStore(run_volback.repository)).backups()) == 2
-    run_volback("remove", first, second)
-    assert Catalog(LocalStore(run_volback.repository)).backups() == []
+    run_volback("remove", first)
+    left = {path.name for path in data_path(run_volback, first).parent.iterdir()}
+    assert left == {"data.tar.zst", "index.jsonl.zst"}
+    run_volback("verify", "--data", second)
+    run_volback("remove", second)
+    assert run_volback("list").stdout.startswith("no backups")
+    assert not data_path(run_volback, first).parent.parent.exists()
 
 
 def test_volumes_tell_users_sizes_and_last_backups(
