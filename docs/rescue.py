@@ -1,10 +1,11 @@
 """Rescue: rebuild the tar stream of a backup, full or an increment, from a repository in a directory.
 
-    python3 rescue.py REPOSITORY HOST/VOLUME[@ID] > volume.tar
+    python3 rescue.py REPOSITORY HOST/VOLUME[@ID] [IDENTITY] > volume.tar
 
-Without an ID, it takes the latest backup. It needs Python 3.8 or newer and the program `zstd`, and not volback; it
-follows docs/reference/format.md. Every byte is compared with its SHA-256 before it is written. At the first thing that
-does not fit it ends with exit code 1: what it has written so far is then not a whole backup.
+Without an ID, it takes the latest backup. IDENTITY is a file with the identity of an encrypted repository; the program
+`age` is then needed, and room for the backup's objects in $TMPDIR. It needs Python 3.8 or newer and the program `zstd`,
+and not volback; it follows docs/reference/format.md. Every byte is compared with its SHA-256 before it is written. At
+the first thing that does not fit it ends with exit code 1: what it has written so far is then not a whole backup.
 """
 
 import base64
@@ -19,10 +20,11 @@ from pathlib import Path
 ID, INDEX = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}", "index.jsonl.zst"
 SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+AGE, OPENED = [], {}  # the command that decrypts, where the repository is encrypted, and what it has decrypted
 FRAME_MAX_BYTES, BATCH_FRAMES, BATCH_EXTENTS = 8 * 1024 * 1024, 32, 100_000
 
 
-def main(repository, name):
+def main(repository, name, identity=None):
     check(not sys.stdout.isatty(), "write the stream into a file or a pipe: > volume.tar")
     read_sealed(Path(repository, "volback.json"))
     asked, backup_id = re.fullmatch(f"(.*?)(?:@({ID}))?", name, re.DOTALL).groups()
@@ -31,6 +33,7 @@ def main(repository, name):
     check(ids, f"there is no backup {name} in {repository}")
     manifest = read_sealed(directory / ids[-1] / "manifest.json")
     place = encoded(manifest["host"]), encoded(manifest["volume"]), manifest["id"]
+    manifest = with_private(manifest, identity) if "private" in manifest else manifest
     check(place == (*directory.parts[-2:], ids[-1]), f"the manifest of {ids[-1]} is of another backup")
     print(f"rescue: {manifest['kind']} backup {asked}@{ids[-1]}", file=sys.stderr)
     with tempfile.TemporaryFile() as index, open(1, "wb", closefd=False) as stream:
@@ -41,7 +44,7 @@ def main(repository, name):
 
 def copy_index(directory, manifest, index):
     """Copy the index as it is stored, all runs in order, each one verified."""
-    own = (directory / manifest["id"] / INDEX).read_bytes()
+    own = Path(plain(directory / manifest["id"] / INDEX)).read_bytes()
     check(sha256(own).hex() == manifest["index"]["sha256"], f"the index object of {manifest['id']} is damaged")
     runs = [[manifest["id"], 0, len(own), base64.b64encode(sha256(own))]]
     if manifest["index_table_bytes"]:
@@ -102,16 +105,40 @@ def batches(extents):
 
 
 def read_sealed(path):
-    """Read a document whose last field is the SHA-256 of everything before it."""
-    sealed = SEALED.fullmatch(path.read_bytes())
-    check(sealed and sha256(sealed[1]).hex().encode() == sealed[2], f"{path} is damaged")
+    return unsealed(path.read_bytes(), path)
+
+
+def unsealed(data, what):
+    """A document whose last field is the SHA-256 of everything before it."""
+    sealed = SEALED.fullmatch(data)
+    check(sealed and sha256(sealed[1]).hex().encode() == sealed[2], f"{what} is damaged")
     document = json.loads(sealed[1] + b"}")
-    check(document["format"] == 1, f"{path} is not of format 1")
+    check(document["format"] == 1, f"{what} is not of format 1")
     return document
 
 
+def with_private(manifest, identity):
+    """The manifest of an encrypted backup, with what of it is encrypted."""
+    check(identity, "the repository is encrypted: name the file of its identity (age -d -i YOURS keys/NAME.age)")
+    AGE[:] = ["age", "-d", "-i", identity]
+    sealed = subprocess.run(AGE, input=base64.b64decode(manifest["private"]), stdout=subprocess.PIPE).stdout
+    private = unsealed(sealed, "the private part of the manifest")
+    check(private["backup"].endswith("@" + manifest["id"]), "the private part of the manifest is of another backup")
+    return {**manifest, "digest": private["digest"], "index": {"sha256": private["index_sha256"]}}
+
+
+def plain(path):
+    """The file of an object; of an encrypted one, a temporary file with what it holds."""
+    if AGE and path not in OPENED:
+        check(Path(f"{path}.age").exists(), f"{path}.age is missing")
+        OPENED[path] = tempfile.NamedTemporaryFile()
+        done = subprocess.run([*AGE, f"{path}.age"], stdout=OPENED[path])
+        check(done.returncode == 0, f"{path}.age is damaged")
+    return OPENED[path].name if AGE else path
+
+
 def read_part(path, offset, size):
-    with open(path, "rb") as file:
+    with open(plain(path), "rb") as file:
         file.seek(offset)
         part = file.read(size)
     check(len(part) == size, f"{path} is cut short")
@@ -145,6 +172,6 @@ def check(fits, what):
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:]) if len(sys.argv) == 3 else sys.exit(__doc__)
+        main(*sys.argv[1:]) if len(sys.argv) in (3, 4) else sys.exit(__doc__)
     except Exception as exc:  # JSON that is not as expected raises many kinds
         sys.exit(f"rescue: {type(exc).__name__}: {exc}")

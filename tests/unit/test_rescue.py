@@ -18,22 +18,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.archive import plan_of, read
+from tests.support.encrypted import encrypted_copy, own_file
 from tests.support.engine import PROJECT
 from tests.support.stored import FIRST, SECOND, store_backup, store_increment
 from tests.unit.test_golden import ALL, FORMAT_1, FULL, INCREMENT, SECOND_INCREMENT
 from tests.unit.test_increments import make_tree
+from volback.archive.age_keys import Identity
 from volback.catalog.keys import BackupKey, encode_part
 from volback.catalog.repository import Catalog
 from volback.operations.open_backup import OpenBackup
 from volback.store.local import LocalStore
 
 RESCUE = PROJECT / "docs/rescue.py"
-LINES_MAX = 150
+LINES_MAX = 180
 VOLUME = "golden-host/golden"
 
 
-def _rescue(repository: Path, name: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-I", str(RESCUE), str(repository), name]
+def _rescue(repository: Path, name: str, *identity: Path) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-I", str(RESCUE), str(repository), name, *map(str, identity)]
     return subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
@@ -71,6 +73,40 @@ def test_without_an_id_it_takes_the_latest() -> None:
     done = _rescue(FORMAT_1, VOLUME)
     assert (done.returncode, done.stdout == _stream(SECOND_INCREMENT)) == (0, True)
     assert SECOND_INCREMENT.encode() in done.stderr
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The golden backups in an encrypted repository, and the file of its identity."""
+    directory = tmp_path_factory.mktemp("encrypted")
+    encrypted_copy(FORMAT_1, LocalStore(directory / "repository"))
+    return directory / "repository", own_file(directory)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("backup_id", ALL)
+def test_an_encrypted_backup_comes_out_with_the_program_age(encrypted: tuple[Path, Path], backup_id: str) -> None:
+    repository, identity = encrypted
+    done = _rescue(repository, f"{VOLUME}@{backup_id}", identity)
+    assert (done.returncode, done.stdout == _stream(backup_id)) == (0, True), done.stderr
+
+
+@pytest.mark.programs
+def test_an_encrypted_backup_takes_the_right_identity_and_whole_objects(
+    encrypted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    repository = Path(shutil.copytree(encrypted[0], tmp_path / "repository"))
+    other = own_file(tmp_path, Identity.new())
+    done = _rescue(repository, VOLUME)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"name the file of its identity" in done.stderr
+    done = _rescue(repository, VOLUME, other)
+    assert (done.returncode, done.stdout) == (1, b"")
+    path = repository / VOLUME / FULL / "data.tar.zst.age"
+    path.write_bytes(_flip(3000)(path.read_bytes()))
+    done = _rescue(repository, f"{VOLUME}@{FULL}", encrypted[1])
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"data.tar.zst.age is damaged" in done.stderr
 
 
 @pytest.mark.programs
