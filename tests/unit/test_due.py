@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from tests.support.counting import CountingStore
 from tests.support.documents import MANIFEST
 from tests.support.repository import IDS, make_backup, manifest_of
 from volback.catalog.keys import BackupKey
@@ -35,6 +36,14 @@ def repository() -> Repository:
         store.delete(key.manifest)
         Catalog(store).commit(made)
     return Repository(store, lambda: "web1", lambda: NOW)
+
+
+def test_each_manifest_is_read_once_for_both_questions(repository: Repository) -> None:
+    counting = CountingStore(repository.store)
+    counted = Repository(counting, lambda: "web1", lambda: NOW)
+    assert _due(counted, Comparing(full_every_s=10 * DAY_S, reread_every_s=4 * DAY_S)) == (False, True)
+    manifests = [read.key for read in counting.reads if read.key.endswith("manifest.json")]
+    assert sorted(manifests) == [BackupKey("web1", "db", id_).manifest for id_ in IDS[5:9]]
 
 
 def _due(repository: Repository, comparing: Comparing, engine_id: str = MANIFEST.engine_id) -> tuple[bool, bool]:
