@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volback.archive.age_keys import Identity, Recipient
 from volback.archive.signing import SigningKey, is_signed
-from volback.catalog.keys import REPOSITORY_KEY
+from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.private import opened
-from volback.catalog.reference import parse_reference
+from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.repository import Catalog
 from volback.encryption.keyring import Keyring
 from volback.encryption.pinning import check_recipient, pin
@@ -38,13 +37,13 @@ from volback.errors import (
     UsageError,
 )
 from volback.progress import Progress, Silent
-from volback.settings import CACHE_BYTES, Settings
-from volback.state.cache import Cache
+from volback.settings import Settings
 from volback.state.client import client_id
 from volback.state.damaged import note_damaged
 from volback.state.host_key import host_secret
 from volback.state.journal import InRepository
-from volback.state.known import known_ids, remember_id
+from volback.state.memory import Memory
+from volback.state.newest import newest_seen, note_newest
 from volback.store.base import Store
 from volback.store.locate import address_of, open_store
 
@@ -74,45 +73,6 @@ class Access:
     """Where its identities and passphrases come from, after those of the command."""
     recipient: str | None = None
     """For whom it must be encrypted; None: for whom it was at the first use."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What this machine remembers of the repository at an address: the ids that it had, and for whom it encrypts."""
-
-    state: Path
-    address: str
-    accept: bool
-    """Whether an id that is not among them is added to them."""
-    cache: Path | None = None
-    """Where copies of the repository's objects are kept; None: nowhere."""
-    cache_bytes: int = CACHE_BYTES
-    recipient: str | None = None
-    """That the configuration pins."""
-
-    @property
-    def ids(self) -> list[str]:
-        return sorted(known_ids(self.state, self.address))
-
-    def admits(self, id: str) -> bool:
-        """Whether the repository with that id may be used; if so, it is remembered."""
-        known = self.ids
-        if id in known:
-            return True
-        if known and not self.accept:
-            return False
-        remember_id(self.state, self.address, id)
-        return True
-
-    def signer(self) -> SigningKey:
-        """The key with which this machine signs. Raises StoreError."""
-        return SigningKey(host_secret(self.state))
-
-    def kept(self, id: str) -> Kept:
-        """The local copies of what is in the repository with that id. Another one at this address has others."""
-        if self.cache is None or not self.cache_bytes:
-            return KeptNothing()
-        return Cache(self.cache, f"{id} {self.address}", limit_bytes=self.cache_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +217,20 @@ class Repository:
         else:
             if not is_encrypted:
                 return Catalog(self.store, self._copies, is_encrypted=False)
-            signer = None if self._memory is None else self._memory.signer
             return Catalog(
-                self.store, self._copies, signer=signer, is_signed=is_signed, cipher=self.encryption, is_encrypted=True
+                self.store,
+                self._copies,
+                signer=None if self._memory is None else self._host_key,
+                is_signed=is_signed,
+                cipher=self.encryption,
+                is_encrypted=True,
             )
         return Catalog(self.store, self._copies)
+
+    def _host_key(self) -> SigningKey:
+        """The key with which this machine signs. Raises StoreError."""
+        assert self._memory is not None
+        return SigningKey(host_secret(self._memory.state))
 
     @cached_property
     def kept(self) -> Kept:
@@ -344,7 +313,39 @@ class Repository:
     def find(self, reference: str) -> Manifest:
         """Return the backup that `VOLUME`, `VOLUME@ID-PREFIX` or `HOST/VOLUME@ID-PREFIX` names."""
         parsed = parse_reference(reference)
-        return self.catalog.find(parsed, parsed.host or self.host, now=self.now())
+        found = self.catalog.find(parsed, parsed.host or self.host, now=self.now())
+        if not parsed.id_prefix:
+            self.notice_newest(found)
+        return found
+
+    def notice_newest(self, backup: Manifest, *, is_new: bool = False) -> None:
+        """Compare the newest backup of a volume with the newest one that this machine has seen, and remember it.
+
+        Who can write to an encrypted repository can make no backup in the name of a host, but can put back an old
+        state. `is_new` says that the backup was made just now.
+        """
+        if self._memory is None or self.encryption is None:
+            return
+        state, place = self._memory.state, (self.id, backup.host, backup.volume)
+        seen = newest_seen(state, *place)
+        if seen is not None and (is_new or seen > backup.id) and not self._has_backup(backup, seen):
+            log.warning(
+                "backup %s, which this machine has seen, is gone: it was removed elsewhere, or an old state of the"
+                " repository was put back", Reference(backup.host, backup.volume, seen),
+            )  # fmt: skip
+        if is_new or seen is None or seen < backup.id:
+            note_newest(state, *place, backup.id)
+
+    def forget_newest(self, keys: Iterable[BackupKey]) -> None:
+        """Backups are removed on purpose, so nobody has to be warned that they are gone."""
+        if self._memory is None or self.encryption is None:
+            return
+        for key in keys:
+            if newest_seen(self._memory.state, self.id, key.host, key.volume) == key.id:
+                note_newest(self._memory.state, self.id, key.host, key.volume, None)
+
+    def _has_backup(self, backup: Manifest, id: str) -> bool:
+        return self.size_of(BackupKey(backup.host, backup.volume, id).manifest) >= 0
 
 
 def _recipient(text: str) -> Recipient:

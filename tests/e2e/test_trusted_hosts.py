@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from operator import methodcaller
 from pathlib import Path
@@ -126,3 +127,36 @@ def test_a_host_writes_nothing_for_a_recipient_that_was_swapped(
         assert sorted(host.repository.rglob("*")) == before
         document.write_bytes(was)
     host("backup", source, "--full")
+
+
+def test_an_old_state_that_was_put_back_is_noticed_by_a_machine_that_saw_a_newer_one(
+    machine: Callable[[str], Volback], person: Path, tmp_path: Path
+) -> None:
+    host, fresh = machine("host"), machine("fresh")
+    source = tmp_path / "source"
+    source.mkdir()
+
+    def backed_up() -> str:
+        made: str = host("backup", source, "--json").json["result"]["backups"][0]["id"]
+        return made
+
+    def cat(by: Volback) -> str:
+        return by("ls", source, "--identity", person).stderr
+
+    (source / "file").write_text("mine")
+    backed_up()
+    old = tmp_path / "old"
+    shutil.copytree(host.repository, old)
+    newer = backed_up()
+    assert cat(host) == ""
+    shutil.rmtree(host.repository.resolve())
+    shutil.copytree(old, host.repository.resolve())
+    gone = f"@{newer}, which this machine has seen, is gone"
+    assert gone in cat(host)
+    assert cat(fresh) == "", "who has seen nothing cannot know"
+    made = host("backup", source, check_exit=None)
+    assert gone in made.stderr
+    assert "is gone" not in cat(host), "a backup that was made since is the newest"
+    last = backed_up()
+    host("remove", f"{source}@{last}")
+    assert cat(host) == "", "it was removed on this machine"

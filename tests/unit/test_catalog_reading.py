@@ -16,12 +16,13 @@ from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
-from volback.context import Context, Memory, Repository
+from volback.context import Context, Repository
 from volback.errors import Interrupted, NotFoundError, StoreUnreachable
 from volback.operations.restore_set import find_set
 from volback.operations.verify import verify
 from volback.settings import Settings
 from volback.state.cache import Cache
+from volback.state.memory import Memory
 from volback.store.memory import MemoryStore
 
 TOGETHER = 8

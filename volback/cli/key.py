@@ -289,8 +289,7 @@ def _new_passphrase(call: Call, file: Path | None, *, what: str) -> str:
 def _confirmed(call: Call, host: str, key: str) -> bool:
     if call.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    typer.echo(f"key of the backups of {printable(host)}: {key}", err=True)
-    return typer.confirm(f"Does `volback key host` show the same on {printable(host)}?", err=True)
+    return typer.confirm(f"{key}\nDoes `volback key host` show that on {printable(host)}?", err=True)
 
 
 def _keys(ctx: Context, repository: Repository) -> Keys:

@@ -172,8 +172,9 @@ class Table:
         near = difflib.get_close_matches(key.replace("-", "_").lower(), lower, 1, 0.6)
         if near:
             return f"did you mean {lower[near[0]]}?"
-        forms = ("_file", "_command")
-        return f"there are {', '.join(sorted(name for name in self._known if not name.endswith(forms)))}"
+        base = {name: re.sub("_(file|command)$", "", name) for name in self._known}
+        names = [name for name in self._known if base[name] == name or base[name] not in self._known]
+        return f"there are {', '.join(sorted(names))}"
 
     def _secret(self, key: str, name: str, shown: str, encode: Encode) -> Secret:
         given = self._values[name]

@@ -235,6 +235,7 @@ class _Backup:
             self._repository.catalog.commit(manifest)
             self._note_volume(manifest)
             self._note_parent(manifest)
+            self._repository.notice_newest(manifest, is_new=True)
         duration_s = (self._ctx.now() - self._started).total_seconds()
         return BackupResult(
             manifest,

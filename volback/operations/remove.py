@@ -118,6 +118,7 @@ def remove_from(
             with deferred_signals():
                 half_removed.update(some)
                 repository.catalog.remove(some, needs, removed)
+                repository.forget_newest(some)
                 half_removed.difference_update(some)
             needs = needs.without(some)
 
