@@ -289,3 +289,14 @@ def test_no_secret_is_in_a_log_or_an_error_however_much_is_logged(volback: Comma
     identity = open_repository(context_of(volback, ALICE)).identities()[0]
     for secret in (str(ALICE), str(identity), "battery staple", identity.secret.hex()):
         assert secret not in said
+
+
+def test_doctor_says_how_many_keys_open_the_repository(volback: Commands) -> None:
+    def checked(code: int) -> str:
+        volback("doctor", code=code)
+        (line,) = [line for line in volback.out.splitlines() if "format 1" in line]
+        return line
+
+    assert "encrypted, 1 key: without one, all is lost" in checked(8)
+    (volback.repository / "keys/alice.json").unlink()
+    assert "encrypted, and no key is known to open it" in checked(8)

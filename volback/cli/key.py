@@ -14,7 +14,7 @@ from volback.cli.words import columns, printable
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
-    from volback.context import Context, Repository
+    from volback.context import Repository
     from volback.operations.keys import Holder, Key, Keys
 
 _EPILOG = """\b
@@ -111,8 +111,8 @@ def add(
     --identity.
     """
     call = _call(context, "add")
-    with call.opened_repository() as (ctx, repository):
-        keys = _keys(ctx, repository)
+    with call.opened_repository() as (_, repository):
+        keys = _keys(repository)
         _ = keys.unlock()
         holder = read_holder(call, recipients or [], recipients_file, new_passphrase_file, what=f"key {name}")
         key = keys.add(name, holder)
@@ -122,8 +122,8 @@ def add(
 def list_(context: typer.Context) -> Outcome:
     """List the keys. Needs none of them."""
     call = _call(context, "list")
-    with call.opened_repository() as (ctx, repository):
-        keys = _keys(ctx, repository).all()
+    with call.opened_repository() as (_, repository):
+        keys = _keys(repository).all()
         current = repository.recipients[0]
     rows = [[key.name, _opens(key, current), _for_whom(key)] for key in keys]
     text = list(columns(["KEY", "OPENS", "FOR"], rows, width=terminal_width())) if keys else ["no keys"]
@@ -137,8 +137,8 @@ def remove(context: typer.Context, name: _Name) -> Outcome:
     what comes, use `volback key rotate` after it.
     """
     call = _call(context, "remove")
-    with call.opened_repository() as (ctx, repository):
-        key = _keys(ctx, repository).remove(name)
+    with call.opened_repository() as (_, repository):
+        key = _keys(repository).remove(name)
     warning = f"whoever has used key {name} may have kept the identity: volback key rotate"
     return Outcome(_facts(key), [f"removed key {key.name}"], [warning])
 
@@ -149,8 +149,8 @@ def passwd(context: typer.Context, name: _Name, *, new_passphrase_file: _NewPass
     The former one opens copies of the key's former file, also those that a bucket keeps as versions.
     """
     call = _call(context, "passwd")
-    with call.opened_repository() as (ctx, repository):
-        keys = _keys(ctx, repository)
+    with call.opened_repository() as (_, repository):
+        keys = _keys(repository)
         keys.check_has_passphrase(name)
         _ = keys.unlock()
         key = keys.change_passphrase(name, _new_passphrase(call, new_passphrase_file, what=f"key {name}"))
@@ -231,7 +231,7 @@ def trust(
 
     call = _call(context, "trust")
     with call.opened_repository() as (ctx, repository):
-        identity = _keys(ctx, repository).unlock()
+        identity = _keys(repository).unlock()
         chosen = choose_key(repository.catalog, name, key, lambda found: _confirmed(call, name, fingerprint(found)))
         made = certify(repository.store, repository.info.id, identity, name, chosen, now=ctx.now())
     return Outcome(
@@ -292,10 +292,10 @@ def _confirmed(call: Call, host: str, key: str) -> bool:
     return typer.confirm(f"{key}\nDoes `volback key host` show that on {printable(host)}?", err=True)
 
 
-def _keys(ctx: Context, repository: Repository) -> Keys:
-    from volback.operations.keys import Keys
+def _keys(repository: Repository) -> Keys:
+    from volback.operations.keys import keys_of
 
-    return Keys(repository.store, repository.recipients, repository.identities, ctx.now)
+    return keys_of(repository)
 
 
 def _call(context: typer.Context, command: str) -> Call:

@@ -18,6 +18,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError, cleaning_up
 from volback.measures import count, human_size
+from volback.operations.keys import keys_of
 from volback.operations.leftovers import Leftovers
 from volback.operations.recover import sweep
 from volback.state.journal import Replacing
@@ -135,9 +136,18 @@ class _Doctor:
 
     def _check_repository(self, name: str) -> Check:
         url, info = self._repository.store.url, self._repository.info
-        count = len(self._repository.catalog.backups())
-        facts: dict[str, str | int | float] = {"url": url, "format": info.format, "id": info.id, "backups": count}
-        return Check(name, "ok", f"{url}: format {info.format}, {count} backups", facts=facts)
+        backups = len(self._repository.catalog.backups())
+        facts: dict[str, str | int | float] = {"url": url, "format": info.format, "id": info.id, "backups": backups}
+        text = f"{url}: format {info.format}, {backups} backups"
+        if info.encryption is None:
+            return Check(name, "ok", text, facts=facts)
+        keys = keys_of(self._repository).all()
+        opening = sum(info.encryption.recipient in key.opens for key in keys)
+        facts |= {"keys": len(keys), "opening_keys": opening}
+        if not opening:
+            hint = "add one: volback key add NAME --identity FILE"
+            return Check(name, "warning", f"{text}; encrypted, and no key is known to open it", hint, facts)
+        return Check(name, "ok", f"{text}; encrypted, {count(opening, 'key')}: without one, all is lost", facts=facts)
 
     def _check_write(self, name: str) -> Check:
         """Write, read back and delete one object, with a name that is not part of a backup."""

@@ -29,6 +29,7 @@ from volback.catalog.key_files import (
 )
 from volback.catalog.objects import Objects
 from volback.catalog.sealed import signature_of
+from volback.context import Repository
 from volback.errors import ConflictError, FormatError, IdentityNeeded, NotFoundError, UsageError
 
 log = logging.getLogger(__name__)
@@ -198,6 +199,13 @@ class Keys:
                 continue
             return Holder(passphrase=passphrase)
         return None
+
+
+def keys_of(repository: Repository, *, work_factor: int = WORK_FACTOR) -> Keys:
+    """The keys of a repository. Raises UsageError where it is in clear."""
+    return Keys(
+        repository.stored, repository.recipients, repository.identities, repository.now, work_factor=work_factor
+    )
 
 
 def first_key(

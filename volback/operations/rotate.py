@@ -13,7 +13,7 @@ from volback.catalog.sealed import seal_document
 from volback.context import Context, Repository
 from volback.encryption.sources import passphrase_in
 from volback.errors import ConflictError
-from volback.operations.keys import Keys
+from volback.operations.keys import keys_of
 from volback.operations.trust import certify, trusted_keys
 from volback.state.pinned import pin_recipient
 
@@ -45,7 +45,7 @@ def rotate(ctx: Context, repository: Repository, *, work_factor: int = WORK_FACT
     where no key can get the new identity.
     """
     store, info = repository.stored, repository.info
-    keys = Keys(store, repository.recipients, repository.identities, ctx.now, work_factor=work_factor)
+    keys = keys_of(repository, work_factor=work_factor)
     current, new = keys.unlock(), Identity.new()
     _check_unchanged(repository)
     found = keys.holders(lambda name: _passphrases(repository, name))
