@@ -153,3 +153,14 @@ def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "alive\n"
+
+
+def test_what_was_imported_is_not_looked_through_by_the_collector_which_goes_on() -> None:
+    script = (
+        "import gc\n"
+        "from volback.cli.call import Call\n"
+        "with Call(quiet=True).context():\n"
+        "    print(gc.isenabled(), gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 10_000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]

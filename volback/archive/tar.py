@@ -13,7 +13,7 @@ from volback.errors import IntegrityError
 
 BLOCK = 512
 RECORD = 20 * BLOCK
-"""The record size in which tar writes, and to which it pads the last record (GNU tar's default blocking factor)."""
+"""A stored stream is padded to this size, as GNU tar does by default. `CREATE` writes larger records."""
 END_OF_ARCHIVE = bytes(RECORD)
 """Ends any stream that is read once and not kept: two zero blocks, and more zeros than required."""
 
@@ -49,8 +49,10 @@ SYNC_AND_FIND_ONE_FILE_SYSTEM = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find
 
 # exthdr.name: the default holds tar's PID. --xattrs-include: without it security.capability is lost, silently.
 # --no-unquote: names come as they are, also those with a backslash.
+# Records of 512 KiB: GNU tar reads files, and writes its pipe, by the record. With its own 10 KiB, 19,000 files of
+# 435 MB took it 0.47 s of processor time, and the reader of the pipe 0.20 s, against 0.32 and 0.08 s (medians of 3).
 CREATE = [
-    "tar", "--create", "--format=posix",
+    "tar", "--create", "--blocking-factor=1024", "--format=posix",
     "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
     "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--sparse",
     "--no-recursion", "--null", "--no-unquote", "--verbatim-files-from", "--warning=no-file-ignored",
