@@ -7,6 +7,7 @@ index does not - extended attributes, ACLs, device numbers - is known to be equa
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from typing import NamedTuple
 from volback.catalog.model import DIGEST_BYTES, Member, Span, Unit
 from volback.errors import IntegrityError
 
+_AHEAD_MAX = 4
+"""Units of one inode each that are looked at together."""
 _BLOCK = 512
 """Of a tar stream: headers and data begin at its multiples."""
 
@@ -162,12 +165,27 @@ def _start(span: Span) -> int:
 
 
 def _with_bounds(units: Iterable[Iterable[State]]) -> Iterator[tuple[list[tuple[bytes, State]], bytes | None]]:
-    """The states of each unit that has some, with their keys, and the lowest key of the unit after it."""
-    before: list[tuple[bytes, State]] = []
+    """The states of each unit that has some, with their keys, and the lowest key of the units after it.
+
+    Those of several inodes come in order. A large file is a unit of its own, and one whose first name vanished while it
+    was backed up stands where that was: it says nothing of what comes after it.
+    """
+    ahead = deque[list[tuple[bytes, State]]]()
     for unit in units:
-        states = [(path_key(state.member.path), state) for state in unit]
-        if before and states:
-            yield before, min(key for key, _ in states)
-        before = states or before
-    if before:
-        yield before, None
+        if states := [(path_key(state.member.path), state) for state in unit]:
+            ahead.append(states)
+            if len(ahead) > _AHEAD_MAX or not _is_one_inode(states):
+                yield from _bounded(ahead, leave=1)
+    yield from _bounded(ahead, leave=0)
+
+
+def _bounded(
+    ahead: deque[list[tuple[bytes, State]]], *, leave: int
+) -> Iterator[tuple[list[tuple[bytes, State]], bytes | None]]:
+    while len(ahead) > leave:
+        states = ahead.popleft()
+        yield states, min((key for after in ahead for key, _ in after), default=None)
+
+
+def _is_one_inode(states: list[tuple[bytes, State]]) -> bool:
+    return sum(not state.is_further_name for _, state in states) < 2
