@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volback.archive.age_keys import Identity
+from volback.archive.signing import SigningKey
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
@@ -25,13 +26,16 @@ def _has_room(key: str) -> bool:
     return len(key) <= KEY_MAX_CHARS - len(SUFFIX) and is_part(key.rpartition("/")[2] + SUFFIX)
 
 
-def encrypted_copy(directory: Path, target: Store, identity: Identity = IDENTITY) -> list[BackupKey]:
+def encrypted_copy(
+    directory: Path, target: Store, identity: Identity = IDENTITY, *, signer: SigningKey | None = None
+) -> list[BackupKey]:
     """Make an encrypted repository in `target`, with the backups of one in clear; return their keys."""
     source, cipher = LocalStore(directory), Encryption(identity.recipient, lambda: [identity])
     stated = RepositoryEncryption(recipient=str(identity.recipient))
     Catalog(target).ensure_repository(lambda: "e" * 32, stated)
     layer = EncryptedStore(target, lambda: cipher)
-    catalog, keys = Catalog(layer, cipher=cipher, is_encrypted=True), Catalog(source).backups()
+    sign = None if signer is None else lambda: signer
+    catalog, keys = Catalog(layer, cipher=cipher, is_encrypted=True, signer=sign), Catalog(source).backups()
     for info in source.list():
         if info.key.endswith(".zst"):
             layer.put(info.key, source.open(info.key))

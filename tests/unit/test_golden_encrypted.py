@@ -1,0 +1,92 @@
+"""The encrypted golden repository of format 1: made once, read by every version. It is never made anew to please a
+reader."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.golden.make_encrypted import PASSPHRASE
+from tests.unit.test_golden import ALL, EXPECTED, FULL, GOLDEN, INCREMENT
+from volback.catalog.model import AGE
+from volback.context import Context, Repository
+from volback.encryption.sources import NO_SOURCES, SecretText, Sources
+from volback.errors import IdentityNeeded
+from volback.operations.open_backup import OpenBackup
+from volback.operations.trust import trusted_keys
+from volback.operations.verify import Verification, verify
+from volback.settings import Settings
+from volback.store.local import LocalStore
+
+ENCRYPTED = GOLDEN / "format-1-encrypted"
+PERSON = (GOLDEN / "format-1-encrypted.txt").read_bytes()
+SHA256_OF_OBJECTS = "60930a4d42279605b6000e5b6ee0e5bc5e899cf335cae1634a223fea53d506f7"
+BY_IDENTITY = Sources((SecretText("the person's identity", lambda: PERSON),))
+BY_PASSPHRASE = Sources(passphrases=(SecretText("the passphrase", PASSPHRASE.encode),))
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    return Context(Settings(repository=str(ENCRYPTED), state=tmp_path / "state", host="golden-host"))
+
+
+def opened(sources: Sources) -> Repository:
+    return Repository(LocalStore(ENCRYPTED), lambda: "golden-host", sources=sources)
+
+
+def test_nobody_has_touched_it() -> None:
+    objects = {
+        path.relative_to(ENCRYPTED).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(ENCRYPTED.rglob("*"))
+        if path.is_file()
+    }
+    assert hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest() == SHA256_OF_OBJECTS
+
+
+def test_it_says_what_a_reader_must_know() -> None:
+    info = opened(NO_SOURCES).info
+    assert info.requires == [AGE]
+    assert info.encryption is not None
+    assert info.encryption.past == []
+
+
+def test_without_an_identity_its_backups_are_listed_and_present(ctx: Context) -> None:
+    where = opened(NO_SOURCES)
+    assert [key.id for key in where.catalog.backups()] == ALL
+    assert verify(ctx, where, []) == Verification(3, [])
+    increment = where.find(f"golden@{INCREMENT}")
+    assert (increment.kind, increment.parent, increment.depends_on) == ("incremental", FULL, [FULL])
+    assert (increment.is_closed, increment.digest, increment.warnings) == (True, "", [])
+    with pytest.raises(IdentityNeeded):
+        where.opened(increment)
+
+
+@pytest.mark.parametrize("sources", [BY_IDENTITY, BY_PASSPHRASE], ids=["identity", "passphrase"])
+def test_every_frame_is_whole(ctx: Context, sources: Sources) -> None:
+    assert verify(ctx, opened(sources), [], data=True) == Verification(3, [])
+
+
+@pytest.mark.parametrize("backup_id", ALL)
+def test_stream_is_the_one_that_was_backed_up(backup_id: str) -> None:
+    where, digest = opened(BY_IDENTITY), hashlib.sha256()
+    for buffer in OpenBackup.of(where, where.find(f"golden@{backup_id}")).stream():
+        digest.update(buffer)
+    assert digest.hexdigest() == EXPECTED[backup_id]["stream_sha256"]
+
+
+def test_the_private_part_says_what_was_committed() -> None:
+    where = opened(BY_IDENTITY)
+    full = where.opened(where.find(f"golden@{FULL}"))
+    assert full.source.options == {"type": "none"}
+    assert full.source.labels == {"com.example.key": "value"}
+    assert (full.containers, full.excludes, full.warnings) == (["one", "two"], ["*.tmp"], ["a warning"])
+
+
+def test_its_host_is_certified() -> None:
+    where = opened(BY_IDENTITY)
+    trusted = trusted_keys(where.stored, where.id, where.identities()[0])
+    found = [where.catalog.read(key) for key in where.catalog.backups()]
+    assert [trusted.is_certified(manifest) for manifest in found] == [True] * 3
