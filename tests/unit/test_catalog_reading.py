@@ -16,8 +16,9 @@ from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
+from volback.catalog.space import Removed
 from volback.context import Context, Repository
-from volback.errors import Interrupted, NotFoundError, StoreUnreachable
+from volback.errors import Interrupted, NotFoundError, StoreDenied, StoreUnreachable
 from volback.operations.restore_set import find_set
 from volback.operations.verify import verify
 from volback.settings import Settings
@@ -134,6 +135,46 @@ def test_the_second_look_reads_no_manifest(store: WatchedStore, kept: Cache) -> 
     assert store.opened == []
     assert ids(Catalog(store, kept)) == IDS[:20], "who proves or deletes reads the repository"
     assert len(store.opened) == 20
+
+
+class DeletingStore(WatchedStore):
+    """Notes what is deleted; each two deletes wait for each other, if they are to overlap."""
+
+    def __init__(self, meeting: threading.Barrier | None = None) -> None:
+        super().__init__()
+        self.deleted: list[str] = []
+        self.meeting = meeting
+
+    def delete(self, key: str) -> None:
+        if self.meeting is not None:
+            self.meeting.wait(30)
+        if key in self.fails:
+            raise self.fails[key]
+        super().delete(key)
+        self.deleted.append(key)
+
+
+def test_objects_of_a_distant_store_are_deleted_at_once_and_all_manifests_first() -> None:
+    store = DeletingStore(threading.Barrier(2))
+    filled(store)
+    doomed, removed = [key_of(number) for number in range(8)], Removed()
+    Catalog(store).remove(doomed, removed=removed)
+    assert set(store.deleted[:8]) == {key.manifest for key in doomed}
+    assert sorted(store.deleted) == sorted(removed.objects)
+    assert len(store.deleted) == 3 * 8
+    assert sorted(removed.backups) == doomed
+    assert ids(Catalog(store)) == IDS[8:20]
+
+
+def test_what_was_deleted_beside_one_that_cannot_be_is_noted() -> None:
+    store = DeletingStore()
+    filled(store)
+    doomed, removed = [key_of(number) for number in range(8)], Removed()
+    store.fails[doomed[0].manifest] = StoreDenied("denied")
+    with pytest.raises(StoreDenied):
+        Catalog(store).remove(doomed, removed=removed)
+    assert sorted(store.deleted) == sorted(removed.objects)
+    assert {key.id for key in removed.backups} == {*IDS[:20]} - {key.id for key in Catalog(store).backups()}
 
 
 def test_a_removed_backup_and_a_replaced_manifest_are_seen(store: WatchedStore, kept: Cache) -> None:

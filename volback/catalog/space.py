@@ -6,10 +6,13 @@ they stay, without a manifest of their own. Locks between runs are the caller's 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
-from volback.catalog.keys import BackupKey, parse_backup_key, short_name
+from volback.ahead import read_ahead
+from volback.catalog.keys import BackupKey, parse_backup_key, parse_manifest_key, short_name
 from volback.catalog.listing import DamagedManifest, Listing, prefix_of
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
@@ -27,6 +30,12 @@ class Removed:
     """Those whose manifests are gone."""
     objects: list[str] = field(default_factory=list)
     """Keys of all objects that are gone, manifests too."""
+
+    def note(self, name: str) -> None:
+        """Note that an object is gone; from any thread."""
+        self.objects.append(name)
+        if (key := parse_manifest_key(name)) is not None:
+            self.backups.append(key)
 
 
 class Space(Listing):
@@ -99,18 +108,25 @@ class Space(Listing):
         needs = self.references(host, volume) if needs is None else needs
         left = needs.without(doomed)
         left.check_known(f"what {host}/{volume} has stored")
-        for key in doomed:
-            self._objects.delete(key.manifest)
-            removed.backups.append(key)
-            removed.objects.append(key.manifest)
+        self._delete((key.manifest for key in doomed), removed)
         # A backup that another machine has committed meanwhile is listed now, and keeps what it uses. One that is
         # committed after this listing sees that its parent is gone, and is withdrawn: see Catalog.commit.
         held = self.holdings(host, volume)
         left = left.joined(self._new_references(held, needs))
         left.check_known(f"what {host}/{volume} has stored")
-        for stored in freed_objects(held, doomed, needs, left):
-            self._objects.delete(stored.key)
-            removed.objects.append(stored.key)
+        self._delete((stored.key for stored in freed_objects(held, doomed, needs, left)), removed)
+
+    def _delete(self, names: Iterable[str], removed: Removed) -> None:
+        """Delete these objects; of a distant store several at once, so in any order."""
+
+        def delete(name: str, stop: threading.Event) -> None:
+            if not stop.is_set():
+                self._objects.delete(name)
+                removed.note(name)
+
+        with closing(read_ahead(delete, names, ahead=self.at_once)) as deletions:
+            for _ in deletions:
+                pass
 
     def _new_references(self, held: dict[BackupKey, list[StoredObject]], known: References) -> References:
         """Of the backups that are there, and were not when `known` was read."""
