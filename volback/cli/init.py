@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
+from volback.cli.holder import Ask, read_new_passphrase, read_recipients
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _Recipients = Annotated[
     typer.Option("--recipient", metavar="age1...", help="Who can open the repository's identity; may be repeated."),
 ]
 _RecipientsFiles = Annotated[
-    list[str] | None, typer.Option("--recipients-file", metavar="FILE", help="Recipients, one a line; may be repeated.")
+    list[Path] | None,
+    typer.Option("--recipients-file", metavar="FILE", help="Recipients, one a line; may be repeated."),
 ]
 _KeyName = Annotated[str, typer.Option("--key", metavar="NAME", help="Name of the first key.")]
 
@@ -53,12 +55,15 @@ def init(
 
     With --encrypt it gets an identity of its own, for which everything is encrypted. That lies in keys/NAME.age,
     encrypted for the recipients, or with the passphrase that VOLBACK_PASSPHRASE_FILE or VOLBACK_PASSPHRASE_COMMAND
-    gives. Who loses all keys has lost the data.
+    gives, or that you type. Who loses all keys has lost the data.
     """
     from volback.operations import init as operation
 
-    with call_of(context).opened_repository() as (ctx, repository):
-        first = _first_key(ctx, encrypt, recipients or [], recipients_files or [], key)
+    call = call_of(context)
+    if not encrypt and (recipients or recipients_files):
+        raise UsageError("recipients are of an encrypted repository", "add --encrypt")
+    with call.opened_repository() as (ctx, repository):
+        first = _first_key(ctx, call.ask, recipients or [], recipients_files or [], key) if encrypt else None
         done = operation.init(ctx, repository, first)
     text = [f"made repository {done.url}" if done.made else f"{done.url} is a repository already"]
     text[0] += f", id {done.id}"
@@ -68,30 +73,17 @@ def init(
     return Outcome(result, text)
 
 
-def _first_key(ctx: Context, encrypt: bool, recipients: list[str], files: list[str], name: str) -> FirstKey | None:
-    from volback.archive.age_keys import Recipient, parse_recipients
+def _first_key(ctx: Context, ask: Ask | None, texts: list[str], files: list[Path], name: str) -> FirstKey:
     from volback.encryption.sources import passphrase_in
     from volback.operations.init import FirstKey
     from volback.operations.keys import Holder
 
-    if not encrypt:
-        if recipients or files:
-            raise UsageError("recipients are of an encrypted repository", "add --encrypt")
-        return None
-    found = [Recipient.parse(text) for text in recipients]
-    for file in files:
-        found += parse_recipients(_text_of(file), file)
-    if found:
-        return FirstKey(name, Holder(tuple(dict.fromkeys(found))))
+    if found := read_recipients(texts, files):
+        return FirstKey(name, Holder(tuple(found)))
     if ctx.sources.passphrases:
         return FirstKey(name, Holder(passphrase=passphrase_in(ctx.sources.passphrases[0])))
+    if ask is not None:
+        return FirstKey(name, Holder(passphrase=read_new_passphrase(ask, None, key=name)))
     raise UsageError(
         "who is to open the repository is not said", "give --recipient age1... (`age-keygen` makes one) for each person"
     )
-
-
-def _text_of(file: str) -> str:
-    try:
-        return Path(file).expanduser().read_text()
-    except (OSError, UnicodeDecodeError, RuntimeError) as exc:
-        raise UsageError(f"recipients file {file} cannot be read: {exc}") from exc

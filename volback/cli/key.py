@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Call, Outcome, call_of, write_data
+from volback.cli.holder import read_holder, read_new_passphrase
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, printable
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
     from volback.context import Repository
-    from volback.operations.keys import Holder, Key, Keys
+    from volback.operations.keys import Key, Keys
 
 _EPILOG = """\b
 Examples:
@@ -70,8 +71,9 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 _Recipients = Annotated[
     list[str] | None, typer.Option("--recipient", metavar="age1...", help="For this person; may be repeated.")
 ]
-_RecipientsFile = Annotated[
-    Path | None, typer.Option("--recipients-file", metavar="FILE", help="For each person of the file, one a line.")
+_RecipientsFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--recipients-file", metavar="FILE", help="For each person of the file, one a line; repeatable."),
 ]
 _NewPassphrase = Annotated[
     Path | None,
@@ -102,7 +104,7 @@ def add(
     name: _Name,
     *,
     recipients: _Recipients = None,
-    recipients_file: _RecipientsFile = None,
+    recipients_files: _RecipientsFiles = None,
     new_passphrase_file: _NewPassphrase = None,
 ) -> Outcome:
     """Add a key.
@@ -114,7 +116,7 @@ def add(
     with call.opened_repository() as (_, repository):
         keys = _keys(repository)
         _ = keys.unlock()
-        holder = read_holder(call, recipients or [], recipients_file, new_passphrase_file, what=f"key {name}")
+        holder = read_holder(call.ask, recipients or [], recipients_files or [], new_passphrase_file, key=name)
         key = keys.add(name, holder)
     return Outcome(_facts(key), [f"added key {key.name}, for {_for_whom(key)}"])
 
@@ -153,7 +155,7 @@ def passwd(context: typer.Context, name: _Name, *, new_passphrase_file: _NewPass
         keys = _keys(repository)
         keys.check_has_passphrase(name)
         _ = keys.unlock()
-        key = keys.change_passphrase(name, _new_passphrase(call, new_passphrase_file, what=f"key {name}"))
+        key = keys.change_passphrase(name, read_new_passphrase(call.ask, new_passphrase_file, key=name))
     return Outcome(_facts(key), [f"changed the passphrase of key {key.name}"])
 
 
@@ -250,40 +252,6 @@ def pin(
     with call.opened_repository() as (_, repository):
         repository.pin(recipient)
     return Outcome({"recipient": recipient}, [f"pinned {recipient} for {repository.store.url}"])
-
-
-def read_holder(
-    call: Call, recipients: list[str], recipients_file: Path | None, passphrase_file: Path | None, *, what: str
-) -> Holder:
-    """For whom a key is to be, by the options; without any, who answers with a new passphrase. Raises UsageError."""
-    from volback.archive.age_keys import Recipient, parse_recipients
-    from volback.encryption.sources import read_recipients_file
-    from volback.operations.keys import Holder
-
-    found = [Recipient.parse(text) for text in recipients]
-    if recipients_file is not None:
-        found += parse_recipients(read_recipients_file(recipients_file), str(recipients_file))
-    if found and passphrase_file is not None:
-        raise UsageError(
-            "a key is for recipients or for a passphrase, and not for both", "add two keys, or leave one option out"
-        )
-    return Holder(tuple(found)) if found else Holder(passphrase=_new_passphrase(call, passphrase_file, what=what))
-
-
-def _new_passphrase(call: Call, file: Path | None, *, what: str) -> str:
-    from volback.encryption.sources import passphrase_file, passphrase_in
-
-    if file is not None:
-        return passphrase_in(passphrase_file(file))
-    ask = call.ask
-    if ask is None:
-        raise UsageError(f"nobody can be asked for the passphrase of {what}", "name a file: --new-passphrase-file")
-    first = ask(f"New passphrase of {what}: ")
-    if not first:
-        raise UsageError("an empty passphrase protects nothing")
-    if ask("The same again: ") != first:
-        raise UsageError("the passphrases differ", "run the command again")
-    return first
 
 
 def _confirmed(call: Call, host: str, key: str) -> bool:

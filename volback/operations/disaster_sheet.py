@@ -39,7 +39,7 @@ It needs a copy of the repository in a directory (REPOSITORY), the programs age,
 2. A full backup is a tar:
    age -d -i identity.txt REPOSITORY/HOST/VOLUME/ID/data.tar.zst.age | zstd -d | tar x
 3. Every backup, also an increment, with rescue.py, which is in volback's source (docs/rescue.py):
-   python3 rescue.py REPOSITORY HOST/VOLUME --identity identity.txt > volume.tar
+   python3 rescue.py REPOSITORY HOST/VOLUME identity.txt > volume.tar
 """
 
 
