@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import typer
 
-from volback.cli.app import build
-from volback.cli.call import Call, global_options_first
+from volback.cli.app import _only, build
+from volback.cli.call import Call, command_of, global_options_first
 
 SLOW = ("docker", "boto3", "botocore", "msgspec", "rich", "zstandard", "requests", "urllib3")
 HELP_LIMIT_S = 0.25
@@ -164,3 +164,26 @@ def test_what_was_imported_is_not_looked_through_by_the_collector_which_goes_on(
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "True"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["backup", "list"], "backup"),
+        (["--repo", "list", "-q", "backup", "db"], "backup"),
+        (["--repo=list", "schedule", "show"], "schedule"),
+        (["--help"], ""),
+        ([], ""),
+    ],
+)
+def test_the_command_is_the_first_word_that_no_option_takes(arguments: list[str], command: str) -> None:
+    assert command_of(arguments) == command
+
+
+def test_each_command_alone_has_the_help_that_it_has_among_all() -> None:
+    whole = dict(_helps(typer.main.get_command(build()), "volback"))
+    assert len(whole) > 25
+    for path, said in whole.items():
+        name = command_of(path.split()[1:])
+        alone = dict(_helps(typer.main.get_command(_only(build(), name)), "volback"))
+        assert alone["volback"] == whole["volback"] if not name else alone[path] == said, path

@@ -169,6 +169,17 @@ def global_options_first(arguments: list[str]) -> list[str]:
     return front + rest
 
 
+def command_of(arguments: list[str]) -> str:
+    """The command that is called, where the global options are in front of it; empty if there is none."""
+    left = iter(arguments)
+    for argument in left:
+        if argument in _WITH_VALUE:
+            next(left, None)
+        elif not argument.startswith("-"):
+            return argument
+    return ""
+
+
 def write_data(buffers: Iterable[bytes | memoryview]) -> None:
     """Write data to standard output. Raises OutputClosed, StoreError."""
     for buffer in buffers:
