@@ -27,7 +27,7 @@ STORED = {
     "consistency": "str",
     "digest": "str",
 }
-MADE = STORED | {"passes": "int", "unused_bytes": "int"}
+MADE = STORED | {"passes": "int", "unused_bytes": "int", "resumed_bytes": "int"}
 LISTED = STORED | {"created_at": "str", "tags": ["str"], "set": "null"}
 RESTORED = {
     "volume": "str",

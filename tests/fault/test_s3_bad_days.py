@@ -124,3 +124,30 @@ def test_a_server_that_ends_in_mid_run_and_comes_back(
         if run.ended.exit_code:
             run_volback("restore", source, "--as", target, env=env)
         run_volback("prove", source, target, env=env)
+
+
+def test_what_a_killed_first_backup_uploaded_is_used_by_the_next_one(
+    radosgw: S3Server, run_volback: Volback, engine: EngineSession, volume_factory: Callable[..., str]
+) -> None:
+    """Also if that one is killed. Parts are sent one by one, so that it is known which there are."""
+
+    def fill(path: Path) -> None:
+        for number in range(20):
+            (path / f"file-{number}").write_bytes(os.urandom(2 * MIB))
+
+    source = volume_factory("far", fill=fill)
+    with radosgw.bucket() as bucket:
+        env = _environment(radosgw, bucket) | {"VOLBACK_S3_PARALLEL": "1"}
+        run_volback("init", env=env)
+        for step in ("end of put data.tar.zst", "end of extend", "after S3Store.extend"):
+            assert struck(run_volback, signal.SIGKILL, step, "backup", source, env=env) == -9
+            assert run_volback("list", "--json", env=env).json["result"]["backups"] == []
+        (made,) = run_volback("backup", source, "--json", env=env).json["result"]["backups"]
+        assert made["resumed_bytes"] >= 16 * MIB
+        assert made["stored_bytes"] < 43 * MIB
+        assert run_volback("verify", "--data", "--json", env=env).json["result"]["damaged"] == []
+        run_volback("prove", source, env=env)
+        run_volback("backup", source, env=env)
+        assert open_uploads(radosgw.client(), bucket) == []
+        assert list((run_volback.state / "runs").iterdir()) == []
+        assert radosgw.client().list_objects_v2(Bucket=bucket)["KeyCount"] == 1 + 2 * 3

@@ -43,6 +43,10 @@ INVALID_KEYS = [
     "x/" * 512 + "xx",
 ]
 VALID_KEYS = ["a", "a/b/c", "...", ".a", "..a", "-", "%2Fetc%0A", "A_b.c-d/0", "x" * 255, "x/" * 511 + "xx"]
+MIB = 1024 * 1024
+WHOLE = b"".join(number.to_bytes(8, "big") for number in range(3 * MIB))
+"""More than two parts of an upload."""
+Abandon = Callable[[str, bytes], object]
 INVALID_PREFIXES = ["a", "/", "../", "a//", "a/../", "a\n/", " /", "x" * 256 + "/"]
 
 
@@ -90,6 +94,12 @@ class StoreConformance:
         answers with an internal error; a put of one request replaces it. No key of a repository lies below another.
         """
         return True
+
+    @pytest.fixture
+    def abandon(self, store: Store) -> Abandon:
+        """Leaves what a put of that object leaves that is killed when most of it is stored; a store in memory ends
+        with it, or before it."""
+        return lambda key, data: store.put(key, [data])
 
     # put: whole or not at all
 
@@ -416,6 +426,46 @@ class StoreConformance:
         store.put("Key", [b"upper"])
         store.put("key", [b"lower"])
         assert (content(store, "Key"), content(store, "key")) == (b"upper", b"lower")
+
+    # finish, extend
+
+    def test_what_a_dead_put_has_stored_becomes_an_object(self, store: Store, abandon: Abandon) -> None:
+        assert store.finish("a/b/data") is None
+        abandon("a/b/data", WHOLE)
+        size_bytes = store.finish("a/b/data")
+        assert size_bytes is not None
+        assert size_bytes >= 16 * MIB
+        assert content(store, "a/b/data", length=16 * MIB) == WHOLE[: 16 * MIB]
+        assert store.stat("a/b/data").size_bytes == size_bytes
+        assert store.finish("a/b/data") == size_bytes
+        assert keys(store) == ["a/b/data"]
+        store.sweep(older_than_s=0)
+        assert keys(store) == ["a/b/data"]
+
+    def test_an_object_is_not_finished_again(self, store: Store) -> None:
+        store.put("a", [b"whole"])
+        assert store.finish("a") == 5
+        assert content(store, "a") == b"whole"
+
+    @pytest.mark.parametrize("keep_bytes", [0, 1000, 8 * MIB, 20 * MIB + 7], ids=["0", "1000", "8M", "20M"])
+    def test_an_object_is_extended_under_another_key(self, store: Store, keep_bytes: int) -> None:
+        store.put("a/left", [WHOLE])
+        more = [b"one", b"x" * 5 * MIB, b"two"]
+        assert store.extend("a/left", "b/new", iter(more), keep_bytes=keep_bytes) == keep_bytes + 5 * MIB + 6
+        assert content(store, "b/new") == WHOLE[:keep_bytes] + b"".join(more)
+        store.delete("a/left")
+        assert keys(store) == ["b/new"]
+        assert store.unfinished() == []
+
+    @pytest.mark.parametrize("keep_bytes", [1000, 20 * MIB], ids=["1000", "20M"])
+    def test_an_extension_that_fails_leaves_nothing(self, store: Store, keep_bytes: int) -> None:
+        store.put("a/left", [WHOLE])
+        with pytest.raises(KeyboardInterrupt):
+            store.extend("a/left", "b/new", failing(KeyboardInterrupt(), b"x" * 9 * MIB), keep_bytes=keep_bytes)
+        store.delete("a/left")
+        assert keys(store) == []
+        assert store.sweep() == []
+        assert store.unfinished() == []
 
     # sweep, the rest
 

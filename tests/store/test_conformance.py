@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.conformance import StoreConformance
+from tests.store.conformance import MIB, Abandon, StoreConformance
 from tests.support.encrypted import encrypted
 from tests.support.s3 import S3Server, empty
 from volback.store.base import Store
@@ -73,6 +75,22 @@ class TestConformance(StoreConformance):
     def frees_prefixes(self, request: pytest.FixtureRequest, store: Store) -> bool:
         return _is_known_to(request, "frees_prefixes")
 
+    @pytest.fixture
+    def abandon(
+        self,
+        request: pytest.FixtureRequest,
+        store: Store,
+        tmp_path: Path,
+        s3_store: Callable[[str], tuple[S3Server, str, S3Store]],
+    ) -> Abandon:
+        name = request.node.callspec.params["store"]
+        if "local" in name and "encrypted" not in name:
+            return lambda key, data: _die_in_a_put(tmp_path / "repository", key, data)
+        if name in STORES:
+            return lambda key, data: store.put(key, [data])
+        server, bucket, _ = s3_store(SERVERS[name][0])
+        return lambda key, data: _leave_parts(server, bucket, key, data)
+
     @pytest.fixture(
         params=[
             *STORES,
@@ -97,6 +115,28 @@ class TestConformance(StoreConformance):
             monkeypatch.setenv(name, value)
         yield FaultStore(store) if request.param == "faults-s3" else store
         empty(server.client(), bucket, prefixes_too=not server.frees_prefixes)
+
+
+def _die_in_a_put(root: Path, key: str, data: bytes) -> None:
+    code = f"""
+import os, sys
+from volback.store.local import LocalStore
+def dying():
+    yield sys.stdin.buffer.read()
+    os._exit(9)
+LocalStore({str(root)!r}).put({key!r}, dying())
+"""
+    assert subprocess.run([sys.executable, "-c", code], input=data, check=False).returncode == 9
+
+
+def _leave_parts(server: S3Server, bucket: str, key: str, data: bytes) -> None:
+    """Parts are sent in parallel: the third one is missing. Another upload of the key has less."""
+    client = server.client()
+    for numbers in ([1], [1, 2, 4]):
+        upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        for number in numbers:
+            part = data[(number - 1) * 8 * MIB : number * 8 * MIB] or b"last"
+            client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=part)
 
 
 def _is_known_to(request: pytest.FixtureRequest, ability: str) -> bool:

@@ -172,7 +172,10 @@ def rclone_server(directory: Path) -> Iterator[tuple[S3Server, Program]]:
     ]  # fmt: skip
     with _running(command, port, directory.with_suffix(".log")) as program:
         endpoint = f"http://127.0.0.1:{port}"
-        yield S3Server("rclone", endpoint, "AKVOLBACK", secret, atomic_if_absent=False, flat=False), program
+        yield (
+            S3Server("rclone", endpoint, "AKVOLBACK", secret, atomic_if_absent=False, flat=False),
+            program,
+        )
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ _WALLS = {
     ],
     "volback.catalog.repository.Catalog": ["ensure_repository", "commit", "find", "backups"],
     "volback.state.runs.Run": ["write_journal"],
+    "volback.state.unfinished.UnfinishedFile": ["begin", "append"],
 }  # fmt: skip
 _BUFFERS = 3
 """Of each stream, this many first buffers are steps of their own, and its end."""
@@ -149,7 +150,7 @@ def arm(striker: Striker) -> None:
     import importlib
 
     store = _store_class()
-    walls = {**_WALLS, f"{store.__module__}.{store.__name__}": ["put", "stat", "delete", "sweep"]}
+    walls = {**_WALLS, f"{store.__module__}.{store.__name__}": ["put", "stat", "delete", "sweep", "finish", "extend"]}
     for path, methods in walls.items():
         module, _, name = path.rpartition(".")
         owner = getattr(importlib.import_module(module), name)
@@ -179,7 +180,13 @@ def _arm_streams(striker: Striker) -> None:
         size: int = put(self, key, striker.stream(f"put {key.rpartition('/')[2]}", chunks), if_absent=if_absent)
         return size
 
-    store.put = counted_put
+    extend = store.extend
+
+    def counted_extend(self: Any, left: str, key: str, chunks: Iterable[Any], *, keep_bytes: int) -> int:
+        size: int = extend(self, left, key, striker.stream("extend", chunks), keep_bytes=keep_bytes)
+        return size
+
+    store.put, store.extend = counted_put, counted_extend
     for name in ("reader", "writer"):
         make = getattr(Engine, name)
 

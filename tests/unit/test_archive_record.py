@@ -140,3 +140,40 @@ def test_closed_early_it_leaves_no_thread() -> None:
     data.close()
     assert closed == [True]
     assert [thread for thread in threading.enumerate() if thread.name.startswith("frames")] == []
+
+
+def _file_of(number: int, frame: NewFrame) -> list[Sealed]:
+    digest = hashlib.sha256(b"%d" % number).digest()
+    return [Extents([100], [digest], [NewPlace(frame, 100 * number)]), UnitEnd("group", [])]
+
+
+def test_a_resumed_recorder_goes_on_with_the_object_and_knows_its_units() -> None:
+    first, second = NewFrame(b"first", raw_bytes=100), NewFrame(b"second", raw_bytes=200)
+    killed, lines = Recorder(OLD, Silent()), list[bytes]()
+    killed.on_line = lines.append
+    assert b"".join(killed.hashed(killed.data(item for item in [*_file_of(0, first), first]))) == b"first"
+    assert killed.given().sha256 == hashlib.sha256(b"first").hexdigest()
+    recorder = Recorder(OLD, Silent())
+    (segment,) = recorder.resume(hashlib.sha256(b"first"), 5, lines)
+    assert segment.lines() == [line.rstrip(b"\n") for line in lines]
+    assert list(recorder.hashed(recorder.data(item for item in [*_file_of(1, second), second]))) == [b"second"]
+    assert second.offset == 5
+    assert recorder.data_digest().sha256 == hashlib.sha256(b"firstsecond").hexdigest()
+    assert (recorder.stored_bytes, recorder.unused_bytes) == (11, 5)
+
+
+def test_what_is_stored_of_units_without_a_line_is_in_one_of_its_own() -> None:
+    """Of one that waits for a frame, and of the one that is being read, what was not asked for before."""
+    written, later = NewFrame(b"written", raw_bytes=300), NewFrame(raw_bytes=100)
+    digests = [hashlib.sha256(b"%d" % number).digest() for number in range(4)]
+    places = [NewPlace(written, 0), NewPlace(later, 0), NewPlace(written, 100), NewPlace(written, 200)]
+    extents = [Extents([100], [digest], [place]) for digest, place in zip(digests, places, strict=True)]
+    items: list[Sealed] = [written, extents[0], extents[1], UnitEnd("group", []), extents[2], extents[3]]
+    recorder, found = Recorder(ID, Silent()), list[bytes | None]()
+    recorder.on_stored = lambda: found.append(recorder.begun_line())
+    for _ in recorder.data(item for item in items):
+        pass
+    asked = [b"".join(piece.digests for piece in next(read_units([line])).pieces) if line else b"" for line in found]
+    assert asked == [
+        b"", digests[0], b"", digests[0], digests[0] + digests[2], digests[0] + digests[3]
+    ]  # fmt: skip

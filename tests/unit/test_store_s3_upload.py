@@ -8,7 +8,7 @@ import pytest
 
 from volback.errors import StoreError
 from volback.store.s3.parts import PartSizes, cut_parts
-from volback.store.s3.upload import Body, Upload
+from volback.store.s3.upload import Body, Copied, Upload
 
 KIB = 1024
 
@@ -26,13 +26,14 @@ class SlowServer:
     def begin(self, stop: threading.Event) -> str:
         return "upload"
 
-    def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str:
+    def send(self, upload_id: str, number: int, body: Body | Copied, stop: threading.Event) -> str:
         with self._turn:
             self._waiting += 1
             self.waiting_most = max(self.waiting_most, self._waiting)
             self._turn.notify_all()
             self._turn.wait_for(lambda: self._waiting >= self._parallel or stop.is_set(), timeout=0.05)
             self._waiting -= 1
+            assert isinstance(body, Body)
             self.received += len(body)
         return f"etag-{number}"
 

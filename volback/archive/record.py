@@ -4,9 +4,11 @@ backup."""
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import chain, takewhile
 
 from volback.archive.codec import DEFAULT_LEVEL
 from volback.archive.cut import UnitEnd
@@ -14,8 +16,10 @@ from volback.archive.parent import Parent, Place, Reused
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed
 from volback.archive.segments import IndexWriter, Segment, StoredIndex
 from volback.catalog.index import decode_unit, encode_unit
-from volback.catalog.model import Frame, ObjectDigest, Piece, Unit
+from volback.catalog.model import Frame, Member, ObjectDigest, Piece, Unit
 from volback.progress import Progress
+
+_ROOT = Member(b"", "d", 0, 0, 0, 0, 0, 0, 0, b"", 0)
 
 
 class Recorder:
@@ -24,10 +28,15 @@ class Recorder:
     def __init__(self, backup_id: str, progress: Progress, level: int = DEFAULT_LEVEL) -> None:
         self.stored_bytes = 0
         """Of this backup's data object."""
+        self.on_line: Callable[[bytes], None] | None = None
+        """Called with the line of each unit that was read, once all of it is stored."""
+        self.on_stored: Callable[[], None] | None = None
+        """Called after each item that the store has taken."""
         self._id = backup_id
         self._level = level
         self._progress = progress
         self._data, self._hashed_bytes = hashlib.sha256(), 0
+        self._hashing = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -40,6 +49,7 @@ class Recorder:
         self._index = IndexWriter(self._id, self._level)
         self._parent = Parent()
         self._extents: list[Extents] = []
+        self._noted = 0
         self._waiting = deque[tuple[UnitEnd, list[Extents]] | Reused]()
         self._frames = set[tuple[str, int]]()
 
@@ -49,6 +59,28 @@ class Recorder:
         segments = self._index.segments()
         self._begin()
         return segments
+
+    def resume(self, data: hashlib._Hash, stored_bytes: int, lines: Iterable[bytes]) -> list[Segment]:
+        """Go on with a data object whose first bytes have that hash, and hold the units of these lines.
+
+        Return their index.
+        """
+        self._data, self._hashed_bytes, self.stored_bytes = data.copy(), stored_bytes, stored_bytes
+        for line in lines:
+            self._index.add(line)
+        return self.again()
+
+    def begun_line(self) -> bytes | None:
+        """A line with those extents that are stored of units whose lines are not complete.
+
+        Of the unit that is being read, those that were stored since this was last asked.
+        """
+        waiting = (item[1] for item in self._waiting if not isinstance(item, Reused))
+        stored = list(filter(_is_written, chain.from_iterable(waiting)))
+        begun = list(takewhile(_is_written, self._extents[self._noted :]))
+        self._noted += len(begun)
+        pieces = list(self._pieces(stored + begun))
+        return encode_unit(part_of_unit(pieces)) if pieces else None
 
     @property
     def unused_bytes(self) -> int:
@@ -76,20 +108,28 @@ class Recorder:
                 self._waiting.append(item)
             else:
                 self._waiting.append((item, self._extents))
-                self._extents = []
+                self._extents, self._noted = [], 0
             self._note_complete()
+            if self.on_stored is not None:
+                self.on_stored()
 
     def hashed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass on the chunks of the data object, in order, for `data_digest`: in the thread that stores them."""
         for chunk in chunks:
-            self._data.update(chunk)
-            self._hashed_bytes += len(chunk)
+            with self._hashing:
+                self._data.update(chunk)
+                self._hashed_bytes += len(chunk)
             yield chunk
+
+    def given(self) -> ObjectDigest:
+        """Size and SHA-256 of what has gone through `hashed` up to now."""
+        with self._hashing:
+            return ObjectDigest(size_bytes=self._hashed_bytes, sha256=self._data.hexdigest())
 
     def data_digest(self) -> ObjectDigest:
         """Size and SHA-256 of the data object, whose chunks have all gone through `hashed`."""
         assert self._hashed_bytes == self.stored_bytes
-        return ObjectDigest(size_bytes=self.stored_bytes, sha256=self._data.hexdigest())
+        return self.given()
 
     def stream_digest(self) -> str:
         """SHA-256 over all units' digests in stream order: the same whether they are new or reused."""
@@ -136,6 +176,8 @@ class Recorder:
             if piece.frame.backup != self._id:
                 self.reused_bytes += piece.raw_bytes
         line = encode_unit(unit)
+        if self.on_line is not None:
+            self.on_line(line)
         if (same := self._parent.same_line(line[:-1])) is not None:
             self._index.add_unchanged(*same)
         else:
@@ -190,6 +232,11 @@ class Recorder:
 
     def _new(self, new: NewFrame) -> Frame:
         return Frame(self._id, new.offset, new.stored_bytes, new.raw_bytes)
+
+
+def part_of_unit(pieces: list[Piece]) -> Unit:
+    """What serves to find some extents again: it has no fingerprint, and the root as its member."""
+    return Unit("group", pieces, [_ROOT])
 
 
 def _is_written(extents: Extents) -> bool:

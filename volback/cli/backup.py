@@ -273,10 +273,11 @@ def _line(made: BackupResult) -> str:
     new = human_size(manifest.stored_bytes)
     excluded = f", {manifest.excluded:,} excluded" if manifest.excluded else ""
     replaced = f" ({human_size(made.unused_bytes)} of it replaced)" if made.unused_bytes else ""
+    resumed = f" ({human_size(made.resumed_bytes)} of it by a backup that was killed)" if made.resumed_bytes else ""
     passes = ", in two passes" if made.passes == 2 else ""
     return (
         f"{manifest.volume}@{manifest.id}  {count(manifest.files, 'file')}, {human_size(manifest.raw_bytes)}"
-        f"{excluded} -> {new}{replaced} in {human_duration(made.duration_s)}{passes}"
+        f"{excluded} -> {new}{replaced}{resumed} in {human_duration(made.duration_s)}{passes}"
     )
 
 

@@ -46,6 +46,7 @@ def made_facts(made: BackupResult) -> Facts:
         **backup_facts(made.manifest, made.duration_s),
         "passes": made.passes,
         "unused_bytes": made.unused_bytes,
+        "resumed_bytes": made.resumed_bytes,
     }
 
 

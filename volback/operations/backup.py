@@ -67,6 +67,8 @@ class BackupResult:
     incomplete: bool
     """Whether files changed or vanished while they were read, or will not be restored in every respect."""
     passes: int = 1
+    resumed_bytes: int = 0
+    """Stored bytes that were taken over from a backup of the volume that was killed."""
     unused_bytes: int = 0
     """Stored bytes of the data object that the backup does not use: a first pass's that the second one replaced."""
 
@@ -194,6 +196,7 @@ class _Backup:
         self._scan = facts_of(plan)
         parent = (self._first or self._prepared.parent).compared(plan, self._prepared.comparing)
         cutter = Cutter(plan, parent)
+        self._prepared.note(self._recorder, self._scan, cutter.report.privileged)
         progress.start(self._source.name, total_bytes=plan.total_bytes, total_files=len(plan.records))
         with ThreadPoolExecutor(1, "read-end") as pool:
             cuts = cutter.cut(self._read(reader, plan, parent, pool))
@@ -241,7 +244,8 @@ class _Backup:
             manifest,
             duration_s,
             incomplete=bool(self._warnings or self._prepared.parent.warnings),
-            passes=2 if self._first else 1,
+            passes=self._first.passes + 1 if self._first else 1,
+            resumed_bytes=self._first.resumed_bytes if self._first else 0,
             unused_bytes=self._recorder.unused_bytes,
         )
 

@@ -23,6 +23,7 @@ from volback.operations.leftovers import Leftovers
 from volback.operations.recover import sweep
 from volback.state.journal import Replacing
 from volback.state.runs import Run
+from volback.state.unfinished import forget_all
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +193,8 @@ class _Doctor:
         return Check(name, "ok", "no unfinished writes", facts=facts)
 
     def _check_leftovers(self, name: str) -> Check:
+        if self._fix:
+            forget_all(self._ctx.settings.state, self._repository.id, self._ctx.now())
         left = self._left = sweep(self._ctx, self._engine, self._repository, remove=self._fix)
         found = _counted(left)
         if left.kept:

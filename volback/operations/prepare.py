@@ -28,11 +28,12 @@ from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
 from volback.interrupts import deferred_signals
 from volback.operations.due import with_due
-from volback.operations.first_pass import FirstPass, FirstReading, first_pass
+from volback.operations.first_pass import FirstPass, FirstReading, Note, first_pass, note_nothing
 from volback.operations.lines import Lines
 from volback.operations.observe import Observer
 from volback.operations.parent import ChosenParent, Comparing, choose_parent
 from volback.operations.recover import discard
+from volback.operations.salvage import Salvage
 from volback.operations.starting import Starting
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
 from volback.policy.storage import Storage
@@ -84,6 +85,8 @@ class Prepared:
     parent: ChosenParent
     first: FirstPass | None
     """What was read and stored already."""
+    note: Note
+    """Notes what is stored, for the next backup if this one is killed; nothing of an increment."""
     observer: Observer
     verdicts: Verdicts
     _start: Callable[[], AbstractContextManager[VolumeReader]]
@@ -139,8 +142,9 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         observer = Observer(engine, source, wanted.storage)
         stack.enter_context(observer.observing())
         start = partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
+        salvage = Salvage(ctx, repository, source, engine.info.id)
         soon = None
-        if wanted.reads_at_once:
+        if wanted.reads_at_once and not salvage.waits:
             observer.begin()  # that helper scans as soon as it runs
             with deferred_signals():
                 soon = stack.enter_context(Starting(start()))
@@ -155,9 +159,14 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         )
         entry = NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix)
         stack.enter_context(run.begun(entry, undo=lambda: discard(repository, key)))
-        first = None
+        first: FirstPass | None = None
+        note: Note = note_nothing
+        if parent.backup is None:
+            first, note = stack.enter_context(salvage.first_pass(key, wanted.level)), salvage.note
+        else:
+            salvage.give_up()
         if wanted.two_passes or (wanted.two_passes is None and parent.backup is not None):
-            reading = FirstReading(source, key, parent, comparing, wanted.excludes, wanted.level, start)
+            reading = FirstReading(source, key, parent, comparing, wanted.excludes, wanted.level, start, note, first)
             first = stack.enter_context(first_pass(ctx, repository, reading))
         reader = soon.reader() if soon else None
         if wanted.helper_waits and reader is None:
@@ -166,7 +175,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
             with nullcontext(reader) if reader is not None else start() as scanning:
                 _scan_first(scanning, verdicts)
         return Prepared(
-            source, key, usual, comparing, parent, first, observer, verdicts, start, stack.pop_all(), reader
+            source, key, usual, comparing, parent, first, note, observer, verdicts, start, stack.pop_all(), reader
         )
 
 

@@ -40,6 +40,7 @@ from volback.operations.remove import key_of, remove_from, sizes_of, volume_lock
 from volback.policy.keep import Decision, KeepRules, choose
 from volback.state.journal import NewBackup, Reading
 from volback.state.runs import live_prefixes
+from volback.state.unfinished import is_kept
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +239,8 @@ class _Prune:
         for key in sorted(begun.keys() | uploads.keys()):
             times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
             if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
+                continue
+            if is_kept(self._ctx.settings.state, self._repository.id, key.prefix, now):
                 continue
             needs = self._needs.get((key.host, key.volume))
             if needs and key not in uploads and not needs.unneeded(stored.key for stored in begun[key]):

@@ -37,6 +37,7 @@ from volback.state.journal import (
     Replacing,
 )
 from volback.state.runs import DeadRun, dead_runs, live_journals, live_runs
+from volback.state.unfinished import is_kept
 
 log = logging.getLogger(__name__)
 
@@ -314,6 +315,8 @@ def _sweep_backup(
     ctx: Context, repository: Repository, run: DeadRun, entry: NewBackup, left: FoundLeftovers, *, remove: bool
 ) -> bool:
     """Whether nothing is left to remember; objects that a key may not delete must not block new backups of its host."""
+    if remove and is_kept(ctx.settings.state, repository.id, entry.prefix, ctx.now()):
+        return False
     # A dead run's uploads are dead at any age; but another machine may be copying the same backup there.
     older_than_s = None if run.journal.kind in _ENGINELESS else 0.0
     catalog = repository.catalog

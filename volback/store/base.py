@@ -99,6 +99,21 @@ class Store(Protocol):
     def unfinished(self, prefix: str = "") -> UnfinishedList:
         """What unfinished puts below `prefix` left, in key order. A store that can tell omits puts in progress."""
 
+    def finish(self, key: str) -> int | None:
+        """Make an object of what a dead put of `key` has stored, and return its size.
+
+        It may have holes, or be anything else: who uses it compares it with what was put. An object that is there
+        stays.
+        None where there is nothing, or where the put is in progress, as far as the store can tell.
+        """
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        """As `put`, of an object that begins with the first `keep_bytes` of the object `left`.
+
+        These are moved or copied where they are stored, as far as the store can. So `left` may be gone then, also after
+        an error. The caller deletes it.
+        """
+
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Remove what unfinished puts below `prefix` left (never an object); return what was removed.
 

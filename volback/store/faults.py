@@ -105,12 +105,7 @@ class FaultStore:
             raise AssertionError(f"planned faults never hit: {'; '.join(missed)}")
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
-        faults = self._due("put", key)
-        self._begin(faults)
-        for number, fault in faults:
-            if isinstance(fault, FailPut):
-                chunks = self._fail_after(chunks, number, fault)
-        return self._inner.put(key, chunks, if_absent=if_absent)
+        return self._inner.put(key, self._faulty_put(key, chunks), if_absent=if_absent)
 
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         return self._faulty_open(self._inner.open(key, start=start, length=length), key, start)
@@ -136,9 +131,24 @@ class FaultStore:
     def unfinished(self, prefix: str = "") -> UnfinishedList:
         return self._inner.unfinished(prefix)
 
+    def finish(self, key: str) -> int | None:
+        return self._inner.finish(key)
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        """It meets the faults of a put; the bytes that are kept do not count."""
+        return self._inner.extend(left, key, self._faulty_put(key, chunks), keep_bytes=keep_bytes)
+
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         self._begin(self._due("sweep", prefix))
         return self._inner.sweep(prefix, older_than_s=older_than_s)
+
+    def _faulty_put(self, key: str, chunks: Iterable[Buffer]) -> Iterable[Buffer]:
+        faults = self._due("put", key)
+        self._begin(faults)
+        for number, fault in faults:
+            if isinstance(fault, FailPut):
+                chunks = self._fail_after(chunks, number, fault)
+        return chunks
 
     def _faulty_open(self, buffers: Generator[bytes, None, None], key: str, start: int) -> Generator[bytes, None, None]:
         """Faults strike at the first buffer, where a real open fails too; the inner iterator is always closed."""

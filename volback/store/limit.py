@@ -59,6 +59,12 @@ class LimitStore:
     def unfinished(self, prefix: str = "") -> UnfinishedList:
         return self._inner.unfinished(prefix)
 
+    def finish(self, key: str) -> int | None:
+        return self._inner.finish(key)
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        return self._inner.extend(left, key, self._slowed(chunks), keep_bytes=keep_bytes)
+
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         return self._inner.sweep(prefix, older_than_s=older_than_s)
 

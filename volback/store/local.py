@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from volback.errors import ConflictError, VolbackError
@@ -27,7 +28,7 @@ from volback.store.base import (
     check_range,
     is_part,
 )
-from volback.store.local_draft import TEMP, Draft, advise, remove_abandoned
+from volback.store.local_draft import TEMP, Draft, advise, publish_abandoned, remove_abandoned
 from volback.store.local_errors import explain_os_error
 from volback.store.local_tree import Found, Modes, Tree, lstat_regular, open_regular
 
@@ -63,9 +64,15 @@ class LocalStore:
         if if_absent and self._is_there(key):
             raise self._exists(key)
         draft = Draft(self._tree, key)
+        return self._write(draft, key, draft.create, chunks, if_absent=if_absent)
+
+    def _write(
+        self, draft: Draft, key: str, begin: Callable[[], None], chunks: Iterable[Buffer], *, if_absent: bool
+    ) -> int:
+        """Begin the draft, add all chunks and publish it; on any error nothing of it stays."""
         try:
             with self._explained("write", key):
-                draft.create()
+                begin()
             for chunk in chunks:  # not inside _explained: an error of the chunks is not an error of the store
                 with self._explained("write", key):
                     draft.write(chunk)
@@ -123,6 +130,26 @@ class LocalStore:
         """Temp files that no put in progress holds locked, with the time of their last write."""
         with self._explained("read", prefix or "."):
             return sorted(self._left(check_prefix(prefix)), key=lambda left: left.key)
+
+    def finish(self, key: str) -> int | None:
+        """Give the largest temp file beside it the object's name: a temp file does not say of which object it is."""
+        parent, _, name = check_key(key).rpartition("/")
+        with self._explained("finish", key):
+            left = sorted(self._tree.scan(parent), key=lambda found: found.info.st_size if found.info else 0)
+            for found in left:
+                if found.info and found.name == name:
+                    return found.info.st_size
+            with suppress(FileNotFoundError, NotADirectoryError), self._tree.opened(parent) as directory:
+                for found in reversed(left):
+                    if found.info and TEMP.fullmatch(found.name) and publish_abandoned(found.name, name, directory):
+                        return found.info.st_size
+        return None
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        """Rename it and go on: that takes no time, and no space."""
+        draft = Draft(self._tree, check_key(key))
+        begin = partial(draft.create_from, check_key(left), keep_bytes)
+        return self._write(draft, key, begin, chunks, if_absent=False)
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Remove temp files that no put in progress holds locked, and empty directories; return their names."""

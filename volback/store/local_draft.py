@@ -11,13 +11,13 @@ import os
 import re
 import secrets
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import FileIO
 
 from volback.durable import rename_new, sync_descriptor
 from volback.errors import StoreError
 from volback.store.base import Buffer
-from volback.store.local_tree import Tree, set_mode
+from volback.store.local_tree import Tree, lstat_regular, set_mode
 
 _WRITEBACK_BYTES = 16 * 1024 * 1024
 """Written bytes after which the kernel is asked to start writing them out: the fsync of an 830 MB object
@@ -59,6 +59,24 @@ class Draft:
                 return
             self._close()
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    def create_from(self, left: str, keep_bytes: int) -> None:
+        """Begin with the first bytes of the object `left`, which becomes the temp file. Raises OSError."""
+        self.create()
+        parent, _, name = left.rpartition("/")
+        with self._tree.opened(parent) as directory:
+            lstat_regular(name, directory)
+            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            empty, self._file = self._file, FileIO(fd, "r+b")
+            with empty or nullcontext():  # its lock keeps the directory
+                if os.fstat(fd).st_size < keep_bytes:
+                    raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+                _lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(name, self._temp, src_dir_fd=directory, dst_dir_fd=self._directory)
+        self._tree.remove_empty(parent)
+        self._file.truncate(keep_bytes)
+        self._file.seek(keep_bytes)
+        self.size_bytes = self._sent_bytes = keep_bytes
 
     def write(self, chunk: Buffer) -> None:
         """Append a chunk. Raises OSError."""
@@ -139,6 +157,22 @@ def remove_abandoned(name: str, directory: int, older_than_s: float | None, *, r
             return False
         if remove:
             os.unlink(name, dir_fd=directory)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def publish_abandoned(temp: str, name: str, directory: int) -> bool:
+    """Rename a temp file whose writer has died; whether that is so."""
+    try:
+        fd = os.open(temp, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(temp, name, src_dir_fd=directory, dst_dir_fd=directory)
     except (BlockingIOError, FileNotFoundError):
         return False
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 
 from volback.errors import ConflictError, NotFoundError
 from volback.store.base import (
@@ -85,6 +86,15 @@ class MemoryStore:
         """Nothing: an unfinished put leaves nothing."""
         check_prefix(prefix)
         return []
+
+    def finish(self, key: str) -> int | None:
+        """An unfinished put leaves nothing; an object is there, or not."""
+        check_key(key)
+        with self._lock:
+            return len(self._objects[key][0]) if key in self._objects else None
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        return self.put(key, chain(self.open(left, length=keep_bytes), chunks))
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Nothing: an unfinished put leaves nothing."""

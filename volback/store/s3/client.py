@@ -46,6 +46,10 @@ class Client:
         self._made: Any = None
         self._sends_md5 = False
 
+    def source(self, key: str) -> dict[str, str]:
+        """An object of the same bucket as the source of a copy."""
+        return {"Bucket": self._location.bucket, "Key": key}
+
     def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """Raises Refused."""
         return self.call_counted(operation, None, **parameters)[0]

@@ -15,7 +15,7 @@ from typing import Any
 from volback.errors import ConflictError
 from volback.store.s3.client import Client
 from volback.store.s3.errors import Refused
-from volback.store.s3.upload import Body
+from volback.store.s3.upload import Body, Copied
 
 _log = logging.getLogger(__name__)
 
@@ -24,12 +24,18 @@ TOKEN = "volback-put"
 """Metadata by which a put recognizes its own object."""
 
 
+_CANNOT = (400, 405, 501)
+"""How servers answer to what they do not know."""
+
+
 class Multipart:
     """One upload: `begin`, `send` each part, `finish`; or `abort`."""
 
-    def __init__(self, client: Client, key: str, written: dict[str, Any]) -> None:
+    def __init__(self, client: Client, key: str, written: dict[str, Any], *, copied: str = "") -> None:
+        """`copied` is the key of the object of which parts are copied."""
         self._client = client
         self._key = key
+        self._copied = copied
         self._written = {name: value for name, value in written.items() if name != "IfNoneMatch"}
         self._condition: dict[str, Any] = {"IfNoneMatch": "*"} if "IfNoneMatch" in written else {}
         self._token = secrets.token_hex(8)
@@ -50,12 +56,37 @@ class Multipart:
                 self._abort_strays(upload_id)
         return upload_id
 
-    def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str:
-        """Send one part and return its ETag. A second try replaces the part."""
-        reply, _ = self._client.call_counted(
-            "upload_part", stop, Key=self._key, UploadId=upload_id, PartNumber=number, Body=body
-        )
+    def send(self, upload_id: str, number: int, body: Body | Copied, stop: threading.Event) -> str:
+        """Send one part, or let it be copied, and return its ETag. A second try replaces the part."""
+        where: dict[str, Any] = {"Key": self._key, "UploadId": upload_id, "PartNumber": number}
+        if isinstance(body, Copied):
+            return self._copy(body, where, stop)
+        reply, _ = self._client.call_counted("upload_part", stop, **where, Body=body)
         return str(reply["ETag"])
+
+    def can_copy(self, part: Copied) -> bool:
+        """Whether the server copies parts: this one is, in an upload that is aborted.
+
+        rclone 1.75 stores an empty part in its place, which cannot be replaced.
+        """
+        stop = threading.Event()
+        upload_id = self.begin(stop)
+        try:
+            return bool(self._copy(part, {"Key": self._key, "UploadId": upload_id, "PartNumber": 1}, stop))
+        except Refused as refused:
+            if refused.failure.status not in _CANNOT:
+                raise
+            return False
+        finally:
+            self.abort(upload_id)
+
+    def _copy(self, part: Copied, where: dict[str, Any], stop: threading.Event) -> str:
+        wanted = f"bytes={part.start}-{part.start + part.nbytes - 1}"
+        source = self._client.source(self._copied)
+        reply, _ = self._client.call_counted(
+            "upload_part_copy", stop, **where, CopySource=source, CopySourceRange=wanted
+        )
+        return str(reply.get("CopyPartResult", {}).get("ETag", ""))
 
     def finish(self, upload_id: str, etags: list[str], size_bytes: int, stop: threading.Event) -> None:
         """Make the object. Some servers ignore the condition, so it is a small object's put that commits a backup.
@@ -111,6 +142,44 @@ def open_uploads(client: Client, prefix: str) -> Iterator[dict[str, Any]]:
         if not page.get("IsTruncated"):
             return
         where |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+
+
+def finish_upload(client: Client, key: str) -> int | None:
+    """Make the object of the parts that an upload has, and return its size; None where none has a first part.
+
+    Parts are sent in parallel, so some may be missing. Zeros take their place: Ceph and rclone refuse to make an object
+    of a few of the parts that they have.
+    """
+    uploads = [entry["UploadId"] for entry in open_uploads(client, key) if entry["Key"] == key]
+    found = [(_parts(client, key, upload_id), upload_id) for upload_id in uploads]
+    parts, upload_id = max(found, key=lambda pair: _size_bytes(pair[0]), default=({}, ""))
+    if 1 not in parts:
+        return None
+    zeros = memoryview(bytes(parts[1]["Size"]))
+    for number in range(1, max(parts)):
+        if number not in parts:
+            body = Body(zeros, threading.Event())
+            reply = client.call("upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=body)
+            parts[number] = {"ETag": reply["ETag"], "Size": len(zeros)}
+    made = [{"PartNumber": number, "ETag": part["ETag"]} for number, part in sorted(parts.items())]
+    client.call("complete_multipart_upload", Key=key, UploadId=upload_id, MultipartUpload={"Parts": made})
+    return _size_bytes(parts)
+
+
+def _parts(client: Client, key: str, upload_id: str) -> dict[int, dict[str, Any]]:
+    """The parts of an upload, by number, as the server describes them."""
+    parts: dict[int, dict[str, Any]] = {}
+    where: dict[str, Any] = {"Key": key, "UploadId": upload_id}
+    while True:
+        page = client.call("list_parts", **where)
+        parts |= {int(part["PartNumber"]): part for part in page.get("Parts", [])}
+        if not page.get("IsTruncated"):
+            return parts
+        where["PartNumberMarker"] = page["NextPartNumberMarker"]
+
+
+def _size_bytes(parts: dict[int, dict[str, Any]]) -> int:
+    return sum(int(part["Size"]) for part in parts.values())
 
 
 def abort(client: Client, key: str, upload_id: str) -> None:

@@ -53,10 +53,11 @@ def parallel_parts(size_bytes: int, parallel: int) -> int:
     return max(1, min(parallel, parallel * _FULL_PARALLEL_BYTES // size_bytes))
 
 
-def cut_parts(chunks: Iterable[Buffer], sizes: PartSizes) -> Iterator[memoryview]:
-    """Join chunks into parts, each in a buffer of its own. There is at least one; the last may be shorter, or empty."""
-    number, filled = 1, 0
-    part = memoryview(bytearray(sizes.size(1)))
+def cut_parts(chunks: Iterable[Buffer], sizes: PartSizes, *, first: int = 1) -> Iterator[memoryview]:
+    """Join chunks into parts, from number `first` on, each in a buffer of its own. There is at least one; the last may
+    be shorter, or empty."""
+    number, filled = first, 0
+    part = memoryview(bytearray(sizes.size(first)))
     for chunk in chunks:
         view = memoryview(chunk)
         view = view.cast("B") if view.nbytes else view

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from volback.errors import ConflictError, StoreError
+from volback.errors import ConflictError, NotFoundError, StoreError
 from volback.store.base import (
     Buffer,
     Names,
@@ -29,10 +29,10 @@ from volback.store.base import (
 from volback.store.retry import RetryBudget
 from volback.store.s3.client import LOST, Client, read_failure
 from volback.store.s3.errors import Failure, Refused, explain
-from volback.store.s3.multipart import TOKEN, Multipart, abort, is_ours, open_uploads
+from volback.store.s3.multipart import TOKEN, Multipart, abort, finish_upload, is_ours, open_uploads
 from volback.store.s3.parts import cut_parts, plan_parts
 from volback.store.s3.settings import S3Location
-from volback.store.s3.upload import Body, Upload
+from volback.store.s3.upload import Body, Copied, Upload
 
 _READ_BYTES = 1024 * 1024
 _PARALLEL_READS = 4
@@ -120,6 +120,30 @@ class S3Store:
     def unfinished(self, prefix: str = "") -> UnfinishedList:
         """Multipart uploads below `prefix` that have not ended, also those in progress."""
         return [left for left, _ in self._uploads(check_prefix(prefix))]
+
+    def finish(self, key: str) -> int | None:
+        """Of the parts that the server has; zeros take the place of missing ones."""
+        try:
+            return self.stat(key).size_bytes
+        except NotFoundError:
+            pass
+        with self._explained("finish", key):
+            return finish_upload(self._client, self._location.prefix + key)
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        """The server copies what fills parts. The rest, or all where it cannot, is read, and sent with the chunks."""
+        at, copied = 0, list[Copied]()
+        while at + (size := self._sizes.size(len(copied) + 1)) <= keep_bytes:
+            copied.append(Copied(at, size))
+            at += size
+        with self._explained("write", check_key(key)):
+            source = self._location.prefix + left
+            calls = Multipart(self._client, self._location.prefix + key, self._written(if_absent=False), copied=source)
+            if not copied or not calls.can_copy(copied[0]):
+                return self.put(key, chain(self.open(left, length=keep_bytes), chunks))
+            rest = chain(self.open(left, start=at, length=keep_bytes - at), chunks)
+            upload = Upload(calls, parallel=self._settings.parallel, max_parts=self._settings.max_parts)
+            return upload.run(chain(copied, cut_parts(rest, self._sizes, first=len(copied) + 1)))
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Abort multipart uploads below `prefix` that are at least that old (None: a day)."""

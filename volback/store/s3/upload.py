@@ -10,9 +10,10 @@ import base64
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from volback.errors import StoreError
@@ -64,14 +65,22 @@ class Body(io.RawIOBase):
         return self._at
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A part that the server copies: bytes of an object that it has."""
+
+    start: int
+    nbytes: int
+
+
 class MultipartCalls(Protocol):
     """The requests of one upload. Each tries again by itself, until `stop` is set; it then raises Stopped."""
 
     def begin(self, stop: threading.Event) -> str:
         """Begin the upload and return its id."""
 
-    def send(self, upload_id: str, number: int, body: Body, stop: threading.Event) -> str:
-        """Send part `number` (from 1) and return its ETag."""
+    def send(self, upload_id: str, number: int, body: Body | Copied, stop: threading.Event) -> str:
+        """Send part `number` (from 1), or let it be copied, and return its ETag."""
 
     def finish(self, upload_id: str, etags: list[str], size_bytes: int, stop: threading.Event) -> None:
         """Make the object of the parts, in the order of their numbers."""
@@ -94,7 +103,7 @@ class Upload:
         self._size_bytes = 0
         self._began: Future[str] | None = None
 
-    def run(self, parts: Iterator[memoryview]) -> int:
+    def run(self, parts: Iterable[memoryview | Copied]) -> int:
         """Send all parts, make the object and return its size. An error aborts the upload and passes through."""
         try:
             self._began = self._pool.submit(self._calls.begin, self._stop)
@@ -112,12 +121,13 @@ class Upload:
             self._pool.shutdown()
         return self._size_bytes
 
-    def _send(self, upload_id: str, number: int, part: memoryview) -> None:
+    def _send(self, upload_id: str, number: int, part: memoryview | Copied) -> None:
         if number > self._max_parts:
             raise StoreError(f"the object needs more than {self._max_parts} parts", "raise VOLBACK_S3_PART_SIZE")
         room = parallel_parts(part.nbytes or 1, self._parallel)
         self._collect(until=lambda: len(self._sending) < room)
-        future = self._pool.submit(self._calls.send, upload_id, number, Body(part, self._stop), self._stop)
+        body = part if isinstance(part, Copied) else Body(part, self._stop)
+        future = self._pool.submit(self._calls.send, upload_id, number, body, self._stop)
         self._sending[future] = number
         self._size_bytes += part.nbytes
 
