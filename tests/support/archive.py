@@ -100,8 +100,11 @@ def scan(root: Path) -> bytes:
 
 
 def read(root: Path, plan: Plan, wanted: Callable[[PlannedUnit], bool] | None = None) -> bytes:
-    """The tar stream of `plan`, or of its wanted units; files may have vanished meanwhile."""
-    command = [*tar.CREATE, "--files-from=-", "--file=-"]
+    """The tar stream of `plan`, or of its wanted units; files may have vanished meanwhile.
+
+    It ends as a stored one does, in records of 10 KiB: what a helper's tar pads beyond that is not kept.
+    """
+    command = [*tar.CREATE, "--blocking-factor=20", "--files-from=-", "--file=-"]
     names = b"".join(plan.names(wanted))
     done = subprocess.run(command, cwd=root, input=names, capture_output=True, check=False, env={"LC_ALL": "C"})
     assert not tar.read_warnings(done.stderr)[1], done.stderr
