@@ -62,7 +62,7 @@ ROOMS_OF_LIBRARIES = {
     "urllib3": ("engine/",),
     "zstandard": ("archive/",),
     "pyfastcdc": ("archive/blocks.py",),
-    "cryptography": ("archive/",),
+    "cryptography": ("archive/primitives.py",),
     "pyrage": ("archive/",),
     "boto3": ("store/s3/client.py",),
     "botocore": ("store/s3/client.py",),

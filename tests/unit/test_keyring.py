@@ -162,6 +162,22 @@ def test_a_damaged_key_file_is_named_and_does_not_hide_the_others(
     assert "keys/aaa.age" in caplog.text
 
 
+def test_a_key_file_does_not_choose_how_much_memory_its_passphrase_takes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person's own file may have been made with more than volback uses; whoever writes to a bucket may not choose."""
+    store = MemoryStore("test")
+    text = b"".join(encrypt([str(OWN).encode()], passphrase="correct horse", work_factor=QUICK))
+    first = text.split(b"\n", 2)[1]
+    assert first.endswith(b" 4")
+    store.put("keys/carol.age", [text.replace(first, first[:-1] + b"19", 1)])
+    known = Sources(passphrases=(passphrase_file(file_of(tmp_path / "p", "correct horse")),))
+    with pytest.raises(IdentityNeeded):
+        keyring(store, known)()
+    assert "keys/carol.age" in caplog.text
+    assert "work factor is 19, and more than 18 is not accepted" in caplog.text
+
+
 def test_a_file_that_others_can_read_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     own = file_of(tmp_path / "own", OWN)
     own.chmod(0o640)

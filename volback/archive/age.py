@@ -10,20 +10,18 @@ import os
 from collections.abc import Generator, Iterable, Sequence
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
 from volback.archive.age_header import (
     FILE_KEY_BYTES,
     TAG_BYTES,
     WORK_FACTOR,
+    WORK_FACTOR_MAX,
     Random,
-    derived,
     file_key_of,
     make_header,
     read_header,
 )
 from volback.archive.age_keys import Identity, Recipient
+from volback.archive.primitives import cipher, derived, unsealed
 from volback.errors import DamagedPiece, IntegrityError
 
 PIECE_BYTES: Final = 64 * 1024
@@ -78,7 +76,12 @@ def encrypt(
 
 
 def decrypt(
-    chunks: Iterable[bytes], identities: Sequence[Identity] = (), *, passphrase: str | None = None, what: str = "it"
+    chunks: Iterable[bytes],
+    identities: Sequence[Identity] = (),
+    *,
+    passphrase: str | None = None,
+    what: str = "it",
+    work_factor_max: int = WORK_FACTOR_MAX,
 ) -> Generator[bytes, None, None]:
     """Yield what an age file holds, each piece once it is checked. `what` names it in errors.
 
@@ -88,7 +91,7 @@ def decrypt(
     while len(kept) < HEADER_MAX_BYTES + NONCE_BYTES and (chunk := next(source, None)) is not None:
         kept += chunk
     header = read_header(bytes(kept[:HEADER_MAX_BYTES]), what)
-    file_key = file_key_of(header, identities, passphrase=passphrase, what=what)
+    file_key = file_key_of(header, identities, passphrase=passphrase, what=what, work_factor_max=work_factor_max)
     pieces = Pieces(file_key, bytes(kept[header.size_bytes : header.size_bytes + NONCE_BYTES]), what)
     yield from pieces.open_all(_followed(bytes(kept[header.size_bytes + NONCE_BYTES :]), source))
 
@@ -104,7 +107,7 @@ class Pieces:
     def __init__(self, file_key: bytes, nonce: bytes, what: str = "it") -> None:
         if len(nonce) != NONCE_BYTES:
             raise IntegrityError(f"{what} is cut within its header")
-        self._cipher = ChaCha20Poly1305(derived(file_key, nonce, b"payload"))
+        self._cipher = cipher(derived(file_key, nonce, b"payload"))
         self._what = what
 
     def seal(self, number: int, data: Buffer, *, is_last: bool) -> bytes:
@@ -113,11 +116,9 @@ class Pieces:
 
     def open(self, number: int, data: Buffer, *, is_last: bool) -> bytes:
         """What a stored piece holds. Raises DamagedPiece for anything but that piece of that file."""
-        try:
-            plain = self._cipher.decrypt(_piece_nonce(number, is_last), data, None)
-        except InvalidTag:
-            message = f"{self._what} is damaged or cut: piece {number} cannot be decrypted"
-            raise DamagedPiece(message, number) from None
+        plain = unsealed(self._cipher, _piece_nonce(number, is_last), data)
+        if plain is None:
+            raise DamagedPiece(f"{self._what} is damaged or cut: piece {number} cannot be decrypted", number)
         if is_last and not plain and number:
             raise DamagedPiece(f"{self._what} is damaged: its last piece is empty", number)
         return plain

@@ -14,21 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
+from volback.archive import primitives
 from volback.archive.age_keys import Identity, Recipient
+from volback.archive.primitives import cipher, derived, unsealed
 from volback.errors import FormatError, IdentityNeeded, IntegrityError, VolbackError
 
 TAG_BYTES: Final = 16
 FILE_KEY_BYTES: Final = 16
 WORK_FACTOR: Final = 18
 WORK_FACTOR_MAX: Final = 20
-"""2^20 takes 1 GiB of memory; a hostile file may ask for more. The program age writes 18, and reads up to 22: 4 GiB."""
+"""For a person's own file: 2^20 takes 1 GiB of memory. The program age writes 18, and reads up to 22: 4 GiB. A file of
+a repository, which others can write, may have no more than those that volback makes."""
 
 _VERSION = b"age-encryption.org/v1"
 _LABEL = b"age-encryption.org/v1/"
@@ -99,11 +95,16 @@ def read_header(data: bytes, what: str = "it") -> Header:
 
 
 def file_key_of(
-    header: Header, identities: Sequence[Identity] = (), *, passphrase: str | None = None, what: str = "it"
+    header: Header,
+    identities: Sequence[Identity] = (),
+    *,
+    passphrase: str | None = None,
+    what: str = "it",
+    work_factor_max: int = WORK_FACTOR_MAX,
 ) -> bytes:
     """The file key; the header's MAC is then proven. Raises IdentityNeeded, FormatError, IntegrityError."""
     try:
-        file_key = _unwrapped(header, identities, passphrase)
+        file_key = _unwrapped(header, identities, passphrase, work_factor_max)
     except ValueError as exc:
         raise FormatError(f"{what} has a header that is not one of age: {exc}") from None
     if file_key is None:
@@ -114,11 +115,13 @@ def file_key_of(
     return file_key
 
 
-def _unwrapped(header: Header, identities: Sequence[Identity], passphrase: str | None) -> bytes | None:
+def _unwrapped(
+    header: Header, identities: Sequence[Identity], passphrase: str | None, work_factor_max: int
+) -> bytes | None:
     if header.has_passphrase:
         if len(header.stanzas) > 1:
             raise ValueError("a passphrase stands beside other recipients")
-        return None if passphrase is None else _unwrap_scrypt(header.stanzas[0], passphrase)
+        return None if passphrase is None else _unwrap_scrypt(header.stanzas[0], passphrase, work_factor_max)
     for stanza in header.stanzas:
         if stanza.kind == "X25519":
             for identity in identities:
@@ -129,9 +132,8 @@ def _unwrapped(header: Header, identities: Sequence[Identity], passphrase: str |
 
 
 def _wrap_x25519(file_key: bytes, recipient: Recipient, secret: bytes) -> Stanza:
-    ephemeral = X25519PrivateKey.from_private_bytes(secret)
-    share = ephemeral.public_key().public_bytes_raw()
-    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(recipient.public))
+    share = primitives.public_of(secret)
+    shared = primitives.shared(secret, recipient.public)
     key = derived(shared, share + recipient.public, _LABEL + b"X25519")
     return Stanza("X25519", (_b64(share).decode(),), _sealed(key, file_key))
 
@@ -140,7 +142,7 @@ def _unwrap_x25519(stanza: Stanza, identity: Identity) -> bytes | None:
     share = _unb64(stanza.arguments[0].encode()) if len(stanza.arguments) == 1 else b""
     if len(share) != 32 or len(stanza.body) != _WRAPPED_BYTES:
         raise ValueError("an X25519 stanza is not valid")
-    shared = X25519PrivateKey.from_private_bytes(identity.secret).exchange(X25519PublicKey.from_public_bytes(share))
+    shared = primitives.shared(identity.secret, share)
     key = derived(shared, share + identity.recipient.public, _LABEL + b"X25519")
     return _opened(key, stanza.body)
 
@@ -150,39 +152,31 @@ def _wrap_scrypt(file_key: bytes, passphrase: str, salt: bytes, work_factor: int
     return Stanza("scrypt", (_b64(salt).decode(), str(work_factor)), _sealed(key, file_key))
 
 
-def _unwrap_scrypt(stanza: Stanza, passphrase: str) -> bytes | None:
+def _unwrap_scrypt(stanza: Stanza, passphrase: str, work_factor_max: int) -> bytes | None:
     if len(stanza.arguments) != 2 or not re.fullmatch(r"[1-9][0-9]?", stanza.arguments[1]):
         raise ValueError("a scrypt stanza is not valid")
     salt, work_factor = _unb64(stanza.arguments[0].encode()), int(stanza.arguments[1])
     if len(salt) != 16 or len(stanza.body) != _WRAPPED_BYTES:
         raise ValueError("a scrypt stanza is not valid")
-    if work_factor > WORK_FACTOR_MAX:
-        raise ValueError(f"its scrypt work factor is {work_factor}, and more than {WORK_FACTOR_MAX} is not accepted")
+    if work_factor > work_factor_max:
+        raise ValueError(f"its scrypt work factor is {work_factor}, and more than {work_factor_max} is not accepted")
     return _opened(_stretched(passphrase, salt, work_factor), stanza.body)
 
 
 def _stretched(passphrase: str, salt: bytes, work_factor: int) -> bytes:
     try:
-        return Scrypt(_LABEL + b"scrypt" + salt, 32, 2**work_factor, 8, 1).derive(passphrase.encode())
+        return primitives.stretched(passphrase.encode(), _LABEL + b"scrypt" + salt, work_factor)
     except MemoryError:
         needed = f"{2**work_factor // 1024} MiB of memory"
         raise VolbackError(f"a passphrase with a scrypt work factor of {work_factor} takes {needed}") from None
 
 
 def _sealed(key: bytes, file_key: bytes) -> bytes:
-    return ChaCha20Poly1305(key).encrypt(bytes(12), file_key, None)
+    return cipher(key).encrypt(bytes(12), file_key, None)
 
 
 def _opened(key: bytes, body: bytes) -> bytes | None:
-    try:
-        return ChaCha20Poly1305(key).decrypt(bytes(12), body, None)
-    except InvalidTag:
-        return None
-
-
-def derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    """32 bytes of HKDF with SHA-256."""
-    return HKDF(SHA256(), 32, salt, info).derive(secret)
+    return unsealed(cipher(key), bytes(12), body)
 
 
 def _mac(file_key: bytes, covered: bytes) -> bytes:

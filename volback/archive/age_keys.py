@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-
 from volback.archive import bech32
+from volback.archive.primitives import new_secret, public_of, shared
 from volback.errors import UsageError
 
 _RECIPIENT = "age"
@@ -52,12 +51,12 @@ class Identity:
     @property
     def recipient(self) -> Recipient:
         """For whom to encrypt, so that this identity can decrypt."""
-        return Recipient(X25519PrivateKey.from_private_bytes(self.secret).public_key().public_bytes_raw())
+        return Recipient(public_of(self.secret))
 
     @classmethod
     def new(cls) -> Identity:
         """A new one, of the system's randomness."""
-        return cls(X25519PrivateKey.generate().private_bytes_raw())
+        return cls(new_secret())
 
     @classmethod
     def parse(cls, text: str, what: str = "identity") -> Identity:
@@ -96,7 +95,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 def _check_order(recipient: Recipient, text: str) -> None:
     """Raises UsageError for a point of low order: with each key it makes the same secret, which everybody knows."""
     try:
-        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(recipient.public))
+        shared(new_secret(), recipient.public)
     except ValueError:
         raise UsageError(f"recipient {text[:20]!r} is not valid: everybody could decrypt what is made for it") from None
 

@@ -7,12 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from volback.archive.age_keys import Identity
+from volback.archive.primitives import derived, is_signature, signature, verifying_key
 
 SECRET_BYTES = 32
 _AUTHORITY = b"volback/v1/authority"
@@ -32,22 +28,18 @@ class SigningKey:
     @cached_property
     def public(self) -> bytes:
         """The public key, 32 bytes."""
-        return Ed25519PrivateKey.from_private_bytes(self.secret).public_key().public_bytes_raw()
+        return verifying_key(self.secret)
 
     def sign(self, data: bytes) -> bytes:
         """The signature of `data`, 64 bytes; the same data has the same one."""
-        return Ed25519PrivateKey.from_private_bytes(self.secret).sign(data)
+        return signature(self.secret, data)
 
 
 def authority_of(identity: Identity) -> SigningKey:
     """The key with which the holder of a repository's identity signs: derived from it, so there is no other secret."""
-    return SigningKey(HKDF(SHA256(), SECRET_BYTES, b"", _AUTHORITY).derive(identity.secret))
+    return SigningKey(derived(identity.secret, b"", _AUTHORITY))
 
 
-def is_signed(public: bytes, signature: bytes, data: bytes) -> bool:
+def is_signed(public: bytes, signed: bytes, data: bytes) -> bool:
     """Whether the owner of that public key has signed `data`."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    return is_signature(public, signed, data)

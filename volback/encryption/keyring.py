@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from volback.archive.age import decrypt
-from volback.archive.age_header import read_header
+from volback.archive.age_header import WORK_FACTOR, WORK_FACTOR_MAX, read_header
 from volback.archive.age_keys import Identity, parse_identities
 from volback.catalog.key_files import file_key, key_names, read_key_file
 from volback.catalog.objects import Objects
@@ -79,7 +79,7 @@ class Keyring:
             return parse_identities(_decoded(data, text.what), text.what)
         for passphrase in self._tries(f"Passphrase of {text.what}: "):
             try:
-                return _opened(data, text.what, passphrase=passphrase)
+                return _opened(data, text.what, passphrase=passphrase, work_factor_max=WORK_FACTOR_MAX)
             except IdentityNeeded:
                 continue
         raise IdentityNeeded(
@@ -147,9 +147,16 @@ class Keyring:
 
 
 def _opened(
-    data: bytes, what: str, identities: Sequence[Identity] = (), *, passphrase: str | None = None
+    data: bytes,
+    what: str,
+    identities: Sequence[Identity] = (),
+    *,
+    passphrase: str | None = None,
+    work_factor_max: int = WORK_FACTOR,
 ) -> list[Identity]:
-    plain = b"".join(decrypt([data], identities, passphrase=passphrase, what=what))
+    """What a key file holds: whoever can write to the repository must not choose how much memory that takes."""
+    opened = decrypt([data], identities, passphrase=passphrase, what=what, work_factor_max=work_factor_max)
+    plain = b"".join(opened)
     return parse_identities(_decoded(plain, what), what)
 
 

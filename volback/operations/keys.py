@@ -193,7 +193,7 @@ class Keys:
             return None
         for passphrase in passphrases:
             try:
-                for _ in decrypt([data], passphrase=passphrase, what=file_key(name)):
+                for _ in decrypt([data], passphrase=passphrase, what=file_key(name), work_factor_max=WORK_FACTOR):
                     pass
             except IdentityNeeded:
                 continue
