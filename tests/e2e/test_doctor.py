@@ -57,11 +57,12 @@ def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
     assert checks["transport"].facts["transport"] == "pipe"
     assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
     assert library.engine.leftover_helpers() == []
-    repository, remembered = tmp_path / "repository", tmp_path / "state" / "repositories"
-    remembered_files = {remembered, *remembered.rglob("*")}
+    repository, state = tmp_path / "repository", tmp_path / "state"
+    remembered = (state / "repositories", state / "recipients")
+    remembered_files = {*remembered, *(path for directory in remembered for path in directory.rglob("*"))}
     assert Catalog(LocalStore(repository)).info().id in {path.name for path in remembered_files}
     assert _everything(tmp_path) == {
-        repository, repository / "volback.json", tmp_path / "state", tmp_path / "state" / "runs", *remembered_files
+        repository, repository / "volback.json", state, state / "runs", *remembered_files
     }  # fmt: skip
 
 
