@@ -30,10 +30,9 @@ from volback.archive.age_keys import Identity, Recipient
 from volback.errors import ConflictError, FormatError, IdentityNeeded, IntegrityError, NotFoundError
 from volback.store.base import (
     Buffer,
-    Names,
     ObjectInfo,
     Store,
-    UnfinishedList,
+    Wrapper,
     check_key,
     check_prefix,
     check_range,
@@ -94,26 +93,18 @@ def is_data(key: str) -> bool:
     return key.endswith(".zst")
 
 
-class EncryptedStore:
+class EncryptedStore(Wrapper):
     """`inner`, with the objects that `covers` names encrypted; where there is no encryption, all passes unchanged."""
 
     def __init__(
         self, inner: Store, encryption: Callable[[], Encryption | None], *, covers: Callable[[str], bool] = is_data
     ) -> None:
         """`encryption` is asked when the first object is touched that would be encrypted."""
-        self._inner = inner
+        super().__init__(inner)
         self._encryption = encryption
         self._covers = covers
         self._pieces = OrderedDict[str, Pieces]()
         self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return self._inner.url
-
-    @property
-    def parallel_reads(self) -> int:
-        return self._inner.parallel_reads
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         encryption = self._for(key)
@@ -155,12 +146,6 @@ class EncryptedStore:
         found = self._inner.holds()
         return None if found is None else self._plain_key(found)
 
-    def free_bytes(self) -> int | None:
-        return self._inner.free_bytes()
-
-    def unfinished(self, prefix: str = "") -> UnfinishedList:
-        return self._inner.unfinished(prefix)
-
     def finish(self, key: str) -> int | None:
         """None: a part of an age file would have to be opened, for which a host that backs up has no identity.
 
@@ -178,9 +163,6 @@ class EncryptedStore:
         if self._for(left) is None and self._for(key) is None:
             return self._inner.extend(left, key, chunks, keep_bytes=keep_bytes)
         return self.put(key, chain(self.open(left, length=keep_bytes), chunks))
-
-    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
-        return self._inner.sweep(prefix, older_than_s=older_than_s)
 
     def stored_key(self, key: str) -> str:
         """The key under which the inner store has that object."""

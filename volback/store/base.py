@@ -121,6 +121,54 @@ class Store(Protocol):
         """
 
 
+class Wrapper:
+    """A store around another one: it passes every call on. Those that wrap a store override what they change."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    @property
+    def parallel_reads(self) -> int:
+        return self._inner.parallel_reads
+
+    def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+        return self._inner.put(key, chunks, if_absent=if_absent)
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        return self._inner.open(key, start=start, length=length)
+
+    def stat(self, key: str) -> ObjectInfo:
+        return self._inner.stat(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self._inner.list(prefix)
+
+    def delete(self, key: str) -> None:
+        self._inner.delete(key)
+
+    def holds(self) -> str | None:
+        return self._inner.holds()
+
+    def free_bytes(self) -> int | None:
+        return self._inner.free_bytes()
+
+    def unfinished(self, prefix: str = "") -> UnfinishedList:
+        return self._inner.unfinished(prefix)
+
+    def finish(self, key: str) -> int | None:
+        return self._inner.finish(key)
+
+    def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
+        return self._inner.extend(left, key, chunks, keep_bytes=keep_bytes)
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
+        return self._inner.sweep(prefix, older_than_s=older_than_s)
+
+
 def is_part(name: str) -> bool:
     """Whether `name` may be one part of a key."""
     return _PART.fullmatch(name) is not None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from volback.store.base import Buffer, Names, ObjectInfo, Store, UnfinishedList, check_prefix
+from volback.store.base import Buffer, Names, ObjectInfo, Store, Wrapper, check_prefix
 
 Method = Literal["put", "open", "stat", "list", "delete", "free_bytes", "sweep"]
 
@@ -71,26 +71,18 @@ class SlowCall:
 Fault = FailCall | FailPut | CutOpen | FlipByte | SlowCall
 
 
-class FaultStore:
+class FaultStore(Wrapper):
     """`inner` with the faults of `plan`; with an empty plan it is `inner`. Counting is safe between threads."""
 
     def __init__(
         self, inner: Store, plan: Sequence[Fault] = (), *, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._plan = tuple(plan)
         self._sleep = sleep
         self._lock = threading.Lock()
         self._calls: Counter[int] = Counter()
         self._hits: Counter[int] = Counter()
-
-    @property
-    def url(self) -> str:
-        return self._inner.url
-
-    @property
-    def parallel_reads(self) -> int:
-        return self._inner.parallel_reads
 
     @property
     def hits(self) -> tuple[int, ...]:
@@ -121,18 +113,9 @@ class FaultStore:
         self._begin(self._due("delete", key))
         self._inner.delete(key)
 
-    def holds(self) -> str | None:
-        return self._inner.holds()
-
     def free_bytes(self) -> int | None:
         self._begin(self._due("free_bytes", ""))
         return self._inner.free_bytes()
-
-    def unfinished(self, prefix: str = "") -> UnfinishedList:
-        return self._inner.unfinished(prefix)
-
-    def finish(self, key: str) -> int | None:
-        return self._inner.finish(key)
 
     def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
         """It meets the faults of a put; the bytes that are kept do not count."""

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 
-from volback.store.base import Buffer, Names, ObjectInfo, Store, UnfinishedList
+from volback.store.base import Buffer, Store, Wrapper
 
 
-class LimitStore:
+class LimitStore(Wrapper):
     """`inner`, limited to `bytes_s`; time in which nothing moved is not made up for. Safe to use from threads."""
 
     def __init__(
@@ -20,20 +20,12 @@ class LimitStore:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._bytes_s = bytes_s
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
         self._free_at = clock()
-
-    @property
-    def url(self) -> str:
-        return self._inner.url
-
-    @property
-    def parallel_reads(self) -> int:
-        return self._inner.parallel_reads
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         return self._inner.put(key, self._slowed(chunks), if_absent=if_absent)
@@ -41,32 +33,8 @@ class LimitStore:
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         return self._slowed_open(self._inner.open(key, start=start, length=length))
 
-    def stat(self, key: str) -> ObjectInfo:
-        return self._inner.stat(key)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self._inner.list(prefix)
-
-    def delete(self, key: str) -> None:
-        self._inner.delete(key)
-
-    def holds(self) -> str | None:
-        return self._inner.holds()
-
-    def free_bytes(self) -> int | None:
-        return self._inner.free_bytes()
-
-    def unfinished(self, prefix: str = "") -> UnfinishedList:
-        return self._inner.unfinished(prefix)
-
-    def finish(self, key: str) -> int | None:
-        return self._inner.finish(key)
-
     def extend(self, left: str, key: str, chunks: Iterable[Buffer], *, keep_bytes: int) -> int:
         return self._inner.extend(left, key, self._slowed(chunks), keep_bytes=keep_bytes)
-
-    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
-        return self._inner.sweep(prefix, older_than_s=older_than_s)
 
     def _slowed(self, chunks: Iterable[Buffer]) -> Iterator[Buffer]:
         for chunk in chunks:
