@@ -90,10 +90,12 @@ class Space(Listing):
         unneeded = set(needs.unneeded(stored.key for stored in there))
         return [stored for stored in there if stored.key in unneeded]
 
-    def remove_litter(self, prefix: str) -> None:
-        """Delete `litter_of` that prefix. Raises as it does."""
-        for stored in self.litter_of(prefix):
+    def remove_litter(self, prefix: str) -> list[StoredObject]:
+        """Delete `litter_of` that prefix, and return it. Raises as it does."""
+        litter = self.litter_of(prefix)
+        for stored in litter:
             self._objects.delete(stored.key)
+        return litter
 
     def remove(
         self, doomed: Collection[BackupKey], needs: References | None = None, removed: Removed | None = None

@@ -136,9 +136,11 @@ def choose_parent(
         for manifest in _of_line(repository, earlier, engine_id, passed_over):
             if manifest is None:
                 foreign = True
-            elif manifest.is_closed and known.opened(manifest) is None and not repository.has_identities:
+                continue
+            kept = known.opened(manifest) if manifest.is_closed else None
+            if manifest.is_closed and kept is None and not repository.has_identities:
                 closed = closed or manifest.id
-            elif (backup := _opened(repository, manifest, passed_over, known)) is not None:
+            elif (backup := _opened(repository, manifest, passed_over, known, kept)) is not None:
                 chosen.backup, chosen.reread = backup, not _is_same_storage(backup.manifest.source, source)
                 break
     except StoreDenied as exc:
@@ -158,12 +160,12 @@ def known_parent(ctx: Context, repository: Repository, volume: str) -> KnownPare
     return KnownParent(ctx.settings.state, repository.id, repository.host, volume)
 
 
-def _open_closed(repository: Repository, manifest: Manifest, known: KnownParent) -> OpenBackup:
+def _open_closed(repository: Repository, manifest: Manifest, known: KnownParent, kept: Manifest | None) -> OpenBackup:
     """Open an encrypted backup from what this machine keeps of it, or with an identity.
 
     With an identity, what the state lacks is fetched, so that the next backup needs none. Raises IdentityNeeded.
     """
-    if (kept := known.opened(manifest)) is not None:
+    if kept is not None:
         return OpenBackup(repository.store, kept, kept=known)
     for used in manifest.uses:
         if used.name == INDEX_NAME and not known.has_index(used.id):
@@ -211,9 +213,11 @@ def _shortened(passed_over: list[str]) -> list[str]:
 
 
 def _opened(
-    repository: Repository, manifest: Manifest, passed_over: list[str], known: KnownParent
+    repository: Repository, manifest: Manifest, passed_over: list[str], known: KnownParent, kept: Manifest | None
 ) -> OpenBackup | None:
     """Open a backup if its objects are all there, and its index is intact; else `passed_over` gets why not.
+
+    `kept` is the manifest with its private part, if this machine keeps that.
 
     Those of which it uses objects may have been removed: what a manifest lists stays.
     """
@@ -222,7 +226,7 @@ def _opened(
             if repository.size_of(name) != size_bytes:
                 raise IntegrityError(f"{name} is missing, or has another size")
         if manifest.is_closed:
-            return _open_closed(repository, manifest, known)
+            return _open_closed(repository, manifest, known, kept)
         return OpenBackup.as_stored(repository, manifest)
     except (StoreUnreachable, StoreDenied):
         raise

@@ -324,10 +324,7 @@ def _sweep_backup(
         with prefix_lock(ctx, repository, entry.prefix):
             if remove:
                 repository.store.sweep(entry.prefix, older_than_s=older_than_s)
-            found = bool(catalog.litter_of(entry.prefix))
-            if found and remove:
-                catalog.remove_litter(entry.prefix)
-            if found:
+            if catalog.remove_litter(entry.prefix) if remove else catalog.litter_of(entry.prefix):
                 left.backups.append(entry.prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", entry.prefix)
