@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from volback.archive.age_keys import Identity, Recipient
-from volback.archive.signing import SigningKey, is_signed
+from volback.archive.primitives import is_signed
+from volback.archive.signing import SigningKey
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
@@ -26,7 +27,6 @@ from volback.encryption.pinning import check_recipient, pin
 from volback.encryption.sources import NO_SOURCES, Sources
 from volback.encryption.store import SUFFIX, EncryptedStore, Encryption, is_data
 from volback.errors import (
-    DamagedFrame,
     EngineUnreachable,
     FormatError,
     NoRepository,
@@ -244,13 +244,15 @@ class Repository:
             return KeptNothing()
         return self._memory.kept(self.id)
 
-    def note_damaged(self, manifest: Manifest, damaged: DamagedFrame) -> None:
-        """Remember what a reader of that backup found: the next backup of the volume takes nothing from it."""
+    def note_damaged(
+        self, manifest: Manifest, found: Collection[tuple[str, int]], *, read: Collection[str] = ()
+    ) -> None:
+        """Remember the frames that a reader of that backup found damaged: the next backup of the volume takes nothing
+        from them. Of backups in `read`, whose data was read whole, what was known before is forgotten."""
         if self._memory is None:
             return
-        found = {(damaged.backup, damaged.offset)}
         try:
-            note_damaged(self._memory.state, self.id, manifest.host, manifest.volume, found=found)
+            note_damaged(self._memory.state, self.id, manifest.host, manifest.volume, found=found, read=read)
         except StoreError as exc:
             log.warning("the next backup will not know what is damaged: %s", exc.message)
 

@@ -15,7 +15,8 @@ from tests.support.documents import ID, MANIFEST
 from tests.support.forged import sealed
 from tests.support.repository import make_backup
 from volback.archive.age_keys import Identity
-from volback.archive.signing import SigningKey, authority_of, is_signed
+from volback.archive.primitives import is_signed
+from volback.archive.signing import SigningKey, authority_of
 from volback.catalog.certificates import Certificate, certificate_key, read_certificates, write_certificate
 from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest

@@ -21,6 +21,7 @@ from volback.policy.invalid import InvalidValue
 from volback.policy.subset import Subset, part_of, read_subset, read_turns
 from volback.settings import Settings
 from volback.state.damaged import damaged_frames
+from volback.state.memory import Memory
 from volback.store.memory import MemoryStore
 
 pytestmark = pytest.mark.unit
@@ -33,7 +34,8 @@ class Chain:
 
     def __init__(self, tmp_path: Path) -> None:
         self.store = CountingStore(MemoryStore("test"))
-        self.repository = Repository(self.store, lambda: HOST)
+        memory = Memory(tmp_path / "state", "memory://test", accept=False, cache=tmp_path / "cache")
+        self.repository = Repository(self.store, lambda: HOST, memory=memory)
         self.ctx = Context(Settings(repository="test", state=tmp_path / "state"))
         root, dice = tmp_path / "tree", random.Random(1)
         root.mkdir()

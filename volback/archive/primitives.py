@@ -87,13 +87,13 @@ def signature(secret: bytes, data: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(secret).sign(data)
 
 
-def is_signature(public: bytes, signed: bytes, data: bytes) -> bool:
-    """Whether `signed` is the signature of `data` by the owner of a public key of Ed25519."""
+def is_signed(public: bytes, made: bytes, data: bytes) -> bool:
+    """Whether `made` is the signature of `data` by the owner of a public key of Ed25519."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signed, data)
+        Ed25519PublicKey.from_public_bytes(public).verify(made, data)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from volback.archive.age_keys import Identity
-from volback.archive.primitives import derived, is_signature, signature, verifying_key
+from volback.archive.primitives import derived, is_signed, signature, verifying_key
+from volback.catalog.sealed import Signature
 
 SECRET_BYTES = 32
 _AUTHORITY = b"volback/v1/authority"
@@ -40,6 +41,6 @@ def authority_of(identity: Identity) -> SigningKey:
     return SigningKey(derived(identity.secret, b"", _AUTHORITY))
 
 
-def is_signed(public: bytes, signed: bytes, data: bytes) -> bool:
-    """Whether the owner of that public key has signed `data`."""
-    return is_signature(public, signed, data)
+def is_signed_by(public: bytes, found: Signature | None) -> bool:
+    """Whether a document that was read has a signature, and it is one of the owner of that public key."""
+    return found is not None and found.public == public and is_signed(public, found.signature, found.covered)

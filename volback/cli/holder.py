@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,8 @@ from volback.errors import UsageError
 
 if TYPE_CHECKING:
     from volback.archive.age_keys import Recipient
+    from volback.encryption.sources import Ask
     from volback.operations.keys import Holder
-
-Ask = Callable[[str], str]
 
 
 def read_recipients(texts: Sequence[str], files: Sequence[Path]) -> list[Recipient]:

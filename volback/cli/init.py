@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.holder import Ask, read_new_passphrase, read_recipients
+from volback.cli.holder import read_new_passphrase, read_recipients
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
     from volback.context import Context
+    from volback.encryption.sources import Ask
     from volback.operations.init import FirstKey
 
 _EPILOG = """\b

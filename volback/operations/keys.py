@@ -13,7 +13,7 @@ from datetime import datetime
 from volback.archive.age import decrypt, encrypt
 from volback.archive.age_header import WORK_FACTOR, read_header
 from volback.archive.age_keys import Identity, Recipient
-from volback.archive.signing import authority_of, is_signed
+from volback.archive.signing import authority_of, is_signed_by
 from volback.catalog.key_files import (
     KeyKind,
     KeyNote,
@@ -151,10 +151,7 @@ class Keys:
         except FormatError as exc:
             log.warning("%s", exc.message)
             found = None
-        if found is None:
-            return Key(name, None)
-        note, _ = found
-        return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
+        return Key(name, None) if found is None else _key_of(found[0])
 
     def _all_identities(self) -> list[Identity]:
         """Every identity of the repository: a key that lacks an earlier one could not read older backups."""
@@ -169,7 +166,7 @@ class Keys:
         note = _note(name, holder, identities, self._now())
         data = _key_file(name, holder, identities, self._now(), self._work_factor)
         write_key(self._objects, note, data, authority_of(self.unlock()), replace=replace)
-        return Key(name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
+        return _key_of(note)
 
     def _holder(self, name: str, authority: bytes, passphrases: Callable[[str], Iterable[str]]) -> Holder | None:
         try:
@@ -177,10 +174,7 @@ class Keys:
         except FormatError as exc:
             log.warning("%s", exc.message)
             return None
-        signature = None if found is None else signature_of(found[1])
-        if found is None or signature is None or signature.public != authority:
-            return None
-        if not is_signed(authority, signature.signature, signature.covered):
+        if found is None or not is_signed_by(authority, signature_of(found[1])):
             return None
         if found[0].kind == "recipients":
             return Holder(tuple(map(Recipient.parse, found[0].recipients)))
@@ -222,6 +216,10 @@ def identity_text(identities: Sequence[Identity], now: datetime) -> str:
     for identity in identities:
         lines += [f"# recipient: {identity.recipient}", str(identity)]
     return "\n".join([*lines, ""])
+
+
+def _key_of(note: KeyNote) -> Key:
+    return Key(note.name, note.kind, tuple(note.recipients), tuple(note.opens), note.made_at)
 
 
 def _note(name: str, holder: Holder, identities: Sequence[Identity], now: datetime) -> KeyNote:

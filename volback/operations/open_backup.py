@@ -35,7 +35,7 @@ class OpenBackup:
         *,
         codec: FrameCodec | None = None,
         kept: Kept | None = None,
-        note: Callable[[Manifest, DamagedFrame], None] = lambda *_: None,
+        note: Callable[[Manifest, Collection[tuple[str, int]]], None] = lambda *_: None,
     ) -> None:
         """Read the index (kept compressed: about 40 bytes per file). Raises IntegrityError, NotFoundError.
 
@@ -143,7 +143,7 @@ class OpenBackup:
             try:
                 yield from unsealed
             except DamagedFrame as exc:
-                self._note(self.manifest, exc)
+                self._note(self.manifest, {(exc.backup, exc.offset)})
                 where = f"{self.data_key(exc.backup)}, frame at {exc.offset}"
                 raise IntegrityError(
                     f"backup {self.name} is damaged: {where}: {exc.why}", _DAMAGE_HINT.format(self.name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from volback.archive.age_keys import Identity
-from volback.archive.signing import authority_of, is_signed
+from volback.archive.signing import authority_of, is_signed_by
 from volback.catalog.certificates import Certificate, read_certificates, write_certificate
 from volback.catalog.model import Manifest
 from volback.catalog.objects import Objects
@@ -69,11 +69,7 @@ def trusted_keys(objects: Objects, repository_id: str, identity: Identity) -> Tr
     """What the holder of the current identity has certified. Other certificates count for nothing."""
     authority, keys = authority_of(identity).public, dict[str, set[str]]()
     for certificate, signature in read_certificates(objects):
-        if (
-            certificate.repository == repository_id
-            and signature.public == authority
-            and is_signed(authority, signature.signature, signature.covered)
-        ):
+        if certificate.repository == repository_id and is_signed_by(authority, signature):
             keys.setdefault(certificate.host, set()).add(certificate.key)
     return Trusted({host: frozenset(found) for host, found in keys.items()})
 

@@ -12,7 +12,7 @@ from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NoRepository, NotFoundError
+from volback.errors import IntegrityError, NoRepository
 from volback.operations.open_backup import OpenBackup
 from volback.operations.verify_data import Damage, Parts, Seen, read_all
 from volback.policy.subset import Subset
@@ -85,7 +85,7 @@ def verify_backup(
     try:
         backup = OpenBackup.as_stored(repository, manifest)
         if data:
-            damaged += read_all(ctx, backup, repository.id, seen or Seen())
+            damaged += read_all(ctx, repository, backup, seen or Seen())
         elif damaged:
             damaged = [_with_paths(backup, damage, repository) for damage in damaged]
     except IntegrityError as exc:
@@ -104,31 +104,19 @@ def _repository(repository: Repository) -> Iterator[Damage]:
 
 
 def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
-    for object_key, expected in ((key.index, manifest.index), (manifest.data_key, manifest.data)):
-        try:
-            size = repository.store.stat(object_key).size_bytes
-        except NotFoundError:
-            yield Damage(name, object_key, f"{object_key} is missing", [])
-            continue
-        if size != expected.size_bytes:
-            yield Damage(name, object_key, f"{object_key} has {size} bytes, not {expected.size_bytes}", [])
-    for used in manifest.uses:
-        needed = manifest.key_of(used)
-        try:
-            size = repository.store.stat(needed).size_bytes
-        except NotFoundError:
+    used = ((manifest.key_of(one), one.size_bytes) for one in manifest.uses)
+    own = ((key.index, manifest.index.size_bytes), (manifest.data_key, manifest.data.size_bytes))
+    for needed, expected_bytes in (*own, *used):
+        size_bytes = repository.size_of(needed)
+        if size_bytes < 0:
             yield Damage(name, needed, f"{needed} is missing", [])
-            continue
-        if size != used.size_bytes:
-            yield Damage(name, needed, f"{needed} has {size} bytes, not {used.size_bytes}", [])
+        elif size_bytes != expected_bytes:
+            yield Damage(name, needed, f"{needed} has {size_bytes} bytes, not {expected_bytes}", [])
 
 
 def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:
     """What is lost with a data object that is missing or cut short, from the index only."""
-    try:
-        size = repository.store.stat(damage.object).size_bytes
-    except NotFoundError:
-        size = 0
+    size = max(0, repository.size_of(damage.object))
     lost: list[str] = []
     for part, item in Parts(backup, Seen()):
         frame = item.piece.frame

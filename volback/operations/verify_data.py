@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,14 +17,12 @@ from volback.archive.seal import in_order
 from volback.archive.segments import Segment
 from volback.catalog.index import begin_of, check_units
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Manifest, Member, Piece, Unit
-from volback.context import Context
-from volback.errors import IntegrityError, StoreError
+from volback.catalog.model import Frame, Member, Piece, Unit
+from volback.context import Context, Repository
+from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
 from volback.policy.subset import Subset
-from volback.state.damaged import WHOLE, note_damaged
-
-log = logging.getLogger(__name__)
+from volback.state.damaged import WHOLE
 
 _RECORD, _MASK = struct.Struct(">QQ16s"), 2**64 - 1
 _RECORD_BYTES = _RECORD.size
@@ -43,11 +40,11 @@ class Damage:
     paths: list[str]
 
 
-def read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -> list[Damage]:
+def read_all(ctx: Context, repository: Repository, backup: OpenBackup, seen: Seen) -> list[Damage]:
     """Read every extent once; the data object's own digest finds damage outside of them.
 
     What the index shares with a backup that was read before has been read with that one, and so has the data of a large
-    file that a new line uses again.
+    file that a new line uses again. What is damaged is remembered.
     """
     manifest, parts = backup.manifest, Parts(backup, seen)
     ctx.progress.start(f"verify {backup.name}", total_bytes=None, total_files=None)
@@ -66,19 +63,9 @@ def read_all(ctx: Context, backup: OpenBackup, repository_id: str, seen: Seen) -
     if seen.subset is None and manifest.data_key not in bad and not own.is_as_written():
         damaged.append(Damage(backup.name, manifest.data_key, f"{manifest.data_key} is not what was written", []))
         frames.add((manifest.id, WHOLE))
-    _note(ctx, repository_id, manifest, frames, is_intact=not damaged and seen.subset is None)
+    is_intact = not damaged and seen.subset is None
+    repository.note_damaged(manifest, frames, read={manifest.id} if is_intact else ())
     return damaged + index.damage(parts.faults())
-
-
-def _note(
-    ctx: Context, repository_id: str, manifest: Manifest, frames: Collection[tuple[str, int]], *, is_intact: bool
-) -> None:
-    """Remember what is damaged: the next backup takes nothing from it."""
-    read = {manifest.id} if is_intact else set[str]()
-    try:
-        note_damaged(ctx.settings.state, repository_id, manifest.host, manifest.volume, found=frames, read=read)
-    except StoreError as exc:
-        log.warning("the next backup will not know what is damaged: %s", exc.message)
 
 
 class _Lost(NamedTuple):
