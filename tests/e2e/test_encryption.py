@@ -57,6 +57,16 @@ def fill(path: Path) -> None:
     (path / "hidden-symlink").symlink_to("hidden-target")
 
 
+@pytest.fixture
+def backed_up(encrypted: Volback, tmp_path: Path) -> Path:
+    """A directory of which there is a backup."""
+    source = tmp_path / "source"
+    source.mkdir()
+    fill(source)
+    encrypted("backup", source)
+    return source
+
+
 def objects(directory: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(directory.rglob("*")):
         if path.is_file():
@@ -147,12 +157,8 @@ def test_another_identity_is_refused_and_nothing_is_written(encrypted: Volback, 
 
 
 def test_damage_anywhere_is_exit_code_7_and_nothing_is_written(
-    encrypted: Volback, person: Path, tmp_path: Path
+    encrypted: Volback, person: Path, backed_up: Path, tmp_path: Path
 ) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    fill(source)
-    encrypted("backup", source)
     (data,) = encrypted.repository.glob("*/*/*/data.tar.zst.age")
     (index,) = encrypted.repository.glob("*/*/*/index.jsonl.zst.age")
     for path, position in ((index, 60), (index, 400), (data, 60), (data, 400)):
@@ -162,7 +168,7 @@ def test_damage_anywhere_is_exit_code_7_and_nothing_is_written(
         path.write_bytes(changed)
         target = tmp_path / f"target-{path.name}-{position}"
         target.mkdir()
-        failed = encrypted("restore", source, "--to", target, "--identity", person, check_exit=7)
+        failed = encrypted("restore", backed_up, "--to", target, "--identity", person, check_exit=7)
         assert path.stem in failed.stderr
         assert [found for found in target.iterdir() if found.is_file()] == []
         path.write_bytes(whole)
@@ -246,16 +252,12 @@ def test_whether_it_is_encrypted_is_decided_when_it_is_made(
 
 
 def test_a_lost_document_leaves_backups_readable_and_is_made_anew_with_an_identity(
-    encrypted: Volback, person: Path, tmp_path: Path
+    encrypted: Volback, person: Path, backed_up: Path
 ) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    fill(source)
-    encrypted("backup", source)
     (encrypted.repository / "volback.json").unlink()
-    assert "hidden-directory" in encrypted("ls", source, "--identity", person).stdout
-    assert NEEDED in encrypted("ls", source, check_exit=2).stderr
+    assert "hidden-directory" in encrypted("ls", backed_up, "--identity", person).stdout
+    assert NEEDED in encrypted("ls", backed_up, check_exit=2).stderr
     assert NEEDED in encrypted("init", "--accept-repository", check_exit=2).stderr
     encrypted("init", "--accept-repository", "--identity", person)
-    encrypted("backup", source, "--identity", person)
+    encrypted("backup", backed_up, "--identity", person)
     encrypted("verify", "--data", "--identity", person)

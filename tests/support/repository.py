@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import pytest
 
 from tests.support.documents import MANIFEST, source_of
 from volback.archive.codec import compress_lines
@@ -26,6 +27,16 @@ def new_repository(where: Path | Store) -> None:
     """Make a repository, as `volback init` does; one that is there stays as it is."""
     store = LocalStore(where) if isinstance(where, Path) else where
     Catalog(store).ensure_repository(lambda: secrets.token_hex(16))
+
+
+def use_here(monkeypatch: pytest.MonkeyPatch, directory: Path, repository: str) -> None:
+    """Let commands that run in this process use a repository of that name, on a host without an engine."""
+    for name, value in {
+        "VOLBACK_REPO": str(directory / repository), "VOLBACK_STATE_DIR": str(directory / "state"),
+        "VOLBACK_HOSTNAME": "web1", "DOCKER_HOST": f"unix://{directory}/no.sock", "VOLBACK_CONFIG": "",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(directory)
 
 
 def make_backup(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.forged import reseal_file
+from tests.support.repository import use_here
 from volback.archive.age_keys import Identity
 from volback.archive.signing import SigningKey
 from volback.catalog.keys import REPOSITORY_KEY
@@ -57,12 +58,7 @@ class Commands:
 
 @pytest.fixture
 def volback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
-    for name, value in {
-        "VOLBACK_REPO": str(tmp_path / "repository"), "VOLBACK_STATE_DIR": str(tmp_path / "state"),
-        "VOLBACK_HOSTNAME": "web1", "DOCKER_HOST": f"unix://{tmp_path}/no.sock", "VOLBACK_CONFIG": "",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+    use_here(monkeypatch, tmp_path, "repository")
     commands = Commands(tmp_path, capsys)
     commands("init", "--encrypt", "--key", "alice", "--recipient", str(ALICE.recipient))
     commands.file("alice.txt", ALICE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.repository import make_backup, new_repository
+from tests.support.repository import make_backup, new_repository, use_here
 from volback.catalog.repository import Catalog
 from volback.cli.main import run
 from volback.config.loading import load_config
@@ -37,12 +37,7 @@ READING = [
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the repository should be, for commands that run here, on a host without an engine."""
-    for name, value in {
-        "VOLBACK_REPO": str(tmp_path / "place"), "VOLBACK_STATE_DIR": str(tmp_path / "state"),
-        "VOLBACK_HOSTNAME": "web1", "DOCKER_HOST": f"unix://{tmp_path}/no.sock", "VOLBACK_CONFIG": "",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+    use_here(monkeypatch, tmp_path, "place")
     return tmp_path / "place"
 
 
