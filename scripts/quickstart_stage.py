@@ -95,7 +95,7 @@ def _refuse_foreign_volume(client: docker.DockerClient) -> None:
 
 
 def _remove_demo(client: docker.DockerClient) -> None:
-    remove_containers(client.containers.list(all=True, filters={"label": LABEL}))
+    remove_containers(client.containers.list(all=True, ignore_removed=True, filters={"label": LABEL}))
     for volume in client.volumes.list(filters={"label": LABEL}):
         volume.remove()
 

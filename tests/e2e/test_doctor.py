@@ -243,4 +243,8 @@ def _helpers(engine: EngineSession, run_volback: Volback) -> list[Any]:
     path = run_volback.state / "client-id"
     if not path.is_file():  # the run has only just begun
         return []
-    return list(engine.client.containers.list(all=True, filters={"label": f"volback.client={path.read_text()}"}))
+    return list(
+        engine.client.containers.list(
+            all=True, ignore_removed=True, filters={"label": f"volback.client={path.read_text()}"}
+        )
+    )

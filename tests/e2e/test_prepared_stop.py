@@ -141,7 +141,7 @@ def test_a_helper_that_dies_while_containers_stop_fails_its_volume_alone(
 
 def _helpers(engine: EngineSession, state: Path) -> list[Any]:
     label = f"volback.client={client_id(state)}"
-    return list(engine.client.containers.list(all=True, filters={"label": label}))
+    return list(engine.client.containers.list(all=True, ignore_removed=True, filters={"label": label}))
 
 
 def _mounts(helper: Any, volume: str) -> bool:

@@ -22,7 +22,9 @@ from tests.support.remote import Relay, SecondEngine, own_filesystem
 from tests.support.tree import make_odd_tree
 from volback.archive import tar
 from volback.archive.plan import make_plan
+from volback.engine import attach
 from volback.engine.engine import Engine
+from volback.engine.raw import STDOUT
 from volback.engine.streams import VolumeReader
 from volback.errors import EngineError, NotFoundError, UsageError
 from volback.settings import Transport, load_settings
@@ -375,3 +377,40 @@ def test_a_read_whose_names_cannot_be_passed_on_ends(
         (place / "names").unlink()
         with pytest.raises(EngineError, match="named pipe of a helper: No such file"):
             list(reader.read([b"./\0"]))
+
+
+_LATE = b"late"
+_STDERR = 2
+
+
+class _LateErrors(attach._Wire):
+    """A connection on which standard error comes one delivery late: an engine copies both outputs apart."""
+
+    _late = b""
+
+    def receive(self) -> memoryview:
+        return memoryview(_LATE) if self._late else super().receive()
+
+    def demultiplex(self, received: memoryview) -> Iterator[tuple[int, memoryview]]:
+        if received == _LATE:
+            late, self._late = self._late, b""
+            yield _STDERR, memoryview(late)
+            return
+        for stream, piece in super().demultiplex(received):
+            if stream == STDOUT:
+                yield stream, piece
+            else:
+                self._late += piece
+
+
+def test_what_a_scan_said_is_there_at_its_end(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "_Wire", _LateErrors)
+    scan = ["sh", "-c", "echo path; echo denied >&2", "sh"]
+    with _reader(
+        open_engine("attach"), Target("volume", volume_factory()), directory(), scan=scan, rescan=True
+    ) as reader:
+        for _ in range(2):
+            assert b"".join(reader.scan()) == b"path\n" + tar.SCAN_END.encode()
+            assert reader.messages() == b"denied\n"

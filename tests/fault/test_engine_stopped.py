@@ -37,7 +37,7 @@ def source(second: SecondEngine) -> Iterator[Path]:
     if second.process is None:
         second.start()
     with closing(second.client()) as client:
-        remove_containers(client.containers.list(all=True))
+        remove_containers(client.containers.list(all=True, ignore_removed=True))
         for left in client.volumes.list():
             left.remove()
 
@@ -69,7 +69,7 @@ def _listed(run_volback: Volback, environment: dict[str, str]) -> int:
 
 def _assert_nothing_is_left(second: SecondEngine, run_volback: Volback, *, volumes: set[str]) -> None:
     with closing(second.client()) as client:
-        assert client.containers.list(all=True) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
         assert {volume.name for volume in client.volumes.list()} == volumes
     assert list((run_volback.state / "runs").iterdir()) == []
     assert Catalog(LocalStore(run_volback.repository)).litter() == []

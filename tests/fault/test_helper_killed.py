@@ -31,7 +31,7 @@ def _fill(path: Path) -> None:
 
 def _helpers(client: docker.DockerClient, run_volback: Volback) -> list[str]:
     label = f"{CLIENT_LABEL}={(run_volback.state / 'client-id').read_text()}"
-    return [helper.id for helper in client.containers.list(all=True, filters={"label": label})]
+    return [helper.id for helper in client.containers.list(all=True, ignore_removed=True, filters={"label": label})]
 
 
 def _assert_nothing_is_left(client: docker.DockerClient, run_volback: Volback) -> None:
@@ -103,7 +103,7 @@ def client(second: SecondEngine) -> Iterator[docker.DockerClient]:
     with closing(second.client()) as client:
         _fill(Path(client.volumes.create(VOLUME).attrs["Mountpoint"]))
         yield client
-        remove_containers(client.containers.list(all=True))
+        remove_containers(client.containers.list(all=True, ignore_removed=True))
         for volume in client.volumes.list():
             volume.remove()
 

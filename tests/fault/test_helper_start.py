@@ -31,7 +31,7 @@ def source(run_volback: Volback, volume_factory: Callable[..., str]) -> str:
 
 def _helpers(engine: EngineSession, run_volback: Volback) -> list[object]:
     label = f"volback.client={(run_volback.state / 'client-id').read_text()}"
-    return list(engine.client.containers.list(all=True, filters={"label": label}))
+    return list(engine.client.containers.list(all=True, ignore_removed=True, filters={"label": label}))
 
 
 def _assert_nothing_is_left(engine: EngineSession, run_volback: Volback) -> None:

@@ -52,7 +52,7 @@ def _steps(log: Path) -> list[tuple[int, str]]:
 
 def _assert_nothing_is_left(run_volback: Volback, engine: EngineSession, at: str) -> None:
     label = f"volback.client={(run_volback.state / 'client-id').read_text()}"
-    assert engine.client.containers.list(all=True, filters={"label": label}) == [], at
+    assert engine.client.containers.list(all=True, ignore_removed=True, filters={"label": label}) == [], at
     assert list((run_volback.state / "runs").iterdir()) == [], at
     if run_volback.repository.exists():
         assert Catalog(LocalStore(run_volback.repository)).litter() == [], at

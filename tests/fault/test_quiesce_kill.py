@@ -76,7 +76,7 @@ class Lane:
 
     def assert_nothing_is_left(self, step: str) -> None:
         label = f"volback.client={(self.volback.state / 'client-id').read_text()}"
-        assert self.idle.client.containers.list(all=True, filters={"label": label}) == [], step
+        assert self.idle.client.containers.list(all=True, ignore_removed=True, filters={"label": label}) == [], step
         assert list((self.volback.state / "runs").iterdir()) == [], step
         if self.volback.repository.exists():
             assert Catalog(LocalStore(self.volback.repository)).litter() == [], step
@@ -245,8 +245,11 @@ def test_after_the_engine_was_killed_recover_lets_containers_run_again(
             assert client.containers.get("idle").status == "created"
     run_volback("doctor", "--fix", env=environment)
     with closing(second.client()) as client:
-        assert sorted(container.name for container in client.containers.list(all=True)) == ["idle", "writer"]
-        for container in client.containers.list(all=True):
+        assert sorted(container.name for container in client.containers.list(all=True, ignore_removed=True)) == [
+            "idle",
+            "writer",
+        ]
+        for container in client.containers.list(all=True, ignore_removed=True):
             container.remove(force=True)
 
 

@@ -70,7 +70,7 @@ def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
             assert len(found) == 1 + 3 * made, step
             assert open_uploads(radosgw.client(), bucket) == [], step
             label = f"{CLIENT_LABEL}={(run_volback.state / 'client-id').read_text()}"
-            assert engine.client.containers.list(all=True, filters={"label": label}) == [], step
+            assert engine.client.containers.list(all=True, ignore_removed=True, filters={"label": label}) == [], step
         assert _backups(run_volback, env) == made
         assert run_volback("verify", "--data", "--json", env=env).json["result"]["damaged"] == []
 

@@ -66,7 +66,10 @@ def source(volume_factory: Callable[..., str], volume_path: Callable[[str], Path
 def _nothing_is_left(engine: EngineSession, run_volback: Volback, repository: Path) -> None:
     assert _files(repository) in (["volback.json"], []), "neither objects, temp files nor directories"
     client = (run_volback.state / "client-id").read_text()
-    assert engine.client.containers.list(all=True, filters={"label": f"{CLIENT_LABEL}={client}"}) == []
+    assert (
+        engine.client.containers.list(all=True, ignore_removed=True, filters={"label": f"{CLIENT_LABEL}={client}"})
+        == []
+    )
     assert list((run_volback.state / "runs").iterdir()) == []
     listed = run_volback("--json", "--repo", str(repository), "list", "--all-hosts").json["result"]
     assert listed == {"backups": [], "damaged": []}

@@ -35,7 +35,7 @@ def there(second: SecondEngine, run_volback: Volback) -> Iterator[dict[str, str]
     run_volback("backup", VOLUME, env=environment)
     yield environment
     with closing(second.client()) as client:
-        remove_containers(client.containers.list(all=True))
+        remove_containers(client.containers.list(all=True, ignore_removed=True))
         for left in client.volumes.list():
             left.remove()
 

@@ -79,7 +79,7 @@ class Compose:
     def container(self, service: str) -> Any:
         """The service's container as it is now."""
         labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
-        (found,) = self.engine.client.containers.list(all=True, filters={"label": labels})
+        (found,) = self.engine.client.containers.list(all=True, ignore_removed=True, filters={"label": labels})
         return found
 
     def volume(self, service: str) -> str:

@@ -72,7 +72,11 @@ class EngineSession:
     def containers(self) -> list[Any]:
         """Containers with this session's label, and helpers of the volbacks that it ran."""
         labels = [self.label, *(f"{CLIENT_LABEL}={client_id}" for client_id in sorted(self.client_ids))]
-        return [item for label in labels for item in self.client.containers.list(all=True, filters={"label": label})]
+        return [
+            item
+            for label in labels
+            for item in self.client.containers.list(all=True, ignore_removed=True, filters={"label": label})
+        ]
 
     def volumes(self) -> list[Any]:
         """Volumes with this session's label or with a name that it gave out."""
@@ -133,7 +137,7 @@ def remove_containers(containers: Iterable[Any]) -> None:
 
 def remove_volume(client: docker.DockerClient, name: str) -> None:
     """Remove a volume with the containers that use it; one that is gone is not an error."""
-    remove_containers(client.containers.list(all=True, filters={"volume": name}))
+    remove_containers(client.containers.list(all=True, ignore_removed=True, filters={"volume": name}))
     try:
         client.volumes.get(name).remove(force=True)
     except docker.errors.NotFound:

@@ -224,7 +224,7 @@ def _remove_all(engine: SecondEngine) -> None:
     if not _answers(engine):
         return
     with contextlib.closing(engine.client()) as client:
-        for container in client.containers.list(all=True):
+        for container in client.containers.list(all=True, ignore_removed=True):
             container.remove(force=True)
 
 

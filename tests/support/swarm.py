@@ -80,7 +80,11 @@ class Service:
         return int(self.facts["Spec"]["Mode"]["Replicated"]["Replicas"])
 
     def containers(self) -> list[Any]:
-        return list(self.client.containers.list(filters={"label": f"com.docker.swarm.service.id={self.id}"}))
+        return list(
+            self.client.containers.list(
+                ignore_removed=True, filters={"label": f"com.docker.swarm.service.id={self.id}"}
+            )
+        )
 
     def running_tasks(self) -> int:
         states = [task["Status"]["State"] for task in self.client.api.tasks(filters={"service": self.id})]

@@ -112,16 +112,18 @@ class Attachment(HelperStreams):
 
 class AttachReader(Attachment):
     """Scan and read in one container. After the scan nothing comes before the names are there: so the scan's end
-    is a random token at the end of what has been received so far, and no byte has to be looked at for it."""
+    is a random token at the end of what has been received so far, and no byte has to be looked at for it. Both
+    outputs end with it: an engine copies each in a thread of its own, so a scan's errors may come after its end."""
 
     def __init__(self, place: Place, commands: ReadCommands) -> None:
         self._token = secrets.token_hex(16).encode()
         self._is_scanned = False
         token = f"printf %s {self._token.decode()}"
         scan = (
-            f"{{ {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}; {token}; "
+            f"{{ {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}; "
+            f"{token}; {token} >&2; "
         )
-        again = f"{token} >&2; read -r line || exit 255; {scan}" if commands.rescan else ""
+        again = f"read -r line || exit 255; {scan}" if commands.rescan else ""
         super().__init__(
             place,
             f"{scan}{again}{{ {_CHUNKS}; }} >/tmp/names; "
@@ -130,19 +132,21 @@ class AttachReader(Attachment):
         )
 
     def messages(self) -> bytes:
-        """See VolumeReader. The token separates those of the two scans."""
-        return super().messages().rpartition(self._token)[2]
+        """See VolumeReader."""
+        return super().messages().removesuffix(self._token)
 
     def scan(self) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
         if self._is_scanned:
+            self._messages.clear()
             self._transmit(b"again\n")
         self._is_scanned = True
         pending = bytearray()
         for pieces in self.receive():
             for piece in pieces:
                 pending += piece
-            if pending.endswith(self._token):
+            if pending.endswith(self._token) and self._messages.endswith(self._token):
+                del self._messages[-len(self._token) :]
                 yield pending[: -len(self._token)]
                 return
             if len(pending) >= BUFFER_BYTES:
