@@ -135,9 +135,19 @@ def postgres(root: Path, scale: float, _: random.Random) -> None:
 
 
 def pgbench(root: Path, scale: float, _: random.Random) -> None:
-    """10,000 transactions."""
+    """10,000 transactions, which change half of the pages; nearly as much is new in the write-ahead log."""
+    _transact(root, int(2500 * scale))
+
+
+def short_pgbench(root: Path, scale: float, _: random.Random) -> None:
+    """300 transactions, which change 2 % of the pages."""
+    _transact(root, int(75 * scale))
+
+
+def _transact(root: Path, count: int) -> None:
+    """So many transactions of each of four clients."""
     with _postgres(root) as run:
-        run("pgbench", "--client", "4", "--transactions", str(max(1, int(2500 * scale))), "postgres")
+        run("pgbench", "--client", "4", "--transactions", str(max(1, count)), "postgres")
         run("psql", "--quiet", "--command", "CHECKPOINT")
 
 
@@ -166,6 +176,7 @@ DATA = {
     "anywhere": Data(mixed, anywhere),
     "pages": Data(pages, some_pages),
     "postgres": Data(postgres, pgbench),
+    "postgres-short": Data(postgres, short_pgbench),
     "dump": Data(dump, inserted_rows),
     "log": Data(log, grown_log),
     "deep": Data(mixed, anywhere),

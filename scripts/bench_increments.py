@@ -66,6 +66,7 @@ GOALS = {
     "anywhere": Goals({"restic": 1.0}, {"restic": 1.3}),
     "pages": Goals(bytes={"restic": 0.3, "borg": 0.3}),
     "postgres": Goals(bytes={"restic": 0.5, "borg": 0.5}),
+    "postgres-short": Goals(bytes={"restic": 0.5, "borg": 0.5}),
     "dump": Goals(bytes={"restic": 0.5, "borg": 0.5}),
     "log": Goals(limit=lambda scale: 5 * MB * scale + 2 * BLOCK_BYTES),
     "million": Goals({"restic": 0.5}, peak_bytes=600 * MIB),
