@@ -33,6 +33,7 @@ class DictObjects:
         self.opened: list[str] = []
         self.deleted: list[str] = []
         self.parallel_reads = 1
+        self.is_shared = False
 
     def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
         if if_absent and key in self.held:

@@ -67,3 +67,9 @@ def test_a_directory_with_a_bandwidth_limit_is_read_in_the_callers_thread(watche
 @pytest.mark.parametrize("parallel_reads", [1, 7])
 def test_a_wrapper_says_what_the_store_within_it_says(wrap: Callable[[Store], Store], parallel_reads: int) -> None:
     assert wrap(MemoryStore("inner", parallel_reads=parallel_reads)).parallel_reads == parallel_reads
+
+
+@pytest.mark.parametrize("wrap", [lambda store: LimitStore(store, 1e9), FaultStore, CountingStore])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_wrapper_says_whether_the_store_within_it_is_shared(wrap: Callable[[Store], Store], is_shared: bool) -> None:
+    assert wrap(MemoryStore("inner", is_shared=is_shared)).is_shared == is_shared

@@ -34,6 +34,10 @@ class Objects(Protocol):
     def parallel_reads(self) -> int:
         """How many large ranges are best read at once; 1 where threads gain nothing."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether another machine may use them at the same time."""
+
     def put(self, key: str, chunks: Iterable[bytes], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, completely or not at all. Raises ConflictError if `if_absent` and it
         exists."""

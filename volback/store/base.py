@@ -66,6 +66,13 @@ class Store(Protocol):
         each. A wrapper returns the value of the store that it wraps.
         """
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether another machine may use it at the same time: all but a local filesystem.
+
+        Then nothing that a backup may need is deleted at once. A wrapper returns the value of the store that it wraps.
+        """
+
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object and return its size; atomic: complete or not at all.
 
@@ -134,6 +141,10 @@ class Wrapper:
     @property
     def parallel_reads(self) -> int:
         return self._inner.parallel_reads
+
+    @property
+    def is_shared(self) -> bool:
+        return self._inner.is_shared
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         return self._inner.put(key, chunks, if_absent=if_absent)

@@ -27,8 +27,11 @@ def _now() -> datetime:
 class MemoryStore:
     """Objects in a dict; safe to use from several threads."""
 
-    def __init__(self, name: str, *, clock: Callable[[], datetime] = _now, parallel_reads: int = 1) -> None:
+    def __init__(
+        self, name: str, *, clock: Callable[[], datetime] = _now, parallel_reads: int = 1, is_shared: bool = False
+    ) -> None:
         self._name = name
+        self._is_shared = is_shared
         self._clock = clock
         self._parallel_reads = parallel_reads
         self._lock = threading.Lock()
@@ -42,6 +45,11 @@ class MemoryStore:
     def parallel_reads(self) -> int:
         """The number that it was created with: tests read ahead from it as from a remote store."""
         return self._parallel_reads
+
+    @property
+    def is_shared(self) -> bool:
+        """As it was created: to tests it is a bucket that several machines use."""
+        return self._is_shared
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, visible once the last one is stored."""

@@ -62,6 +62,10 @@ class S3Store:
     def parallel_reads(self) -> int:
         return _PARALLEL_READS
 
+    @property
+    def is_shared(self) -> bool:
+        return True
+
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object: in one request if smaller than the first part, else in parts."""
         check_key(key)
