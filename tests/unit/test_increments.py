@@ -53,7 +53,7 @@ def _read(root: Path) -> Callable[[Plan, Callable[[PlannedUnit], bool]], Iterabl
     return lambda plan, wanted: [read(root, plan, wanted)]
 
 
-def _both(root: Path, change: Change, *, reread: bool = False) -> tuple[MemoryStore, Manifest, Manifest]:
+def store_both(root: Path, change: Change, *, reread: bool = False) -> tuple[MemoryStore, Manifest, Manifest]:
     """Back up, change the tree, back up again as an increment, and as a full backup."""
     store = MemoryStore("test")
     first = store_backup(store, FIRST, plan_of(root), [read(root, plan_of(root))])
@@ -64,7 +64,7 @@ def _both(root: Path, change: Change, *, reread: bool = False) -> tuple[MemorySt
     return store, increment, full
 
 
-def _stream(store: MemoryStore, manifest: Manifest) -> bytes:
+def stream_of(store: MemoryStore, manifest: Manifest) -> bytes:
     return b"".join(map(bytes, OpenBackup(store, manifest).stream()))
 
 
@@ -139,10 +139,10 @@ CHANGES: list[Change] = [
 @pytest.mark.parametrize("change", CHANGES, ids=range(len(CHANGES)))
 @pytest.mark.parametrize("reread", [False, True], ids=["", "reread"])
 def test_an_increment_is_what_a_full_backup_is(tree: Path, change: Change, reread: bool) -> None:
-    store, increment, full = _both(tree, change, reread=reread)
+    store, increment, full = store_both(tree, change, reread=reread)
     assert increment.digest == full.digest
     assert (increment.files, increment.raw_bytes) == (full.files, full.raw_bytes)
-    assert _stream(store, increment) == _stream(store, full)
+    assert stream_of(store, increment) == stream_of(store, full)
     assert list(OpenBackup(store, increment).members()) == list(OpenBackup(store, full).members())
 
 
@@ -158,7 +158,7 @@ def test_an_increment_is_what_a_full_backup_is(tree: Path, change: Change, rerea
     ],
 )
 def test_only_what_is_new_is_stored(tree: Path, change: Change, at_most: int) -> None:
-    _, increment, full = _both(tree, change)
+    _, increment, full = store_both(tree, change)
     assert increment.stored_bytes <= at_most
     assert increment.reused_bytes + 200_000 + at_most > full.raw_bytes
 
@@ -176,7 +176,7 @@ def test_a_volume_on_another_disk_is_read_again_and_stores_nothing_twice(tree: P
 
 
 def test_an_unchanged_night_takes_the_index_as_it_is(tree: Path) -> None:
-    _, increment, full = _both(tree, _nothing)
+    _, increment, full = store_both(tree, _nothing)
     assert increment.index.size_bytes == increment.index_table_bytes < 300 < full.index.size_bytes
     assert [(used.id, used.name) for used in increment.uses] == [(FIRST, "data.tar.zst"), (FIRST, "index.jsonl.zst")]
 
@@ -195,13 +195,13 @@ def test_a_long_chain_is_what_a_full_backup_is(tree: Path) -> None:
         last = store_increment(store, f"20260102T{night:06}Z-0000", plan, _read(tree), last)
     full = store_backup(store, FULL, plan, [read(tree, plan)])
     assert last.digest == full.digest
-    assert _stream(store, last) == _stream(store, full)
+    assert stream_of(store, last) == stream_of(store, full)
     assert len({used.id for used in last.uses if used.name == "index.jsonl.zst"}) <= 16
 
 
 def test_data_that_the_manifest_does_not_name_is_not_built_upon(tree: Path) -> None:
     """Whoever edits a manifest can take an object from its list; the index still names it."""
-    store, increment, _ = _both(tree, _grow_log)
+    store, increment, _ = store_both(tree, _grow_log)
     forged = msgspec.structs.replace(increment, uses=[used for used in increment.uses if used.name == INDEX_NAME])
     chosen, plan = ChosenParent(OpenBackup(store, forged)), plan_of(tree)
     parent = chosen.compared(plan, Comparing())

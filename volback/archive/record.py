@@ -12,10 +12,11 @@ from itertools import chain, takewhile
 
 from volback.archive.codec import DEFAULT_LEVEL
 from volback.archive.cut import UnitEnd
+from volback.archive.frames import UsedFrames
 from volback.archive.parent import Parent, Place, Reused
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed
 from volback.archive.segments import IndexWriter, Segment, StoredIndex
-from volback.catalog.index import decode_unit, encode_unit
+from volback.catalog.index import encode_unit
 from volback.catalog.model import Frame, Member, ObjectDigest, Piece, Unit
 from volback.progress import Progress
 
@@ -42,16 +43,13 @@ class Recorder:
     def _begin(self) -> None:
         self.reused_bytes = 0
         """Raw bytes that are stored in data objects of other backups."""
-        self.used: dict[str, int] = {}
-        """Stored bytes of the frames that are used, by the id of the other backup that holds them."""
-        self._own_used_bytes = 0
+        self._frames = UsedFrames(self._id)
         self._stream = hashlib.sha256()
         self._index = IndexWriter(self._id, self._level)
         self._parent = Parent()
         self._extents: list[Extents] = []
         self._noted = 0
         self._waiting = deque[tuple[UnitEnd, list[Extents]] | Reused]()
-        self._frames = set[tuple[str, int]]()
 
     def again(self) -> list[Segment]:
         """Begin the index anew, for a second pass: `data` goes on with the data object. Return the first pass's
@@ -83,9 +81,14 @@ class Recorder:
         return encode_unit(part_of_unit(pieces)) if pieces else None
 
     @property
+    def used(self) -> dict[str, int]:
+        """Stored bytes of the frames that are used, by the id of the other backup that holds them."""
+        return self._frames.used
+
+    @property
     def unused_bytes(self) -> int:
         """Stored bytes of this backup's data object that its index does not use: a first pass's that were replaced."""
-        return self.stored_bytes - self._own_used_bytes
+        return self.stored_bytes - self._frames.own_bytes
 
     def data(self, sealed: Generator[Sealed, None, None], parent: Parent | None = None) -> Generator[bytes, None, None]:
         """Yield the bytes of the data object, and note each frame and unit. Closed early, it closes `sealed`.
@@ -161,9 +164,9 @@ class Recorder:
     def _note_reused(self, reused: Reused) -> None:
         begin = reused.begin
         self._stream.update(begin.digest)
-        self.reused_bytes += self._bytes_of_others(reused)
+        self.reused_bytes += self._frames.raw_bytes_of_others(reused)
         for frame in begin.frames:
-            self._note_used(frame)
+            self._frames.note(frame)
         self._index.add_unchanged(reused.segment, reused.number)
         self._progress.advance(raw_bytes=begin.raw_bytes, files=begin.members)
 
@@ -172,9 +175,8 @@ class Recorder:
         unit = Unit(end.kind, pieces, end.members, end.scan, end.newest_ns)
         self._stream.update(unit.digest)
         for piece in pieces:
-            self._note_used(piece.frame)
-            if piece.frame.backup != self._id:
-                self.reused_bytes += piece.raw_bytes
+            self._frames.note(piece.frame)
+        self.reused_bytes += self._frames.raw_bytes_in_others(unit)
         line = encode_unit(unit)
         if self.on_line is not None:
             self.on_line(line)
@@ -183,25 +185,6 @@ class Recorder:
         else:
             self._index.add(line)
         self._progress.advance(raw_bytes=unit.raw_bytes, files=len(end.members))
-
-    def _bytes_of_others(self, reused: Reused) -> int:
-        """Raw bytes of the unit that are in other backups: in a second pass the line may be one of the first."""
-        owners = {frame.backup for frame in reused.begin.frames}
-        if self._id not in owners:
-            return reused.raw_bytes
-        if len(owners) == 1:
-            return 0
-        unit = decode_unit(reused.segment.line(reused.number))
-        return sum(piece.raw_bytes for piece in unit.pieces if piece.frame.backup != self._id)
-
-    def _note_used(self, frame: Frame) -> None:
-        if (frame.backup, frame.offset) in self._frames:
-            return
-        self._frames.add((frame.backup, frame.offset))
-        if frame.backup == self._id:
-            self._own_used_bytes += frame.stored_bytes
-        else:
-            self.used[frame.backup] = self.used.get(frame.backup, 0) + frame.stored_bytes
 
     def _pieces(self, extents: list[Extents]) -> Iterator[Piece]:
         """Join extents that follow one another in a frame."""
