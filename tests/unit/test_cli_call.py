@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from volback.cli.app import _only, build
+from volback.cli.app import build
 from volback.cli.call import Call, command_of, global_options_first
 
 SLOW = ("docker", "boto3", "botocore", "msgspec", "rich", "zstandard", "requests", "urllib3")
@@ -185,5 +185,17 @@ def test_each_command_alone_has_the_help_that_it_has_among_all() -> None:
     assert len(whole) > 25
     for path, said in whole.items():
         name = command_of(path.split()[1:])
-        alone = dict(_helps(typer.main.get_command(_only(build(), name)), "volback"))
+        alone = dict(_helps(typer.main.get_command(build(name)), "volback"))
         assert alone["volback"] == whole["volback"] if not name else alone[path] == said, path
+
+
+def test_a_command_imports_its_own_family_alone() -> None:
+    script = (
+        "import sys\n"
+        "from volback.cli.app import build\n"
+        "build('ls')\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('volback.cli.')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "volback.cli.browse" in done.stdout.split()
+    assert not {"volback.cli.backup", "volback.cli.prune"} & set(done.stdout.split())
