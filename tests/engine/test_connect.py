@@ -49,3 +49,9 @@ def test_a_container_that_goes_while_podman_is_asked_for_it_does_not_exist(
     with pytest.raises(Exception, match="no such container") as raised, translated(f"container {asked_for!r}"):
         raise docker.errors.APIError("500 Server Error", response, reason)
     assert type(raised.value) is expected
+
+
+def test_the_engine_is_asked_for_its_version_once(engine: EngineSession, tmp_path: Path) -> None:
+    with ApiProxy(tmp_path / "engine.sock", [("GET", "/version"), ("GET", "/v[0-9.]+/info")]) as proxy:
+        client, info = connect(proxy.url)
+    assert client.api_version == info.api_version

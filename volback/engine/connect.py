@@ -21,6 +21,7 @@ import docker.tls
 import requests.exceptions
 import urllib3.exceptions
 
+from volback.engine.client import Client
 from volback.engine.ssh import ssh_client
 from volback.errors import (
     ConflictError,
@@ -138,7 +139,7 @@ def _endpoint(url: str | None) -> tuple[str, Any]:
 def _client(base_url: str, tls: Any, timeout_s: float) -> Any:
     if urlsplit(base_url).scheme == "ssh":
         return ssh_client(base_url, timeout_s=timeout_s)
-    return docker.APIClient(base_url=base_url, tls=tls, timeout=timeout_s, version="auto")
+    return Client(base_url=base_url, tls=tls, timeout=timeout_s, version="auto")
 
 
 def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:

@@ -12,11 +12,12 @@ import tempfile
 from typing import IO, Any
 from urllib.parse import SplitResult, urlsplit
 
-import docker
 import docker.constants
 import requests.adapters
 import urllib3.connection
 import urllib3.connectionpool
+
+from volback.engine.client import Client
 
 BASE_URL = "http://docker.ssh:80"
 
@@ -28,7 +29,10 @@ def ssh_client(url: str, *, timeout_s: float) -> Any:
     """
     adapter = _Adapter(command(url, timeout_s=timeout_s))  # shared: a connection is an ssh login
     first = _client(adapter, timeout_s, docker.constants.MINIMUM_DOCKER_API_VERSION)
-    return _client(adapter, timeout_s, str(first.version(api_version=False)["ApiVersion"]))
+    said = first.version(api_version=False)
+    client = _client(adapter, timeout_s, str(said["ApiVersion"]))
+    client.said = said
+    return client
 
 
 def command(url: str, *, timeout_s: float) -> list[str]:
@@ -41,8 +45,8 @@ def command(url: str, *, timeout_s: float) -> list[str]:
     return [*words, "--", str(parts.hostname), "docker", *socket_path, "system", "dial-stdio"]
 
 
-def _client(adapter: requests.adapters.HTTPAdapter, timeout_s: float, version: str) -> Any:
-    client = docker.APIClient(base_url=BASE_URL, version=version, timeout=timeout_s)
+def _client(adapter: requests.adapters.HTTPAdapter, timeout_s: float, version: str) -> Client:
+    client = Client(base_url=BASE_URL, version=version, timeout=timeout_s)
     client.trust_env = False  # a proxy of the environment does not apply to this connection
     client.mount(BASE_URL, adapter)
     return client
