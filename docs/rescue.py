@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ID, INDEX = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}", "index.jsonl.zst"
+ID = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
 SEALED = re.compile(rb'(.*),\n  "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 AGE, OPENED = [], {}  # the command that decrypts, where the repository is encrypted, and what it has decrypted
@@ -29,9 +29,9 @@ def main(repository, name, identity=None):
     read_sealed(Path(repository, "volback.json"))
     asked, backup_id = re.fullmatch(f"(.*?)(?:@({ID}))?", name, re.DOTALL).groups()
     directory = Path(repository, *map(encoded, asked.split("/", 1)))
-    ids = sorted(path.parent.name for path in directory.glob(f"{backup_id or '*T*Z-*'}/manifest.json"))
+    ids = sorted(path.parent.name for path in directory.glob(f"{backup_id or '*T*Z-*'}/manifest*.json"))
     check(ids, f"there is no backup {name} in {repository}")
-    manifest = read_sealed(directory / ids[-1] / "manifest.json")
+    manifest = read_manifest(directory / ids[-1])
     place = encoded(manifest["host"]), encoded(manifest["volume"]), manifest["id"]
     manifest = with_private(manifest, identity) if "private" in manifest else manifest
     check(place == (*directory.parts[-2:], ids[-1]), f"the manifest of {ids[-1]} is of another backup")
@@ -42,30 +42,52 @@ def main(repository, name, identity=None):
             write_stream(directory, manifest, lines.stdout, stream)
 
 
+def read_manifest(directory):
+    """Its highest revision that is valid: repacking writes manifest.2.json, and so on."""
+    *others, last = sorted(directory.glob("manifest*.json"), key=lambda path: (len(path.name), path.name))
+    try:
+        return read_sealed(last)
+    except ValueError as exc:
+        valid = [read_sealed(path) for path in others]
+        check(valid, exc)
+        return valid[-1]
+
+
+def objects(directory, manifest, kind):
+    """The paths of its data or index objects by what indexes call them: ID, or ID.N of a later revision."""
+    number = manifest.get("revision", 1)
+    index = "index.jsonl.zst" if number == 1 else f"index.{number}.jsonl.zst"
+    own = {"index": index, "data": "data.tar.zst" if manifest["kind"] == "full" else "data.zst"}
+    used = [(used["id"], used["name"]) for used in manifest["uses"] if used["name"].startswith(kind)]
+    names = [(manifest["id"], own[kind]), *used]
+    return {backup_id + "".join(re.findall(r"\.\d+", name)): directory / backup_id / name for backup_id, name in names}
+
+
 def copy_index(directory, manifest, index):
     """Copy the index as it is stored, all runs in order, each one verified."""
-    own = Path(plain(directory / manifest["id"] / INDEX)).read_bytes()
-    check(sha256(own).hex() == manifest["index"]["sha256"], f"the index object of {manifest['id']} is damaged")
-    runs = [[manifest["id"], 0, len(own), base64.b64encode(sha256(own))]]
+    paths = objects(directory, manifest, "index")
+    own_id, own_path = next(iter(paths.items()))
+    own = Path(plain(own_path)).read_bytes()
+    check(sha256(own).hex() == manifest["index"]["sha256"], f"{own_path} is damaged")
+    runs = [[own_id, 0, len(own), base64.b64encode(sha256(own))]]
     if manifest["index_table_bytes"]:
         with tempfile.TemporaryFile() as table:
             table.write(own[-manifest["index_table_bytes"] :])
             with zstd(table) as text:
                 runs = json.load(text.stdout)["runs"]
-    for backup_id, offset, stored_bytes, digest in runs:
-        run = read_part(directory / backup_id / INDEX, offset, stored_bytes)
-        check(sha256(run) == base64.b64decode(digest), f"the index object of {backup_id} is damaged")
+    for object_id, offset, stored_bytes, digest in runs:
+        run = read_part(paths[object_id], offset, stored_bytes)
+        check(sha256(run) == base64.b64decode(digest), f"{paths[object_id]} is damaged")
         index.write(run)
 
 
 def write_stream(directory, manifest, lines, stream):
-    paths = {used["id"]: directory / used["id"] / used["name"] for used in manifest["uses"] if used["name"] != INDEX}
-    paths[manifest["id"]] = directory / manifest["id"] / ("data.tar.zst" if manifest["kind"] == "full" else "data.zst")
+    paths = objects(directory, manifest, "data")
     for batch, frames in batches(read_extents(lines, manifest)):
         with tempfile.TemporaryFile() as stored:
-            for backup_id, offset, stored_bytes, raw_bytes in frames:
+            for object_id, offset, stored_bytes, raw_bytes in frames:
                 check(0 <= raw_bytes <= FRAME_MAX_BYTES, "the index names an impossible frame")
-                stored.write(read_part(paths[backup_id], offset, stored_bytes))
+                stored.write(read_part(paths[object_id], offset, stored_bytes))
             with zstd(stored) as raw:
                 raw_frames = {frame: raw.stdout.read(frame[3]) for frame in frames}
         for frame in frames:  # zstd ends at the first one that is damaged

@@ -347,7 +347,7 @@ class Repository:
                 note_newest(self._memory.state, self.id, key.host, key.volume, None)
 
     def _has_backup(self, backup: Manifest, id: str) -> bool:
-        return self.size_of(BackupKey(backup.host, backup.volume, id).manifest) >= 0
+        return self.catalog.exists(BackupKey(backup.host, backup.volume, id))
 
 
 def _recipient(text: str) -> Recipient:

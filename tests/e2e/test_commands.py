@@ -25,7 +25,7 @@ from tests.support.engine import EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted
 from tests.support.tree import make_odd_tree
-from volback.catalog.keys import BackupKey
+from volback.catalog.keys import parse_manifest_key
 from volback.state.locks import lock
 
 MakeVolume = Callable[..., str]
@@ -261,7 +261,9 @@ def test_a_backup_from_the_future_is_said_and_is_not_the_latest(
     future = f"{volume}@{int(id_[:4]) + 1}{id_[4:]}"
     path, copied = (run_volback.repository / name.replace("@", "/") for name in (made, future))
     shutil.copytree(path, copied)
-    manifest = Catalog(LocalStore(run_volback.repository)).read(BackupKey(*made.replace("@", "/").split("/")))
+    key = parse_manifest_key(made.replace("@", "/") + "/manifest.json")
+    assert key is not None
+    manifest = Catalog(LocalStore(run_volback.repository)).read(key)
     (copied / "manifest.json").write_bytes(seal_document(replace(manifest, id=copied.name)))
     (volume_path(small) / "etc" / "app.conf").write_text("newer")
     newer = reference(run_volback, small)

@@ -30,7 +30,7 @@ from volback.operations.open_backup import OpenBackup
 from volback.store.local import LocalStore
 
 RESCUE = PROJECT / "docs/rescue.py"
-LINES_MAX = 180
+LINES_MAX = 200
 VOLUME = "golden-host/golden"
 
 
@@ -146,9 +146,9 @@ def _flip(at: int) -> Harm:
         (f"{FULL}/data.tar.zst", _flip(3000), "data.tar.zst is damaged"),
         (f"{FULL}/data.tar.zst", lambda data: data[:-1], "data.tar.zst is cut short"),
         (f"{FULL}/data.tar.zst", lambda data: data[:10] + bytes(50) + data[60:], "data.tar.zst is damaged"),
-        (f"{FULL}/index.jsonl.zst", _flip(2000), f"index object of {FULL} is damaged"),
-        (f"{INCREMENT}/index.jsonl.zst", _flip(100), f"index object of {INCREMENT} is damaged"),
-        (f"{INCREMENT}/index.jsonl.zst", _flip(1500), f"index object of {INCREMENT} is damaged"),
+        (f"{FULL}/index.jsonl.zst", _flip(2000), f"{FULL}/index.jsonl.zst is damaged"),
+        (f"{INCREMENT}/index.jsonl.zst", _flip(100), f"{INCREMENT}/index.jsonl.zst is damaged"),
+        (f"{INCREMENT}/index.jsonl.zst", _flip(1500), f"{INCREMENT}/index.jsonl.zst is damaged"),
         (f"{INCREMENT}/manifest.json", _flip(100), "manifest.json is damaged"),
         (f"{INCREMENT}/manifest.json", lambda data: data[:-1], "manifest.json is damaged"),
         (f"{INCREMENT}/manifest.json", lambda _: b"", "manifest.json is damaged"),

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from volback.catalog.keys import INDEX_NAME, BackupKey, is_id
-from volback.catalog.model import AGE, FORMAT, INDEX_OBJECTS_MAX, Manifest, RepositoryInfo, SetOf
+import msgspec
+
+from volback.catalog.keys import REVISION_MAX, BackupKey, is_id, is_object_name
+from volback.catalog.model import AGE, FORMAT, INDEX_OBJECTS_MAX, Manifest, RepositoryInfo, SetOf, UsedObject
 from volback.errors import FormatError, UnknownRequirement
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -22,7 +24,7 @@ _SIZE_LIMIT = 2**63
 def check_manifest(manifest: Manifest, key: BackupKey) -> Manifest:
     """Return `manifest` if it is valid and belongs under `key`. Raises FormatError with the first fault."""
     for fault in _faults(manifest, key):
-        raise FormatError(f"manifest {key.manifest} {fault}")
+        raise FormatError(f"manifest {key.manifest_of(key.revision or 1)} {fault}")
     return manifest
 
 
@@ -48,6 +50,8 @@ def _faults(manifest: Manifest, key: BackupKey) -> Iterator[str]:
         yield f"has format {manifest.format}, not {FORMAT}"
     if BackupKey(manifest.host, manifest.volume, manifest.id) != key:
         yield f"belongs to another backup: {manifest.volume[:255]!r} of host {manifest.host[:255]!r}"
+    if not 0 < manifest.revision <= REVISION_MAX or key.revision not in {None, manifest.revision}:
+        yield f"says that it is revision {manifest.revision}"
     if manifest.encryption not in (None, AGE):
         yield f"is encrypted in a way that is not known: {manifest.encryption[:40]!r}"
     if manifest.is_closed and manifest.encryption is None:
@@ -97,20 +101,30 @@ def _number_faults(manifest: Manifest) -> Iterator[str]:
 
 def _use_faults(manifest: Manifest) -> Iterator[str]:
     for used in manifest.uses:
-        if not is_id(used.id) or used.id == manifest.id:
-            yield f"depends on {used.id[:40]!r}, which is not a backup id"
+        yield from _name_faults(manifest, used)
         if not 0 <= used.used_bytes <= used.size_bytes < _SIZE_LIMIT:
             yield f"uses an impossible part of {used.name} of {used.id[:40]!r}"
         if used.sha256 and not _DIGEST.fullmatch(used.sha256):
             yield f"has no valid digest of {used.name} of {used.id[:40]!r}"
-    if len({(used.id, used.name == INDEX_NAME) for used in manifest.uses}) < len(manifest.uses):
+    if len({(used.object_id, used.is_index) for used in manifest.uses}) < len(manifest.uses):
         yield "names an object twice that it uses"
-    if sum(used.name == INDEX_NAME for used in manifest.uses) > INDEX_OBJECTS_MAX:
+    if sum(used.is_index for used in manifest.uses) > INDEX_OBJECTS_MAX:
         yield f"takes its index from more than {INDEX_OBJECTS_MAX} other backups"
     if manifest.index_table_bytes > manifest.index.size_bytes:
         yield f"has a list of runs of {manifest.index_table_bytes} bytes in an index of {manifest.index.size_bytes}"
     if manifest.kind == "full" and (manifest.uses or manifest.index_table_bytes):
         yield "is a full backup, but uses another one"
+
+
+def _name_faults(manifest: Manifest, used: UsedObject) -> Iterator[str]:
+    if not is_id(used.id):
+        yield f"depends on {used.id[:40]!r}, which is not a backup id"
+    if not is_object_name(used.name):
+        yield f"uses {used.name[:40]!r}, which is not an object of a backup"
+    if (used.object_id, used.is_index) in {(manifest.id, False), (manifest.index_id, True)}:
+        yield f"names its own {used.name} as one that it uses"
+    if used.oldest is not msgspec.UNSET and not is_id(used.oldest):
+        yield f"uses data of {used.oldest[:40]!r}, which is not a backup id"
 
 
 def _text_faults(manifest: Manifest) -> Iterator[str]:

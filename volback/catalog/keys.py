@@ -1,4 +1,4 @@
-"""Names and keys of format 1: HOST/VOLUME/ID/ and the three objects below it.
+"""Names and keys of format 1: HOST/VOLUME/ID/ and the objects below it: of a backup, and of later revisions of it.
 
 A host or volume name is any text; in a key it is percent-encoded, in one way only, so that two keys never refer to the
 same backup and a listing can be read back into names. A name that is too long is shortened first: its end becomes a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -25,8 +25,16 @@ INCREMENT_NAME = "data.zst"
 INDEX_NAME: Final = "index.jsonl.zst"
 MANIFEST_NAME = "manifest.json"
 
+REVISION_MAX = 999_999
+_REVISION = r"(?:\.([2-9]|[1-9][0-9]{1,5}))?"
+"""The first has no number in its name."""
+_MANIFEST_NAME = re.compile(rf"manifest{_REVISION}\.json")
+_INDEX_NAME = re.compile(rf"index{_REVISION}\.jsonl\.zst")
+_DATA_NAME = re.compile(rf"data(?:\.tar|{_REVISION})\.zst")
+
 ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
 """Use it with fullmatch: `$` would accept a trailing newline."""
+_OBJECT_ID = re.compile(ID_PATTERN.pattern + _REVISION)
 
 _ID_EXAMPLE = "20261123T160254Z-3f9c"
 _LARGEST_SUFFIX = 0xFFFF
@@ -46,6 +54,8 @@ class BackupKey:
     host: str
     volume: str
     id: str
+    revision: int | None = field(default=None, compare=False)
+    """The highest revision that a listing showed; None where no listing was asked. Keys of one backup are equal."""
 
     def __post_init__(self) -> None:
         """Shorten the names, so that a key that was made from them equals one that was read from a listing."""
@@ -74,8 +84,54 @@ class BackupKey:
 
     @property
     def manifest(self) -> str:
-        """Key of the manifest, whose presence makes the backup exist."""
+        """Key of the manifest's first revision. The backup exists as long as any revision does."""
         return self.prefix + MANIFEST_NAME
+
+    def manifest_of(self, revision: int) -> str:
+        """Key of one revision of the manifest."""
+        return self.prefix + manifest_name(revision)
+
+
+def manifest_name(revision: int) -> str:
+    """The name of a manifest of that revision."""
+    return MANIFEST_NAME if revision == 1 else f"manifest.{revision}.json"
+
+
+def index_name(revision: int) -> str:
+    """The name of the index object that came with that revision of the manifest."""
+    return INDEX_NAME if revision == 1 else f"index.{revision}.jsonl.zst"
+
+
+def repacked_name(revision: int) -> str:
+    """The name of the data object that came with that revision, which is not the first."""
+    return f"data.{revision}.zst"
+
+
+def is_index_name(name: str) -> bool:
+    """Whether that is the name of an index object, of any revision."""
+    return _INDEX_NAME.fullmatch(name) is not None
+
+
+def is_object_name(name: str) -> bool:
+    """Whether that is the name of a data or index object, of any revision."""
+    return _revision_in(name) is not None
+
+
+def object_id(id: str, name: str) -> str:
+    """How indexes name a data or index object of a backup: by its id, and the number of a later revision."""
+    revision = _revision_in(name) or 1
+    return id if revision == 1 else f"{id}.{revision}"
+
+
+def is_object_id(text: str) -> bool:
+    """Whether `text` is what `object_id` returns."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
+def _revision_in(name: str) -> int | None:
+    """None for what is no data or index object."""
+    found = _INDEX_NAME.fullmatch(name) or _DATA_NAME.fullmatch(name)
+    return found and int(found[1] or 1)
 
 
 def short_name(name: str) -> str:
@@ -189,9 +245,11 @@ def is_id_prefix(text: str) -> bool:
 
 
 def parse_manifest_key(key: str) -> BackupKey | None:
-    """Return the backup whose manifest `key` is, or None for any other key."""
-    is_manifest = key.count("/") == 3 and key.endswith("/" + MANIFEST_NAME)
-    return parse_backup_key(key) if is_manifest else None
+    """Return the backup of whose manifest `key` is a revision, with that revision; None for any other key."""
+    found = _MANIFEST_NAME.fullmatch(key.rpartition("/")[2])
+    if found is None or key.count("/") != 3 or (backup := parse_backup_key(key)) is None:
+        return None
+    return BackupKey(backup.host, backup.volume, backup.id, int(found[1] or 1))
 
 
 def parse_backup_key(key: str) -> BackupKey | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -24,13 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DamagedManifest:
-    """A backup whose manifest exists but cannot be read, and why; `key` is the manifest's."""
+    """A revision of a manifest that exists but cannot be read, and why; `key` is its key. Where no other one can be
+    read, it stands for the backup."""
 
     key: str
     host: str
     volume: str
     id: str
     error: VolbackError
+
+
+Found = Manifest | DamagedManifest
 
 
 class Listing:
@@ -56,50 +60,151 @@ class Listing:
 
     def backups(self, host: str | None = None, volume: str | None = None) -> list[BackupKey]:
         """Which backups exist, by host, volume and id (oldest first); reads no manifest."""
-        return [key for key, _ in self._listed(host, volume)]
+        return _highest(self._listed(host, volume))
 
     def manifests(
         self, host: str | None = None, volume: str | None = None, *, cached: bool = False
-    ) -> Generator[Manifest | DamagedManifest, None, None]:
+    ) -> Generator[Found, None, None]:
         """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others.
+
+        Of several revisions it is the highest valid one.
 
         With `cached`, a local copy is used where the listing still shows the object of which it was made: for looking
         only. Who proves (verify) or deletes (prune, remove) reads what is in the repository now. Documents of a
         distant store are read ahead, in threads; close the generator to stop early, and no thread is left.
         """
 
-        def fetch(item: tuple[BackupKey, StoredObject], stop: threading.Event) -> Fetched:
-            return self._manifests.fetch(*item, cached=cached, stop=stop)
+        listed = self._listed(host, volume)
+        there = dict(listed)
+        newest = [(key, there[key]) for key in _highest(listed)]
+        with closing(self._read_all(newest, cached=cached)) as found:
+            for fetched, one in found:
+                if isinstance(one, Manifest):
+                    yield one
+                elif (current := self._current(fetched.key, one)) is not None:
+                    yield current
 
-        with closing(read_ahead(fetch, self._listed(host, volume), ahead=self.at_once)) as documents:
-            for fetched in documents:
-                key = fetched.key
-                try:
-                    yield self._manifests.opened(fetched)
-                except NotFoundError:
-                    log.debug("%s was removed while the backups were listed", key.manifest)
-                except StoreUnreachable:
-                    raise
-                except (IntegrityError, StoreError) as exc:
-                    yield DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
+    def revisions(self, host: str | None = None, volume: str | None = None) -> Generator[Found, None, None]:
+        """Yield every revision of every manifest, by host, volume, id and revision: what any of them lists is needed
+        while it is there. One that is removed meanwhile is left out."""
+        with closing(self._read_all(self._listed(host, volume), cached=False)) as found:
+            yield from (one for _, one in found if one is not None)
 
     def read(self, key: BackupKey) -> Manifest:
         """Read one manifest. Raises NotFoundError, FormatError."""
         return self.load(key)[0]
 
     def load(self, key: BackupKey) -> tuple[Manifest, bytes]:
-        """Read one manifest, with the bytes that hold it: fields of a later version are only in these.
+        """Read the highest valid revision of a manifest, with the bytes that hold it: fields of a later version are
+        only in these. One request where the key comes from a listing.
 
         Raises NotFoundError, FormatError.
         """
-        return self._manifests.load(key)
+        if key.revision is None:
+            return self._newest(key)
+        try:
+            return self._manifests.load(key)
+        except NotFoundError:
+            return self._newest(key)
+        except IntegrityError as exc:
+            return self._newest(key, exc)
+
+    def _read_all(
+        self, listed: Iterable[tuple[BackupKey, StoredObject]], *, cached: bool
+    ) -> Generator[tuple[Fetched, Found | None], None, None]:
+        """Read these revisions; None is one that is not there any more."""
+
+        def fetch(item: tuple[BackupKey, StoredObject], stop: threading.Event) -> Fetched:
+            return self._manifests.fetch(*item, cached=cached, stop=stop)
+
+        with closing(read_ahead(fetch, listed, ahead=self.at_once)) as documents:
+            for fetched in documents:
+                try:
+                    yield fetched, self._manifests.opened(fetched)
+                except NotFoundError:
+                    yield fetched, None
+                except StoreUnreachable:
+                    raise
+                except (IntegrityError, StoreError) as exc:
+                    yield fetched, damaged(fetched.key, exc)
+
+    def _current(self, key: BackupKey, found: DamagedManifest | None) -> Found | None:
+        """What counts of a backup whose highest revision could not be read, or is not there any more."""
+        damage = found.error if found else None
+        if damage is not None and not isinstance(damage, IntegrityError):
+            return found
+        try:
+            return self._newest(key, damage)[0]
+        except NotFoundError:
+            log.debug("%s was removed while the backups were listed", key.prefix)
+            return None
+        except StoreUnreachable:
+            raise
+        except (IntegrityError, StoreError) as exc:
+            return found or damaged(key, exc)
+
+    def _newest(self, key: BackupKey, damage: IntegrityError | None = None) -> tuple[Manifest, bytes]:
+        """The highest revision that can be read, by a listing of this backup; `damage` is why that of `key` cannot.
+
+        Raises NotFoundError, FormatError.
+        """
+        failed = None if damage is None else key.revision
+        for one in self._revisions_of(key):
+            if one.revision == failed:
+                continue
+            try:
+                found = self._manifests.load(one)
+            except NotFoundError:
+                log.debug("%s was removed meanwhile", one.manifest_of(_revision(one)))
+            except IntegrityError as exc:
+                damage = damage or exc
+            else:
+                if damage is not None:
+                    log.warning("%s; an earlier revision of it is used", damage.message)
+                return found
+        raise damage or NotFoundError(f"{key.prefix} holds no backup")
+
+    def _revisions_of(self, key: BackupKey) -> Iterator[BackupKey]:
+        """The revisions of one backup, the highest first, and then those that were written meanwhile: a lower one is
+        removed once a higher one is there."""
+        seen = set[int]()
+        for _ in range(2):
+            there = [one for stored in self._objects.list(key.prefix) if (one := parse_manifest_key(stored.key))]
+            new = [one for one in there if _revision(one) not in seen]
+            yield from sorted(new, key=_revision, reverse=True)
+            seen.update(map(_revision, new))
 
     def _listed(self, host: str | None, volume: str | None) -> list[tuple[BackupKey, StoredObject]]:
-        """The backups that exist, by host, volume and id, with their manifests as the store lists them."""
+        """Every revision of every manifest, by host, volume, id and revision, as the store lists it."""
         wanted = None if volume is None else short_name(volume)
         found = ((parse_manifest_key(stored.key), stored) for stored in self._objects.list(prefix_of(host, volume)))
         there = [(key, stored) for key, stored in found if key and wanted in {None, key.volume}]
-        return sorted(there, key=lambda pair: pair[0])
+        return sorted(there, key=lambda pair: (pair[0], _revision(pair[0])))
+
+
+def damaged(key: BackupKey, error: VolbackError) -> DamagedManifest:
+    """The revision of that key, which cannot be read."""
+    return DamagedManifest(key.manifest_of(key.revision or 1), key.host, key.volume, key.id, error)
+
+
+def current(found: Iterable[Found]) -> list[Found]:
+    """Of all revisions of some backups, in order, the one of each that counts: the highest valid one, or if none is
+    valid, the highest."""
+    chosen: dict[BackupKey, Found] = {}
+    for one in found:
+        key = BackupKey(one.host, one.volume, one.id)
+        if isinstance(one, Manifest) or not isinstance(chosen.get(key), Manifest):
+            chosen[key] = one
+    return list(chosen.values())
+
+
+def _highest(listed: Iterable[tuple[BackupKey, StoredObject]]) -> list[BackupKey]:
+    """The key of each backup, with its highest revision."""
+    return list({BackupKey(key.host, key.volume, key.id): key for key, _ in listed}.values())
+
+
+def _revision(key: BackupKey) -> int:
+    return key.revision or 1
 
 
 def prefix_of(host: str | None, volume: str | None) -> str:

@@ -29,6 +29,7 @@ class Fetched:
     """The document of a manifest, not checked yet, or why it cannot be read; `name` is that of its local copy."""
 
     key: BackupKey
+    """With the revision."""
     name: str
     document: bytes | VolbackError
     is_copy: bool = False
@@ -55,8 +56,11 @@ class Manifests:
         return ranges if ranges < 2 else ranges * _DOCUMENTS_FOR_EACH_RANGE
 
     def load(self, key: BackupKey) -> tuple[Manifest, bytes]:
-        """Read one manifest, with the bytes that hold it. Raises NotFoundError, FormatError."""
-        document = read_document(self._objects, key.manifest)
+        """Read that revision of a manifest (the first where the key has none), with the bytes that hold it.
+
+        Raises NotFoundError, FormatError.
+        """
+        document = read_document(self._objects, _name_of(key))
         return self._manifest(document, key), document
 
     def fetch(self, key: BackupKey, stored: StoredObject, *, cached: bool, stop: threading.Event) -> Fetched:
@@ -66,7 +70,7 @@ class Manifests:
             return Fetched(key, name, document, is_copy=True)
         try:
             limit = _AHEAD_MAX_BYTES if self.at_once > 1 else DOCUMENT_MAX_BYTES
-            document = b"" if stop.is_set() else read_document(self._objects, key.manifest, limit)
+            document = b"" if stop.is_set() else read_document(self._objects, _name_of(key), limit)
         except StoreUnreachable:
             raise
         except (NotFoundError, IntegrityError, StoreError) as exc:
@@ -91,16 +95,21 @@ class Manifests:
 
     def _manifest(self, document: bytes, key: BackupKey) -> Manifest:
         """Raises FormatError, also for a signature that is not that of its key."""
-        manifest = check_manifest(open_document(document, Manifest, f"manifest {key.manifest}"), key)
+        what = f"manifest {_name_of(key)}"
+        manifest = check_manifest(open_document(document, Manifest, what), key)
         if self._is_encrypted is not None and manifest.is_closed != self._is_encrypted:
             both = ("encrypted", "in clear") if manifest.is_closed else ("in clear", "encrypted")
-            raise FormatError(f"manifest {key.manifest} is {both[0]}, and the repository is {both[1]}")
+            raise FormatError(f"{what} is {both[0]}, and the repository is {both[1]}")
         signature = signature_of(document)
         if signature is None or self._is_signed is None:
             return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
         if not self._is_signed(signature.public, signature.signature, signature.covered):
-            raise FormatError(f"manifest {key.manifest} is not what its signer has signed")
+            raise FormatError(f"{what} is not what its signer has signed")
         return msgspec.structs.replace(manifest, signed_by=signature.public.hex())
+
+
+def _name_of(key: BackupKey) -> str:
+    return key.manifest_of(key.revision or 1)
 
 
 def read_document(objects: Objects, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from volback.catalog.keys import INDEX_NAME, BackupKey
+from volback.catalog.keys import BackupKey, index_name, is_index_name, object_id
 from volback.catalog.reference import Reference
 
 FORMAT = 1
@@ -24,12 +24,11 @@ INDEX_OBJECTS_MAX = 16
 
 UnitKind = Literal["group", "file", "end"]
 BackupKind = Literal["full", "incremental"]
-ObjectName = Literal["data.tar.zst", "data.zst", "index.jsonl.zst"]
 Consistency = Literal["live", "paused", "stopped"]
 
 
 class Frame(NamedTuple):
-    """The place of one zstd frame: in the data object of `backup`, at `offset`."""
+    """The place of one zstd frame: in the data object that `backup` names (its object id), at `offset`."""
 
     backup: str
     offset: int
@@ -132,7 +131,7 @@ class Unit(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Segments of an index that lie one after the other: in the index object of `backup`, at `offset`."""
+    """Segments of an index that lie one after the other: in the index object that `backup` names, at `offset`."""
 
     backup: str
     offset: int
@@ -171,16 +170,33 @@ class SetOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsedObject(msgspec.Struct, frozen=True, kw_only=True):
-    """An object of an earlier backup of the same volume, and how much of it this backup uses."""
+    """An object of another backup of the same volume, or of a later revision, and how much of it this backup uses."""
 
     id: str
-    name: ObjectName
+    name: str
     size_bytes: int
     """Of the whole object."""
     used_bytes: int
     """Stored bytes of it without which this backup is not complete."""
     sha256: str = ""
     """Of the whole object (hex), as its own manifest may be removed before it; empty where it is not known."""
+    oldest: str | msgspec.UnsetType = msgspec.UNSET
+    """Of what repacking made: the id of the oldest backup whose data is in it."""
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it is an index object."""
+        return is_index_name(self.name)
+
+    @property
+    def object_id(self) -> str:
+        """How indexes name it."""
+        return object_id(self.id, self.name)
+
+    @property
+    def since(self) -> str:
+        """The id of the oldest backup whose data is in it."""
+        return self.id if self.oldest is msgspec.UNSET else self.oldest
 
     def using(self, used_bytes: int) -> UsedObject:
         """The same object, so much of it used."""
@@ -201,6 +217,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One backup; written last, so a backup exists if and only if this does. Times are RFC 3339 UTC."""
 
     format: int
+    number: int | msgspec.UnsetType = msgspec.field(name="revision", default=msgspec.UNSET)
+    """Of the revision; not written where it is the first."""
     id: str
     host: str
     volume: str
@@ -230,12 +248,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reread: bool = False
     """Whether every file was read, also those that seemed unchanged."""
     uses: list[UsedObject] = []
-    """The objects of other backups that this one references, in clear: no index is needed to know what is needed."""
+    """The objects that this one references beside its own two, in clear: no index is needed to know what is needed."""
     cut: str
     """How data was cut into extents: a name, pinned by test vectors. No reader needs it."""
     scan: ScanFacts | None = None
     data: ObjectDigest
     index: ObjectDigest
+    """Of the index object that came with this revision."""
     index_table_bytes: int = 0
     """Stored bytes of the list of runs, with which an increment's index object ends; 0: it is the index, whole."""
     digest: str
@@ -253,6 +272,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The public key (hex) that has signed the document: written by `seal_document`, proven by the catalog."""
 
     @property
+    def revision(self) -> int:
+        """Which revision of the backup's manifest it is; the highest valid one counts."""
+        return 1 if self.number is msgspec.UNSET else self.number
+
+    @property
+    def manifest_key(self) -> str:
+        """The key of this revision."""
+        return self.key.manifest_of(self.revision)
+
+    @property
     def signer(self) -> str | None:
         """The public key (hex) that has signed it; None where nobody has, or nobody has proven it."""
         return None if self.signed_by is msgspec.UNSET else self.signed_by
@@ -265,12 +294,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def key(self) -> BackupKey:
         """Where the backup's objects are."""
-        return BackupKey(self.host, self.volume, self.id)
+        return BackupKey(self.host, self.volume, self.id, self.revision)
 
     @property
     def depends_on(self) -> list[str]:
         """Ids of the other backups of the same volume whose objects this one references."""
-        return sorted({used.id for used in self.uses})
+        return sorted({used.id for used in self.uses} - {self.id})
 
     @property
     def shared_bytes(self) -> int:
@@ -278,13 +307,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sum(used.used_bytes for used in self.uses)
 
     def key_of(self, used: UsedObject) -> str:
-        """The key of an object of an earlier backup that this one uses."""
+        """The key of an object that this one uses."""
         return BackupKey(self.host, self.volume, used.id).prefix + used.name
 
     @property
     def usable(self) -> list[UsedObject]:
         """The objects that an increment of it can use: its own, and those that it uses itself."""
-        own: list[tuple[ObjectName, ObjectDigest]] = [(self.data_name, self.data), (INDEX_NAME, self.index)]
+        own = [(self.data_name, self.data), (self.index_name, self.index)]
         return [
             UsedObject(id=self.id, name=name, size_bytes=made.size_bytes, used_bytes=0, sha256=made.sha256)
             for name, made in own
@@ -293,17 +322,32 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def references(self) -> list[str]:
         """The keys of all objects that it needs: its own, and those of others that it uses."""
-        return [self.data_key, self.key.index, *map(self.key_of, self.uses)]
+        return [self.data_key, self.index_key, *map(self.key_of, self.uses)]
 
     @property
-    def data_name(self) -> ObjectName:
-        """The name of its data object: that of an increment is not a tar stream by itself."""
+    def data_name(self) -> str:
+        """The name of its first data object: that of an increment is not a tar stream by itself."""
         return "data.tar.zst" if self.kind == "full" else "data.zst"
 
     @property
     def data_key(self) -> str:
-        """The key of its data object."""
+        """The key of its first data object."""
         return self.key.prefix + self.data_name
+
+    @property
+    def index_name(self) -> str:
+        """The name of its index object."""
+        return index_name(self.revision)
+
+    @property
+    def index_key(self) -> str:
+        """The key of its index object."""
+        return self.key.prefix + self.index_name
+
+    @property
+    def index_id(self) -> str:
+        """How lists of runs name its index object."""
+        return object_id(self.id, self.index_name)
 
     @property
     def name(self) -> str:

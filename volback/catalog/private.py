@@ -100,7 +100,7 @@ def opened(manifest: Manifest, cipher: Cipher) -> Manifest:
     """Return the manifest with its private part. Raises IdentityNeeded, FormatError, IntegrityError."""
     if manifest.private is msgspec.UNSET:
         return manifest
-    what = f"manifest {manifest.key.manifest}"
+    what = f"manifest {manifest.manifest_key}"
     try:
         stored = base64.b64decode(manifest.private, validate=True)
     except (binascii.Error, ValueError) as exc:

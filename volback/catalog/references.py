@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from volback.catalog.keys import BackupKey
-from volback.catalog.model import Manifest
+from volback.catalog.keys import BackupKey, parse_manifest_key
+from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.reference import Reference
 from volback.errors import IntegrityError, VolbackError
 
@@ -22,7 +22,9 @@ class References:
     users: Mapping[str, frozenset[BackupKey]]
     """The backups that need each object, by its key; the backup that it belongs to is among them."""
     unreadable: Mapping[BackupKey, VolbackError] = field(default_factory=dict)
-    """The backups whose manifests cannot be read, and why: what they need is unknown."""
+    """The backups of which a revision of the manifest cannot be read, and why: what they need is unknown."""
+    manifests: Mapping[str, BackupKey] = field(default_factory=dict)
+    """Every revision of every manifest, by its key, also those that cannot be read."""
 
     def check_known(self, what: str) -> None:
         """Raises IntegrityError where a manifest cannot be read, so that `what` may be needed."""
@@ -36,9 +38,17 @@ class References:
                 error.hint or f"if that is lost, volback remove {named} first",
             )
 
+    def manifests_of(self, keys: Collection[BackupKey]) -> list[list[str]]:
+        """Return the manifests of each of these backups, the highest revision last."""
+        found: dict[BackupKey, dict[int, str]] = {key: {} for key in keys}
+        for name, key in self.manifests.items():
+            if key in found:
+                found[key][key.revision or 1] = name
+        return [[name for _, name in sorted(names.items())] for names in found.values()]
+
     def has(self, key: BackupKey) -> bool:
-        """Whether that backup is among them."""
-        return key.manifest in self.users or key in self.unreadable
+        """Whether that backup is there, in any revision."""
+        return key in self.manifests.values()
 
     def unneeded(self, keys: Iterable[str]) -> list[str]:
         """Return those of `keys` that no manifest references. Ask `check_known` before one of them is deleted."""
@@ -54,21 +64,29 @@ class References:
         gone = frozenset(removed)
         left = {name: users - gone for name, users in self.users.items()}
         unreadable = {key: error for key, error in self.unreadable.items() if key not in gone}
-        return References({name: users for name, users in left.items() if users}, unreadable)
+        manifests = {name: key for name, key in self.manifests.items() if key not in gone}
+        return References({name: users for name, users in left.items() if users}, unreadable, manifests)
 
     def joined(self, other: References) -> References:
         """Return the references of both."""
         users = dict(self.users)
         for name, found in other.users.items():
             users[name] = users.get(name, frozenset()) | found
-        return References(users, {**self.unreadable, **other.unreadable})
+        return References(users, {**self.unreadable, **other.unreadable}, {**self.manifests, **other.manifests})
 
 
-def references(manifests: Iterable[Manifest], unreadable: Mapping[BackupKey, VolbackError]) -> References:
-    """Collect what the manifests of one volume reference."""
+def references_of(found: Iterable[Found]) -> References:
+    """Collect what these manifests of one volume reference: every revision of each, if something is to be deleted."""
     users: dict[str, set[BackupKey]] = {}
-    for manifest in manifests:
-        key = manifest.key
-        for name in (key.manifest, *manifest.references):
+    unreadable: dict[BackupKey, VolbackError] = {}
+    manifests: dict[str, BackupKey] = {}
+    for one in found:
+        if isinstance(one, DamagedManifest):
+            if (key := parse_manifest_key(one.key)) is not None:
+                unreadable[key], manifests[one.key] = one.error, key
+            continue
+        key = one.key
+        manifests[one.manifest_key] = key
+        for name in (one.manifest_key, *one.references):
             users.setdefault(name, set()).add(key)
-    return References({name: frozenset(keys) for name, keys in users.items()}, unreadable)
+    return References({name: frozenset(keys) for name, keys in users.items()}, unreadable, manifests)

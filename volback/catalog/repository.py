@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from volback.catalog.check import check_manifest, check_repository
-from volback.catalog.keys import REPOSITORY_KEY, BackupKey
+from volback.catalog.keys import REPOSITORY_KEY, BackupKey, parse_manifest_key
 from volback.catalog.manifests import IsSigned, read_document
 from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, Objects
@@ -83,40 +83,50 @@ class Catalog(Space):
         return self.info()
 
     def commit(
-        self, manifest: Manifest, *, document: bytes | None = None, kept_by: Iterable[BackupKey] | None = None
+        self, manifest: Manifest, *, document: bytes | None = None, kept_by: Iterable[Manifest] | None = None
     ) -> None:
-        """Commit the backup by writing its manifest; `document` is the manifest's bytes, where another repository has
-        them.
+        """Commit the backup, or a later revision of it, by writing its manifest; `document` is the manifest's bytes,
+        where another repository has them.
 
-        `kept_by` are backups that reference what this one uses: while their manifests are there, nobody deletes it.
-        None means its parent. Raises IntegrityError if an object that it names is not stored with that size, or one of
-        those backups was removed meanwhile, ConflictError if the id is taken.
+        `kept_by` are manifests that reference what this one uses: while they are there, nobody deletes it. None means
+        that of its parent, as it is now. Raises IntegrityError if an object that it names is not stored with that
+        size, or if what it uses is not kept any more, ConflictError if the id is taken.
         """
         key = manifest.key
         check_manifest(manifest, key)
-        if kept_by is None:
-            kept_by = [BackupKey(key.host, key.volume, manifest.parent)] if manifest.uses and manifest.parent else []
-        keepers = list(kept_by)
+        keepers = self._parent_of(manifest) if kept_by is None else list(kept_by)
         self._check_stored(manifest.data_key, manifest.data.size_bytes)
-        self._check_stored(key.index, manifest.index.size_bytes)
+        self._check_stored(manifest.index_key, manifest.index.size_bytes)
         for used in manifest.uses:
             self._check_used(manifest.key_of(used), used)
-        self._check_there(keepers)
+        self._check_kept(manifest, keepers)
         if document is None:
             unsigned = msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
             unsigned = unsigned if self._cipher is None else closed(unsigned, self._cipher)
             document = seal_document(unsigned, None if self._signer is None else self._signer())
-        self._objects.put(key.manifest, [document], if_absent=True)
-        self._withdraw_without(keepers, key)
+        self._objects.put(manifest.manifest_key, [document], if_absent=True)
+        self._withdraw_unkept(manifest, keepers)
 
-    def _withdraw_without(self, keepers: list[BackupKey], key: BackupKey) -> None:
+    def exists(self, key: BackupKey) -> bool:
+        """Whether that backup is there, in any revision."""
+        return any(parse_manifest_key(stored.key) == key for stored in self._objects.list(key.prefix))
+
+    def _parent_of(self, manifest: Manifest) -> list[Manifest]:
+        if not (manifest.uses and manifest.parent):
+            return []
+        try:
+            return [self.read(BackupKey(manifest.host, manifest.volume, manifest.parent))]
+        except NotFoundError as exc:
+            raise _not_kept(manifest.parent) from exc
+
+    def _withdraw_unkept(self, manifest: Manifest, keepers: list[Manifest]) -> None:
         """Who removes a keeper lists all manifests after that, and before it deletes data. So either this manifest was
         listed, and what it uses stays, or the keeper is gone by now."""
         try:
-            self._check_there(keepers)
+            self._check_kept(manifest, keepers)
         except IntegrityError:
-            with cleaning_up(f"{key.manifest} stays, and what it uses may be missing"):
-                self._objects.delete(key.manifest)
+            with cleaning_up(f"{manifest.manifest_key} stays, and what it uses may be missing"):
+                self._objects.delete(manifest.manifest_key)
             raise
 
     def find(self, reference: Reference, default_host: str, *, now: datetime) -> Manifest:
@@ -154,7 +164,7 @@ class Catalog(Space):
                 if counts(found) and not is_safety_copy(found.tags):
                     return key
             except NotFoundError:
-                log.debug("%s was removed meanwhile", key.manifest)
+                log.debug("%s was removed meanwhile", key.prefix)
             except StoreUnreachable:
                 raise
             except (IntegrityError, StoreError):
@@ -179,13 +189,23 @@ class Catalog(Space):
             what = "was removed meanwhile" if size_bytes < 0 else f"has {size_bytes} bytes now, not {used.size_bytes}"
             raise IntegrityError(f"backup not committed: it needs {key}, which {what}", "run the backup again")
 
-    def _check_there(self, keepers: list[BackupKey]) -> None:
-        for key in keepers:
+    def _check_kept(self, manifest: Manifest, keepers: list[Manifest]) -> None:
+        """Raises IntegrityError unless each keeper is there, or a later revision of it keeps the same."""
+        needed = set(manifest.references)
+        for keeper in keepers:
             try:
-                self._objects.stat(key.manifest)
+                self._objects.stat(keeper.manifest_key)
             except NotFoundError as exc:
-                message = f"backup not committed: it needs what {key.id} uses, and that was removed meanwhile"
-                raise IntegrityError(message, "run the backup again") from exc
+                if not self._still_kept(keeper, needed.intersection(keeper.references)):
+                    raise _not_kept(keeper.id) from exc
+
+    def _still_kept(self, keeper: Manifest, names: set[str]) -> bool:
+        """Whether that revision was replaced by one that keeps these objects too."""
+        try:
+            newest = self.read(BackupKey(keeper.host, keeper.volume, keeper.id))
+        except (NotFoundError, IntegrityError):
+            return False
+        return names.issubset(newest.references)
 
     def _latest(self, reference: Reference, host: str, keys: list[BackupKey], now: datetime) -> Manifest:
         for key in reversed(_not_future(keys, now)):
@@ -216,6 +236,11 @@ class Catalog(Space):
             other = Reference(hosts[0], reference.volume, reference.id_prefix)
             return NotFoundError(message, f"there are some of {', '.join(hosts)}: say {other}")
         return NotFoundError(message, "volback list --all-hosts shows every backup")
+
+
+def _not_kept(id_: str) -> IntegrityError:
+    message = f"backup not committed: it needs what {id_} uses, and that was removed meanwhile"
+    return IntegrityError(message, "run the backup again")
 
 
 def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from volback.catalog.keys import is_id
+from volback.catalog.keys import is_object_id
 from volback.catalog.model import DIGEST_BYTES, Run
 from volback.errors import FormatError
 
@@ -34,7 +34,7 @@ def decode_runs(line: bytes) -> list[Run]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise FormatError(f"the list of an index's runs cannot be read: {exc}") from exc
     for id_, offset, stored_bytes, digest in runs:
-        if not (is_id(id_) and 0 <= offset < 2**63 and 0 < stored_bytes < 2**63 and len(digest) == DIGEST_BYTES):
+        if not (is_object_id(id_) and 0 <= offset < 2**63 and 0 < stored_bytes < 2**63 and len(digest) == DIGEST_BYTES):
             raise FormatError("the list of an index's runs names an impossible one")
     for one, other in pairwise(sorted(runs)):
         if one.backup == other.backup and one.offset + one.stored_bytes > other.offset:

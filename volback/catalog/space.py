@@ -7,19 +7,16 @@ they stay, without a manifest of their own. Locks between runs are the caller's 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from volback.ahead import read_ahead
 from volback.catalog.keys import BackupKey, parse_backup_key, parse_manifest_key, short_name
-from volback.catalog.listing import DamagedManifest, Listing, prefix_of
-from volback.catalog.model import Manifest
+from volback.catalog.listing import Listing, prefix_of
 from volback.catalog.objects import StoredObject
-from volback.catalog.references import References, references
-from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, UsageError
-
-Found = Manifest | DamagedManifest
+from volback.catalog.references import References, references_of
+from volback.errors import ConflictError, UsageError
 
 
 @dataclass(slots=True)
@@ -33,6 +30,10 @@ class Removed:
 
     def note(self, name: str) -> None:
         """Note that an object is gone; from any thread."""
+        self.objects.append(name)
+
+    def note_last(self, name: str) -> None:
+        """Note that the last revision of a manifest is gone; from any thread."""
         self.objects.append(name)
         if (key := parse_manifest_key(name)) is not None:
             self.backups.append(key)
@@ -53,7 +54,7 @@ class Space(Listing):
 
     def references(self, host: str, volume: str) -> References:
         """Read all manifests of a volume, and return what they reference."""
-        return references_of(self.manifests(host, volume))
+        return references_of(self.revisions(host, volume))
 
     def litter(self) -> list[str]:
         """Prefixes of what was never committed, or not removed to the end; a backup in progress is among them.
@@ -110,51 +111,34 @@ class Space(Listing):
         needs = self.references(host, volume) if needs is None else needs
         left = needs.without(doomed)
         left.check_known(f"what {host}/{volume} has stored")
-        self._delete((key.manifest for key in doomed), removed)
+        manifests = needs.manifests_of(doomed)
+        self._delete((name for names in manifests for name in names[:-1]), removed.note)  # the highest one counts
+        self._delete((name for names in manifests for name in names[-1:]), removed.note_last)
         # A backup that another machine has committed meanwhile is listed now, and keeps what it uses. One that is
         # committed after this listing sees that its parent is gone, and is withdrawn: see Catalog.commit.
         held = self.holdings(host, volume)
         left = left.joined(self._new_references(held, needs))
         left.check_known(f"what {host}/{volume} has stored")
-        self._delete((stored.key for stored in freed_objects(held, doomed, needs, left)), removed)
+        self._delete((stored.key for stored in freed_objects(held, doomed, needs, left)), removed.note)
 
-    def _delete(self, names: Iterable[str], removed: Removed) -> None:
-        """Delete these objects; of a distant store several at once, so in any order."""
+    def _delete(self, names: Iterable[str], note: Callable[[str], None]) -> None:
+        """Delete these objects; of a distant store several at once, so in any order. `note` gets each that is gone."""
 
         def delete(name: str, stop: threading.Event) -> None:
             if not stop.is_set():
                 self._objects.delete(name)
-                removed.note(name)
+                note(name)
 
         with closing(read_ahead(delete, names, ahead=self.at_once)) as deletions:
             for _ in deletions:
                 pass
 
     def _new_references(self, held: dict[BackupKey, list[StoredObject]], known: References) -> References:
-        """Of the backups that are there, and were not when `known` was read."""
-        new = [key for key, stored in held.items() if is_whole(key, stored) and not known.has(key)]
-        return references_of(found for key in new if (found := self._read_new(key)) is not None)
-
-    def _read_new(self, key: BackupKey) -> Found | None:
-        try:
-            return self.read(key)
-        except NotFoundError:
-            return None  # removed again
-        except StoreUnreachable:
-            raise
-        except (IntegrityError, StoreError) as exc:
-            return DamagedManifest(key.manifest, key.host, key.volume, key.id, exc)
-
-
-def references_of(found: Iterable[Found]) -> References:
-    """What these backups of one volume reference."""
-    manifests, unreadable = [], {}
-    for one in found:
-        if isinstance(one, Manifest):
-            manifests.append(one)
-        else:
-            unreadable[BackupKey(one.host, one.volume, one.id)] = one.error
-    return references(manifests, unreadable)
+        """Of the manifests that are there, and were not when `known` was read; new revisions are among them."""
+        there = [(key, item) for stored in held.values() for item in stored if (key := parse_manifest_key(item.key))]
+        new = [(key, item) for key, item in there if item.key not in known.manifests]
+        with closing(self._read_all(new, cached=False)) as found:
+            return references_of(one for _, one in found if one is not None)
 
 
 def freed_objects(
@@ -169,6 +153,11 @@ def freed_objects(
                 yield stored
 
 
+def manifests_in(held: Mapping[BackupKey, Iterable[StoredObject]]) -> set[str]:
+    """The keys of all manifests among what is held, of any revision."""
+    return {item.key for stored in held.values() for item in stored if parse_manifest_key(item.key)}
+
+
 def is_whole(key: BackupKey, stored: Iterable[StoredObject]) -> bool:
-    """Whether the manifest is among what is stored."""
-    return any(item.key == key.manifest for item in stored)
+    """Whether a manifest is among what is stored, of any revision."""
+    return any(parse_manifest_key(item.key) == key for item in stored)

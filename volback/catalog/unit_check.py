@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from operator import lt
 
-from volback.catalog.keys import is_id
+from volback.catalog.keys import is_object_id
 from volback.catalog.model import DIGEST_BYTES, FRAME_MAX_BYTES, Frame, Member, Piece, Unit
 
 STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
@@ -38,8 +38,8 @@ def check_unit(unit: Unit) -> None:
 def check_frames(frames: list[Frame]) -> None:
     """Raises Fault for a frame that no writer makes."""
     for id_ in {frame.backup for frame in frames}:
-        if not is_id(id_):
-            raise Fault(f"{id_[:40]!r} is not a backup id")
+        if not is_object_id(id_):
+            raise Fault(f"{id_[:40]!r} names no data object")
     for _, offset, stored_bytes, raw_bytes in frames:
         if not (0 <= offset < 2**63 and 0 <= stored_bytes <= STORED_MAX_BYTES and 0 <= raw_bytes <= FRAME_MAX_BYTES):
             raise Fault(f"impossible frame: {stored_bytes} bytes at {offset} that hold {raw_bytes}")

@@ -235,7 +235,9 @@ class _Backup:
         """Store the index and the manifest. Raises StoreError, IntegrityError."""
         with self._prepared:
             manifest = self._manifest()
-            self._repository.catalog.commit(manifest)
+            parent = self._prepared.parent.manifest
+            kept_by = [parent] if parent is not None and manifest.uses else []
+            self._repository.catalog.commit(manifest, kept_by=kept_by)
             self._note_volume(manifest)
             self._note_parent(manifest)
             self._repository.notice_newest(manifest, is_new=True)

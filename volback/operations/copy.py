@@ -68,7 +68,7 @@ class Copy:
     def objects(self) -> list[tuple[str, ObjectDigest]]:
         """All that is copied with its manifest, by key."""
         manifest = self.manifest
-        own = [(manifest.data_key, manifest.data), (self.key.index, manifest.index)]
+        own = [(manifest.data_key, manifest.data), (manifest.index_key, manifest.index)]
         loose = [
             (manifest.key_of(used), ObjectDigest(size_bytes=used.size_bytes, sha256=used.sha256)) for used in self.loose
         ]
@@ -229,7 +229,7 @@ def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Do
     same, so it does not matter whose objects stay, and the first manifest counts. If the other copy is interrupted, it
     removes what it put before it saw this manifest: so what is missing afterwards is put again."""
     manifest, keepers = item.manifest, _keepers(target, item)
-    kept = {name for names in keepers.values() for name in names}
+    kept = {name for keeper in keepers for name in keeper.references}
     objects = [(key, expected) for key, expected in item.objects if not _is_kept(target, kept, key, expected)]
     total = sum(expected.size_bytes for _, expected in objects)
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
@@ -248,11 +248,11 @@ def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Do
     return "copied"
 
 
-def _keepers(target: Repository, item: Copy) -> dict[BackupKey, set[str]]:
-    """Backups at the target, each with what it references of what this one uses; its parent most often names all."""
+def _keepers(target: Repository, item: Copy) -> list[Manifest]:
+    """Backups at the target that reference what this one uses; its parent most often names all."""
     manifest = item.manifest
     wanted = {manifest.key_of(used) for used in manifest.uses}
-    found: dict[BackupKey, set[str]] = {}
+    found: list[Manifest] = []
     for id_ in dict.fromkeys(filter(None, [manifest.parent, *reversed(manifest.depends_on)])):
         if not wanted:
             break
@@ -261,7 +261,7 @@ def _keepers(target: Repository, item: Copy) -> dict[BackupKey, set[str]]:
         except (NotFoundError, IntegrityError):
             continue
         if names := wanted.intersection(other.references):
-            found[other.key] = names
+            found.append(other)
             wanted -= names
     return found
 

@@ -46,7 +46,7 @@ def _stands_alone(manifest: Manifest, since: datetime) -> bool:
 
     One in two passes without a parent is an increment in form only.
     """
-    return all(created_at(used.id) > since for used in manifest.uses)
+    return all(created_at(used.since) > since for used in manifest.uses)
 
 
 def _read_everything(manifest: Manifest, since: datetime) -> bool:

@@ -13,7 +13,6 @@ from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.seal import open_slice, unseal
 from volback.archive.segments import Segment
 from volback.catalog.index import select_units
-from volback.catalog.keys import INDEX_NAME
 from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
@@ -52,7 +51,7 @@ class OpenBackup:
         self._paths = PathRanges()
         self._data_bytes: int | None = None
         self._objects = {manifest.id: manifest.data_key} | {
-            used.id: manifest.key_of(used) for used in manifest.uses if used.name != INDEX_NAME
+            used.object_id: manifest.key_of(used) for used in manifest.uses if not used.is_index
         }
         self.segments = IndexReader(store, manifest, kept or KeptNothing(), self._room).segments()
         """Of the index, in stream order."""
@@ -70,7 +69,7 @@ class OpenBackup:
 
     @property
     def holders(self) -> Collection[str]:
-        """The ids of the backups whose data the index may name."""
+        """The data objects that the index may name, by their object ids."""
         return self._objects.keys()
 
     def units(self) -> Iterator[Unit]:

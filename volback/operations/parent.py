@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from volback.archive.blocks import CUT
 from volback.archive.parent import EarlierBackup, Parent, Reused, begins_of
 from volback.archive.plan import Plan
-from volback.catalog.keys import INDEX_NAME, BackupKey
+from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ScanFacts, Source, UsedObject
 from volback.context import Context, Repository
 from volback.errors import (
@@ -106,10 +106,10 @@ class ChosenParent:
         self.backup = None
 
     def _usable(self) -> dict[tuple[str, bool], UsedObject]:
-        """The objects that can be used: by id, and whether it is an index."""
+        """The objects that can be used: by object id, and whether it is an index."""
         if (parent := self.manifest) is None:
             return {}
-        return {(one.id, one.name == INDEX_NAME): one for one in parent.usable}
+        return {(one.object_id, one.is_index): one for one in parent.usable}
 
     def uses(self, data: dict[str, int], index: dict[str, int]) -> Iterator[UsedObject]:
         """The objects of it, and of those that it uses itself, of which so many bytes are used."""
@@ -168,7 +168,7 @@ def _open_closed(repository: Repository, manifest: Manifest, known: KnownParent,
     if kept is not None:
         return OpenBackup(repository.store, kept, kept=known)
     for used in manifest.uses:
-        if used.name == INDEX_NAME and not known.has_index(used.id):
+        if used.is_index and not known.has_index(used.object_id):
             key = manifest.key_of(used)
             known.put(key, b"".join(repository.store.open(key)))
     return OpenBackup(repository.store, repository.opened(manifest), kept=known)
@@ -192,7 +192,7 @@ def _earlier(repository: Repository, keys: list[BackupKey], passed_over: list[st
         try:
             manifest = repository.catalog.read(key)
         except NotFoundError:
-            log.debug("%s was removed meanwhile", key.manifest)
+            log.debug("%s was removed meanwhile", key.prefix)
         except (StoreUnreachable, StoreDenied):
             raise
         except (IntegrityError, StoreError) as exc:

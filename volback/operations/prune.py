@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, short_name, volume_prefix
+from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import parse_reference
-from volback.catalog.references import References
-from volback.catalog.space import Found, Removed, freed_objects, is_whole, references_of
+from volback.catalog.references import References, references_of
+from volback.catalog.space import Removed, freed_objects, is_whole, manifests_in
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import (
@@ -99,6 +100,8 @@ class _Group:
     volume: str
     found: dict[str, Found]
     held: Holdings
+    needs: References
+    """What they reference, in every revision."""
     damage: dict[str, str | None]
 
 
@@ -169,18 +172,19 @@ class _Prune:
 
     def _group(self, host: str, volume: str) -> None:
         catalog = self._repository.catalog
-        known: dict[BackupKey, Found] = {key_of(found): found for found in catalog.manifests(host, volume)}
-        of_engines = [found for found in known.values() if isinstance(found, Manifest)]
+        revisions = list(catalog.revisions(host, volume))
+        of_engines = [found for found in revisions if isinstance(found, Manifest)]
         with (
             nullcontext()
             if self._dry_run
-            else volume_locks(self._ctx, self._engine, self._repository, of_engines or known.values())
+            else volume_locks(self._ctx, self._engine, self._repository, of_engines or revisions)
         ):
             held = catalog.holdings(host, volume)
-            whole = [key for key, stored in held.items() if is_whole(key, stored)]
-            if set(whole) - known.keys():  # created since they were read
-                known |= {key_of(found): found for found in catalog.manifests(host, volume)}
-            there = [known[key] for key in whole if key in known]
+            needs = references_of(revisions)
+            if manifests_in(held) != set(needs.manifests):  # created or removed since they were read
+                revisions = list(catalog.revisions(host, volume))
+                needs = references_of(revisions)
+            there = [found for found in current(revisions) if is_whole(key_of(found), held.get(key_of(found), ()))]
             lines = self._lines.among(there)
             ours = set(lines.values())
             if self._engine_id is not None:
@@ -198,12 +202,12 @@ class _Prune:
             if notice := self._lines.notice(host, volume, there):
                 self._notices.append(notice)
             damage = {candidate.id: candidate.damage for candidate in candidates}
-            self._carry_out(_Group(host, volume, {found.id: found for found in there}, held, damage), decisions)
+            self._carry_out(_Group(host, volume, {found.id: found for found in there}, held, needs, damage), decisions)
 
     def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
         """Remove what no rule keeps; in any case record the result for each."""
         doomed = [key_of(group.found[decision.id]) for decision in decisions if not decision.keep]
-        needs, removed = references_of(group.found.values()), Removed()
+        needs, removed = group.needs, Removed()
         try:
             if self._dry_run:
                 left = needs.without(doomed)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from volback.catalog.listing import DamagedManifest
+from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.model import Manifest
-from volback.catalog.space import Found
 from volback.latest import created_at
 from volback.policy.keep import Candidate
 
@@ -29,7 +28,7 @@ def candidates_of(found: Iterable[Found], sizes: Mapping[str, int], lines: Mappi
 
 def _faults(backup: Manifest, sizes: Mapping[str, int]) -> Iterator[str]:
     """The damage of a backup that a listing shows."""
-    own = [(backup.data_key, backup.data.size_bytes), (backup.key.index, backup.index.size_bytes)]
+    own = [(backup.data_key, backup.data.size_bytes), (backup.index_key, backup.index.size_bytes)]
     for name, expected in [*own, *((backup.key_of(used), used.size_bytes) for used in backup.uses)]:
         if name not in sizes:
             yield f"{name} is missing"

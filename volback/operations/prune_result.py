@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from volback.catalog.keys import BackupKey
+from volback.catalog.listing import Found
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference
-from volback.catalog.space import Found
 from volback.errors import Interrupted, VolbackError
 from volback.latest import created_at
 from volback.operations.remove import key_of

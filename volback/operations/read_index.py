@@ -13,7 +13,6 @@ from contextlib import closing
 from volback.ahead import read_ahead
 from volback.archive.segments import Segment, runs_of, split
 from volback.catalog.index import Room
-from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.model import Manifest, Run
 from volback.catalog.objects import Kept
 from volback.errors import IntegrityError, NotFoundError
@@ -30,13 +29,13 @@ class IndexReader:
         """`room` says how much data there is for what the index claims."""
         self._store = store
         self._manifest = manifest
-        self._name, self._key = manifest.name, manifest.key
+        self._name, self._key = manifest.name, manifest.index_key
         self._kept = kept
         self._room = room
 
     def segments(self) -> list[Segment]:
         """Its segments, in stream order. Raises IntegrityError."""
-        expected, own = self._manifest.index, self._manifest.id
+        expected, own = self._manifest.index, self._manifest.index_id
         stored = self._read_own_index()
         table_bytes = self._manifest.index_table_bytes
         if not table_bytes:
@@ -63,9 +62,10 @@ class IndexReader:
         return split(run.backup, run.offset, stored, room=self._room)
 
     def _read_run(self, run: Run) -> bytes:
-        if not any(used.id == run.backup and used.name == INDEX_NAME for used in self._manifest.uses):
+        used = next((one for one in self._manifest.uses if one.is_index and one.object_id == run.backup), None)
+        if used is None:
             raise IntegrityError(f"index of {self._name} names backup {run.backup}, which its manifest does not")
-        key = BackupKey(self._key.host, self._key.volume, run.backup).index
+        key = self._manifest.key_of(used)
         name, wanted = f"{key} {run.offset}", (run.digest.hex(), run.stored_bytes)
         if (copy := self._kept.get(name, *wanted)) is not None:
             return copy
@@ -81,16 +81,16 @@ class IndexReader:
         expected = self._manifest.index
         if expected.size_bytes > INDEX_MAX_BYTES:
             raise IntegrityError(f"index of {self._name} claims {expected.size_bytes} bytes", VERIFY_HINT)
-        if (copy := self._kept.get(self._key.index, expected.sha256, expected.size_bytes)) is not None:
+        if (copy := self._kept.get(self._key, expected.sha256, expected.size_bytes)) is not None:
             return memoryview(copy)
         try:
-            stored = b"".join(self._store.open(self._key.index, length=expected.size_bytes + 1))
+            stored = b"".join(self._store.open(self._key, length=expected.size_bytes + 1))
         except NotFoundError as exc:
-            raise IntegrityError(f"backup {self._name} is damaged: {self._key.index} is missing", VERIFY_HINT) from exc
+            raise IntegrityError(f"backup {self._name} is damaged: {self._key} is missing", VERIFY_HINT) from exc
         if len(stored) != expected.size_bytes or hashlib.sha256(stored).hexdigest() != expected.sha256:
             raise IntegrityError(
-                f"backup {self._name} is damaged: {self._key.index} is not what was written",
+                f"backup {self._name} is damaged: {self._key} is not what was written",
                 VERIFY_HINT,
             )
-        self._kept.put(self._key.index, stored)
+        self._kept.put(self._key, stored)
         return memoryview(stored)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from volback.catalog.keys import BackupKey, parse_backup_key
-from volback.catalog.listing import DamagedManifest
+from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.references import References
-from volback.catalog.space import Found, Removed
+from volback.catalog.space import Removed
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, Interrupted, StoreError, UsageError, VolbackError

@@ -13,7 +13,7 @@ from volback.catalog.keys import BackupKey, parse_backup_key, volume_prefix
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
-from volback.catalog.references import references
+from volback.catalog.references import references_of
 from volback.context import Repository
 from volback.operations.groups import Found, Group, grouped
 
@@ -106,6 +106,6 @@ def _of_volume(group: Group, sizes: Mapping[str, int]) -> VolumeUsage:
 def _users(own: Mapping[str, list[str]], backups: list[Found]) -> dict[str, set[str]]:
     """Ids of the backups that use each object, the backup that it belongs to among them."""
     users = {name: {id_} for id_, names in own.items() for name in names}
-    for name, ids in references((one for one in backups if isinstance(one, Manifest)), {}).users.items():
+    for name, ids in references_of(one for one in backups if isinstance(one, Manifest)).users.items():
         users.setdefault(name, set()).update(key.id for key in ids)
     return users

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.listing import DamagedManifest
+from volback.catalog.listing import DamagedManifest, current
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
@@ -47,9 +47,14 @@ def verify(
 
     Of the data, only what belongs to `subset` is read.
     """
-    found: list[Manifest | DamagedManifest]
-    found = [repository.find(reference) for reference in references] or list(repository.catalog.manifests())
-    return verify_all(ctx, repository, found, data=data, subset=subset)
+    if references:
+        named = [repository.find(reference) for reference in references]
+        return verify_all(ctx, repository, named, data=data, subset=subset)
+    revisions = list(repository.catalog.revisions())
+    found = current(revisions)
+    result = verify_all(ctx, repository, found, data=data, subset=subset)
+    passed_over = [one for one in revisions if isinstance(one, DamagedManifest) and one not in found]
+    return Verification(result.checked, [*map(_unreadable, passed_over), *result.damaged])
 
 
 def verify_all(
@@ -65,11 +70,14 @@ def verify_all(
     seen = Seen(subset, remembered_bytes=_REMEMBERED_BYTES if len(found) > 1 else 0)
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
-            name = str(Reference(manifest.host, manifest.volume, manifest.id))
-            damaged.append(Damage(name, manifest.key, manifest.error.message, []))
+            damaged.append(_unreadable(manifest))
         else:
             damaged += verify_backup(ctx, repository, manifest, data=data, seen=seen)
     return Verification(len(found), damaged)
+
+
+def _unreadable(found: DamagedManifest) -> Damage:
+    return Damage(str(Reference(found.host, found.volume, found.id)), found.key, found.error.message, [])
 
 
 def verify_backup(
@@ -78,7 +86,7 @@ def verify_backup(
     """Verify one backup; return all damage found, objects first. What is in `seen` is not read again."""
     key, name = manifest.key, manifest.name
     damaged = list(_objects(repository, manifest, key, name))
-    if any(damage.object == key.index for damage in damaged):
+    if any(damage.object == manifest.index_key for damage in damaged):
         return damaged
     if manifest.is_closed and not (data or repository.has_identities):
         return damaged  # that all is there at its size needs no identity; what is lost with a file does
@@ -89,7 +97,7 @@ def verify_backup(
         elif damaged:
             damaged = [_with_paths(backup, damage, repository) for damage in damaged]
     except IntegrityError as exc:
-        damaged.append(Damage(name, key.index, exc.message, []))
+        damaged.append(Damage(name, manifest.index_key, exc.message, []))
     return damaged
 
 
@@ -105,7 +113,7 @@ def _repository(repository: Repository) -> Iterator[Damage]:
 
 def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
     used = ((manifest.key_of(one), one.size_bytes) for one in manifest.uses)
-    own = ((key.index, manifest.index.size_bytes), (manifest.data_key, manifest.data.size_bytes))
+    own = ((manifest.index_key, manifest.index.size_bytes), (manifest.data_key, manifest.data.size_bytes))
     for needed, expected_bytes in (*own, *used):
         size_bytes = repository.size_of(needed)
         if size_bytes < 0:

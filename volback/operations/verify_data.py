@@ -267,7 +267,7 @@ class _IndexCheck:
         found = [*self._faults, *faults]
         if not found:
             return []
-        key, fault = self._backup.key.index, found[0]
+        key, fault = self._backup.manifest.index_key, found[0]
         return [Damage(self._backup.name, key, f"{key} does not announce what the data holds: {fault}", [*self._paths])]
 
 

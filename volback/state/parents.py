@@ -3,7 +3,7 @@ identity. For each volume the newest backup that this machine made: its manifest
 made, in clear. They are not a cache: nothing removes them but a newer backup; without them everything is stored again.
 
 STATE/parents/HASH/manifest.json   the newest backup's manifest, with its private part
-STATE/parents/HASH/ID.index        the index object of that backup, or of one that its index uses
+STATE/parents/HASH/ID.index        the index object of that backup, or one that its index uses; ID.N.index of revision N
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from volback.catalog.keys import INDEX_NAME, is_id
+from volback.catalog.keys import is_id, object_id
 from volback.catalog.model import Manifest
 from volback.catalog.private import is_same_in_clear
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
@@ -51,16 +51,16 @@ class KnownParent:
 
     def keep(self, manifest: Manifest, index: Iterable[bytes]) -> None:
         """Keep this backup in place of the one before. Raises StoreError."""
-        self._write(f"{manifest.id}{_INDEX}", b"".join(index))
+        self._write(f"{manifest.index_id}{_INDEX}", b"".join(index))
         self._write(_MANIFEST, seal_document(manifest))
-        needed = {manifest.id, *(used.id for used in manifest.uses if used.name == INDEX_NAME)}
+        needed = {manifest.index_id, *(used.object_id for used in manifest.uses if used.is_index)}
         for path in list(self._directory.glob(f"*{_INDEX}")):
             if path.name.removesuffix(_INDEX) not in needed:
                 with suppress(OSError):
                     path.unlink()
 
     def has_index(self, id: str) -> bool:
-        """Whether the index object of that backup is kept."""
+        """Whether the index object of that object id is kept."""
         return (self._directory / f"{id}{_INDEX}").is_file()
 
     def get(self, name: str, sha256: str | None = None, size_bytes: int | None = None) -> bytes | None:
@@ -77,7 +77,7 @@ class KnownParent:
 
     def put(self, name: str, data: bytes) -> None:
         """Keep an index object under its key; a part of one is not kept."""
-        if " " not in name and is_id(_id_in(name)):
+        if " " not in name and _id_in(name):
             self._write(f"{_id_in(name)}{_INDEX}", data)
 
     def _write(self, name: str, data: bytes) -> None:
@@ -89,6 +89,6 @@ class KnownParent:
 
 
 def _id_in(key: str) -> str:
-    """The id of the backup below whose prefix a key lies."""
+    """The object id of the index object that has this key."""
     parts = key.split("/")
-    return parts[-2] if len(parts) > 1 and is_id(parts[-2]) else ""
+    return object_id(*parts[-2:]) if len(parts) > 1 and is_id(parts[-2]) else ""
