@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.engine import engine_socket
@@ -26,6 +27,11 @@ if [ -S {root}/machine-run/{socket} ]; then
 fi
 exec {words}
 """
+_FAKETIME = "/usr/$LIB/faketime/libfaketime.so.1"
+"""As Debian's faketime has it preloaded: the linker fills $LIB in. The program itself needs a semaphore that is named
+for its process id, which is the same in each PID namespace."""
+_LATE_S = 55
+"""In which second of a minute cron starts, by its clock: what is due each minute is due soon."""
 
 
 def words_apart(root: Path, *words: str) -> list[str]:
@@ -38,8 +44,13 @@ def words_apart(root: Path, *words: str) -> list[str]:
 
 @contextmanager
 def cron_daemon(root: Path) -> Iterator[None]:
-    """Run cron inside, on `root`/etc/cron.d and the users' tables in `root`/spool/crontabs."""
-    process = subprocess.Popen(words_apart(root, "cron", "-f"), stdin=subprocess.DEVNULL)
+    """Run cron inside, on `root`/etc/cron.d and the users' tables in `root`/spool/crontabs.
+
+    Its clock alone is ahead, as it gives jobs an environment of its own: a minute ends soon after its start.
+    """
+    ahead_s = (_LATE_S - datetime.now(UTC).second) % 60
+    clock = [f"LD_PRELOAD={_FAKETIME}", f"FAKETIME=+{ahead_s}s", "NO_FAKE_STAT=1"]
+    process = subprocess.Popen(words_apart(root, "env", *clock, "cron", "-f"), stdin=subprocess.DEVNULL)
     try:
         yield
         assert process.poll() is None, "cron ended by itself"
