@@ -18,6 +18,7 @@ import io
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import struct
@@ -159,46 +160,50 @@ def _check_that_a_child_inherits_nothing(control: socket.socket) -> None:
 
 def _serve(control: socket.socket) -> Request | None:
     """Returns the request in the process that is to run it, and None where there are no more."""
+    channels: dict[int, int] = {}
+    woken, wakes = os.pipe2(os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakes)
+    waiting = select.poll()
+    waiting.register(control, select.POLLIN)
+    waiting.register(woken, select.POLLIN)
     while True:
+        ready = {descriptor for descriptor, _ in waiting.poll()}
+        if woken in ready:
+            os.read(woken, 4096)
+            _note_ends(channels)
+        if control.fileno() not in ready:
+            continue
         message, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, DESCRIPTORS)
         if not message:
             return None
         request = msgspec.msgpack.decode(message, type=Request)
-        if os.fork() == 0:
+        run = os.fork()
+        if run == 0:
+            signal.set_wakeup_fd(-1)
             control.detach()
-            return _attend(request, descriptors)
-        for descriptor in descriptors:
+            _take_over(request, descriptors)
+            return request
+        channels[run] = descriptors[-1]
+        _send(channels[run], run)
+        for descriptor in descriptors[:-1]:
             os.close(descriptor)
-        _reap()
 
 
-def _reap() -> None:
-    """Take the attendants that have ended."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return
+def _note_ends(channels: dict[int, int]) -> None:
+    """Say of each run that it has stopped, or ended."""
+    while channels:
+        run, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+        if run == 0:
+            return
+        _send(channels[run], status)
+        if not os.WIFSTOPPED(status):
+            os.close(channels.pop(run))
 
 
-def _attend(request: Request, descriptors: list[int]) -> Request:
-    """Fork the run, and say what becomes of it until its end. Returns in the run alone."""
-    run = os.fork()
-    if run == 0:
-        _take_over(request, descriptors)
-        return request
-    channel = descriptors[-1]
-    os.closerange(0, channel)
-    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
-    try:
-        os.write(channel, STATUS.pack(run))
-        while True:
-            _, status = os.waitpid(run, os.WUNTRACED)
-            os.write(channel, STATUS.pack(status))
-            if not os.WIFSTOPPED(status):
-                break
-    finally:  # also where the requester is gone
-        os._exit(0)
+def _send(channel: int, number: int) -> None:
+    with suppress(BrokenPipeError):  # who asked for the run is gone
+        os.write(channel, STATUS.pack(number))
 
 
 def _take_over(request: Request, descriptors: list[int]) -> None:
