@@ -3,13 +3,8 @@
 
 wait_s=90
 
-free_ports() {
-  "$(working_python)" - "$1" <<'PYTHON'
-import socket, sys
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
-print(*[one.getsockname()[1] for one in held])
-PYTHON
-}
+# Not those that the kernel gives to connections meanwhile: see the module.
+free_ports() { PYTHONPATH=$PWD "$(working_python)" -c "from tests.support.ports import free_ports; print(*free_ports($1))"; }
 
 # A pid may have been given again: only a process that was started with our configuration is ours.
 is_ours() { grep -qszxF "CEPH_CONF=$directory/ceph.conf" "/proc/$1/environ"; }

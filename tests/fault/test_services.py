@@ -31,7 +31,7 @@ STEPS = (
     "after Engine.scale_service#2",
 )  # fmt: skip
 """The service is planned, scaled down, at 0; about to be scaled back, scaled back."""
-AGAIN_S = 20.0
+AGAIN_S = 60.0
 """For a machine under load; a second or two is usual."""
 
 

@@ -23,8 +23,11 @@ from typing import Any, NamedTuple
 import psycopg
 
 from tests.support.engine import PROJECT, EngineSession, remove_containers
+from tests.support.ports import free_ports
 
 SERVICES = ("postgres", "redis", "mariadb")
+PUBLISHED = ("postgres", "redis")
+"""The services with a port on this machine."""
 POSTGRES, REDIS, MARIADB = "volback-test-postgres:15", "volback-test-redis:7", "volback-test-mariadb:10"
 READY = {
     POSTGRES: ["pg_isready", "--quiet"],
@@ -51,7 +54,7 @@ class Compose:
 
     engine: EngineSession
     project: str
-    ports: dict[str, int] = field(default_factory=lambda: {"postgres": _free_port(), "redis": _free_port()})
+    ports: dict[str, int] = field(default_factory=lambda: dict(zip(PUBLISHED, free_ports(2), strict=True)))
 
     def __call__(self, *arguments: str, override: Path | None = None) -> None:
         """Run docker-compose; `override` is a second file that changes services."""
@@ -280,8 +283,3 @@ def _answers(container: Any, command: list[str]) -> bool:
         return False
     status, output = container.exec_run(command)
     return status == 0 and b"LOADING" not in output
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return int(held.getsockname()[1])

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
+from tests.support.ports import free_port
+
 Manner = Literal["answer", "hang", "drip", "close"]
 
 
@@ -81,5 +83,4 @@ def listening(*statuses: int, manner: Manner = "answer") -> Iterator[Listener]:
 
 def dead_address() -> str:
     """An address of loopback where nobody listens."""
-    with listening() as listener:
-        return listener.address
+    return f"127.0.0.1:{free_port()}"

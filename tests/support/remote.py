@@ -21,6 +21,8 @@ from pathlib import Path
 
 import docker
 
+from tests.support.ports import free_port
+
 _DOCKERD = """
 hostname {name}; ip link set lo up
 mkdir -p /etc/docker; mount --bind {directory}/etc /etc/docker
@@ -161,7 +163,7 @@ def ssh_server(directory: Path, engine: SecondEngine) -> Iterator[tuple[str, Pat
 
     The directory holds an `ssh` that uses a configuration of the test's own.
     """
-    port = _free_port()
+    port = free_port()
     _write_ssh_files(directory, port, engine)
     Path("/run/sshd").mkdir(exist_ok=True)
     with (directory / "sshd.log").open("wb") as log:
@@ -232,11 +234,6 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 from botocore.config import Config
 
 from tests.support.engine import PROJECT
+from tests.support.ports import free_port, free_ports
 from volback.store.locate import open_store
 from volback.store.s3.store import S3Store
 
@@ -165,7 +166,7 @@ def rclone(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def rclone_server(directory: Path) -> Iterator[tuple[S3Server, Program]]:
     """An rclone over `directory`; what ends it and starts it again."""
     directory.mkdir(exist_ok=True)
-    port, secret = _free_port(), secrets.token_hex(16)
+    port, secret = free_port(), secrets.token_hex(16)
     command = [
         str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(directory), "--addr", f"127.0.0.1:{port}",
         "--auth-key", f"AKVOLBACK,{secret}", "--vfs-cache-mode", "off", "--config", os.devnull,
@@ -193,7 +194,7 @@ def seaweedfs(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     }
     (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
     servers = ("master", "volume", "filer", "s3")
-    ports = _free_ports(2 * len(servers))
+    ports = free_ports(2 * len(servers))
     command = [
         str(Path(sys.executable).parent / "weed"), "-logtostderr", "server", f"-dir={directory}",
         "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-s3", "-s3.port.iceberg=0",
@@ -214,7 +215,7 @@ def seaweedfs(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 def moto(session_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """moto: honours If-None-Match on every request, checks no credentials."""
-    port = _free_port()
+    port = free_port()
     command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, port, tmp_path_factory.mktemp("moto") / "log"):
         yield S3Server("moto", f"http://127.0.0.1:{port}", "any", "any")
@@ -270,14 +271,3 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_port() -> int:
-    return _free_ports(1)[0]
-
-
-def _free_ports(count: int) -> list[int]:
-    """All are held until the last is found, so each is another one."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(one.getsockname()[1]) for one in held]

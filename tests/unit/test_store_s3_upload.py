@@ -14,12 +14,14 @@ KIB = 1024
 
 
 class SlowServer:
-    """A send ends only when as many are waiting as can be; counts the parts that live, sent or not."""
+    """A send ends only when as many are waiting as can be, or the last one is; counts how many wait, and all bytes."""
 
-    def __init__(self, parallel: int) -> None:
+    def __init__(self, parallel: int, parts: int = 1) -> None:
         self.received = 0
         self.waiting_most = 0
         self._parallel = parallel
+        self._parts = parts
+        self._begun = 0
         self._waiting = 0
         self._turn = threading.Condition()
 
@@ -28,10 +30,11 @@ class SlowServer:
 
     def send(self, upload_id: str, number: int, body: Body | Copied, stop: threading.Event) -> str:
         with self._turn:
+            self._begun += 1
             self._waiting += 1
             self.waiting_most = max(self.waiting_most, self._waiting)
             self._turn.notify_all()
-            self._turn.wait_for(lambda: self._waiting >= self._parallel or stop.is_set(), timeout=0.05)
+            self._turn.wait_for(lambda: self._waiting >= self._parallel or self._begun == self._parts, timeout=60)
             self._waiting -= 1
             assert isinstance(body, Body)
             self.received += len(body)
@@ -65,7 +68,7 @@ def test_parts_in_memory_are_those_being_sent_and_the_one_being_filled(
 ) -> None:
     monkeypatch.setattr("volback.store.s3.parts.bytearray", Buffer, raising=False)
     before = Buffer.most = Buffer.alive
-    server = SlowServer(parallel)
+    server = SlowServer(parallel, parts=200)
     sizes = PartSizes(64 * KIB, max_parts=1000, per_step=1000, steps=1)
     chunks = (bytes(10 * KIB) for _ in range(64 * 20))
     size_bytes = Upload(server, parallel=parallel, max_parts=1000).run(cut_parts(chunks, sizes))
