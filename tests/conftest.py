@@ -24,15 +24,19 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: a handler lets i
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 _S3 = "s3"
+_ALONE = "alone"
 LONGEST_FIRST = (
     _S3, "e2e/test_quiesce.py", "e2e/test_restore_parts.py", "e2e/test_commands.py", "e2e/test_container.py",
     "fault/test_engine_stopped.py", "e2e/test_increments.py", "e2e/test_run.py", "fault/test_quiesce_kill.py",
     "e2e/test_remote_engine.py", "e2e/test_import.py", "e2e/test_databases.py", "e2e/test_hidden_writers.py",
     "e2e/test_storage.py", "e2e/test_directories.py", "engine/test_transports.py", "fault/test_services.py",
     "e2e/test_json_contract.py", "e2e/test_restore_limits.py", "e2e/test_projects.py",
-    "fault/", "store/", "e2e/", "engine/", "",
+    "fault/", "store/", "e2e/", "engine/", _ALONE, "",
 )  # fmt: skip
-"""Groups by the seconds that they take together: one that began last would run on while the other workers idle."""
+"""Groups by the seconds that they take together: one that began last would run on while the other workers idle.
+
+What must have the engine to itself comes when the others are about to be done with it, as it waits for all of them.
+"""
 _SERVERS = {"radosgw", "rclone", "seaweedfs", "moto"}
 _NEEDS = {
     "engine": "engine", "radosgw": "ceph", "rclone": "rclone", "seaweedfs": "seaweedfs", "moto": "moto",
@@ -69,6 +73,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("xdist_group") is None:
             file = item.path.relative_to(tests).as_posix()
             group = item.nodeid if file in _EACH_ALONE else file
+            if item.get_closest_marker("alone"):
+                group = _ALONE
             item.add_marker(pytest.mark.xdist_group(_S3 if _SERVERS.intersection(item.fixturenames) else group))
     items.sort(key=_rank)
 
@@ -84,7 +90,9 @@ def _rank(item: pytest.Item) -> int:
     group = item.get_closest_marker("xdist_group")
     assert group is not None
     file = item.path.relative_to(Path(__file__).parent).as_posix()
-    return next(rank for rank, start in enumerate(LONGEST_FIRST) if group.args[0] == start or file.startswith(start))
+    name = group.args[0]
+    file = "" if name == _ALONE else file
+    return next(rank for rank, start in enumerate(LONGEST_FIRST) if name == start or file.startswith(start))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
