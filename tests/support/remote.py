@@ -7,6 +7,7 @@ that was mounted after its start, it does not see that directory: like another m
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -104,6 +105,7 @@ def _dockerd(directory: Path) -> Iterator[SecondEngine]:
             engine.start()  # containers that outlived it must go too
         _remove_all(engine)
         engine.stop()
+        _end_shims(directory)
         unmount_below(directory)
 
 
@@ -228,6 +230,15 @@ def _remove_all(engine: SecondEngine) -> None:
     with contextlib.closing(engine.client()) as client:
         for container in client.containers.list(all=True, ignore_removed=True):
             container.remove(force=True)
+
+
+def _end_shims(directory: Path) -> None:
+    """End what a killed engine has left: such a process keeps all mounts of its time, and so their filesystems."""
+    address = str(directory / "exec/containerd/containerd.sock").encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if address in (process / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _listens(port: int) -> bool:
