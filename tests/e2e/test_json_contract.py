@@ -28,7 +28,16 @@ STORED = {
     "digest": "str",
 }
 MADE = STORED | {"passes": "int", "unused_bytes": "int", "resumed_bytes": "int"}
-LISTED = STORED | {"created_at": "str", "tags": ["str"], "set": "null"}
+LISTED = STORED | {
+    "created_at": "str",
+    "tags": ["str"],
+    "set": "null",
+    "held": "bool",
+    "held_at": "null",
+    "note": "null",
+    "verified_at": "null",
+    "proven_at": "null",
+}
 RESTORED = {
     "volume": "str",
     "files": "int",
@@ -38,6 +47,7 @@ RESTORED = {
     "safety_backup": "null",
     "signed_by": "null",
     "certified": "bool",
+    "requests": "null",
 }
 COMPARED = {"identical": "bool", "different": [], "missing": [], "extra": [], "lacking": {}}
 ERROR = {"kind": "str", "message": "str", "hint": "str", "exit_code": "int"}
@@ -136,7 +146,7 @@ def volume(run_volback: Volback, volume_factory: Callable[..., str], container_f
     name = volume_factory("contract", fill=fill, labels={"com.docker.compose.project": "shop"})
     container_factory(volumes={name: "/data"})
     said = run_volback("backup", name, "--tag", "nightly", "--exclude", "*.tmp", "--json")
-    assert shape(result_of(said, "backup")) == {"backups": [MADE], "downtime_s": {}}
+    assert shape(result_of(said, "backup")) == {"backups": [MADE], "downtime_s": {}, "requests": "null"}
     assert ["may be written to" in warning for warning in said.json["warnings"]] == [True]
     return name
 
@@ -266,9 +276,9 @@ def test_init_and_copy(run_volback: Volback, volume: str, tmp_path: Path) -> Non
         assert shape(result) == {"url": "str", "id": "str", "format": "int", "made": "bool", "recipient": "null"}
         assert result["made"] is made
     said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")
-    assert result_of(said, "copy") == {"copied": [name], "skipped": []}
+    assert result_of(said, "copy") == {"copied": [name], "skipped": [], "requests": None}
     said = run_volback("copy", volume, "--to", tmp_path / "other", "--json")
-    assert result_of(said, "copy") == {"copied": [], "skipped": [name]}
+    assert result_of(said, "copy") == {"copied": [], "skipped": [name], "requests": None}
 
 
 def test_adopt(run_volback: Volback, volume: str) -> None:
@@ -299,7 +309,33 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "still_used_bytes": "int",
         "groups": [group],
         "dry_run": "bool",
+        "requests": "null",
     }
+
+
+def test_check(run_volback: Volback, volume: str) -> None:
+    result = result_of(run_volback("check", "--json"), "check")
+    checked = {"backups": "int", "objects": "int", "unreferenced_bytes": "int", "findings": [], "requests": "null"}
+    assert shape(result) == checked
+    (run_volback.repository / "host" / volume / "20261123T160254Z-3f9c").mkdir(parents=True)
+    (run_volback.repository / "host" / volume / "20261123T160254Z-3f9c" / "data.zst").write_bytes(b"x")
+    result = result_of(run_volback("check", "--all-hosts", "--json"), "check")
+    finding = {"kind": "str", "object": "str", "message": "str", "backups": [], "wrong": "bool"}
+    assert shape(result) == checked | {"findings": [finding]}
+
+
+@pytest.mark.parametrize(
+    ("words", "held_at"),
+    [
+        (["hold"], "str"), (["release"], "null"), (["tag", "add", "more"], "null"), (["tag", "remove", "more"], "null"),
+        (["note", "a text"], "null"),
+    ],
+)  # fmt: skip
+def test_notes(run_volback: Volback, volume: str, words: list[str], held_at: str) -> None:
+    command, arguments = (" ".join(words[:2]), words[2:]) if words[0] == "tag" else (words[0], words[1:])
+    result = result_of(run_volback(*command.split(), volume, *arguments, "--json"), command)
+    noted = {"tags": ["str"], "held": "bool", "held_at": held_at, "verified_at": "null", "proven_at": "null"}
+    assert shape(result) == {"backups": [{"id": "str", "host": "str", "volume": "str"} | noted]}
 
 
 def test_doctor(run_volback: Volback) -> None:
@@ -338,11 +374,15 @@ def test_failure(run_volback: Volback, arguments: list[str], command: str, kind:
 def test_what_was_done_is_reported_also_when_a_part_failed(run_volback: Volback, volume: str) -> None:
     said = run_volback("backup", volume, "no-such-volume", "--json", check_exit=4)
     assert list(said.json) == ["schema", "command", "ok", "result", "warnings", "error"]
-    assert shape(said.json["result"]) == {"backups": [MADE], "downtime_s": {}}
+    assert shape(said.json["result"]) == {"backups": [MADE], "downtime_s": {}, "requests": "null"}
     assert shape(said.json["error"]) == ERROR
 
 
 def test_backup_that_stops_containers_and_recover(run_volback: Volback, volume: str, engine: EngineSession) -> None:
     result = result_of(run_volback("backup", volume, "--pause", "--json"), "backup")
-    assert shape(result) == {"backups": [MADE], "downtime_s": {next(iter(result["downtime_s"])): "float"}}
+    assert shape(result) == {
+        "backups": [MADE],
+        "downtime_s": {next(iter(result["downtime_s"])): "float"},
+        "requests": "null",
+    }
     assert result_of(run_volback("recover", "--json"), "recover") == {"resumed": [], "rescaled": []}

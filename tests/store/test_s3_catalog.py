@@ -57,11 +57,16 @@ def test_list_reads_manifests_at_once_and_the_second_time_none(rclone: S3Server,
     address = urlsplit(rclone.endpoint)
     server = (str(address.hostname), address.port or 0)
     with Proxy(server, [LATENCY]).running() as proxy:
-        first = list_backups(*opened(rclone, bucket, proxy, tmp_path))
+        ctx, repository = opened(rclone, bucket, proxy, tmp_path)
+        first = list_backups(ctx, repository)
         assert [row.error for row in first] == [None] * COUNT
         assert manifests_in(proxy) == COUNT
         assert len(proxy.heads) == COUNT + 2, "volback.json, and one page of the listing"
         assert proxy.at_once >= 8
+        counted = repository.store.requests
+        assert counted is not None
+        assert counted.by_verb == {"get": COUNT + 1, "head": 0, "list": 1, "put": 0, "delete": 0}
+        assert counted.received_bytes > 300 * COUNT
         proxy.heads.clear()
         second = list_backups(*opened(rclone, bucket, proxy, tmp_path))
         assert (manifests_in(proxy), len(proxy.heads)) == (0, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -67,7 +68,9 @@ def test_manifest_says_what_was_committed(library: Library) -> None:
     assert (full.files, full.raw_bytes, full.engine_id) == (21, 2_672_640, "GOLD:ENGI:NEID")
 
 
-def test_every_frame_is_whole(library: Library) -> None:
+def test_every_frame_is_whole(tmp_path: Path) -> None:
+    copied = shutil.copytree(FORMAT_1, tmp_path / "copy")  # verify notes there what it has found
+    library = open_from(Settings(repository=str(copied), state=tmp_path / "state", host="golden-host"))
     assert verify(library.ctx, library.repository, [], data=True) == Verification(3, [])
 
 

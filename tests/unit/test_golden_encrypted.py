@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ def ctx(tmp_path: Path) -> Context:
     return Context(Settings(repository=str(ENCRYPTED), state=tmp_path / "state", host="golden-host"))
 
 
-def opened(sources: Sources) -> Repository:
-    return Repository(LocalStore(ENCRYPTED), lambda: "golden-host", sources=sources)
+def opened(sources: Sources, where: Path = ENCRYPTED) -> Repository:
+    return Repository(LocalStore(where), lambda: "golden-host", sources=sources)
 
 
 def test_nobody_has_touched_it() -> None:
@@ -65,8 +66,9 @@ def test_without_an_identity_its_backups_are_listed_and_present(ctx: Context) ->
 
 
 @pytest.mark.parametrize("sources", [BY_IDENTITY, BY_PASSPHRASE], ids=["identity", "passphrase"])
-def test_every_frame_is_whole(ctx: Context, sources: Sources) -> None:
-    assert verify(ctx, opened(sources), [], data=True) == Verification(3, [])
+def test_every_frame_is_whole(ctx: Context, sources: Sources, tmp_path: Path) -> None:
+    copied = shutil.copytree(ENCRYPTED, tmp_path / "copy")  # verify notes there what it has found
+    assert verify(ctx, opened(sources, copied), [], data=True) == Verification(3, [])
 
 
 @pytest.mark.parametrize("backup_id", ALL)

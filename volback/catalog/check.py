@@ -137,11 +137,12 @@ def _text_faults(manifest: Manifest) -> Iterator[str]:
     if manifest.smaller_than is not None and not is_id(manifest.smaller_than):
         yield f"is smaller than {manifest.smaller_than[:40]!r}, which is not a backup id"
     for name, time in {"started_at": manifest.started_at, "ended_at": manifest.ended_at}.items():
-        if not _is_utc_time(time):
+        if not is_utc_time(time):
             yield f"has no valid {name}: {time[:40]!r}"
 
 
-def _is_utc_time(text: str) -> bool:
+def is_utc_time(text: str) -> bool:
+    """Whether it is a time in RFC 3339, in UTC."""
     try:
         return datetime.fromisoformat(text).utcoffset() == timedelta(0)
     except ValueError:

@@ -24,6 +24,7 @@ DATA_NAME = "data.tar.zst"
 INCREMENT_NAME = "data.zst"
 INDEX_NAME: Final = "index.jsonl.zst"
 MANIFEST_NAME = "manifest.json"
+NOTES_NAME = "notes.json"
 
 REVISION_MAX = 999_999
 _REVISION = r"(?:\.([2-9]|[1-9][0-9]{1,5}))?"
@@ -86,6 +87,11 @@ class BackupKey:
     def manifest(self) -> str:
         """Key of the manifest's first revision. The backup exists as long as any revision does."""
         return self.prefix + MANIFEST_NAME
+
+    @property
+    def notes(self) -> str:
+        """Key of the notes, which may be there or not."""
+        return self.prefix + NOTES_NAME
 
     def manifest_of(self, revision: int) -> str:
         """Key of one revision of the manifest."""

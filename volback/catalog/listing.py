@@ -13,9 +13,18 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from volback.ahead import read_ahead
-from volback.catalog.keys import BackupKey, host_prefix, parse_manifest_key, short_name, volume_prefix
+from volback.catalog.keys import (
+    NOTES_NAME,
+    BackupKey,
+    host_prefix,
+    parse_backup_key,
+    parse_manifest_key,
+    short_name,
+    volume_prefix,
+)
 from volback.catalog.manifests import Fetched, IsSigned, Manifests
 from volback.catalog.model import Manifest
+from volback.catalog.notes import AllNotes
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
 from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
 
@@ -52,6 +61,8 @@ class Listing:
         read count for nothing. A manifest that is not as `is_encrypted` says is refused; None accepts both."""
         self._objects = objects
         self._manifests = Manifests(objects, kept or KeptNothing(), is_signed, is_encrypted=is_encrypted)
+        self.notes = AllNotes(objects, kept, at_once=self.at_once)
+        """The notes beside the manifests."""
 
     @property
     def at_once(self) -> int:
@@ -63,7 +74,12 @@ class Listing:
         return _highest(self._listed(host, volume))
 
     def manifests(
-        self, host: str | None = None, volume: str | None = None, *, cached: bool = False
+        self,
+        host: str | None = None,
+        volume: str | None = None,
+        *,
+        cached: bool = False,
+        beside: list[StoredObject] | None = None,
     ) -> Generator[Found, None, None]:
         """Yield every backup's manifest, by host, volume and id; one that cannot be read does not hide the others.
 
@@ -71,10 +87,11 @@ class Listing:
 
         With `cached`, a local copy is used where the listing still shows the object of which it was made: for looking
         only. Who proves (verify) or deletes (prune, remove) reads what is in the repository now. Documents of a
-        distant store are read ahead, in threads; close the generator to stop early, and no thread is left.
+        distant store are read ahead, in threads; close the generator to stop early, and no thread is left. `beside`
+        gets the notes that the listing shows: see `AllNotes.listed`.
         """
 
-        listed = self._listed(host, volume)
+        listed = self._listed(host, volume, beside)
         there = dict(listed)
         newest = [(key, there[key]) for key in _highest(listed)]
         with closing(self._read_all(newest, cached=cached)) as found:
@@ -174,10 +191,15 @@ class Listing:
             yield from sorted(new, key=_revision, reverse=True)
             seen.update(map(_revision, new))
 
-    def _listed(self, host: str | None, volume: str | None) -> list[tuple[BackupKey, StoredObject]]:
+    def _listed(
+        self, host: str | None, volume: str | None, beside: list[StoredObject] | None = None
+    ) -> list[tuple[BackupKey, StoredObject]]:
         """Every revision of every manifest, by host, volume, id and revision, as the store lists it."""
         wanted = None if volume is None else short_name(volume)
-        found = ((parse_manifest_key(stored.key), stored) for stored in self._objects.list(prefix_of(host, volume)))
+        stored_there = self._objects.list(prefix_of(host, volume))
+        if beside is not None:
+            stored_there = _noting(stored_there, beside, wanted)
+        found = ((parse_manifest_key(stored.key), stored) for stored in stored_there)
         there = [(key, stored) for key, stored in found if key and wanted in {None, key.volume}]
         return sorted(there, key=lambda pair: (pair[0], _revision(pair[0])))
 
@@ -205,6 +227,14 @@ def _highest(listed: Iterable[tuple[BackupKey, StoredObject]]) -> list[BackupKey
 
 def _revision(key: BackupKey) -> int:
     return key.revision or 1
+
+
+def _noting(stored: Iterable[StoredObject], beside: list[StoredObject], volume: str | None) -> Iterator[StoredObject]:
+    """All that is stored; the notes of that volume, or of all, are kept as well."""
+    for one in stored:
+        if one.key.endswith("/" + NOTES_NAME) and (key := parse_backup_key(one.key)) and volume in {None, key.volume}:
+            beside.append(one)
+        yield one
 
 
 def prefix_of(host: str | None, volume: str | None) -> str:

@@ -38,7 +38,7 @@ _SIGNED_BYTES = len(_HEAD_OF_SIGNER) + 64 + 1 + _SIGNATURE_BYTES
 _making_decoder = threading.Lock()
 """msgspec crashes where two threads make the first decoder of a type at once; later ones are made in microseconds."""
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class _Header(msgspec.Struct):
@@ -66,7 +66,7 @@ class Signature:
     """What is signed."""
 
 
-def seal_document(document: msgspec.Struct, signer: Signer | None = None) -> bytes:
+def seal_document(document: msgspec.Struct | dict[str, object], signer: Signer | None = None) -> bytes:
     """Return `document` as bytes that `open_document` accepts; the same document gives the same bytes."""
     text = msgspec.json.format(_encode(document), indent=2)
     body = text.removesuffix(b"\n}")
@@ -95,7 +95,7 @@ def signature_of(data: bytes) -> Signature | None:
     return Signature(bytes.fromhex(found[1].decode()), base64.b64decode(found[2]), body[:-_SIGNATURE_BYTES])
 
 
-def _encode(document: msgspec.Struct) -> bytes:
+def _encode(document: msgspec.Struct | dict[str, object]) -> bytes:
     try:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:

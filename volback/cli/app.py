@@ -42,6 +42,8 @@ _FAMILIES = {
     "browse": ("list", "show", "ls", "cat"),
     "compare": ("diff", "find", "history", "du"),
     "check": ("verify", "prove"),
+    "references": ("check",),
+    "notes": ("hold", "release", "tag", "note"),
     "transfer": ("export", "import", "copy"),
     "admin": ("volumes", "remove", "version"),
     "prune": ("prune",),

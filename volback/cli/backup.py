@@ -12,7 +12,7 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
-from volback.cli.facts import made_facts
+from volback.cli.facts import made_facts, requests_facts
 from volback.cli.words import count, human_duration, human_size, read_option
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 from volback.policy.durations import read_seconds
@@ -50,6 +50,7 @@ _OneFileSystem = Annotated[bool, typer.Option("--one-file-system", help="Leave o
 _Exclude = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match; may be repeated.")
 ]
+_Note = Annotated[str, typer.Option(metavar="TEXT", help="Say something about the backup; `show` shows it.")]
 _Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="Add a tag to the backup; may be repeated.")]
 _Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")]
 _Pause = Annotated[bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")]
@@ -105,6 +106,7 @@ def backup(
     exclude: _Exclude = None,
     level: Annotated[int, typer.Option(metavar="N", min=1, max=19, help="Of the zstd compression, 1 to 19.")] = 3,
     tag: _Tag = None,
+    note: _Note = "",
     stop: _Stop = False,
     pause: _Pause = False,
     stop_timeout: _StopTimeout = None,
@@ -131,7 +133,7 @@ def backup(
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
     options = SetOptions(
         BackupOptions(
-            excludes=exclude or [], level=level, tags=tag or [],
+            excludes=exclude or [], level=level, tags=tag or [], note=note,
             one_file_system=one_file_system, shrink_ratio=shrink_ratio,
             comparing=Comparing(full, reread, ignore_inode, ignore_ctime),
         ),
@@ -257,6 +259,7 @@ class _Results:
         result: dict[str, object] = {
             "backups": [made_facts(made) for made in self._backups],
             "downtime_s": self._downtime_s,
+            "requests": requests_facts(self._repository),
         }
         downtimes = [f"{name} was down for {human_duration(time)}" for name, time in self._downtime_s.items()]
         return Outcome(

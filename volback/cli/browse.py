@@ -11,7 +11,7 @@ import typer
 from volback.cli.call import Call, Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
-from volback.cli.listings import entry_lines, manifest_lines, percent
+from volback.cli.listings import entry_lines, manifest_lines, notes_lines, percent
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, human_size
 from volback.errors import IntegrityError, UsageError, VolbackError
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
 
+_Tag = Annotated[
+    list[str] | None, typer.Option(metavar="TAG", help="Those with this tag; may be repeated. A,B: both tags.")
+]
+
 _LIST_EPILOG = """\b
 Examples:
   volback list               backups of this engine's volumes
   volback list db            those of one volume
   volback list --all-hosts   those of every host in the repository
+  volback list --tag release those with this tag
 """
 _SHOW_EPILOG = """\b
 Examples:
@@ -60,6 +65,7 @@ def list_(
         str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
     ] = None,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
+    tag: _Tag = None,
 ) -> Outcome:
     """List backups, by volume, oldest first.
 
@@ -69,12 +75,14 @@ def list_(
 
     call = call_of(context)
     with call.opened_repository() as (ctx, repository):
-        found = operation.list_backups(ctx, repository, volume, all_hosts=all_hosts)
+        found = operation.list_backups(ctx, repository, volume, all_hosts=all_hosts, tags=tag or [])
         shared = operation.shared_names(repository, found)
-        text = _table(found, all_hosts=all_hosts) if found else _none(call, repository)
+        texts = {row.key: operation.text_of(repository, row) for row in found}
+        none = [f"no backups with tag {' or '.join(tag)}"] if tag else None
+        text = _table(found, all_hosts=all_hosts) if found else none or _none(call, repository)
     damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
-        "backups": [listed_facts(row.manifest) for row in found if row.manifest],
+        "backups": [listed_facts(row.manifest, row.notes, texts[row.key]) for row in found if row.manifest],
         "damaged": [
             {"id": row.key.id, "host": row.key.host, "volume": row.key.volume, "error": error.message}
             for row, error in damaged
@@ -100,9 +108,13 @@ def _none(call: Call, repository: Repository) -> list[str]:
 
 def show(context: typer.Context, backup: _Backup) -> Outcome:
     """Show the facts about a backup."""
+    from volback.operations import notes as operation
+
     with call_of(context).opened_repository() as (_, repository):
         manifest = repository.shown(repository.find(backup))
-    return Outcome(shown_facts(manifest), manifest_lines(manifest))
+        notes = operation.read_notes(repository, manifest).notes
+        text = operation.text_for_people(repository, manifest.key, notes)
+    return Outcome(shown_facts(manifest, notes, text), [*manifest_lines(manifest), *notes_lines(manifest, notes, text)])
 
 
 def ls(
@@ -174,7 +186,9 @@ def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
             rows.append([name, human_age(row.age_s), "-", "-", "-", "-", "damaged"])
             continue
         sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes), percent(manifest)
-        rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, ",".join(manifest.tags)])
+        held = ["(held)"] if row.notes.is_held else []
+        tags = " ".join(filter(None, [",".join(row.tags), *held]))
+        rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, tags])
     headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "SHARED", "TAGS"]
     if all(row[5] == "-" for row in rows):
         rows, headings = [row[:5] + row[6:] for row in rows], headings[:5] + headings[6:]

@@ -11,6 +11,8 @@ from volback.masking import masked, masked_labels, masked_options
 if TYPE_CHECKING:
     from volback.catalog.differences import Difference
     from volback.catalog.model import Manifest, Member, SetOf
+    from volback.catalog.notes import Notes
+    from volback.context import Repository
     from volback.operations.backup import BackupResult
     from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview
@@ -50,13 +52,25 @@ def made_facts(made: BackupResult) -> Facts:
     }
 
 
-def listed_facts(manifest: Manifest) -> Facts:
+def listed_facts(manifest: Manifest, notes: Notes, text: str | None = None) -> Facts:
     """One backup as `list` shows it."""
     return {
         **backup_facts(manifest),
         "created_at": manifest.started_at,
-        "tags": manifest.tags,
         "set": None if manifest.set is None else set_facts(manifest.set),
+        **noted_facts(manifest, notes),
+        "note": text,
+    }
+
+
+def noted_facts(manifest: Manifest, notes: Notes) -> Facts:
+    """Tags of a backup, and what its notes say besides."""
+    return {
+        "tags": list(dict.fromkeys([*manifest.tags, *notes.tags])),
+        "held": notes.is_held,
+        "held_at": notes.fields.held_at,
+        "verified_at": notes.fields.verified_at,
+        "proven_at": notes.fields.proven_at,
     }
 
 
@@ -65,11 +79,11 @@ def set_facts(made: SetOf) -> Facts:
     return {"id": made.id, "project": made.project, "volumes": made.volumes}
 
 
-def shown_facts(manifest: Manifest) -> Facts:
+def shown_facts(manifest: Manifest, notes: Notes, text: str | None) -> Facts:
     """One backup as `show` shows it; what looks like a secret in a driver's options is masked."""
     source = manifest.source
     return {
-        "backup": listed_facts(manifest),
+        "backup": listed_facts(manifest, notes, text),
         "ended_at": manifest.ended_at,
         "source": {
             "kind": source.kind,
@@ -94,6 +108,20 @@ def shown_facts(manifest: Manifest) -> Facts:
         "format": manifest.format,
         "volback": manifest.volback,
         "warnings": [masked(warning) for warning in manifest.warnings],
+    }
+
+
+def requests_facts(*repositories: Repository) -> Facts | None:
+    """The requests that were sent to repositories; None where there were none, as to a directory."""
+    counted = [found for found in (repository.store.requests for repository in repositories) if found is not None]
+    if not counted:
+        return None
+    by_verb = {str(verb): sum(one.by_verb[verb] for one in counted) for verb in counted[0].by_verb}
+    return {
+        "total": sum(one.total for one in counted),
+        **by_verb,
+        "sent_bytes": sum(one.sent_bytes for one in counted),
+        "received_bytes": sum(one.received_bytes for one in counted),
     }
 
 

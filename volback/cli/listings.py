@@ -12,6 +12,7 @@ from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
     from volback.catalog.model import Manifest, Member, SetOf
+    from volback.catalog.notes import Notes
 
 _TYPES = {"f": stat.S_IFREG, "h": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
 _TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}
@@ -38,6 +39,22 @@ def manifest_lines(manifest: Manifest) -> Iterator[str]:
             yield f"{word + ':':<14}{value}"
     for warning in manifest.warnings:
         yield f"{'warning:':<14}{masked(warning)}"
+
+
+def notes_lines(manifest: Manifest, notes: Notes, text: str | None) -> Iterator[str]:
+    """One line per fact; empty ones are left out."""
+    fields = notes.fields
+    since = "since " + local_time(datetime.fromisoformat(fields.held_at)) if fields.held_at else ""
+    closed = "encrypted: give --identity" if fields.private is not None else ""
+    facts = {
+        "more tags": ", ".join(tag for tag in notes.tags if tag not in manifest.tags),
+        "held": since or ("yes, as its notes cannot be read" if notes.is_held else ""),
+        "note": closed if text is None else text,
+        "verified": "" if fields.verified_at is None else local_time(datetime.fromisoformat(fields.verified_at)),
+        "proven": "" if fields.proven_at is None else local_time(datetime.fromisoformat(fields.proven_at)),
+        "notes": notes.damage or "",
+    }
+    return (f"{word + ':':<14}{value}" for word, value in facts.items() if value)
 
 
 def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,8 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.words import count, human_size, printable, read_option
+from volback.cli.facts import Facts, requests_facts
+from volback.cli.words import count, human_size, printable, read_option, requests_line
 from volback.errors import UsageError, failures
 from volback.policy.durations import read_age, read_calendar
 from volback.policy.keep import KeepRules, read_count
@@ -97,16 +98,17 @@ def prune(
             older_than_s=older_than_s,
             zone=_zone(timezone),
         )
-    return _outcome(result, dry_run=dry_run)
+        requests = requests_facts(repository)
+    return _outcome(result, requests, dry_run=dry_run)
 
 
-def _outcome(result: PruneResult, *, dry_run: bool) -> Outcome:
+def _outcome(result: PruneResult, requests: Facts | None, *, dry_run: bool) -> Outcome:
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not (result.judged or result.half_made):
         raise errors[0]
     return Outcome(
-        _facts(result, dry_run=dry_run),
-        _lines(result, dry_run=dry_run),
+        {**_facts(result, dry_run=dry_run), "requests": requests},
+        [*_lines(result, dry_run=dry_run), *requests_line(requests)],
         [*result.warnings, *result.notices],
         errors,
         incomplete=bool(result.warnings),

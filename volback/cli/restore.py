@@ -9,6 +9,7 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
+from volback.cli.facts import requests_facts
 from volback.cli.words import count, human_size, pairs
 from volback.errors import UsageError, failures
 from volback.policy.storage import described, is_plain
@@ -121,7 +122,10 @@ def restore(
         raise UsageError("no backup is named", "name one, like db or db@20261123, or give --project NAME")
     with call_of(context).opened() as (ctx, engine, repository):
         done = operation.restore(ctx, engine, repository, backup, options)
-    return Outcome(_facts(done), list(_lines(done)), list(done.warnings), incomplete=done.incomplete)
+        requests = requests_facts(repository)
+    return Outcome(
+        {**_facts(done), "requests": requests}, list(_lines(done)), list(done.warnings), incomplete=done.incomplete
+    )
 
 
 def _refuse_beside_project(backup: str | None, project: str | None, options: RestoreOptions) -> None:
@@ -147,6 +151,7 @@ def _project(context: typer.Context, project: str, set_prefix: str | None, optio
     )  # fmt: skip
     with call_of(context).opened() as (ctx, engine, repository):
         done = restore_project(ctx, engine, repository, project, wanted)
+        requests = requests_facts(repository)
     made = done.set.made
     text = [f"set {made.id} of project {made.project}", *(line for each in done.restored for line in _lines(each))]
     if done.not_restored:
@@ -157,6 +162,7 @@ def _project(context: typer.Context, project: str, set_prefix: str | None, optio
         "whole": not done.set.missing,
         "restored": [_facts(each) for each in done.restored],
         "not_restored": list(done.not_restored),
+        "requests": requests,
     }
     incomplete = any(each.incomplete for each in done.restored)
     return Outcome(result, text, list(done.warnings), failures(done.interrupted, done.errors), incomplete)

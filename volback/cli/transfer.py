@@ -10,6 +10,7 @@ import typer
 
 from volback.cli.call import Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
+from volback.cli.facts import requests_facts
 from volback.cli.words import count, human_size, pairs
 from volback.errors import Interrupted, UsageError, VolbackError, failures
 
@@ -137,11 +138,13 @@ def copy(
         operation.prepare_target(ctx, source, target, reencrypt=reencrypt)
         made = _Copied(ctx, source, target)
         made.work_off(backups)
-        where = target.store.url
+        where, requests = target.store.url, requests_facts(source, target)
     text = [f"{name} -> {where}: {human_size(size)}" for name, size in made.copied.items()]
     text += [f"{name} is in {where} already" for name in made.skipped]
     return Outcome(
-        {"copied": list(made.copied), "skipped": made.skipped}, text, errors=failures(made.interrupted, made.errors)
+        {"copied": list(made.copied), "skipped": made.skipped, "requests": requests},
+        text,
+        errors=failures(made.interrupted, made.errors),
     )
 
 

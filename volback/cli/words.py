@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -41,6 +41,17 @@ def _since(seconds: float) -> str:
         if seconds < limit:
             return f"{int(seconds / divisor)} {unit}"
     return f"{int(seconds / 31557600)} y"
+
+
+def requests_line(facts: Mapping[str, object] | None) -> list[str]:
+    """`12 requests (8 get, 4 list): 3.1 KiB received, 0 B sent`; nothing where none were sent."""
+    if facts is None:
+        return []
+    numbers = {name: int(str(number)) for name, number in facts.items()}
+    total, sent, received = (numbers.pop(name) for name in ("total", "sent_bytes", "received_bytes"))
+    kinds = ", ".join(f"{number:,} {verb}" for verb, number in numbers.items() if number)
+    named = f" ({kinds})" if kinds else ""
+    return [f"{count(total, 'request')}{named}: {human_size(received)} received, {human_size(sent)} sent"]
 
 
 def local_time(time: datetime) -> str:

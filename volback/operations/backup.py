@@ -27,6 +27,7 @@ from volback.errors import StoreError
 from volback.latest import is_safety_copy
 from volback.operations.hold import SourceHold
 from volback.operations.locks import volume_lock
+from volback.operations.notes import note_text
 from volback.operations.noticed import all_excluded, odd, privileged, shrink_warning, vanished
 from volback.operations.parent import Comparing, facts_of, known_parent
 from volback.operations.prepare import Prepared, Preparing, prepare
@@ -48,6 +49,8 @@ class BackupOptions:
     excludes: list[str] = field(default_factory=list)
     level: int = DEFAULT_LEVEL
     tags: list[str] = field(default_factory=list)
+    note: str = ""
+    """What is said about it in its notes."""
     one_file_system: bool = False
     """Whether to leave out what is mounted below the source; the mount points are kept, as empty directories."""
     set: SetOf | None = None
@@ -238,6 +241,7 @@ class _Backup:
             parent = self._prepared.parent.manifest
             kept_by = [parent] if parent is not None and manifest.uses else []
             self._repository.catalog.commit(manifest, kept_by=kept_by)
+            note_text(self._repository, manifest, self._options.note)
             self._note_volume(manifest)
             self._note_parent(manifest)
             self._repository.notice_newest(manifest, is_new=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
+from volback.catalog.notes import NO_NOTES, Notes
+from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.latest import created_at
 from volback.operations.lines import Lines
+from volback.operations.notes import all_tags, text_for_people
+from volback.policy.keep import has_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +29,46 @@ class Row:
     age_s: float
     manifest: Manifest | None
     error: VolbackError | None
+    notes: Notes = NO_NOTES
+
+    @property
+    def tags(self) -> list[str]:
+        """Those of the manifest, and those that were added later."""
+        return [] if self.manifest is None else all_tags(self.manifest, self.notes)
 
 
 def list_backups(
-    ctx: Context, repository: Repository, reference: str | None = None, *, all_hosts: bool = False
+    ctx: Context,
+    repository: Repository,
+    reference: str | None = None,
+    *,
+    all_hosts: bool = False,
+    tags: Sequence[str] = (),
 ) -> list[Row]:
     """Return the backups of this engine's host (or of every host), by volume, oldest first.
 
-    Raises NotFoundError if the named volume has none.
+    Of `tags` each is one, or several with commas, of which a backup must have all; one of them is
+    enough. Raises NotFoundError if the named volume has none.
     """
     named = parse_reference(reference) if reference is not None else None
     host = named.host if named and named.host else None if all_hosts else repository.host
     volume, id_prefix = (named.volume, named.id_prefix or "") if named else (None, "")
+    beside: list[StoredObject] = []
     rows = [
         _row(ctx, repository, found)
-        for found in repository.catalog.manifests(host, volume, cached=True)
+        for found in repository.catalog.manifests(host, volume, cached=True, beside=beside)
         if found.id.startswith(id_prefix)
     ]  # fmt: skip
+    notes = repository.catalog.notes.listed(beside, cached=True)
+    rows = [replace(row, notes=notes.get(row.key, row.notes)) for row in rows]
     if not rows and named is not None:
         raise NotFoundError(f"no backup of {reference} in {repository.store.url}", _elsewhere(repository, named))
-    return rows
+    return [row for row in rows if not tags or any(has_tags(row.tags, wanted) for wanted in tags)]
+
+
+def text_of(repository: Repository, row: Row) -> str | None:
+    """What was said about a backup; None where nothing was, or it cannot be read."""
+    return text_for_people(repository, row.key, row.notes)
 
 
 def counts_by_host(repository: Repository) -> dict[str, int]:

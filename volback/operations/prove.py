@@ -19,6 +19,7 @@ from volback.archive.window import Buffer
 from volback.catalog.model import Member, Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
+from volback.operations.notes import note_proven
 from volback.operations.open_backup import OpenBackup, Selection
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
@@ -54,7 +55,8 @@ def prove(
 ) -> Comparison:
     """Compare a backup with a volume (by default its own volume). Raises NotFoundError, IntegrityError.
 
-    Attributes that need CAP_SYS_ADMIN, which a restore sets only if asked to, may be missing in the volume.
+    Where they are equal, the notes of the backup say so. Attributes that need CAP_SYS_ADMIN, which a restore sets only
+    if asked to, may be missing in the volume.
     """
     backup = OpenBackup.of(repository, repository.find(reference))
     manifest = backup.manifest
@@ -65,10 +67,13 @@ def prove(
     if source.kind == "volume":
         engine.volume(source.name)
     with Run(ctx.settings.state, "prove", backup.name) as run:
-        return compare(
+        compared = compare(
             ctx, engine, run, backup, source,
             excludes=manifest.excludes, may_lack=lambda name, _: tar.is_privileged(name),
         )  # fmt: skip
+    if compared.identical:
+        note_proven(ctx, repository, backup.key)
+    return compared
 
 
 MayLack = Callable[[str, str], bool]

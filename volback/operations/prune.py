@@ -103,6 +103,7 @@ class _Group:
     needs: References
     """What they reference, in every revision."""
     damage: dict[str, str | None]
+    tags: dict[str, list[str]]
 
 
 class _Prune:
@@ -185,6 +186,7 @@ class _Prune:
                 revisions = list(catalog.revisions(host, volume))
                 needs = references_of(revisions)
             there = [found for found in current(revisions) if is_whole(key_of(found), held.get(key_of(found), ()))]
+            notes = catalog.notes.listed(stored for found in there for stored in held[key_of(found)])
             lines = self._lines.among(there)
             ours = set(lines.values())
             if self._engine_id is not None:
@@ -196,13 +198,15 @@ class _Prune:
                     is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use,
                     is_ours=candidate.line in ours,
                 )
-                for candidate in candidates_of(there, sizes_of(held), lines)
+                for candidate in candidates_of(there, sizes_of(held), lines, notes)
             ]
             decisions = choose(self._rules, candidates, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
             if notice := self._lines.notice(host, volume, there):
                 self._notices.append(notice)
             damage = {candidate.id: candidate.damage for candidate in candidates}
-            self._carry_out(_Group(host, volume, {found.id: found for found in there}, held, needs, damage), decisions)
+            tags = {candidate.id: list(dict.fromkeys(candidate.all_tags)) for candidate in candidates}
+            group = _Group(host, volume, {found.id: found for found in there}, held, needs, damage, tags)
+            self._carry_out(group, decisions)
 
     def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
         """Remove what no rule keeps; in any case record the result for each."""
@@ -225,7 +229,8 @@ class _Prune:
             found = group.found[decision.id]
             stays = decision.id not in gone
             reasons = decision.reasons if decision.keep or not stays else ["could not be removed"]
-            self._judged.append(judged(found, group.held[key_of(found)], stays, reasons, group.damage[decision.id]))
+            verdict = (stays, reasons, group.damage[decision.id], group.tags[decision.id])
+            self._judged.append(judged(found, group.held[key_of(found)], *verdict))
         sizes, freed = sizes_of(group.held), set(removed.objects)
         of_gone = [stored for key in removed.backups for stored in group.held[key]]
         still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in freed)

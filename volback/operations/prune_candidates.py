@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from volback.catalog.faults import faults_of
+from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest, Found
-from volback.catalog.model import Manifest
+from volback.catalog.notes import NO_NOTES, Notes
 from volback.latest import created_at
 from volback.policy.keep import Candidate
 
 
-def candidates_of(found: Iterable[Found], sizes: Mapping[str, int], lines: Mapping[str, str]) -> Iterator[Candidate]:
-    """Yield the backups of one volume. `sizes` has all objects there, `lines` the line of each engine."""
+def candidates_of(
+    found: Iterable[Found], sizes: Mapping[str, int], lines: Mapping[str, str], notes: Mapping[BackupKey, Notes]
+) -> Iterator[Candidate]:
+    """Yield the backups of one volume. `sizes` has all objects there, `lines` the line of each engine, `notes` those of
+    the backups that have some."""
     for backup in found:
+        noted = notes.get(BackupKey(backup.host, backup.volume, backup.id), NO_NOTES)
         if isinstance(backup, DamagedManifest):
-            yield Candidate(backup.id, created_at(backup.id), damage=backup.error.message, is_readable=False)
+            yield Candidate(
+                backup.id,
+                created_at(backup.id),
+                damage=backup.error.message,
+                is_readable=False,
+                is_held=noted.is_held,
+            )
             continue
         yield Candidate(
             backup.id,
             created_at(backup.id),
             tuple(backup.tags),
-            next(_faults(backup, sizes), None),
+            next((fault.message for fault in faults_of(backup, lambda key: sizes.get(key, -1))), None),
             smaller_than=backup.smaller_than,
             line=lines[backup.engine_id],
+            is_held=noted.is_held,
+            noted_tags=tuple(noted.tags),
         )
-
-
-def _faults(backup: Manifest, sizes: Mapping[str, int]) -> Iterator[str]:
-    """The damage of a backup that a listing shows."""
-    own = [(backup.data_key, backup.data.size_bytes), (backup.index_key, backup.index.size_bytes)]
-    for name, expected in [*own, *((backup.key_of(used), used.size_bytes) for used in backup.uses)]:
-        if name not in sizes:
-            yield f"{name} is missing"
-        elif sizes[name] != expected:
-            yield f"{name} has {sizes[name]} bytes, not {expected}"

@@ -83,10 +83,14 @@ class PruneResult:
 
 
 def judged(
-    found: Found, stored: Iterable[StoredObject], is_kept: bool, reasons: list[str], damage: str | None
+    found: Found,
+    stored: Iterable[StoredObject],
+    is_kept: bool,
+    reasons: list[str],
+    damage: str | None,
+    tags: list[str],
 ) -> Judged:
     size = sum(item.size_bytes for item in stored)
-    tags = list(found.tags) if isinstance(found, Manifest) else []
     is_readable = isinstance(found, Manifest)
     return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage, is_readable)
 

@@ -24,6 +24,7 @@ from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, Interrupted, StoreError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.operations.locks import volume_lock
+from volback.operations.notes import check_not_held
 from volback.operations.recover import sweep_repository
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
@@ -58,8 +59,8 @@ class RemovedBackups:
 def remove(ctx: Context, engine: Engine, repository: Repository, backups: Collection[Found]) -> list[RemovedBackups]:
     """Remove backups, those of a volume together, and return what was done for each volume; the first error ends it.
 
-    That of a volume can be LockedError while another run backs up or restores it, IntegrityError where another
-    manifest of it cannot be read: nothing of it is removed then.
+    That of a volume can be ConflictError where one of them is held, LockedError while another run backs up or restores
+    it, IntegrityError where another manifest of it cannot be read: nothing of it is removed then.
     """
     sweep_repository(ctx, repository)
     done: list[RemovedBackups] = []
@@ -78,8 +79,10 @@ def _remove_some(ctx: Context, engine: Engine, repository: Repository, backups: 
         with volume_locks(ctx, engine, repository, backups):
             first, catalog = key_of(backups[0]), repository.catalog
             needs = catalog.references(first.host, first.volume)
-            sizes = sizes_of(catalog.holdings(first.host, first.volume))
-            remove_from(ctx, repository, [key_of(backup) for backup in backups], needs, removed)
+            held, keys = catalog.holdings(first.host, first.volume), [key_of(backup) for backup in backups]
+            check_not_held(keys, catalog.notes.listed(one for key in keys for one in held.get(key, ())))
+            sizes = sizes_of(held)
+            remove_from(ctx, repository, keys, needs, removed)
     except (VolbackError, Interrupted) as exc:
         error = exc
     names = [str(Reference(key.host, key.volume, key.id)) for key in removed.backups]

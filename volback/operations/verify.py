@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.listing import DamagedManifest, current
+from volback.catalog.faults import SizeOf, faults_of
+from volback.catalog.keys import REPOSITORY_KEY
+from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, NoRepository
+from volback.operations.notes import note_verified
 from volback.operations.open_backup import OpenBackup
 from volback.operations.verify_data import Damage, Parts, Seen, read_all
 from volback.policy.subset import Subset
@@ -45,16 +47,29 @@ def verify(
 ) -> Verification:
     """Verify the named backups, or all of the repository. Raises NotFoundError for a reference that matches none.
 
-    Of the data, only what belongs to `subset` is read.
+    Of the data, only what belongs to `subset` is read. Where all of it was, the notes of intact backups say so.
     """
     if references:
-        named = [repository.find(reference) for reference in references]
-        return verify_all(ctx, repository, named, data=data, subset=subset)
-    revisions = list(repository.catalog.revisions())
-    found = current(revisions)
-    result = verify_all(ctx, repository, found, data=data, subset=subset)
-    passed_over = [one for one in revisions if isinstance(one, DamagedManifest) and one not in found]
-    return Verification(result.checked, [*map(_unreadable, passed_over), *result.damaged])
+        found: list[Found] = [repository.find(reference) for reference in references]
+        result = verify_all(ctx, repository, found, data=data, subset=subset)
+    else:
+        revisions = list(repository.catalog.revisions())
+        found = current(revisions)
+        result = verify_all(ctx, repository, found, data=data, subset=subset, size_of=sizes_listed(repository))
+        passed_over = [one for one in revisions if isinstance(one, DamagedManifest) and one not in found]
+        result = Verification(result.checked, [*map(_unreadable, passed_over), *result.damaged])
+    if data and subset is None:
+        damaged = {damage.backup for damage in result.damaged}
+        for manifest in found:
+            if isinstance(manifest, Manifest) and manifest.name not in damaged:
+                note_verified(ctx, repository, manifest.key)
+    return result
+
+
+def sizes_listed(repository: Repository) -> SizeOf:
+    """The sizes of all objects, by one listing: it must begin after the manifests were read."""
+    sizes = {stored.key: stored.size_bytes for stored in repository.store.list()}
+    return lambda key: sizes.get(key, -1)
 
 
 def verify_all(
@@ -64,15 +79,16 @@ def verify_all(
     *,
     data: bool,
     subset: Subset | None = None,
+    size_of: SizeOf | None = None,
 ) -> Verification:
     """Verify these backups."""
-    damaged = list(_repository(repository)) if found else []
+    damaged = list(repository_damage(repository)) if found else []
     seen = Seen(subset, remembered_bytes=_REMEMBERED_BYTES if len(found) > 1 else 0)
     for manifest in found:
         if isinstance(manifest, DamagedManifest):
             damaged.append(_unreadable(manifest))
         else:
-            damaged += verify_backup(ctx, repository, manifest, data=data, seen=seen)
+            damaged += verify_backup(ctx, repository, manifest, data=data, seen=seen, size_of=size_of)
     return Verification(len(found), damaged)
 
 
@@ -81,11 +97,19 @@ def _unreadable(found: DamagedManifest) -> Damage:
 
 
 def verify_backup(
-    ctx: Context, repository: Repository, manifest: Manifest, *, data: bool, seen: Seen | None = None
+    ctx: Context,
+    repository: Repository,
+    manifest: Manifest,
+    *,
+    data: bool,
+    seen: Seen | None = None,
+    size_of: SizeOf | None = None,
 ) -> list[Damage]:
-    """Verify one backup; return all damage found, objects first. What is in `seen` is not read again."""
-    key, name = manifest.key, manifest.name
-    damaged = list(_objects(repository, manifest, key, name))
+    """Verify one backup; return all damage found, objects first. What is in `seen` is not read again; without `size_of`
+    the store is asked for each object."""
+    name = manifest.name
+    faults = faults_of(manifest, size_of or repository.size_of)
+    damaged = [Damage(name, fault.key, fault.message, []) for fault in faults]
     if any(damage.object == manifest.index_key for damage in damaged):
         return damaged
     if manifest.is_closed and not (data or repository.has_identities):
@@ -101,7 +125,7 @@ def verify_backup(
     return damaged
 
 
-def _repository(repository: Repository) -> Iterator[Damage]:
+def repository_damage(repository: Repository) -> Iterator[Damage]:
     """The repository's own document: not needed by a restore, but by every backup."""
     try:
         _ = repository.info
@@ -109,17 +133,6 @@ def _repository(repository: Repository) -> Iterator[Damage]:
         yield Damage(REPOSITORY, REPOSITORY_KEY, f"{REPOSITORY_KEY} is missing", [])
     except IntegrityError as exc:
         yield Damage(REPOSITORY, REPOSITORY_KEY, exc.message, [])
-
-
-def _objects(repository: Repository, manifest: Manifest, key: BackupKey, name: str) -> Iterator[Damage]:
-    used = ((manifest.key_of(one), one.size_bytes) for one in manifest.uses)
-    own = ((manifest.index_key, manifest.index.size_bytes), (manifest.data_key, manifest.data.size_bytes))
-    for needed, expected_bytes in (*own, *used):
-        size_bytes = repository.size_of(needed)
-        if size_bytes < 0:
-            yield Damage(name, needed, f"{needed} is missing", [])
-        elif size_bytes != expected_bytes:
-            yield Damage(name, needed, f"{needed} has {size_bytes} bytes, not {expected_bytes}", [])
 
 
 def _with_paths(backup: OpenBackup, damage: Damage, repository: Repository) -> Damage:

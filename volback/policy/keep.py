@@ -13,7 +13,7 @@ kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import chain
@@ -80,12 +80,21 @@ class Candidate:
     """Whether its manifest can be read, so that it is known what it needs."""
     smaller_than: str | None = None
     """The id of the earlier backup against which it is suspiciously small."""
+    is_held: bool = False
+    """Whether somebody holds it: it must stay until it is released."""
+    noted_tags: tuple[str, ...] = ()
+    """Tags that were added later. They can keep it, and no more: who can write there can forge them."""
     is_in_use: bool = False
     """Whether it is being restored: it must stay until that has ended."""
     line: str = ""
     """The rules are applied to each line by itself: to the backups of one engine."""
     is_ours: bool = True
     """Whether the rules are meant for it; what is not ours stays."""
+
+    @property
+    def all_tags(self) -> tuple[str, ...]:
+        """Those that it was given when it was made, and later."""
+        return (*self.tags, *self.noted_tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +178,7 @@ def _judged(rules: KeepRules, good: Sequence[Candidate], zone: tzinfo | None) ->
     for wanted in rules.tags:
         for backup in (*regular, *safety):
             named = f"tag {wanted}" if wanted else "no tag"
-            has = _has_tags(backup, wanted)
+            has = has_tags(backup.tags, wanted) or (bool(wanted) and has_tags(backup.all_tags, wanted))
             yield backup, has, named if has else f"tag: not {wanted}" if wanted else "tag: has some"
 
 
@@ -217,10 +226,11 @@ def _within(
         yield backup, keeps, f"within {duration}" if keeps else f"within: past {duration}"
 
 
-def _has_tags(backup: Candidate, wanted: str) -> bool:
+def has_tags(tags: Collection[str], wanted: str) -> bool:
+    """Whether a tag is among these, or all of several that stand with commas; "" means without any."""
     if not wanted:
-        return not backup.tags
-    return wanted in backup.tags or all(tag in backup.tags for tag in wanted.split(","))
+        return not tags
+    return wanted in tags or all(tag in tags for tag in wanted.split(","))
 
 
 def _protect_newest(good: Sequence[Candidate], kept: dict[str, list[str]]) -> None:
@@ -234,7 +244,7 @@ def _protect_newest(good: Sequence[Candidate], kept: dict[str, list[str]]) -> No
 
 
 def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[str]]) -> None:
-    """Keep what no rule may remove: damaged backups, those from the future, not ours and in use.
+    """Keep what no rule may remove: damaged backups, those from the future, not ours, in use and held.
 
     Where a manifest is unreadable, all others too: it may need what any of them has stored.
     """
@@ -247,6 +257,8 @@ def _protect(ordered: Sequence[Candidate], now: datetime, kept: dict[str, list[s
             kept[backup.id].append("another engine's")
         elif backup.is_in_use and not kept[backup.id]:
             kept[backup.id].append("being restored")
+        if backup.is_held:
+            kept[backup.id].append("held")
     if unreadable := [backup.id for backup in ordered if not backup.is_readable]:
         for backup in ordered:
             if not kept[backup.id]:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Protocol
 
 from volback.errors import UsageError
+from volback.store.traffic import Requests
 
 Buffer = bytes | bytearray | memoryview
 Names = list[str]
@@ -72,6 +73,10 @@ class Store(Protocol):
 
         Then nothing that a backup may need is deleted at once. A wrapper returns the value of the store that it wraps.
         """
+
+    @property
+    def requests(self) -> Requests | None:
+        """The requests that were sent so far; None where there are none, as in a directory."""
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object and return its size; atomic: complete or not at all.
@@ -145,6 +150,10 @@ class Wrapper:
     @property
     def is_shared(self) -> bool:
         return self._inner.is_shared
+
+    @property
+    def requests(self) -> Requests | None:
+        return self._inner.requests
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         return self._inner.put(key, chunks, if_absent=if_absent)

@@ -32,6 +32,7 @@ from volback.store.local_draft import TEMP, Draft, advise, publish_abandoned, re
 from volback.store.local_errors import explain_os_error
 from volback.store.local_filesystem import is_local_filesystem
 from volback.store.local_tree import Found, Modes, Tree, lstat_regular, open_regular
+from volback.store.traffic import Requests
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ class LocalStore:
     def is_shared(self) -> bool:
         """Whether it lies on a file server, or on a filesystem of which that is not known."""
         return not is_local_filesystem(self._root)
+
+    @property
+    def requests(self) -> Requests | None:
+        return None
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, durably: fsync, rename (or link), fsync of the directory."""

@@ -18,6 +18,7 @@ from volback.store.base import (
     check_prefix,
     check_range,
 )
+from volback.store.traffic import Requests
 
 
 def _now() -> datetime:
@@ -50,6 +51,10 @@ class MemoryStore:
     def is_shared(self) -> bool:
         """As it was created: to tests it is a bucket that several machines use."""
         return self._is_shared
+
+    @property
+    def requests(self) -> Requests | None:
+        return None
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object, visible once the last one is stored."""

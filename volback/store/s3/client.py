@@ -26,6 +26,7 @@ from volback.store.retry import RetryBudget
 from volback.store.s3.errors import NO_CREDENTIALS, Failure, Refused
 from volback.store.s3.settings import S3Location
 from volback.store.s3.upload import Body
+from volback.store.traffic import Traffic, verb_of
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Client:
         self._lock = threading.Lock()
         self._made: Any = None
         self._sends_md5 = False
+        self.traffic = Traffic()
+        """What was sent and received so far."""
 
     def source(self, key: str) -> dict[str, str]:
         """An object of the same bucket as the source of a copy."""
@@ -75,6 +78,7 @@ class Client:
             try:
                 if "Body" in parameters:
                     parameters |= self._rewound(parameters["Body"])
+                self.traffic.note(verb_of(operation), sent_bytes=len(parameters.get("Body", b"")))
                 reply = getattr(client, operation)(Bucket=self._location.bucket, **parameters)
             except _FAILED as exc:
                 failure = read_failure(exc)

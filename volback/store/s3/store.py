@@ -33,6 +33,7 @@ from volback.store.s3.multipart import TOKEN, Multipart, abort, finish_upload, i
 from volback.store.s3.parts import cut_parts, plan_parts
 from volback.store.s3.settings import S3Location
 from volback.store.s3.upload import Body, Copied, Upload
+from volback.store.traffic import Requests
 
 _READ_BYTES = 1024 * 1024
 _PARALLEL_READS = 4
@@ -65,6 +66,10 @@ class S3Store:
     @property
     def is_shared(self) -> bool:
         return True
+
+    @property
+    def requests(self) -> Requests:
+        return self._client.traffic.so_far()
 
     def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
         """Store all chunks as one object: in one request if smaller than the first part, else in parts."""
@@ -233,6 +238,7 @@ class S3Store:
                 while start < end and (buffer := body.read(min(_READ_BYTES, end - start))):
                     budget.progress()
                     start += len(buffer)
+                    self._client.traffic.received(len(buffer))
                     yield buffer
                 lost = Failure("CutOff", "the server's answer ends early", answered=False, transient=True)
             except LOST as exc:

@@ -1,0 +1,149 @@
+"""`check`: what backups reference is there, at its size; what they do not need is said; no engine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.counting import CountingStore
+from tests.support.forged import reseal_file
+from tests.support.repository import IDS, make_backup, use_here
+from volback.catalog.keys import REPOSITORY_KEY
+from volback.cli.main import run
+from volback.context import Repository
+from volback.operations.check import check
+from volback.store.local import LocalStore
+from volback.store.memory import MemoryStore
+
+pytestmark = pytest.mark.unit
+
+
+class Place:
+    """A repository of two full backups, an increment of the first, and one of another host."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = directory / "repository"
+        store = LocalStore(self.root)
+        self.first, self.second, self.third = (
+            make_backup(store, id_, data_bytes=5000, depends_on=depends)
+            for id_, depends in zip(IDS, ([], [], [IDS[0]]), strict=False)
+        )
+        self.elsewhere = make_backup(store, IDS[5], host="web2", volume="files", data_bytes=5000)
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        logging.getLogger("volback").handlers.clear()
+        assert run(list(arguments)) == code, self._capsys.readouterr()
+        self.out, self.err = self._capsys.readouterr()
+        return self.out
+
+    def findings(self, *arguments: str, code: int = 7) -> list[tuple[str, str]]:
+        """Kind and object of each finding."""
+        document = json.loads(self("--json", "check", *arguments, code=code))
+        return [(finding["kind"], finding["object"]) for finding in document["result"]["findings"]]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Place:
+    use_here(monkeypatch, tmp_path, "repository")
+    return Place(tmp_path, capsys)
+
+
+def test_a_repository_in_order_has_no_findings(place: Place) -> None:
+    assert place("check") == "3 backups checked, which use 6 objects: none wrong\n"
+    assert place("check", "--all-hosts") == "4 backups checked, which use 8 objects: none wrong\n"
+    assert place("check", "web2/files") == "1 backup checked, which use 2 objects: none wrong\n"
+    place("hold", f"db@{IDS[0]}")
+    assert place.findings("--all-hosts", code=0) == []
+
+
+def test_what_is_missing_is_named_once_with_the_backups_that_need_it(place: Place) -> None:
+    place.path(place.first.data).unlink()
+    out = place("check", code=7)
+    users = ", ".join(f"web1/db@{id_}" for id_ in (IDS[0], IDS[2]))
+    assert out.splitlines() == [
+        f"wrong  {place.first.data} is missing; needed by {users}",
+        "3 backups checked, which use 6 objects: 1 wrong",
+    ]
+    assert place.err == (
+        "error: 1 object of the repository is not as needed\nhint: volback verify names the files that are lost\n"
+    )
+    assert place.findings() == [("missing", place.first.data)]
+
+
+def test_an_object_of_another_size_is_wrong(place: Place) -> None:
+    path = place.path(place.second.index)
+    path.write_bytes(path.read_bytes() + b"x")
+    assert place.findings() == [("wrong_size", place.second.index)]
+
+
+def test_what_no_backup_uses_is_said_and_endangers_nothing(place: Place) -> None:
+    place.path(place.second.manifest).unlink()
+    assert place.findings(code=0) == [("unreferenced", place.second.data), ("unreferenced", place.second.index)]
+    assert place("check").splitlines()[0] == f"unused {place.second.data} is used by no backup"
+    assert place.out.splitlines()[-1] == "2 backups checked, which use 4 objects: none wrong; 9.8 KiB used by none"
+    place.path(place.first.manifest).unlink()
+    kinds = {key: kind for kind, key in place.findings(code=0)}
+    assert place.first.data not in kinds, "an increment uses it"
+    assert kinds[place.first.index] == "unreferenced"
+
+
+def test_beside_a_manifest_that_cannot_be_read_nothing_is_called_unused(place: Place) -> None:
+    place.path(place.first.manifest).write_bytes(b"garbage")
+    assert place.findings() == [("unreadable", place.first.manifest)]
+
+
+def test_manifests_that_do_not_agree_are_found(place: Place) -> None:
+    reseal_file(place.path(place.third.manifest), lambda fields: fields["uses"][0].update(sha256="0" * 64))
+    assert place.findings() == [("contradiction", place.first.data)]
+
+
+@pytest.mark.parametrize("name", ["notes", "repository"])
+def test_other_documents_that_cannot_be_read_are_found(place: Place, name: str) -> None:
+    key = {"notes": place.first.notes, "repository": REPOSITORY_KEY}[name]
+    place.path(key).write_bytes(b"garbage")
+    assert place.findings() == [("unreadable", key)]
+
+
+def test_many_unused_objects_are_not_all_printed(place: Place) -> None:
+    for number in range(60):
+        place.path(place.first.prefix + f"left-{number}").write_bytes(b"x")
+    assert place("check").splitlines()[-2] == "... and 10 more: --json lists all"
+
+
+def test_a_volume_without_backups_is_an_error(place: Place) -> None:
+    place("check", "other", code=4)
+    place("check", f"db@{IDS[0]}", code=2)
+    assert "hint: name a volume; for one backup: volback verify" in place.err
+
+
+def test_no_data_and_no_object_is_asked_for() -> None:
+    """Manifests are read, the rest is listed, however many backups there are."""
+    store = _Asked(MemoryStore("m"))
+    keys = [make_backup(store, id_, data_bytes=10) for id_ in IDS[:5]]
+    repository = Repository(store, lambda: "web1")
+    store.asked.clear()
+    store.reads.clear()
+    assert check(repository).findings == ()
+    assert {read.key for read in store.reads} == {REPOSITORY_KEY, *(key.manifest for key in keys)}
+    assert [what for what in store.asked if what.endswith(".zst")] == []
+
+
+class _Asked(CountingStore):
+    """Remembers the keys that were asked for one by one."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self.asked: list[str] = []
+
+    def stat(self, key: str) -> Any:
+        self.asked.append(key)
+        return super().stat(key)

@@ -1,0 +1,181 @@
+"""Check: walk all references of a repository, or of some volumes; manifests and one listing, no data.
+
+What a backup needs must be there, at its size. What nobody needs takes space, and endangers nothing: prune removes it.
+Whether every byte is what was written says `verify --data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from volback.catalog.faults import faults_of, needed_objects
+from volback.catalog.keys import NOTES_NAME, BackupKey, parse_manifest_key
+from volback.catalog.listing import DamagedManifest, Found, current
+from volback.catalog.model import Manifest
+from volback.catalog.objects import StoredObject
+from volback.catalog.reference import Reference, parse_reference
+from volback.context import Repository
+from volback.errors import NotFoundError, UsageError
+from volback.operations.remove import key_of, sizes_of
+from volback.operations.verify import repository_damage
+
+Kind = Literal["missing", "wrong_size", "contradiction", "unreadable", "double", "unreferenced"]
+_HARMLESS: frozenset[Kind] = frozenset({"double", "unreferenced"})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One object about which something is to be said."""
+
+    kind: Kind
+    key: str
+    message: str
+    backups: tuple[str, ...] = ()
+    """Names of the backups that need it."""
+    size_bytes: int = 0
+    """Of what is unreferenced."""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a backup is endangered."""
+        return self.kind not in _HARMLESS
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was walked, and found."""
+
+    backups: int
+    objects: int
+    """How many objects they reference."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """What endangers a backup."""
+        return [finding for finding in self.findings if finding.is_wrong]
+
+    @property
+    def unreferenced_bytes(self) -> int:
+        """What takes space, and is needed by no backup."""
+        return sum(finding.size_bytes for finding in self.findings if finding.kind == "unreferenced")
+
+
+def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: bool = False) -> Checked:
+    """Check the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
+
+    Raises NotFoundError for a volume that has no backup, UsageError.
+    """
+    found: dict[tuple[str, str], list[Found]] = {}
+    held: dict[BackupKey, list[StoredObject]] = {}
+    for host, volume in _scopes(repository, volumes, all_hosts=all_hosts):
+        manifests = list(repository.catalog.revisions(host, volume))
+        if not manifests and volume is not None:
+            raise NotFoundError(f"no backup of {volume} in {repository.store.url}", "see `volback list`")
+        for one in manifests:
+            found.setdefault((one.host, one.volume), []).append(one)
+        held.update(repository.catalog.holdings(host, volume))  # after the manifests: what they need is there by now
+    groups: dict[tuple[str, str], dict[BackupKey, list[StoredObject]]] = {}
+    for key, stored in held.items():
+        groups.setdefault((key.host, key.volume), {})[key] = stored
+    walks = [_Walk(found.get(group, []), groups.get(group, {})) for group in sorted(found.keys() | groups.keys())]
+    findings = [finding for walk in walks for finding in walk.findings()]
+    findings += _damaged_notes(repository, held)
+    findings[:0] = [Finding("unreadable", damage.object, damage.message) for damage in repository_damage(repository)]
+    return Checked(
+        sum(len(current(group)) for group in found.values()), sum(walk.objects for walk in walks), tuple(findings)
+    )
+
+
+def _scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[tuple[str | None, str | None]]:
+    """Hosts and volumes; None is all of them."""
+    named = [parse_reference(text) for text in volumes]
+    for reference in named:
+        if reference.id_prefix is not None:
+            raise UsageError(f"{str(reference)!r} names one backup", "name a volume; for one backup: volback verify")
+    if not named:
+        return [(None if all_hosts else repository.host, None)]
+    return [(one.host or (None if all_hosts else repository.host), one.volume) for one in named]
+
+
+class _Walk:
+    """The references of one volume's backups."""
+
+    def __init__(self, found: Sequence[Found], held: Mapping[BackupKey, Sequence[StoredObject]]) -> None:
+        self._found = found
+        self._held = held
+        self._sizes = sizes_of(held)
+        self._users: dict[str, list[Manifest]] = {}
+        for one in found:
+            if isinstance(one, Manifest):
+                for name, _ in needed_objects(one):
+                    self._users.setdefault(name, []).append(one)
+        self.objects = len(self._users)
+
+    def findings(self) -> Iterator[Finding]:
+        for one in self._found:
+            if isinstance(one, DamagedManifest):
+                yield Finding("unreadable", one.key, one.error.message, (_name(key_of(one)),))
+        yield from self._faults()
+        yield from self._contradictions()
+        yield from self._doubles()
+        if not any(isinstance(one, DamagedManifest) for one in self._found):
+            yield from self._unreferenced()
+
+    def _faults(self) -> Iterator[Finding]:
+        """Each object once, with all backups that need it."""
+        seen: dict[tuple[str, str], Finding] = {}
+        for one in self._found:
+            if not isinstance(one, Manifest):
+                continue
+            for fault in faults_of(one, lambda key: self._sizes.get(key, -1)):
+                users = _names(self._users[fault.key])
+                seen.setdefault((fault.key, fault.message), Finding(fault.kind, fault.key, fault.message, users))
+        yield from seen.values()
+
+    def _contradictions(self) -> Iterator[Finding]:
+        """Manifests that do not agree on what an object holds."""
+        stated: dict[str, set[str]] = {}
+        for one in self._found:
+            if isinstance(one, Manifest):
+                for used in one.usable:
+                    stated.setdefault(one.key_of(used), set()).add(used.sha256)
+        for key, digests in stated.items():
+            if len(digests - {""}) > 1:
+                users = _names(self._users[key])
+                yield Finding("contradiction", key, f"manifests do not agree on what {key} holds", users)
+
+    def _doubles(self) -> Iterator[Finding]:
+        """Earlier revisions that a killed repack has left: what they reference stays with them."""
+        counting = {one.manifest_key for one in current(self._found) if isinstance(one, Manifest)}
+        for one in self._found:
+            if isinstance(one, Manifest) and one.manifest_key not in counting:
+                message = f"{one.manifest_key} is beside a later revision of it"
+                yield Finding("double", one.manifest_key, message, (one.name,))
+
+    def _unreferenced(self) -> Iterator[Finding]:
+        whole = {key_of(one) for one in self._found}
+        for key, stored in self._held.items():
+            for one in stored:
+                is_document = key in whole and (one.key == key.notes or parse_manifest_key(one.key) is not None)
+                if one.key not in self._users and not is_document:
+                    yield Finding("unreferenced", one.key, f"{one.key} is used by no backup", (), one.size_bytes)
+
+
+def _damaged_notes(
+    repository: Repository, held: Mapping[BackupKey, Sequence[StoredObject]]
+) -> Iterator[Finding]:  # fmt: skip
+    there = [one for stored in held.values() for one in stored if one.key.endswith("/" + NOTES_NAME)]
+    for key, notes in repository.catalog.notes.listed(there).items():
+        if notes.damage is not None:
+            yield Finding("unreadable", key.notes, notes.damage, (_name(key),))
+
+
+def _names(users: Iterable[Manifest]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(user.name for user in users))
+
+
+def _name(key: BackupKey) -> str:
+    return str(Reference(key.host, key.volume, key.id))
