@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from volback.archive.age_keys import Identity, Recipient
 from volback.archive.primitives import is_signed
-from volback.archive.signing import SigningKey
+from volback.archive.signing import SigningKey, authority_of
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
@@ -44,6 +44,7 @@ from volback.state.host_key import host_secret
 from volback.state.journal import InRepository
 from volback.state.memory import Memory
 from volback.state.newest import newest_seen, note_newest
+from volback.state.pinned import pinned
 from volback.store.base import Store
 from volback.store.locate import address_of, open_store
 
@@ -132,7 +133,8 @@ class Repository:
         is encrypted for somebody else than before; FormatError.
         """
         if self._memory is not None:
-            check_recipient(self._memory.state, self._admitted, self._memory.recipient, self.store.url)
+            memory = self._memory
+            check_recipient(memory.state, self._admitted, memory.recipient, self.store.url, self.stored)
         return self._admitted
 
     @cached_property
@@ -162,12 +164,14 @@ class Repository:
                 raise
             if not any(info.key.endswith(SUFFIX) and is_data(info.key[: -len(SUFFIX)]) for info in self.stored.list()):
                 return None
-            return Encryption(None, Keyring(self.stored, [], self.sources, what=f"repository {self.store.url}"))
+            return Encryption(None, self._keyring([]))
         if stated is None:
             return None
         recipients = [stated.recipient, *stated.past]
-        keyring = Keyring(self.stored, recipients, self.sources, what=f"repository {self.store.url}")
-        return Encryption(_recipient(stated.recipient), keyring, len(recipients))
+        return Encryption(_recipient(stated.recipient), self._keyring(recipients), len(recipients))
+
+    def _keyring(self, recipients: list[str]) -> Keyring:
+        return Keyring(self.stored, recipients, self.sources, what=f"repository {self.store.url}")
 
     @property
     def recipients(self) -> list[str]:
@@ -184,9 +188,24 @@ class Repository:
         return [] if self.encryption is None else list(self.encryption.identities())
 
     def pin(self, recipient: str) -> None:
-        """Encrypt for that recipient from now on, which must be the repository's. Raises UsageError."""
-        if self._memory is not None:
-            pin(self._memory.state, self._admitted, recipient, self._memory.recipient, self.store.url)
+        """Encrypt for that recipient from now on, which must be the repository's. With a given identity its authority is
+        proven, and pinned too: later rotations are followed. Raises UsageError, IdentityNeeded."""
+        if self._memory is None:
+            return
+        found = self._keyring([recipient])() if self.has_identities else []
+        authority = authority_of(found[0]).public.hex() if found else None
+        pin(self._memory.state, self._admitted, recipient, self._memory.recipient, self.store.url, authority=authority)
+
+    @property
+    def authority(self) -> bytes | None:
+        """The public key with which who holds its identity signs, as far as this machine can prove that without asking
+        anybody. Raises IdentityNeeded where a given identity is not its own."""
+        if self.encryption is None:
+            return None
+        if self.has_identities:
+            return authority_of(self.encryption.identities()[0]).public
+        known = None if self._memory is None else pinned(self._memory.state, self.id)
+        return None if known is None or known.authority is None else bytes.fromhex(known.authority)
 
     @property
     def has_identities(self) -> bool:
@@ -225,7 +244,21 @@ class Repository:
                 cipher=self.encryption,
                 is_encrypted=True,
             )
-        return Catalog(self.store, self._copies)
+        was_encrypted = self.encryption is not None or self._had_recipient
+        return Catalog(
+            self.store,
+            self._copies,
+            is_signed=is_signed if was_encrypted else None,
+            is_encrypted=True if was_encrypted else None,
+        )
+
+    @property
+    def _had_recipient(self) -> bool:
+        """Whether a repository that was here was encrypted, as far as this machine remembers."""
+        if self._memory is None:
+            return False
+        found = (pinned(self._memory.state, id) for id in self.expected)
+        return any(pin is not None and pin.recipient for pin in found)
 
     def _host_key(self) -> SigningKey:
         """The key with which this machine signs. Raises StoreError."""
@@ -278,7 +311,7 @@ class Repository:
 
     def _document(self) -> RepositoryInfo | None:
         try:
-            return Catalog(self.store).info()
+            return Catalog(self.store, is_signed=is_signed).info()
         except NotFoundError:
             return None
 

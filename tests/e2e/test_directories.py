@@ -45,6 +45,7 @@ def test_a_directory_of_any_name_is_backed_up_and_found_again(
         "checked": 1,
         "damaged": [],
         "subset": None,
+        "signed": None,
     }
 
 

@@ -37,6 +37,8 @@ LISTED = STORED | {
     "note": "null",
     "verified_at": "null",
     "proven_at": "null",
+    "signed_by": "null",
+    "certified": "null",
 }
 RESTORED = {
     "volume": "str",
@@ -202,9 +204,9 @@ def test_restore(run_volback: Volback, volume: str, volume_name: Callable[..., s
 
 def test_verify(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("verify", "--data", "--json"), "verify")
-    assert shape(result) == {"checked": "int", "damaged": [], "subset": "null"}
+    assert shape(result) == {"checked": "int", "damaged": [], "subset": "null", "signed": "null"}
     result = result_of(run_volback("verify", "--subset", "1/1", "--json"), "verify")
-    assert shape(result) == {"checked": "int", "damaged": [], "subset": "str"}
+    assert shape(result) == {"checked": "int", "damaged": [], "subset": "str", "signed": "null"}
     data = next(run_volback.repository.rglob("data.tar.zst"))
     data.write_bytes(data.read_bytes()[:-30])
     said = run_volback("verify", "--json", check_exit=7)

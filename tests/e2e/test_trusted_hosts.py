@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from operator import methodcaller
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,12 @@ def test_a_manifest_that_was_changed_or_moved_is_no_longer_that_of_its_host(
     assert "is not signed: whoever can write to the repository can have made it" in done["warnings"][0]
 
 
+def _change(fields: dict[str, object], changes: dict[str, object], *, is_signed: bool) -> None:
+    fields.update(changes)
+    if not is_signed:
+        del fields["signed_by"], fields["signature"]
+
+
 def test_a_host_writes_nothing_for_a_recipient_that_was_swapped(
     machine: Callable[[str], Volback], tmp_path: Path
 ) -> None:
@@ -120,10 +127,10 @@ def test_a_host_writes_nothing_for_a_recipient_that_was_swapped(
     before = sorted(host.repository.rglob("*"))
     stranger = {"recipient": str(Identity.new().recipient), "past": []}
     changes: list[dict[str, object]] = [{"encryption": stranger}, {"encryption": None, "requires": []}]
-    for change in changes:
-        reseal_file(document, methodcaller("update", change))
+    for change, is_signed in product(changes, (True, False)):
+        reseal_file(document, partial(_change, changes=change, is_signed=is_signed))
         failed = host("backup", source, check_exit=7)
-        assert "encrypted for" in failed.stderr
+        assert ("is not what its signer has signed" if is_signed else "encrypted for") in failed.stderr
         assert sorted(host.repository.rglob("*")) == before
         document.write_bytes(was)
     host("backup", source, "--full")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volback.archive.age_keys import Identity
-from volback.archive.signing import SigningKey
+from volback.archive.signing import SigningKey, authority_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
@@ -32,7 +32,7 @@ def encrypted_copy(
     """Make an encrypted repository in `target`, with the backups of one in clear; return their keys."""
     source, cipher = LocalStore(directory), Encryption(identity.recipient, lambda: [identity])
     stated = RepositoryEncryption(recipient=str(identity.recipient))
-    Catalog(target).ensure_repository(lambda: "e" * 32, stated)
+    Catalog(target).ensure_repository(lambda: "e" * 32, stated, authority_of(identity))
     layer = EncryptedStore(target, lambda: cipher)
     sign = None if signer is None else lambda: signer
     catalog, keys = Catalog(layer, cipher=cipher, is_encrypted=True, signer=sign), Catalog(source).backups()

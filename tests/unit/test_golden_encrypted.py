@@ -12,13 +12,14 @@ import pytest
 
 from tests.golden.make_encrypted import PASSPHRASE
 from tests.unit.test_golden import ALL, EXPECTED, FULL, GOLDEN, INCREMENT
+from volback.archive.signing import authority_of
 from volback.catalog.model import AGE
 from volback.context import Context, Repository
 from volback.encryption.sources import NO_SOURCES, SecretText, Sources
 from volback.errors import IdentityNeeded
 from volback.operations.open_backup import OpenBackup
 from volback.operations.trust import trusted_keys
-from volback.operations.verify import Verification, verify
+from volback.operations.verify import verify
 from volback.settings import Settings
 from volback.store.local import LocalStore
 
@@ -57,7 +58,8 @@ def test_it_says_what_a_reader_must_know() -> None:
 def test_without_an_identity_its_backups_are_listed_and_present(ctx: Context) -> None:
     where = opened(NO_SOURCES)
     assert [key.id for key in where.catalog.backups()] == ALL
-    assert verify(ctx, where, []) == Verification(3, [])
+    found = verify(ctx, where, [])
+    assert (found.checked, found.damaged, found.signed and found.signed.certified) == (3, [], None)
     increment = where.find(f"golden@{INCREMENT}")
     assert (increment.kind, increment.parent, increment.depends_on) == ("incremental", FULL, [FULL])
     assert (increment.is_closed, increment.digest, increment.warnings) == (True, "", [])
@@ -68,7 +70,10 @@ def test_without_an_identity_its_backups_are_listed_and_present(ctx: Context) ->
 @pytest.mark.parametrize("sources", [BY_IDENTITY, BY_PASSPHRASE], ids=["identity", "passphrase"])
 def test_every_frame_is_whole(ctx: Context, sources: Sources, tmp_path: Path) -> None:
     copied = shutil.copytree(ENCRYPTED, tmp_path / "copy")  # verify notes there what it has found
-    assert verify(ctx, opened(sources, copied), [], data=True) == Verification(3, [])
+    found = verify(ctx, opened(sources, copied), [], data=True)
+    assert (found.checked, found.damaged) == (3, [])
+    assert found.signed is not None
+    assert found.signed.certified == (3 if sources is BY_IDENTITY else None)
 
 
 @pytest.mark.parametrize("backup_id", ALL)
@@ -89,6 +94,6 @@ def test_the_private_part_says_what_was_committed() -> None:
 
 def test_its_host_is_certified() -> None:
     where = opened(BY_IDENTITY)
-    trusted = trusted_keys(where.stored, where.id, where.identities()[0])
+    trusted = trusted_keys(where.stored, where.id, authority_of(where.identities()[0]).public)
     found = [where.catalog.read(key) for key in where.catalog.backups()]
     assert [trusted.is_certified(manifest) for manifest in found] == [True] * 3

@@ -11,7 +11,7 @@ import pytest
 from tests.support.forged import reseal_file
 from tests.support.repository import use_here
 from volback.archive.age_keys import Identity
-from volback.archive.signing import SigningKey
+from volback.archive.signing import SigningKey, authority_of
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.cli.main import run
 from volback.context import Context, open_repository
@@ -50,6 +50,16 @@ class Commands:
         path.write_text(f"{text}\n")
         path.chmod(0o600)
         return str(path)
+
+    def forge(self, **fields: object) -> None:
+        """Change the repository's document, as who can only write to it."""
+
+        def changed(document: dict[str, object]) -> None:
+            document.pop("signed_by")
+            document.pop("signature")
+            document.update(fields)
+
+        reseal_file(self.repository / REPOSITORY_KEY, changed)
 
     @property
     def recipient(self) -> str:
@@ -145,9 +155,7 @@ def test_another_recipient_in_the_repository_is_refused_and_accepted_on_purpose(
     """Who can write to the bucket would read all that this host writes from then on."""
     volback("list")
     mine, theirs = volback.recipient, str(BOB.recipient)
-    reseal_file(
-        volback.repository / REPOSITORY_KEY, lambda fields: fields.update(encryption={"recipient": theirs, "past": []})
-    )
+    volback.forge(encryption={"recipient": theirs, "past": []})
     for command in (["list"], ["prune", "--keep-last", "1"], ["key", "list"]):
         volback(*command, code=7)
         assert f"is encrypted for {theirs} now, and it was for {mine}" in volback.err
@@ -162,7 +170,7 @@ def test_an_encrypted_repository_that_is_in_clear_now_is_refused(volback: Comman
     """A host must not write in clear because somebody replaced a document."""
     volback("list")
     was = (volback.repository / REPOSITORY_KEY).read_bytes()
-    reseal_file(volback.repository / REPOSITORY_KEY, lambda fields: fields.update(encryption=None, requires=[]))
+    volback.forge(encryption=None, requires=[])
     volback("list", code=7)
     assert "is not encrypted now, and it was encrypted for" in volback.err
     (volback.repository / REPOSITORY_KEY).write_bytes(was)
@@ -242,7 +250,7 @@ def test_a_rotation_keeps_what_is_certified_and_known_passphrases(volback: Comma
     done = rotate(context, repository, work_factor=QUICK)
     assert (done.rewritten, done.left) == (["alice", "paper"], [])
     again = open_repository(context_of(volback, ALICE))
-    assert trusted_keys(again.stored, again.info.id, again.identities()[0]).keys == {"web1": {key}}
+    assert trusted_keys(again.stored, again.info.id, authority_of(again.identities()[0]).public).keys == {"web1": {key}}
     assert [str(identity.recipient) for identity in again.identities()] == [done.recipient, *done.past]
 
 

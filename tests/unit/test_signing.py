@@ -26,7 +26,7 @@ from volback.catalog.sealed import open_document, seal_document, signature_of
 from volback.errors import ConflictError, FormatError, NotFoundError, StoreError, UsageError
 from volback.operations.trust import certify, choose_key, fingerprint, signing_keys, trusted_keys
 from volback.state.host_key import host_secret
-from volback.state.pinned import CLEAR, pin_recipient, pinned_recipient, remember_recipient
+from volback.state.pinned import CLEAR, Pin, pinned, remember_pin, write_pin
 from volback.store.memory import MemoryStore
 
 NOW = datetime(2026, 11, 26, 10, 0, tzinfo=UTC)
@@ -127,9 +127,9 @@ def test_what_a_certified_host_signed_is_trusted_and_nothing_else() -> None:
     store = MemoryStore("test")
     mine, theirs = signed_backup(store), signed_backup(store, OTHER_KEY, "20261126T000000Z-bbbb")
     unsigned = make_backup(store, volume="other")
-    assert not trusted_keys(store, REPOSITORY, IDENTITY).is_certified(catalog(store).read(mine))
+    assert not trusted_keys(store, REPOSITORY, authority_of(IDENTITY).public).is_certified(catalog(store).read(mine))
     certify(store, REPOSITORY, IDENTITY, "web1", HOST_KEY.public.hex(), now=NOW)
-    trusted = trusted_keys(store, REPOSITORY, IDENTITY)
+    trusted = trusted_keys(store, REPOSITORY, authority_of(IDENTITY).public)
     manifests = [catalog(store).read(key) for key in (mine, theirs, unsigned)]
     assert [trusted.is_certified(manifest) for manifest in manifests] == [True, False, False]
     said = [trusted.warning(manifest) for manifest in manifests]
@@ -143,13 +143,13 @@ def test_a_certificate_counts_only_from_who_holds_the_identity_and_for_this_repo
     store = MemoryStore("test")
     key = HOST_KEY.public.hex()
     certify(store, REPOSITORY, Identity.new(), "web1", key, now=NOW)
-    assert trusted_keys(store, REPOSITORY, IDENTITY).keys == {}
+    assert trusted_keys(store, REPOSITORY, authority_of(IDENTITY).public).keys == {}
     certify(store, "another", IDENTITY, "web1", key, now=NOW)
-    assert trusted_keys(store, REPOSITORY, IDENTITY).keys == {}
+    assert trusted_keys(store, REPOSITORY, authority_of(IDENTITY).public).keys == {}
     made = certify(store, REPOSITORY, IDENTITY, "web1", key, now=NOW)
-    assert trusted_keys(store, REPOSITORY, IDENTITY).keys == {"web1": {key}}
+    assert trusted_keys(store, REPOSITORY, authority_of(IDENTITY).public).keys == {"web1": {key}}
     change(store, certificate_key(made), host="web2")
-    assert trusted_keys(store, REPOSITORY, IDENTITY).keys == {}
+    assert trusted_keys(store, REPOSITORY, authority_of(IDENTITY).public).keys == {}
 
 
 def test_a_damaged_certificate_is_named_and_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -219,19 +219,28 @@ def test_a_key_of_a_host_that_others_can_read_is_a_warning_and_a_damaged_one_an_
 
 def test_a_recipient_is_pinned_by_repository(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    assert pinned_recipient(tmp_path, "one") is None
-    remember_recipient(tmp_path, "one", str(IDENTITY.recipient))
-    remember_recipient(tmp_path, "two", CLEAR)
-    assert pinned_recipient(tmp_path, "one") == str(IDENTITY.recipient)
-    assert pinned_recipient(tmp_path, "two") == CLEAR
-    pin_recipient(tmp_path, "one", CLEAR)
-    assert pinned_recipient(tmp_path, "one") == CLEAR
+    known = Pin(str(IDENTITY.recipient), authority_of(IDENTITY).public.hex())
+    assert pinned(tmp_path, "one") is None
+    remember_pin(tmp_path, "one", known)
+    remember_pin(tmp_path, "two", Pin(CLEAR))
+    assert pinned(tmp_path, "one") == known
+    assert pinned(tmp_path, "two") == Pin(CLEAR)
+    write_pin(tmp_path, "one", Pin(CLEAR))
+    assert pinned(tmp_path, "one") == Pin(CLEAR)
+
+
+def test_a_pin_of_before_there_were_authorities_has_none(tmp_path: Path) -> None:
+    remember_pin(tmp_path, "one", Pin(str(IDENTITY.recipient)))
+    (path,) = (tmp_path / "recipients").iterdir()
+    assert path.read_text() == f"{IDENTITY.recipient}\n"
+    path.write_text(f"{IDENTITY.recipient}\nrubbish\n")
+    assert pinned(tmp_path, "one") == Pin(str(IDENTITY.recipient))
 
 
 def test_without_a_state_directory_nothing_is_remembered_and_only_pinning_on_purpose_fails(tmp_path: Path) -> None:
     state = tmp_path / "file"
     state.write_text("")
-    remember_recipient(state, "one", CLEAR)
-    assert pinned_recipient(state, "one") is None
+    remember_pin(state, "one", Pin(CLEAR))
+    assert pinned(state, "one") is None
     with pytest.raises(StoreError, match="state directory cannot be used"):
-        pin_recipient(state, "one", CLEAR)
+        write_pin(state, "one", Pin(CLEAR))

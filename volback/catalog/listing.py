@@ -22,10 +22,11 @@ from volback.catalog.keys import (
     short_name,
     volume_prefix,
 )
-from volback.catalog.manifests import Fetched, IsSigned, Manifests
+from volback.catalog.manifests import Fetched, Manifests
 from volback.catalog.model import Manifest
 from volback.catalog.notes import AllNotes
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
+from volback.catalog.sealed import IsSigned
 from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
 
 log = logging.getLogger(__name__)

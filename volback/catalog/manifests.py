@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -12,16 +11,13 @@ from volback.catalog.check import check_manifest
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.objects import Kept, Objects, StoredObject
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, signature_of
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, IsSigned, open_document, proven_signer
 from volback.errors import FormatError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
 
 _DOCUMENTS_FOR_EACH_RANGE = 8
 """A document takes little memory and one round trip, so more are read at once than large ranges: 32 of a bucket."""
 _AHEAD_MAX_BYTES = 256 * 1024
 """Of a document that is read ahead; one that is larger is read by itself, so that 32 hostile ones cost no memory."""
-
-IsSigned = Callable[[bytes, bytes, bytes], bool]
-"""Whether the owner of a public key has made a signature of some data: public key, signature, data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +96,7 @@ class Manifests:
         if self._is_encrypted is not None and manifest.is_closed != self._is_encrypted:
             both = ("encrypted", "in clear") if manifest.is_closed else ("in clear", "encrypted")
             raise FormatError(f"{what} is {both[0]}, and the repository is {both[1]}")
-        signature = signature_of(document)
-        if signature is None or self._is_signed is None:
-            return msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
-        if not self._is_signed(signature.public, signature.signature, signature.covered):
-            raise FormatError(f"{what} is not what its signer has signed")
-        return msgspec.structs.replace(manifest, signed_by=signature.public.hex())
+        return msgspec.structs.replace(manifest, signed_by=proven_signer(document, self._is_signed, what))
 
 
 def _name_of(key: BackupKey) -> str:

@@ -373,8 +373,16 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader must know by name; who does not know one of them must not use the repository."""
     encryption: RepositoryEncryption | None = None
     """Decided when the repository is made; None: nothing is encrypted."""
+    signed_by: str | msgspec.UnsetType = msgspec.UNSET
+    """The authority's public key (hex), as in a manifest: that of who holds the identity of an encrypted repository."""
+
+    @property
+    def authority(self) -> str | None:
+        """The public key (hex) that has signed it; None where nobody has, or nobody has proven it."""
+        return None if self.signed_by is msgspec.UNSET else self.signed_by
 
     def rotated(self, recipient: str) -> RepositoryInfo:
         """The document of the repository once it is encrypted for that recipient, and no longer for its own."""
         former = [] if self.encryption is None else [self.encryption.recipient, *self.encryption.past]
-        return msgspec.structs.replace(self, encryption=RepositoryEncryption(recipient=recipient, past=former))
+        encryption = RepositoryEncryption(recipient=recipient, past=former)
+        return msgspec.structs.replace(self, encryption=encryption, signed_by=msgspec.UNSET)

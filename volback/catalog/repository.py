@@ -14,12 +14,12 @@ import msgspec
 
 from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey, parse_manifest_key
-from volback.catalog.manifests import IsSigned, read_document
+from volback.catalog.manifests import read_document
 from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo, UsedObject
 from volback.catalog.objects import Kept, Objects
 from volback.catalog.private import Cipher, closed
 from volback.catalog.reference import Reference
-from volback.catalog.sealed import Signer, open_document, seal_document
+from volback.catalog.sealed import IsSigned, Signer, open_document, proven_signer, seal_document
 from volback.catalog.space import Space
 from volback.errors import (
     ConflictError,
@@ -55,6 +55,7 @@ class Catalog(Space):
         encrypted. The others are as in a listing."""
         super().__init__(objects, kept, is_signed=is_signed, is_encrypted=is_encrypted)
         self._signer = signer
+        self._is_signed = is_signed
         self._cipher = cipher
 
     def info(self) -> RepositoryInfo:
@@ -63,13 +64,17 @@ class Catalog(Space):
             data = read_document(self._objects, REPOSITORY_KEY)
         except NotFoundError as exc:
             raise NotFoundError("no repository here", "check --repo; a new one is made by `volback init`") from exc
-        return check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
+        info = check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
+        return msgspec.structs.replace(info, signed_by=proven_signer(data, self._is_signed, REPOSITORY_KEY))
 
     def ensure_repository(
-        self, new_uuid: Callable[[], str], encryption: RepositoryEncryption | None = None
+        self,
+        new_uuid: Callable[[], str],
+        encryption: RepositoryEncryption | None = None,
+        authority: Signer | None = None,
     ) -> RepositoryInfo:
-        """Read the repository's document, or make one; if two create it at the same time, both return the same
-        document."""
+        """Read the repository's document, or make one, signed by its authority; if two create it at the same time, both
+        return the same document."""
         try:
             return self.info()
         except NotFoundError:
@@ -77,7 +82,7 @@ class Catalog(Space):
             made = RepositoryInfo(format=FORMAT, id=new_uuid(), requires=requires, encryption=encryption)
             check_repository(made, REPOSITORY_KEY)
         try:
-            self._objects.put(REPOSITORY_KEY, [seal_document(made)], if_absent=True)
+            self._objects.put(REPOSITORY_KEY, [seal_document(made, authority)], if_absent=True)
         except ConflictError:
             log.debug("another run made the repository first")
         return self.info()

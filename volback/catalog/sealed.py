@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -39,6 +40,9 @@ _making_decoder = threading.Lock()
 """msgspec crashes where two threads make the first decoder of a type at once; later ones are made in microseconds."""
 
 T = TypeVar("T")
+
+IsSigned = Callable[[bytes, bytes, bytes], bool]
+"""Whether the owner of a public key has made a signature of some data: public key, signature, data."""
 
 
 class _Header(msgspec.Struct):
@@ -93,6 +97,17 @@ def signature_of(data: bytes) -> Signature | None:
     if found is None:
         return None
     return Signature(bytes.fromhex(found[1].decode()), base64.b64decode(found[2]), body[:-_SIGNATURE_BYTES])
+
+
+def proven_signer(data: bytes, is_signed: IsSigned | None, what: str) -> str | msgspec.UnsetType:
+    """The public key (hex) that has signed a document that `open_document` has accepted; UNSET where nobody has, or
+    nothing can prove it. Raises FormatError for a signature that is not that of its key."""
+    found = signature_of(data)
+    if found is None or is_signed is None:
+        return msgspec.UNSET
+    if not is_signed(found.public, found.signature, found.covered):
+        raise FormatError(f"{what} is not what its signer has signed")
+    return found.public.hex()
 
 
 def _encode(document: msgspec.Struct | dict[str, object]) -> bytes:

@@ -72,17 +72,19 @@ def list_(
     A backup whose manifest cannot be read is listed as damaged; the exit code is then 7.
     """
     from volback.operations import list as operation
+    from volback.operations.trust import known_trust
 
     call = call_of(context)
     with call.opened_repository() as (ctx, repository):
         found = operation.list_backups(ctx, repository, volume, all_hosts=all_hosts, tags=tag or [])
+        trusted = known_trust(repository) if call.json else None
         shared = operation.shared_names(repository, found)
         texts = {row.key: operation.text_of(repository, row) for row in found}
         none = [f"no backups with tag {' or '.join(tag)}"] if tag else None
         text = _table(found, all_hosts=all_hosts) if found else none or _none(call, repository)
     damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
-        "backups": [listed_facts(row.manifest, row.notes, texts[row.key]) for row in found if row.manifest],
+        "backups": [listed_facts(row.manifest, row.notes, texts[row.key], trusted) for row in found if row.manifest],
         "damaged": [
             {"id": row.key.id, "host": row.key.host, "volume": row.key.volume, "error": error.message}
             for row, error in damaged
@@ -109,12 +111,14 @@ def _none(call: Call, repository: Repository) -> list[str]:
 def show(context: typer.Context, backup: _Backup) -> Outcome:
     """Show the facts about a backup."""
     from volback.operations import notes as operation
+    from volback.operations.trust import known_trust, signer_in_words
 
     with call_of(context).opened_repository() as (_, repository):
-        manifest = repository.shown(repository.find(backup))
+        manifest, trusted = repository.shown(repository.find(backup)), known_trust(repository)
         notes = operation.read_notes(repository, manifest).notes
         text = operation.text_for_people(repository, manifest.key, notes)
-    return Outcome(shown_facts(manifest, notes, text), [*manifest_lines(manifest), *notes_lines(manifest, notes, text)])
+    lines = [*manifest_lines(manifest, signer_in_words(manifest, trusted)), *notes_lines(manifest, notes, text)]
+    return Outcome(shown_facts(manifest, notes, text, trusted), lines)
 
 
 def ls(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from volback.policy.subset import read_subset
 
 if TYPE_CHECKING:
     from volback.operations.prove import Comparison
+    from volback.operations.verify import Signed
     from volback.operations.verify_data import Damage
 
 _VERIFY_EPILOG = """\b
@@ -67,7 +69,15 @@ def verify(
     how = f"part {part.part} of {part.of} of the data" if part else "every byte" if data else "presence and sizes"
     summary = f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"
     text = [*_damage_lines(found.damaged), summary if found.checked else f"no backups in {repository.store.url}"]
-    result = {"checked": found.checked, "damaged": damaged, "subset": str(part) if part else None}
+    if found.signed and found.checked:
+        text += _signed_lines(found.signed)
+    signed = None if found.signed is None else asdict(found.signed)
+    result = {
+        "checked": found.checked,
+        "damaged": damaged,
+        "subset": str(part) if part else None,
+        "signed": signed,
+    }
     return Outcome(result, text, errors=errors)
 
 
@@ -113,6 +123,19 @@ def _damage_lines(damaged: list[Damage]) -> Iterator[str]:
     for item in damaged:
         yield f"damaged  {item.backup}: {item.message}"
         yield from first_of(item.paths, "  lost   ")
+
+
+def _signed_lines(signed: Signed) -> Iterator[str]:
+    if signed.certified is None:
+        yield "who made them is not known here: give --identity, or see `volback key trust`"
+        return
+    yield f"{count(signed.certified, 'backup')} signed by certified hosts, {len(signed.others):,} not"
+    if signed.certified:
+        names = [
+            f"{name} is signed by {f'key {key[:16]}, which is not certified' if key else 'nobody'}"
+            for name, key in signed.others.items()
+        ]
+        yield from first_of(names, "  ")
 
 
 def _difference_lines(found: Comparison) -> Iterator[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview
     from volback.operations.search import Epoch, Version
+    from volback.operations.trust import Trusted
     from volback.operations.usage import Usage
 
 Facts = dict[str, object]
@@ -52,14 +53,16 @@ def made_facts(made: BackupResult) -> Facts:
     }
 
 
-def listed_facts(manifest: Manifest, notes: Notes, text: str | None = None) -> Facts:
-    """One backup as `list` shows it."""
+def listed_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Trusted | None) -> Facts:
+    """One backup as `list` shows it. `certified` is null where that is not known, as in a repository in clear."""
     return {
         **backup_facts(manifest),
         "created_at": manifest.started_at,
         "set": None if manifest.set is None else set_facts(manifest.set),
         **noted_facts(manifest, notes),
         "note": text,
+        "signed_by": manifest.signer,
+        "certified": None if trusted is None else trusted.is_certified(manifest),
     }
 
 
@@ -79,11 +82,11 @@ def set_facts(made: SetOf) -> Facts:
     return {"id": made.id, "project": made.project, "volumes": made.volumes}
 
 
-def shown_facts(manifest: Manifest, notes: Notes, text: str | None) -> Facts:
+def shown_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Trusted | None) -> Facts:
     """One backup as `show` shows it; what looks like a secret in a driver's options is masked."""
     source = manifest.source
     return {
-        "backup": listed_facts(manifest, notes, text),
+        "backup": listed_facts(manifest, notes, text, trusted),
         "ended_at": manifest.ended_at,
         "source": {
             "kind": source.kind,

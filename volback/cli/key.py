@@ -187,8 +187,8 @@ def rotate(context: typer.Context) -> Outcome:
     """Make a new identity for backups to come.
 
     What there is stays readable with the earlier ones. Each key gets the new identity too, where that is possible:
-    the passphrase of one that has one must be known. Hosts that back up refuse the new recipient until it is
-    accepted there: `volback key pin`.
+    the passphrase of one that has one must be known. Hosts that know the repository follow: who holds the former
+    identity has signed that. Others refuse the new recipient until it is accepted there: `volback key pin`.
     """
     from volback.operations.rotate import rotate as operation
 
@@ -198,7 +198,7 @@ def rotate(context: typer.Context) -> Outcome:
     text = [
         f"rotated {repository.store.url}",
         *(f"  key {name} has the new identity" for name in done.rewritten),
-        "on each host that backs up:",
+        "hosts that have used it before follow; on one that refuses it (exit code 7):",
         f"  volback key pin {done.recipient}",
         "for the safe, a new sheet: volback key export",
     ]
@@ -246,7 +246,8 @@ def pin(
 ) -> Outcome:
     """Accept the recipient of a repository.
 
-    This host encrypts for it from now on. It must be the one that the repository has.
+    This host encrypts for it from now on. It must be the one that the repository has. With --identity, this host
+    follows later rotations by itself, too.
     """
     call = _call(context, "pin")
     with call.opened_repository() as (_, repository):

@@ -32,9 +32,9 @@ def entry_lines(members: Iterable[Member]) -> Iterator[str]:
         yield f"{mode} {owner:>11} {member.size_bytes:>12} {shown_time(member.mtime_ns)} {name}"
 
 
-def manifest_lines(manifest: Manifest) -> Iterator[str]:
-    """One line per fact; empty ones are left out."""
-    for word, value in _manifest_facts(manifest):
+def manifest_lines(manifest: Manifest, signer: str | None = None) -> Iterator[str]:
+    """One line per fact; empty ones are left out. `signer` says in words who signed it."""
+    for word, value in _manifest_facts(manifest, signer):
         if value:
             yield f"{word + ':':<14}{value}"
     for warning in manifest.warnings:
@@ -57,7 +57,7 @@ def notes_lines(manifest: Manifest, notes: Notes, text: str | None) -> Iterator[
     return (f"{word + ':':<14}{value}" for word, value in facts.items() if value)
 
 
-def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _manifest_facts(manifest: Manifest, signer: str | None) -> Iterator[tuple[str, str]]:
     source = manifest.source
     started, ended = datetime.fromisoformat(manifest.started_at), datetime.fromisoformat(manifest.ended_at)
     yield "backup", manifest.id
@@ -81,6 +81,7 @@ def _manifest_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "parent", manifest.parent or ""
     yield "needs", ", ".join(manifest.depends_on)
     yield "encryption", manifest.encryption or ""
+    yield "signed by", signer or ""
     yield "digest", manifest.digest
     yield "written by", f"volback {manifest.volback}, format {manifest.format}"
 

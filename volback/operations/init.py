@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volback.archive.age_keys import Identity
+from volback.archive.signing import SigningKey, authority_of
 from volback.catalog.key_files import delete_key
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import RepositoryEncryption
@@ -76,7 +77,7 @@ def _make(ctx: Context, repository: Repository, id: str, first: FirstKey | None)
                 hint = "copy that back from where it is; or give it a new one: volback init --accept-repository"
             raise ConflictError(message, hint)
         if first is None:
-            catalog.ensure_repository(lambda: id, _former_encryption(repository))
+            catalog.ensure_repository(lambda: id, *_former_encryption(repository))
             return
         raise _holds_backups(repository)
     if first is None:
@@ -92,18 +93,22 @@ def _make_encrypted(ctx: Context, catalog: Catalog, repository: Repository, id: 
     first_key(repository.stored, identity, first.name, first.holder, now=ctx.now())
     is_made = False
     try:
-        is_made = catalog.ensure_repository(lambda: id, encryption).id == id
+        is_made = catalog.ensure_repository(lambda: id, encryption, authority_of(identity)).id == id
     finally:
         if not is_made:
             delete_key(repository.stored, first.name)
 
 
-def _former_encryption(repository: Repository) -> RepositoryEncryption | None:
-    """How the backups of a repository that lost its document are encrypted. Raises IdentityNeeded."""
+def _former_encryption(repository: Repository) -> tuple[RepositoryEncryption | None, SigningKey | None]:
+    """How the backups of a repository that lost its document are encrypted, and its authority.
+
+    Raises IdentityNeeded.
+    """
     if repository.encryption is None:
-        return None
-    current, *past = [str(identity.recipient) for identity in repository.encryption.identities()]
-    return RepositoryEncryption(recipient=current, past=past)
+        return None, None
+    identities = repository.encryption.identities()
+    current, *past = [str(identity.recipient) for identity in identities]
+    return RepositoryEncryption(recipient=current, past=past), authority_of(identities[0])
 
 
 def _holds_backups(repository: Repository) -> ConflictError:

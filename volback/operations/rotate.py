@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 from volback.archive.age_header import WORK_FACTOR
 from volback.archive.age_keys import Identity
+from volback.archive.primitives import is_signed
+from volback.archive.signing import authority_of
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
+from volback.catalog.successions import Succession, write_succession
 from volback.context import Context, Repository
 from volback.encryption.sources import passphrase_in
 from volback.errors import ConflictError
 from volback.operations.keys import keys_of
 from volback.operations.trust import certify, trusted_keys
-from volback.state.pinned import pin_recipient
+from volback.state.pinned import Pin, write_pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +59,39 @@ def rotate(ctx: Context, repository: Repository, *, work_factor: int = WORK_FACT
             "add one first: volback key add NAME",
         )
     keys.rewrite(known, [new, *repository.identities()])
-    trusted = trusted_keys(store, info.id, current)
+    trusted = trusted_keys(store, info.id, authority_of(current).public)
     for host, host_keys in trusted.keys.items():
         for key in sorted(host_keys):
             certify(store, info.id, new, host, key, now=ctx.now())
-    _replace_recipient(repository, str(new.recipient))
-    pin_recipient(ctx.settings.state, info.id, str(new.recipient))
+    _write_succession(ctx, repository, current, new)
+    _replace_recipient(repository, new)
+    write_pin(ctx.settings.state, info.id, Pin(str(new.recipient), authority_of(new).public.hex()))
     keys.sign_notes(known, new)
     left = [name for name, holder in found.items() if holder is None]
     return Rotated(str(new.recipient), list(repository.recipients), list(known), left)
 
 
-def _replace_recipient(repository: Repository, recipient: str) -> None:
+def _write_succession(ctx: Context, repository: Repository, current: Identity, new: Identity) -> None:
+    """Before the document is replaced: hosts that see the new one follow it by this."""
+    succession = Succession(
+        repository=repository.info.id,
+        former=str(current.recipient),
+        recipient=str(new.recipient),
+        authority=authority_of(new).public.hex(),
+        made_at=ctx.now().isoformat(timespec="seconds"),
+    )
+    write_succession(repository.stored, succession, authority_of(current))
+
+
+def _replace_recipient(repository: Repository, new: Identity) -> None:
     """Write the repository's document with the new recipient. Raises ConflictError where it was changed meanwhile."""
     _check_unchanged(repository)
-    repository.stored.put(REPOSITORY_KEY, [seal_document(repository.info.rotated(recipient))])
+    document = repository.info.rotated(str(new.recipient))
+    repository.stored.put(REPOSITORY_KEY, [seal_document(document, authority_of(new))])
 
 
 def _check_unchanged(repository: Repository) -> None:
-    if Catalog(repository.stored).info() != repository.info:
+    if Catalog(repository.stored, is_signed=is_signed).info() != repository.info:
         url = repository.store.url
         raise ConflictError(f"repository {url} was rotated by somebody else meanwhile", "see `volback key list`")
 

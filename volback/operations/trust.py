@@ -33,6 +33,14 @@ class Trusted:
         """Whether a certified key of the backup's host has signed it."""
         return manifest.signer is not None and manifest.signer in self.keys.get(manifest.host, frozenset())
 
+    def said(self, manifest: Manifest) -> str:
+        """Who signed the backup, in words."""
+        if self.is_certified(manifest):
+            return f"certified host {manifest.host}"
+        if manifest.signer is None:
+            return "nobody"
+        return f"key {manifest.signer[:_SHOWN_CHARS]}, which is not certified for host {manifest.host}"
+
     def warning(self, manifest: Manifest) -> str | None:
         """What is to be said of a backup that is not signed by a certified key of its host."""
         if self.is_certified(manifest):
@@ -65,9 +73,9 @@ class Authorship:
         return lambda key, value: self.is_certified or is_known(key, value)
 
 
-def trusted_keys(objects: Objects, repository_id: str, identity: Identity) -> Trusted:
-    """What the holder of the current identity has certified. Other certificates count for nothing."""
-    authority, keys = authority_of(identity).public, dict[str, set[str]]()
+def trusted_keys(objects: Objects, repository_id: str, authority: bytes) -> Trusted:
+    """What the holder of the identity with that public key has certified. Other certificates count for nothing."""
+    keys = dict[str, set[str]]()
     for certificate, signature in read_certificates(objects):
         if certificate.repository == repository_id and is_signed_by(authority, signature):
             keys.setdefault(certificate.host, set()).add(certificate.key)
@@ -78,9 +86,26 @@ def authorship(repository: Repository, manifest: Manifest) -> Authorship:
     """Who made a backup that is about to be used. Raises IdentityNeeded."""
     if repository.encryption is None:
         return Authorship()
-    trusted = trusted_keys(repository.stored, repository.id, repository.encryption.identities()[0])
+    authority = authority_of(repository.encryption.identities()[0]).public
+    trusted = trusted_keys(repository.stored, repository.id, authority)
     warning = trusted.warning(manifest)
     return Authorship(manifest.signer, warning is None, () if warning is None else (warning,))
+
+
+def known_trust(repository: Repository) -> Trusted | None:
+    """What is certified, as far as this machine can prove that without asking anybody; None where it can not, and for a
+    repository in clear. Raises as `Repository.authority`."""
+    authority = repository.authority
+    return None if authority is None else trusted_keys(repository.stored, repository.id, authority)
+
+
+def signer_in_words(manifest: Manifest, trusted: Trusted | None) -> str | None:
+    """Who signed a backup; None for one in clear, of which nobody can say it."""
+    if manifest.encryption is None:
+        return None
+    if trusted is not None or manifest.signer is None:
+        return (trusted or Trusted({})).said(manifest)
+    return f"key {manifest.signer[:_SHOWN_CHARS]}; whether it is certified is not known here: give --identity"
 
 
 def certify(

@@ -16,6 +16,7 @@ from volback.context import Context, Repository
 from volback.errors import IntegrityError, NoRepository
 from volback.operations.notes import note_verified
 from volback.operations.open_backup import OpenBackup
+from volback.operations.trust import known_trust
 from volback.operations.verify_data import Damage, Parts, Seen, read_all
 from volback.policy.subset import Subset
 
@@ -30,11 +31,23 @@ REPOSITORY = "repository"
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """Who signed the backups that were checked."""
+
+    certified: int | None
+    """How many are by certified hosts; None where this machine cannot prove that."""
+    others: dict[str, str | None]
+    """The names of those that are not, or may not be, with the key (hex) that signed each; None: nobody did."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """What was checked and found."""
 
     checked: int
     damaged: list[Damage]
+    signed: Signed | None = None
+    """None in a repository in clear."""
 
     @property
     def intact(self) -> int:
@@ -89,7 +102,7 @@ def verify_all(
             damaged.append(_unreadable(manifest))
         else:
             damaged += verify_backup(ctx, repository, manifest, data=data, seen=seen, size_of=size_of)
-    return Verification(len(found), damaged)
+    return Verification(len(found), damaged, _signed(repository, found))
 
 
 def _unreadable(found: DamagedManifest) -> Damage:
@@ -123,6 +136,15 @@ def verify_backup(
     except IntegrityError as exc:
         damaged.append(Damage(name, manifest.index_key, exc.message, []))
     return damaged
+
+
+def _signed(repository: Repository, found: Sequence[Manifest | DamagedManifest]) -> Signed | None:
+    if repository.encryption is None:
+        return None
+    trusted = known_trust(repository)
+    read = [manifest for manifest in found if isinstance(manifest, Manifest)]
+    others = {one.name: one.signer for one in read if trusted is None or not trusted.is_certified(one)}
+    return Signed(None if trusted is None else len(read) - len(others), others)
 
 
 def repository_damage(repository: Repository) -> Iterator[Damage]:
