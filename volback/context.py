@@ -188,8 +188,8 @@ class Repository:
         return [] if self.encryption is None else list(self.encryption.identities())
 
     def pin(self, recipient: str) -> None:
-        """Encrypt for that recipient from now on, which must be the repository's. With a given identity its authority is
-        proven, and pinned too: later rotations are followed. Raises UsageError, IdentityNeeded."""
+        """Encrypt for that recipient from now on, which must be the repository's. With a given identity its authority
+        is proven, and pinned too: later rotations are followed. Raises UsageError, IdentityNeeded."""
         if self._memory is None:
             return
         found = self._keyring([recipient])() if self.has_identities else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volback.catalog.faults import SizeOf, faults_of
 from volback.catalog.keys import REPOSITORY_KEY
@@ -70,7 +70,7 @@ def verify(
         found = current(revisions)
         result = verify_all(ctx, repository, found, data=data, subset=subset, size_of=sizes_listed(repository))
         passed_over = [one for one in revisions if isinstance(one, DamagedManifest) and one not in found]
-        result = Verification(result.checked, [*map(_unreadable, passed_over), *result.damaged])
+        result = replace(result, damaged=[*map(_unreadable, passed_over), *result.damaged])
     if data and subset is None:
         damaged = {damage.backup for damage in result.damaged}
         for manifest in found:
