@@ -267,3 +267,29 @@ def parse_backup_key(key: str) -> BackupKey | None:
         return BackupKey(decode_part(parts[0]), decode_part(parts[1]), parts[2])
     except UsageError:
         return None
+
+
+# condemned objects
+
+_CONDEMNED = "condemned"
+_CONDEMNED_KEY = re.compile(rf"([^/]+/[^/]+/){_CONDEMNED}/(.+)\.(0|[1-9][0-9]{{0,8}})")
+"""The place of an object's name without its grace time in seconds: up to 31 years."""
+
+
+def condemned_prefix(host: str, volume: str) -> str:
+    """The prefix of all condemnations of one volume: HOST/VOLUME/condemned/."""
+    return f"{volume_prefix(host, volume)}{_CONDEMNED}/"
+
+
+def condemned_key(name: str, grace_s: int) -> str:
+    """The key of the condemnation of an object of a backup: HOST/VOLUME/condemned/ID/NAME.GRACE."""
+    host, volume, rest = name.split("/", 2)
+    return f"{host}/{volume}/{_CONDEMNED}/{rest}.{grace_s}"
+
+
+def parse_condemned_key(key: str) -> tuple[str, int] | None:
+    """Return the key of the object that a condemnation names, and its grace time in seconds; None for any other key."""
+    found = _CONDEMNED_KEY.fullmatch(key)
+    if found is None or parse_backup_key(name := found[1] + found[2]) is None:
+        return None
+    return name, int(found[3])

@@ -1,19 +1,19 @@
 """The space of a repository: what lies there, which of it nobody needs any more, and what removes it.
 
-A removal deletes manifests first. Data and index objects go once no manifest that is left references them; until then
-they stay, without a manifest of their own. Locks between runs are the caller's task.
+Data and index objects of a removed backup go once no manifest that is left references them; until then they stay,
+without a manifest of their own. Where other machines may use the repository, they are condemned first, and go later
+(volback/catalog/condemned.py). Locks between runs are the caller's task.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from volback.ahead import read_ahead
+from volback.catalog.condemned import GRACE_S, Condemnation, Condemnations, by_name, condemnation_of
 from volback.catalog.keys import BackupKey, parse_backup_key, parse_manifest_key, short_name
-from volback.catalog.listing import Listing, prefix_of
+from volback.catalog.listing import prefix_of
 from volback.catalog.objects import StoredObject
 from volback.catalog.references import References, references_of
 from volback.errors import ConflictError, UsageError
@@ -27,6 +27,8 @@ class Removed:
     """Those whose manifests are gone."""
     objects: list[str] = field(default_factory=list)
     """Keys of all objects that are gone, manifests too."""
+    condemned: list[str] = field(default_factory=list)
+    """Keys of the objects that a later prune deletes."""
 
     def note(self, name: str) -> None:
         """Note that an object is gone; from any thread."""
@@ -39,18 +41,30 @@ class Removed:
             self.backups.append(key)
 
 
-class Space(Listing):
+class Space(Condemnations):
     """What one repository holds, and its removal. Every method may raise StoreError or StoreUnreachable."""
 
     def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
         """Return what lies below each backup's prefix, committed or not, by host, volume and id; one listing."""
+        return self.survey(host, volume)[0]
+
+    def survey(
+        self, host: str | None = None, volume: str | None = None
+    ) -> tuple[dict[BackupKey, list[StoredObject]], dict[str, list[Condemnation]]]:
+        """Return the holdings, and what is condemned of them, by the key of the object; one listing."""
         found: dict[BackupKey, list[StoredObject]] = {}
+        condemned: list[Condemnation] = []
         wanted = None if volume is None else short_name(volume)
         for stored in self._objects.list(prefix_of(host, volume)):
-            key = parse_backup_key(stored.key)
-            if key and wanted in {None, key.volume}:
+            one = condemnation_of(stored)
+            key = parse_backup_key(stored.key if one is None else one.name)
+            if key is None or wanted not in {None, key.volume}:
+                continue
+            if one is None:
                 found.setdefault(key, []).append(stored)
-        return dict(sorted(found.items()))
+            else:
+                condemned.append(one)
+        return dict(sorted(found.items())), by_name(condemned)
 
     def references(self, host: str, volume: str) -> References:
         """Read all manifests of a volume, and return what they reference."""
@@ -74,7 +88,7 @@ class Space(Listing):
         return found
 
     def litter_of(self, prefix: str) -> list[StoredObject]:
-        """What lies under `prefix` and is referenced by no manifest.
+        """What lies under `prefix`, is referenced by no manifest, and is not condemned already.
 
         Raises ConflictError if a backup is there, IntegrityError where a manifest of its volume cannot be read.
         """
@@ -88,32 +102,43 @@ class Space(Listing):
             return []  # no manifest has to be read, and nothing deleted: no right to do so is needed
         needs = self.references(key.host, key.volume)
         needs.check_known(f"what a failed run left in {prefix}")
-        unneeded = set(needs.unneeded(stored.key for stored in there))
+        unneeded = set(needs.unneeded(stored.key for stored in there)).difference(self.condemned(key.host, key.volume))
         return [stored for stored in there if stored.key in unneeded]
 
-    def remove_litter(self, prefix: str) -> list[StoredObject]:
-        """Delete `litter_of` that prefix, and return it. Raises as it does."""
+    def remove_litter(self, prefix: str, *, at_once: bool = False, grace_s: int = GRACE_S) -> list[StoredObject]:
+        """Delete `litter_of` that prefix, and return it; in a shared repository it is condemned, unless it may go
+        `at_once`: nobody but the caller can have seen a backup there. Raises as it does."""
         litter = self.litter_of(prefix)
+        later = [stored.key for stored in litter if self.is_shared and not at_once and not is_document(stored.key)]
+        self.condemn(later, grace_s)
         for stored in litter:
-            self._objects.delete(stored.key)
+            if stored.key not in later:
+                self._objects.delete(stored.key)
         return litter
 
     def remove(
-        self, doomed: Collection[BackupKey], needs: References | None = None, removed: Removed | None = None
+        self,
+        doomed: Collection[BackupKey],
+        needs: References | None = None,
+        removed: Removed | None = None,
+        *,
+        grace_s: int = GRACE_S,
     ) -> None:
         """Delete backups of one volume, and what nobody needs then; `removed` says how far it came.
 
-        `needs` is what the manifests of the volume say, if they have been read already. Raises IntegrityError, and
-        deletes nothing, where another manifest of the volume cannot be read.
+        In a shared repository, data and index objects are condemned for that time. `needs` is what the manifests of the
+        volume say, if they have been read already. Raises IntegrityError, and deletes nothing, where another manifest
+        of the volume cannot be read.
         """
         removed = Removed() if removed is None else removed
         host, volume = next((key.host, key.volume) for key in doomed)
         needs = self.references(host, volume) if needs is None else needs
         left = needs.without(doomed)
         left.check_known(f"what {host}/{volume} has stored")
-        manifests = needs.manifests_of(doomed)
-        self._delete((name for names in manifests for name in names[:-1]), removed.note)  # the highest one counts
-        self._delete((name for names in manifests for name in names[-1:]), removed.note_last)
+        if self.is_shared:
+            self._condemn_first(doomed, needs, removed, grace_s)
+            return
+        self._delete_manifests(doomed, needs, removed)
         # A backup that another machine has committed meanwhile is listed now, and keeps what it uses. One that is
         # committed after this listing sees that its parent is gone, and is withdrawn: see Catalog.commit.
         held = self.holdings(host, volume)
@@ -121,17 +146,38 @@ class Space(Listing):
         left.check_known(f"what {host}/{volume} has stored")
         self._delete((stored.key for stored in freed_objects(held, doomed, needs, left)), removed.note)
 
+    def _delete_manifests(self, doomed: Collection[BackupKey], needs: References, removed: Removed) -> None:
+        manifests = needs.manifests_of(doomed)
+        self._delete((name for names in manifests for name in names[:-1]), removed.note)  # the highest one counts
+        self._delete((name for names in manifests for name in names[-1:]), removed.note_last)
+
+    def _condemn_first(self, doomed: Collection[BackupKey], needs: References, removed: Removed, grace_s: int) -> None:
+        """Condemn what is freed, then delete the manifests: what is killed in between has condemned what is referenced,
+        which counts for nothing; in the other order, old condemnations would look as if they had been right."""
+        host, volume = next((key.host, key.volume) for key in doomed)
+        freed = list(freed_objects(self.holdings(host, volume), doomed, needs, needs.without(doomed)))
+        self.condemn((one.key for one in freed if not is_document(one.key)), grace_s, removed.condemned.append)
+        self._delete_manifests(doomed, needs, removed)
+        others = (one.key for one in freed if is_document(one.key) and one.key not in needs.manifests)
+        self._delete(others, removed.note)
+
     def _delete(self, names: Iterable[str], note: Callable[[str], None]) -> None:
         """Delete these objects; of a distant store several at once, so in any order. `note` gets each that is gone."""
 
-        def delete(name: str, stop: threading.Event) -> None:
-            if not stop.is_set():
-                self._objects.delete(name)
-                note(name)
+        def delete(name: str) -> None:
+            self._objects.delete(name)
+            note(name)
 
-        with closing(read_ahead(delete, names, ahead=self.at_once)) as deletions:
-            for _ in deletions:
-                pass
+        self._each(delete, names)
+
+    def references_now(
+        self, host: str, volume: str, held: dict[BackupKey, list[StoredObject]], known: References | None
+    ) -> References:
+        """What the manifests reference that are there, as `held` lists them; those that are `known` are not read again,
+        unless one of these is gone."""
+        if known is None or not manifests_in(held).issuperset(known.manifests):
+            return self.references(host, volume)
+        return known.joined(self._new_references(held, known))
 
     def _new_references(self, held: dict[BackupKey, list[StoredObject]], known: References) -> References:
         """Of the manifests that are there, and were not when `known` was read; new revisions are among them."""
@@ -156,6 +202,11 @@ def freed_objects(
 def manifests_in(held: Mapping[BackupKey, Iterable[StoredObject]]) -> set[str]:
     """The keys of all manifests among what is held, of any revision."""
     return {item.key for stored in held.values() for item in stored if parse_manifest_key(item.key)}
+
+
+def is_document(name: str) -> bool:
+    """Whether an object is a manifest, or describes one backup alone: no other backup uses it."""
+    return name.endswith(".json")
 
 
 def is_whole(key: BackupKey, stored: Iterable[StoredObject]) -> bool:

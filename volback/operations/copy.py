@@ -143,7 +143,7 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
         with Run(ctx.settings.state, "copy", item.name) as run, ExitStack() as begun:
             for key in dict.fromkeys([item.key, *_loose_keys(item)]):
                 entry = NewBackup(repository=target.store.url, repository_id=target.id, prefix=key.prefix)
-                begun.enter_context(run.begun(entry, undo=partial(discard, target, key)))
+                begun.enter_context(run.begun(entry, undo=partial(discard, target, key, is_copy=True)))
             return _put(ctx, source, target, item)
 
 

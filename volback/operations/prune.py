@@ -7,44 +7,44 @@ others. An interruption at any point leaves complete backups; the next run finis
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
+from typing import TypeVar
 
-from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, short_name, volume_prefix
+from volback.catalog.condemned import GRACE_S
+from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
 from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import parse_reference
 from volback.catalog.references import References, references_of
-from volback.catalog.space import Removed, freed_objects, is_whole, manifests_in
+from volback.catalog.space import Removed, freed_objects, is_document, is_whole, manifests_in
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import (
-    ConflictError,
-    IntegrityError,
     Interrupted,
-    LockedError,
     NotFoundError,
     StoreUnreachable,
     UsageError,
     VolbackError,
 )
-from volback.latest import created_at
+from volback.operations.condemned import Worker
+from volback.operations.half_made import HalfMadeSweep, Uploads, uploads_of
 from volback.operations.lines import Lines
-from volback.operations.locks import prefix_lock
 from volback.operations.prune_candidates import candidates_of
-from volback.operations.prune_result import FreedOf, HalfMade, Judged, PruneResult, judged
+from volback.operations.prune_result import CondemnedOf, FreedOf, HalfMade, Judged, PruneResult, judged
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import key_of, remove_from, sizes_of, volume_locks
 from volback.policy.keep import Decision, KeepRules, choose
-from volback.state.journal import NewBackup, Reading
+from volback.state.journal import Reading
 from volback.state.runs import live_prefixes
-from volback.state.unfinished import is_kept
+from volback.store.base import Unfinished
 
 log = logging.getLogger(__name__)
 
+_Keyed = TypeVar("_Keyed", StoredObject, Unfinished)
 STALE_S = 86_400.0
 Holdings = dict[BackupKey, list[StoredObject]]
 
@@ -61,20 +61,23 @@ def prune(
     older_than_s: float = STALE_S,
     zone: tzinfo | None = None,
     engine_id: str | None = None,
+    grace_s: int = GRACE_S,
 ) -> PruneResult:
     """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
     `zone` is that of the calendar; None is this machine's. With `engine_id`, only backups of that engine, and of those
     that it adopted, are removed. Half-made backups are considered dead where nothing of them
-    is younger than `older_than_s` and no run on this machine works on them. Raises UsageError where no rule says what
+    is younger than `older_than_s` and no run on this machine works on them. In a repository that other machines may use
+    too, data is condemned first, and deleted by a prune after `grace_s`. Raises UsageError where no rule says what
     to keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
         sweep_repository(ctx, repository)
     work = _Prune(
-        ctx, engine, repository, rules, dry_run=dry_run, older_than_s=older_than_s, zone=zone, engine_id=engine_id
-    )
+        ctx, engine, repository, rules,
+        dry_run=dry_run, older_than_s=older_than_s, zone=zone, engine_id=engine_id, grace_s=grace_s,
+    )  # fmt: skip
     return work.work_off(_scopes(repository, volumes, all_hosts=all_hosts))
 
 
@@ -118,6 +121,7 @@ class _Prune:
         older_than_s: float,
         zone: tzinfo | None,
         engine_id: str | None,
+        grace_s: int,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -127,6 +131,7 @@ class _Prune:
         self._older_than_s = older_than_s
         self._zone = zone
         self._engine_id = engine_id
+        self._grace_s = grace_s
         self._judged: list[Judged] = []
         self._freed: list[FreedOf] = []
         self._half_made: list[HalfMade] = []
@@ -135,6 +140,10 @@ class _Prune:
         self._lines = Lines(repository)
         self._needs: dict[tuple[str, str], References] = {}
         """What the backups need that are left of each volume."""
+        self._condemned: list[CondemnedOf] = []
+        self._would_wait: dict[tuple[str, str], dict[str, int]] = {}
+        """What a dry run would condemn: the sizes, by key."""
+        self._is_shared = repository.store.is_shared
 
     def work_off(self, scopes: list[Scope]) -> PruneResult:
         interrupted: Interrupted | None = None
@@ -150,15 +159,18 @@ class _Prune:
             judged=tuple(self._judged),
             freed=tuple(self._freed),
             half_made=tuple(self._half_made),
+            condemned=tuple(self._condemned),
             errors=(*unreachable, *self._errors),
             interrupted=interrupted,
             notices=tuple(self._notices),
         )
 
     def _scope(self, scope: Scope) -> None:
-        held = self._repository.catalog.holdings(*scope)
+        # The store's time comes first: what is listed later was not condemned before it.
+        now = self._repository.catalog.store_time() if self._is_shared and not self._dry_run else self._ctx.now()
+        held, condemned = self._repository.catalog.survey(*scope)
         groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if is_whole(key, stored))
-        if not groups and scope[1] is not None:
+        if not groups and not condemned and scope[1] is not None:
             error = NotFoundError(f"no backup of {scope[1]} in {self._repository.store.url}", "see `volback list`")
             self._errors.append(error)
         for host, volume in groups:
@@ -169,7 +181,20 @@ class _Prune:
             except VolbackError as exc:
                 log.debug("volume %s of host %s was not pruned", volume, host, exc_info=True)
                 self._errors.append(exc)
-        self._sweep_half_made(scope, {key: stored for key, stored in held.items() if not is_whole(key, stored)})
+        uploads = uploads_of(self._repository, _store_prefix(scope), scope[1])
+        begun = {key: stored for key, stored in held.items() if not is_whole(key, stored)}
+        self._sweep_half_made(begun, uploads, condemned, now)
+        if self._is_shared:
+            volumes = {(key.host, key.volume) for name in condemned if (key := parse_backup_key(name))}
+            self._work_off(volumes | groups.keys() | {(key.host, key.volume) for key in begun}, uploads, now)
+
+    def _sweep_half_made(self, begun: Holdings, uploads: Uploads, condemned: Container[str], now: datetime) -> None:
+        """What is condemned already waits."""
+        sweep = HalfMadeSweep(
+            self._ctx, self._repository, self._needs,
+            now=now, older_than_s=self._older_than_s, grace_s=self._grace_s, dry_run=self._dry_run,
+        )  # fmt: skip
+        self._half_made += sweep.sweep(_but(begun, condemned), _but(uploads, condemned))
 
     def _group(self, host: str, volume: str) -> None:
         catalog = self._repository.catalog
@@ -216,9 +241,11 @@ class _Prune:
             if self._dry_run:
                 left = needs.without(doomed)
                 removed.backups += doomed
-                removed.objects += [stored.key for stored in freed_objects(group.held, doomed, needs, left)]
+                for stored in freed_objects(group.held, doomed, needs, left):
+                    later = self._is_shared and not is_document(stored.key)
+                    (removed.condemned if later else removed.objects).append(stored.key)
             elif doomed:
-                remove_from(self._ctx, self._repository, doomed, needs, removed)
+                remove_from(self._ctx, self._repository, doomed, needs, removed, grace_s=self._grace_s)
         finally:
             self._record(group, decisions, removed)
             self._needs[group.host, group.volume] = needs.without(removed.backups)
@@ -232,53 +259,33 @@ class _Prune:
             verdict = (stays, reasons, group.damage[decision.id], group.tags[decision.id])
             self._judged.append(judged(found, group.held[key_of(found)], *verdict))
         sizes, freed = sizes_of(group.held), set(removed.objects)
+        waiting = {name: sizes.get(name, 0) for name in removed.condemned}
         of_gone = [stored for key in removed.backups for stored in group.held[key]]
-        still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in freed)
+        still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in freed | waiting.keys())
+        if self._dry_run and waiting:
+            self._would_wait[group.host, group.volume] = waiting
         self._freed.append(FreedOf(group.host, group.volume, sum(sizes.get(name, 0) for name in freed), still_used))
 
-    def _sweep_half_made(self, scope: Scope, begun: Holdings) -> None:
-        """Remove half-made backups. They were listed before the live runs are looked up, which do not write to older
-        ones."""
-        store, now = self._repository.store, self._ctx.now()
-        uploads: dict[BackupKey, list[datetime]] = {}
-        for left in store.unfinished(_store_prefix(scope)):
-            if (key := parse_backup_key(left.key)) and _is_of(key, scope[1]):
-                uploads.setdefault(key, []).append(left.started_at)
-        alive = live_prefixes(self._ctx.settings.state, NewBackup, self._repository.has)
-        for key in sorted(begun.keys() | uploads.keys()):
-            times = [created_at(key.id), *(stored.modified_at for stored in begun.get(key, ())), *uploads.get(key, ())]
-            if key.prefix in alive or (now - max(times)).total_seconds() < self._older_than_s:
+    def _work_off(self, volumes: Iterable[tuple[str, str]], uploads: Uploads, now: datetime) -> None:
+        """What is condemned of these volumes."""
+        keys = [left.key for found in uploads.values() for left in found]
+        worker = Worker(self._repository, now=now, grace_s=self._grace_s, uploads=keys)
+        for host, volume in sorted(volumes):
+            try:
+                done = worker.work_off(host, volume, self._needs.get((host, volume)), dry_run=self._dry_run)
+            except StoreUnreachable:
+                raise
+            except VolbackError as exc:
+                self._errors.append(exc)
                 continue
-            if is_kept(self._ctx.settings.state, self._repository.id, key.prefix, now):
-                continue
-            needs = self._needs.get((key.host, key.volume))
-            if needs and key not in uploads and not needs.unneeded(stored.key for stored in begun[key]):
-                continue  # the data of a removed backup, which others use
-            litter = self._litter(key)
-            if litter is None or not (litter or key in uploads):
-                continue
-            size = sum(stored.size_bytes for stored in litter)
-            if self._dry_run or self._sweep(key):
-                self._half_made.append(HalfMade(key, size, len(uploads.get(key, ()))))
-
-    def _litter(self, key: BackupKey) -> list[StoredObject] | None:
-        """What lies there and nobody needs; None where that is unknown, as the warning of an unreadable one says."""
-        try:
-            return self._repository.catalog.litter_of(key.prefix)
-        except (ConflictError, IntegrityError) as exc:
-            log.debug("%s", exc.message)
-            return None
-
-    def _sweep(self, key: BackupKey) -> bool:
-        """Whether all half-made objects there were removed."""
-        try:
-            with prefix_lock(self._ctx, self._repository, key.prefix):
-                self._repository.store.sweep(key.prefix, older_than_s=self._older_than_s)
-                self._repository.catalog.remove_litter(key.prefix)
-        except (ConflictError, IntegrityError, LockedError) as exc:
-            log.debug("%s is not a half-made backup any more: %s", key.prefix, exc.message)
-            return False
-        return True
+            if done.freed:
+                self._freed.append(FreedOf(host, volume, sum(done.freed.values()), 0))
+            waiting = done.waiting | self._would_wait.get((host, volume), {})
+            if waiting:
+                until = done.until or now
+                if self._would_wait:
+                    until = max(until, now + timedelta(seconds=self._grace_s))
+                self._condemned.append(CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until))
 
 
 def _store_prefix(scope: Scope) -> str:
@@ -288,5 +295,7 @@ def _store_prefix(scope: Scope) -> str:
     return host_prefix(host) if volume is None else volume_prefix(host, volume)
 
 
-def _is_of(key: BackupKey, volume: str | None) -> bool:
-    return volume is None or key.volume == short_name(volume)
+def _but(found: Mapping[BackupKey, list[_Keyed]], condemned: Container[str]) -> dict[BackupKey, list[_Keyed]]:
+    """What is not condemned."""
+    left = {key: [one for one in some if one.key not in condemned] for key, some in found.items()}
+    return {key: some for key, some in left.items() if some}

@@ -39,6 +39,8 @@ class HalfMade:
     key: BackupKey
     stored_bytes: int
     uploads: int
+    is_condemned: bool = False
+    """Whether it was condemned, as another machine may be making the backup: then it is removed later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +55,44 @@ class FreedOf:
 
 
 @dataclass(frozen=True, slots=True)
+class CondemnedOf:
+    """What of one volume is condemned: a later prune deletes it, unless a backup references it by then."""
+
+    host: str
+    volume: str
+    objects: int
+    stored_bytes: int
+    until: datetime
+    """When a prune may delete all of it, by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
 class PruneResult:
     """What was kept and removed; of a dry run, what would be. By host and volume, the newest first."""
 
     judged: tuple[Judged, ...]
     freed: tuple[FreedOf, ...]
     half_made: tuple[HalfMade, ...]
-    """Removed ones."""
+    """Removed ones, and condemned ones."""
     errors: tuple[VolbackError, ...]
     """One for each volume that was not pruned, or not to the end; the first is why no more of them was."""
     interrupted: Interrupted | None
+    condemned: tuple[CondemnedOf, ...] = ()
+    """In a repository that other machines may use too, by host and volume."""
     notices: tuple[str, ...] = ()
     """What should be known, and is not wrong."""
 
     @property
     def freed_bytes(self) -> int:
         """Of all objects that were removed."""
-        return sum(one.freed_bytes for one in self.freed) + sum(found.stored_bytes for found in self.half_made)
+        return sum(one.freed_bytes for one in self.freed) + sum(
+            found.stored_bytes for found in self.half_made if not found.is_condemned
+        )
+
+    @property
+    def condemned_bytes(self) -> int:
+        """Of what a later prune deletes."""
+        return sum(one.stored_bytes for one in self.condemned)
 
     @property
     def still_used_bytes(self) -> int:

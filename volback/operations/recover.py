@@ -191,14 +191,16 @@ def sweep_repository(ctx: Context, repository: Repository) -> None:
     _warn_of(left)
 
 
-def discard(repository: Repository, key: BackupKey) -> bool:
+def discard(repository: Repository, key: BackupKey, *, is_copy: bool = False) -> bool:
     """Remove what exists of a failed backup; one that was committed meanwhile stays.
+
+    Of a copy, another machine may be making the same one: what that has put is condemned in a shared repository.
 
     False where that is denied (a key that may only write), or where it is unknown what other backups of the volume
     need, so that the run is remembered; any other error is raised.
     """
     try:
-        repository.catalog.remove_litter(key.prefix)
+        repository.catalog.remove_litter(key.prefix, at_once=not is_copy)
     except ConflictError:
         log.debug("backup %s was committed before the interruption", key.prefix)
     except (StoreDenied, IntegrityError) as exc:
@@ -324,7 +326,8 @@ def _sweep_backup(
         with prefix_lock(ctx, repository, entry.prefix):
             if remove:
                 repository.store.sweep(entry.prefix, older_than_s=older_than_s)
-            if catalog.remove_litter(entry.prefix) if remove else catalog.litter_of(entry.prefix):
+            at_once = run.journal.kind not in _ENGINELESS  # no other machine has seen a backup there
+            if catalog.remove_litter(entry.prefix, at_once=at_once) if remove else catalog.litter_of(entry.prefix):
                 left.backups.append(entry.prefix)
     except ConflictError:
         log.debug("%s was committed before its run died", entry.prefix)

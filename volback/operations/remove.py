@@ -10,8 +10,10 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 
+from volback.catalog.condemned import GRACE_S
 from volback.catalog.keys import BackupKey, parse_backup_key
 from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.model import Manifest
@@ -52,11 +54,17 @@ class RemovedBackups:
 
     names: list[str]
     freed_bytes: int
+    condemned_bytes: int = 0
+    """Of what a prune deletes later, as other machines may use the repository."""
+    until: datetime | None = None
+    """When it may do that."""
     error: VolbackError | Interrupted | None = None
     """Why no more was."""
 
 
-def remove(ctx: Context, engine: Engine, repository: Repository, backups: Collection[Found]) -> list[RemovedBackups]:
+def remove(
+    ctx: Context, engine: Engine, repository: Repository, backups: Collection[Found], *, grace_s: int = GRACE_S
+) -> list[RemovedBackups]:
     """Remove backups, those of a volume together, and return what was done for each volume; the first error ends it.
 
     That of a volume can be ConflictError where one of them is held, LockedError while another run backs up or restores
@@ -65,15 +73,17 @@ def remove(ctx: Context, engine: Engine, repository: Repository, backups: Collec
     sweep_repository(ctx, repository)
     done: list[RemovedBackups] = []
     for _, group in groupby(backups, key=lambda backup: (key_of(backup).host, key_of(backup).volume)):
-        done.append(_remove_some(ctx, engine, repository, list(group)))
+        done.append(_remove_some(ctx, engine, repository, list(group), grace_s))
         if done[-1].error is not None:
             break
     return done
 
 
-def _remove_some(ctx: Context, engine: Engine, repository: Repository, backups: list[Found]) -> RemovedBackups:
+def _remove_some(
+    ctx: Context, engine: Engine, repository: Repository, backups: list[Found], grace_s: int
+) -> RemovedBackups:
     """Those of one volume."""
-    removed, sizes = Removed(), dict[str, int]()
+    removed, sizes, until = Removed(), dict[str, int](), None
     error: VolbackError | Interrupted | None = None
     try:
         with volume_locks(ctx, engine, repository, backups):
@@ -82,11 +92,14 @@ def _remove_some(ctx: Context, engine: Engine, repository: Repository, backups: 
             held, keys = catalog.holdings(first.host, first.volume), [key_of(backup) for backup in backups]
             check_not_held(keys, catalog.notes.listed(one for key in keys for one in held.get(key, ())))
             sizes = sizes_of(held)
-            remove_from(ctx, repository, keys, needs, removed)
+            remove_from(ctx, repository, keys, needs, removed, grace_s=grace_s)
+            if removed.condemned:
+                until = catalog.condemned_until(removed.condemned[-1], grace_s)
     except (VolbackError, Interrupted) as exc:
         error = exc
     names = [str(Reference(key.host, key.volume, key.id)) for key in removed.backups]
-    return RemovedBackups(names, sum(sizes.get(name, 0) for name in removed.objects), error)
+    freed, condemned = (sum(sizes.get(name, 0) for name in some) for some in (removed.objects, removed.condemned))
+    return RemovedBackups(names, freed, condemned, until, error)
 
 
 def sizes_of(held: Mapping[BackupKey, Iterable[StoredObject]]) -> dict[str, int]:
@@ -108,7 +121,13 @@ def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: 
 
 
 def remove_from(
-    ctx: Context, repository: Repository, keys: Sequence[BackupKey], needs: References, removed: Removed
+    ctx: Context,
+    repository: Repository,
+    keys: Sequence[BackupKey],
+    needs: References,
+    removed: Removed,
+    *,
+    grace_s: int = GRACE_S,
 ) -> None:
     """Remove these backups of one volume, whose locks the caller holds, some at once: signals wait for these.
 
@@ -120,7 +139,7 @@ def remove_from(
             some = keys[start : start + _AT_ONCE]
             with deferred_signals():
                 half_removed.update(some)
-                repository.catalog.remove(some, needs, removed)
+                repository.catalog.remove(some, needs, removed, grace_s=grace_s)
                 repository.forget_newest(some)
                 half_removed.difference_update(some)
             needs = needs.without(some)

@@ -1,0 +1,200 @@
+"""Condemned objects: those that no manifest references any more, of a store that other machines may use too.
+
+Such an object is not deleted at once: a backup that another machine is making may use it, a restore may read it. An
+empty object beside the backups says that it is condemned, and for how long; a later prune deletes both, if that time is
+over and still no manifest references it. Times are the store's own, of the last write of these empty objects: clocks of
+machines are never compared with them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from volback.ahead import read_ahead
+from volback.catalog.keys import condemned_key, condemned_prefix, parse_condemned_key
+from volback.catalog.listing import Listing
+from volback.catalog.objects import StoredObject
+from volback.errors import NotFoundError, StoreDenied
+
+_Item = TypeVar("_Item")
+
+GRACE_S = 86_400
+"""Longer than a backup or a restore takes."""
+_PROBE = "volback-probe-time"
+
+
+@dataclass(frozen=True, slots=True)
+class Condemnation:
+    """That one object was condemned: when, by the store's clock, and for how long at least it stays."""
+
+    key: str
+    """Of the empty object."""
+    name: str
+    """The key of the object that is condemned."""
+    at: datetime
+    grace_s: int
+
+    def until(self, grace_s: int = 0) -> datetime:
+        """When the object may be deleted, by a prune with that grace time."""
+        return self.at + timedelta(seconds=max(self.grace_s, grace_s))
+
+    def is_usable(self, at: datetime) -> bool:
+        """Whether a manifest that is written then keeps the object, as each prune that may delete it sees it before.
+
+        A quarter of the grace time is left for servers of one store whose clocks differ.
+        """
+        return at < self.at + timedelta(seconds=self.grace_s * 3 / 4)
+
+
+Condemned = Mapping[str, Sequence[Condemnation]]
+"""The condemnations of each object, by its key. The object stays until all of them allow to delete it."""
+
+
+def condemnation_of(stored: StoredObject) -> Condemnation | None:
+    """Return what an object of a listing condemns; None if it is no condemnation."""
+    found = parse_condemned_key(stored.key)
+    return found and Condemnation(stored.key, found[0], stored.modified_at, found[1])
+
+
+def by_name(found: Iterable[Condemnation]) -> dict[str, list[Condemnation]]:
+    """Return them by the key of the object that each condemns."""
+    names: dict[str, list[Condemnation]] = {}
+    for one in found:
+        names.setdefault(one.name, []).append(one)
+    return names
+
+
+def until(condemnations: Iterable[Condemnation], grace_s: int = 0) -> datetime:
+    """When an object may be deleted that has these condemnations, by a prune with that grace time."""
+    return max(one.until(grace_s) for one in condemnations)
+
+
+def are_usable(condemnations: Iterable[Condemnation], at: datetime) -> bool:
+    """Whether a manifest that is written then keeps the object that has these condemnations."""
+    return any(one.is_usable(at) for one in condemnations)
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What is to be done with condemned objects, by their keys."""
+
+    lift: list[str] = field(default_factory=list)
+    """They are referenced."""
+    forget: list[str] = field(default_factory=list)
+    """They are gone."""
+    free: list[str] = field(default_factory=list)
+    shorten: list[str] = field(default_factory=list)
+    """They would wait longer than if they were condemned only now."""
+    wait: list[str] = field(default_factory=list)
+
+
+def judge(
+    condemned: Condemned, *, there: Container[str], needed: Container[str], now: datetime, grace_s: int
+) -> Verdicts:
+    """Decide on each condemned object. `needed` was listed after `now`, which is the store's time; nothing is `there`
+    that is not stored."""
+    verdicts, soonest = Verdicts(), now + timedelta(seconds=grace_s)
+    for name, found in condemned.items():
+        if name in needed:
+            verdicts.lift.append(name)
+        elif name not in there:
+            verdicts.forget.append(name)
+        elif until(found, grace_s) <= now:
+            verdicts.free.append(name)
+        elif until(found) > soonest:
+            verdicts.shorten.append(name)
+        else:
+            verdicts.wait.append(name)
+    return verdicts
+
+
+class Condemnations(Listing):
+    """Condemns objects, and lifts it. Every method may raise StoreError or StoreUnreachable."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may use the repository too: else nothing is condemned, but deleted at once."""
+        return self._objects.is_shared
+
+    def condemned(self, host: str, volume: str) -> dict[str, list[Condemnation]]:
+        """Return all condemnations of a volume, by the key of the object; one listing. None where nothing is shared."""
+        if not self.is_shared:
+            return {}
+        listed = self._objects.list(condemned_prefix(host, volume))
+        return by_name(one for stored in listed if (one := condemnation_of(stored)))
+
+    def condemn(self, names: Iterable[str], grace_s: int, note: Callable[[str], None] = lambda _: None) -> None:
+        """Condemn these objects from now on, also those that are condemned already; `note` gets each."""
+
+        def condemn(name: str) -> None:
+            self._objects.put(condemned_key(name, grace_s), [])
+            note(name)
+
+        self._each(condemn, names)
+
+    def renew(self, condemned: Condemned, names: Iterable[str]) -> list[str]:
+        """Condemn anew those of these objects that are condemned: they then stay for another grace time.
+
+        Return those for which it is too late, as a prune may be about to delete them.
+        """
+        late = []
+        for name in names:
+            if found := condemned.get(name, ()):
+                for one in found:
+                    self._objects.put(one.key, [])
+                if not are_usable(found, self._objects.stat(found[0].key).modified_at):
+                    late.append(name)
+        return late
+
+    def condemned_until(self, name: str, grace_s: int) -> datetime:
+        """When an object may be deleted that was condemned just now, by the store's clock."""
+        key = condemned_key(name, grace_s)
+        return Condemnation(key, name, self._objects.stat(key).modified_at, grace_s).until()
+
+    def lift(self, condemnations: Iterable[Condemnation]) -> None:
+        """Delete condemnations."""
+        self._each(lambda one: self._objects.delete(one.key), condemnations)
+
+    def free(self, condemned: Condemned, names: Iterable[str], note: Callable[[str], None] = lambda _: None) -> None:
+        """Delete these objects, and their condemnations after them; `note` gets each. One whose condemnations are not
+        as they were listed stays: who needs it has renewed or lifted them."""
+
+        def free(name: str) -> None:
+            if all(map(self._is_current, condemned[name])):
+                self._objects.delete(name)
+                note(name)
+                for one in condemned[name]:
+                    self._objects.delete(one.key)
+
+        self._each(free, names)
+
+    def _is_current(self, one: Condemnation) -> bool:
+        try:
+            return self._objects.stat(one.key).modified_at == one.at
+        except NotFoundError:
+            return False
+
+    def store_time(self) -> datetime:
+        """The time by the store's clock, which a small object shows that is written for that and deleted again."""
+        self._objects.put(_PROBE, [])
+        try:
+            return self._objects.stat(_PROBE).modified_at
+        finally:
+            with suppress(StoreDenied):
+                self._objects.delete(_PROBE)
+
+    def _each(self, act: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        """Do it for each; in a distant store for several at once, so in any order."""
+
+        def unless_stopped(item: _Item, stop: threading.Event) -> None:
+            if not stop.is_set():
+                act(item)
+
+        with closing(read_ahead(unless_stopped, items, ahead=self.at_once)) as done:
+            for _ in done:
+                pass
