@@ -11,10 +11,12 @@ import typer
 import volback
 from volback.cli.call import Call, Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.facts import volume_facts
+from volback.cli.facts import utc_fact, volume_facts
+from volback.cli.prune import Grace
 from volback.cli.render import terminal_width
-from volback.cli.words import columns, count, human_age, human_size, printable
+from volback.cli.words import columns, condemned_words, count, human_age, human_size, printable, read_option
 from volback.errors import UsageError
+from volback.policy.durations import read_grace
 
 if TYPE_CHECKING:
     from volback.engine.volumes import VolumeUser
@@ -66,23 +68,34 @@ def remove(
     backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    grace: Grace = "24h",
 ) -> Outcome:
     """Remove backups from the repository, each named with its id. What others use of them stays until these are
     removed. On a terminal, asks for confirmation first.
     """
     from volback.operations import remove as operation
 
-    call = call_of(context)
+    call, grace_s = call_of(context), read_option("--grace", grace, read_grace)
     with call.opened() as (ctx, engine, repository):
         found = operation.find_all(repository, backups)
         if not yes:
             _confirm(call, [operation.name_of_found(backup) for backup in found])
-        done = operation.remove(ctx, engine, repository, found)
+        done = operation.remove(ctx, engine, repository, found, grace_s=grace_s)
     removed = [name for volume in done for name in volume.names]
     freed = sum(volume.freed_bytes for volume in done)
     text = [*(f"removed {name}" for name in removed), *([f"{human_size(freed)} freed"] if removed else [])]
     errors = [volume.error for volume in done if volume.error is not None]
-    return Outcome({"removed": removed, "freed_bytes": freed}, text, errors=errors)
+    condemned = sum(volume.condemned_bytes for volume in done)
+    until = max((volume.until for volume in done if volume.until is not None), default=None)
+    if until is not None:
+        text.append(condemned_words(condemned, until))
+    facts = {
+        "removed": removed,
+        "freed_bytes": freed,
+        "condemned_bytes": condemned,
+        "until": utc_fact(until),
+    }
+    return Outcome(facts, text, errors=errors)
 
 
 def version() -> Outcome:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 Facts = dict[str, object]
 
 
+def utc_fact(time: datetime | None) -> str | None:
+    """A time in whole seconds."""
+    return None if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
     """One backup."""
     if duration_s is None:

@@ -11,16 +11,16 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.facts import Facts, requests_facts
-from volback.cli.words import count, human_size, printable, read_option, requests_line
+from volback.cli.facts import Facts, requests_facts, utc_fact
+from volback.cli.words import condemned_words, count, human_size, printable, read_option, requests_line
 from volback.errors import UsageError, failures
-from volback.policy.durations import read_age, read_calendar
+from volback.policy.durations import read_age, read_calendar, read_grace
 from volback.policy.keep import KeepRules, read_count
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from volback.operations.prune_result import HalfMade, Judged, PruneResult
+    from volback.operations.prune_result import CondemnedOf, HalfMade, Judged, PruneResult
 
 _EPILOG = """\b
 Rules are ORed: a backup stays if any of them keeps it. N is a number, or
@@ -33,6 +33,15 @@ Examples:
   volback prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   volback prune db --keep-within 30d --keep-tag release
 """
+Grace = Annotated[
+    str,
+    typer.Option(
+        metavar="DURATION",
+        help="How long unneeded data stays in a bucket or on a file server, for other machines that use it now.",
+    ),
+]
+
+
 _WIDTH = 80
 _REASONS_AT = 43
 
@@ -68,6 +77,7 @@ def prune(
     older_than: Annotated[
         str, typer.Option(metavar="AGE", help="Consider an unfinished backup of that age dead: 90m, 24h, 2d.")
     ] = "24h",
+    grace: Grace = "24h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> Outcome:
     """Remove the backups that no rule keeps, and old unfinished ones.
@@ -86,6 +96,7 @@ def prune(
         keep_tag or [],
     )  # fmt: skip
     older_than_s = read_option("--older-than", older_than, read_age)
+    grace_s = read_option("--grace", grace, read_grace)
     with call_of(context).opened() as (ctx, engine, repository):
         result = operation.prune(
             ctx,
@@ -97,6 +108,7 @@ def prune(
             dry_run=dry_run,
             older_than_s=older_than_s,
             zone=_zone(timezone),
+            grace_s=grace_s,
         )
         requests = requests_facts(repository)
     return _outcome(result, requests, dry_run=dry_run)
@@ -141,6 +153,8 @@ def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
         "half_made": [_half_made_facts(found) for found in result.half_made],
         "freed_bytes": result.freed_bytes,
         "still_used_bytes": result.still_used_bytes,
+        "condemned_bytes": result.condemned_bytes,
+        "condemned": [_condemned_facts(found) for found in result.condemned],
         "groups": [_group_facts(host, volume, judged, result) for host, volume, judged in _groups(result)],
         "dry_run": dry_run,
     }
@@ -151,11 +165,21 @@ def _judged_facts(judged: Judged) -> dict[str, object]:
         "id": judged.key.id,
         "host": judged.key.host,
         "volume": judged.key.volume,
-        "created_at": f"{judged.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        "created_at": utc_fact(judged.created_at),
         "tags": judged.tags,
         "bytes": judged.stored_bytes,
         "reasons": judged.reasons,
         "damaged": judged.damage is not None,
+    }
+
+
+def _condemned_facts(found: CondemnedOf) -> dict[str, object]:
+    return {
+        "host": found.host,
+        "volume": found.volume,
+        "objects": found.objects,
+        "bytes": found.stored_bytes,
+        "until": utc_fact(found.until),
     }
 
 
@@ -166,6 +190,7 @@ def _half_made_facts(found: HalfMade) -> dict[str, object]:
         "volume": found.key.volume,
         "bytes": found.stored_bytes,
         "uploads": found.uploads,
+        "condemned": found.is_condemned,
     }
 
 
@@ -196,9 +221,12 @@ def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
             )  # fmt: skip
     for found in result.half_made:
         name = Reference(found.key.host, found.key.volume, found.key.id)
-        yield (f"half-made: {name}  remove  {human_size(found.stored_bytes)}")
+        word = "condemn" if found.is_condemned else "remove"
+        yield f"half-made: {name}  {word}  {human_size(found.stored_bytes)}"
     removed = sum(not one.is_kept for one in result.judged)
     to, freed = ("to remove", "to free") if dry_run else ("removed", "freed")
     half_made = f", {len(result.half_made)} half-made" if result.half_made else ""
     used = f"; {human_size(result.still_used_bytes)} of them stays, as others use it" if result.still_used_bytes else ""
     yield f"{count(removed, 'backup')} {to}{half_made}, {human_size(result.freed_bytes)} {freed}{used}"
+    if result.condemned:
+        yield condemned_words(result.condemned_bytes, max(found.until for found in result.condemned))

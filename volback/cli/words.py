@@ -67,6 +67,11 @@ def read_option(option: str, text: str, read: Callable[[str], T]) -> T:
         raise UsageError(f"{option} {text!r} {exc.reason}", exc.hint) from exc
 
 
+def condemned_words(stored_bytes: int, until: datetime) -> str:
+    """What a later prune frees, and when."""
+    return f"{human_size(stored_bytes)} condemned: a prune after {local_time(until)} frees it"
+
+
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     """Read `KEY=VALUE` texts of an option. Raises UsageError."""
     read: dict[str, str] = {}

@@ -98,6 +98,8 @@ class Job:
     hooks_pre: tuple[Hook, ...] = ()
     hooks_post: tuple[Hook, ...] = ()
     keep: KeepRules | None = None
+    grace_s: int | None = None
+    """How long what nobody needs stays condemned in a repository that other machines may use; None: a day."""
     verify_parts: int | None = None
     """Of so many parts of the stored data each run reads and checks one, another one each day; None: none."""
     create: bool = False

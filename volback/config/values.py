@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from volback.config.times import check_cron
-from volback.policy.durations import read_calendar, read_seconds
+from volback.policy.durations import read_calendar, read_grace, read_seconds
 from volback.policy.invalid import InvalidValue
 from volback.policy.keep import read_count
 from volback.policy.subset import read_turns
@@ -164,6 +164,7 @@ FILE = Kind(lambda value: Path(_absolute_path(value)), "an absolute path")
 COUNT = Kind(read_count)
 WITHIN = Kind(read_calendar)
 DURATION = Kind(read_seconds)
+GRACE = Kind(read_grace)
 TIME_LIMIT = Kind(_time_limit)
 MEMORY = Kind(_memory, "a size of 6 MiB or more, such as 512MiB")
 SIZE = Kind(_size, "bytes a second, such as 10MiB")

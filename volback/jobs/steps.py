@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from volback.catalog.condemned import GRACE_S
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
 from volback.catalog.reference import Reference
@@ -85,7 +86,8 @@ def prune_sources(
     zone = None if job.timezone is None else zone_of(job.timezone)
     for rules, ruled in _ruled(engine, job, sources):
         names = [str(Reference(repository.host, source.name)) for source in ruled]
-        yield prune(ctx, engine, repository, rules, volumes=names, zone=zone, engine_id=engine.info.id)
+        grace_s = GRACE_S if job.grace_s is None else job.grace_s
+        yield prune(ctx, engine, repository, rules, volumes=names, zone=zone, engine_id=engine.info.id, grace_s=grace_s)
 
 
 def verify_sources(

@@ -22,6 +22,7 @@ meaning.
 from __future__ import annotations
 
 import calendar
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -32,6 +33,7 @@ from volback.policy.invalid import InvalidValue
 
 LONGEST_S = 100 * 365 * 86_400
 """The longest time-out, wait or age: 100 years."""
+_LONGEST_GRACE_S = 10 * 365 * 86_400
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 _UNITS = {*_SECONDS, "mo"}
@@ -102,6 +104,14 @@ def read_age(text: str) -> float:
     if not unit:
         _refuse_bare_number(number, "h")
     return read_seconds(text)
+
+
+def read_grace(value: object) -> int:
+    """Read how long condemned objects stay, in whole seconds. Raises InvalidValue."""
+    seconds = read_age(value) if isinstance(value, str) else read_seconds(value)
+    if seconds > _LONGEST_GRACE_S:
+        raise InvalidValue("is longer than 10 years", _SECONDS_HINT)
+    return math.ceil(seconds)
 
 
 def read_calendar(value: object) -> CalendarDuration:
