@@ -13,14 +13,15 @@ from datetime import datetime
 import msgspec
 
 from volback.catalog.check import check_manifest, check_repository
+from volback.catalog.condemned import GRACE_S
+from volback.catalog.kept import Keeping, not_kept
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey, parse_manifest_key
 from volback.catalog.manifests import read_document
-from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo, UsedObject
+from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo
 from volback.catalog.objects import Kept, Objects
 from volback.catalog.private import Cipher, closed
 from volback.catalog.reference import Reference
 from volback.catalog.sealed import IsSigned, Signer, open_document, proven_signer, seal_document
-from volback.catalog.space import Space
 from volback.errors import (
     ConflictError,
     FormatError,
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 _NAMED_AT_MOST = 5
 
 
-class Catalog(Space):
+class Catalog(Keeping):
     """The backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
     def __init__(
@@ -100,11 +101,11 @@ class Catalog(Space):
         key = manifest.key
         check_manifest(manifest, key)
         keepers = self._parent_of(manifest) if kept_by is None else list(kept_by)
+        self.keep(manifest, keepers)
         self._check_stored(manifest.data_key, manifest.data.size_bytes)
         self._check_stored(manifest.index_key, manifest.index.size_bytes)
         for used in manifest.uses:
-            self._check_used(manifest.key_of(used), used)
-        self._check_kept(manifest, keepers)
+            self.check_used(manifest.key_of(used), used.size_bytes)
         if document is None:
             unsigned = msgspec.structs.replace(manifest, signed_by=msgspec.UNSET)
             unsigned = unsigned if self._cipher is None else closed(unsigned, self._cipher)
@@ -122,15 +123,18 @@ class Catalog(Space):
         try:
             return [self.read(BackupKey(manifest.host, manifest.volume, manifest.parent))]
         except NotFoundError as exc:
-            raise _not_kept(manifest.parent) from exc
+            if self.is_shared:
+                return []
+            raise not_kept(manifest.parent) from exc
 
     def _withdraw_unkept(self, manifest: Manifest, keepers: list[Manifest]) -> None:
-        """Who removes a keeper lists all manifests after that, and before it deletes data. So either this manifest was
-        listed, and what it uses stays, or the keeper is gone by now."""
+        """In a shared repository another machine may have seen the backup, so nothing of it is deleted at once."""
         try:
-            self._check_kept(manifest, keepers)
+            self.check_kept(manifest, keepers)
         except IntegrityError:
             with cleaning_up(f"{manifest.manifest_key} stays, and what it uses may be missing"):
+                if self.is_shared:
+                    self.condemn([manifest.data_key, manifest.index_key], GRACE_S)
                 self._objects.delete(manifest.manifest_key)
             raise
 
@@ -185,33 +189,6 @@ class Catalog(Space):
             message = f"backup not committed: {key} has {size_bytes} bytes in store, not {expected_bytes}"
             raise IntegrityError(message, "run the backup again")
 
-    def _check_used(self, key: str, used: UsedObject) -> None:
-        try:
-            size_bytes = self._objects.stat(key).size_bytes
-        except NotFoundError:
-            size_bytes = -1
-        if size_bytes != used.size_bytes:
-            what = "was removed meanwhile" if size_bytes < 0 else f"has {size_bytes} bytes now, not {used.size_bytes}"
-            raise IntegrityError(f"backup not committed: it needs {key}, which {what}", "run the backup again")
-
-    def _check_kept(self, manifest: Manifest, keepers: list[Manifest]) -> None:
-        """Raises IntegrityError unless each keeper is there, or a later revision of it keeps the same."""
-        needed = set(manifest.references)
-        for keeper in keepers:
-            try:
-                self._objects.stat(keeper.manifest_key)
-            except NotFoundError as exc:
-                if not self._still_kept(keeper, needed.intersection(keeper.references)):
-                    raise _not_kept(keeper.id) from exc
-
-    def _still_kept(self, keeper: Manifest, names: set[str]) -> bool:
-        """Whether that revision was replaced by one that keeps these objects too."""
-        try:
-            newest = self.read(BackupKey(keeper.host, keeper.volume, keeper.id))
-        except (NotFoundError, IntegrityError):
-            return False
-        return names.issubset(newest.references)
-
     def _latest(self, reference: Reference, host: str, keys: list[BackupKey], now: datetime) -> Manifest:
         for key in reversed(_not_future(keys, now)):
             manifest = self._read_chosen(key, keys)
@@ -241,11 +218,6 @@ class Catalog(Space):
             other = Reference(hosts[0], reference.volume, reference.id_prefix)
             return NotFoundError(message, f"there are some of {', '.join(hosts)}: say {other}")
         return NotFoundError(message, "volback list --all-hosts shows every backup")
-
-
-def _not_kept(id_: str) -> IntegrityError:
-    message = f"backup not committed: it needs what {id_} uses, and that was removed meanwhile"
-    return IntegrityError(message, "run the backup again")
 
 
 def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:

@@ -231,6 +231,7 @@ def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Do
     manifest, keepers = item.manifest, _keepers(target, item)
     kept = {name for keeper in keepers for name in keeper.references}
     objects = [(key, expected) for key, expected in item.objects if not _is_kept(target, kept, key, expected)]
+    target.catalog.renew_all(manifest)  # of a copy that failed, or was removed
     total = sum(expected.size_bytes for _, expected in objects)
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
     for key, expected in objects:

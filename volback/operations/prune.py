@@ -280,10 +280,11 @@ class _Prune:
                 continue
             if done.freed:
                 self._freed.append(FreedOf(host, volume, sum(done.freed.values()), 0))
-            waiting = done.waiting | self._would_wait.get((host, volume), {})
+            would_wait = self._would_wait.get((host, volume), {})
+            waiting = done.waiting | would_wait
             if waiting:
                 until = done.until or now
-                if self._would_wait:
+                if would_wait:
                     until = max(until, now + timedelta(seconds=self._grace_s))
                 self._condemned.append(CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until))
 

@@ -135,6 +135,8 @@ class Salvage:
         """The largest of these objects, or of their beginnings, that no backup needs. Raises IntegrityError."""
         needs = self._repository.catalog.references(self._repository.host, self._source.name)
         needs.check_known("what a killed backup had stored")
+        condemned = self._repository.catalog.condemned(self._repository.host, self._source.name)
+        names = [name for name in names if name not in condemned]
         unneeded = [name for name in needs.unneeded(names) if (key := parse_backup_key(name)) and not needs.has(key)]
         sizes = {name: self._repository.store.finish(name) or 0 for name in unneeded}
         largest = max(sizes, key=sizes.__getitem__, default="")
