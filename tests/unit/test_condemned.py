@@ -108,7 +108,6 @@ def test_a_prune_deletes_what_was_condemned_for_the_grace_time(
     assert (after.condemned, after.freed_bytes) == ((), size)
     assert keys(bucket) == {kept.manifest, *own(kept)}
     assert [stored.key for stored in bucket.list("web1/db/condemned/")] == []
-    assert [stored.key for stored in bucket.list() if "probe" in stored.key] == []
 
 
 def test_what_the_last_backup_of_a_volume_had_is_freed_too(here: Machine, bucket: Store, clock: Clock) -> None:

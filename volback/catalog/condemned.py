@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from volback.ahead import read_ahead
-from volback.catalog.keys import condemned_key, condemned_prefix, parse_condemned_key
+from volback.catalog.keys import TIME_KEY, condemned_key, condemned_prefix, parse_condemned_key
 from volback.catalog.listing import Listing
 from volback.catalog.objects import StoredObject
-from volback.errors import NotFoundError, StoreDenied
+from volback.errors import NotFoundError
 
 _Item = TypeVar("_Item")
 
 GRACE_S = 86_400
 """Longer than a backup or a restore takes."""
-_PROBE = "volback-probe-time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +179,10 @@ class Condemnations(Listing):
             return False
 
     def store_time(self) -> datetime:
-        """The time by the store's clock, which a small object shows that is written for that and deleted again."""
-        self._objects.put(_PROBE, [])
-        try:
-            return self._objects.stat(_PROBE).modified_at
-        finally:
-            with suppress(StoreDenied):
-                self._objects.delete(_PROBE)
+        """The time by the store's clock, which a small object shows that is written for that; it stays, as another
+        machine may be asking too."""
+        self._objects.put(TIME_KEY, [])
+        return self._objects.stat(TIME_KEY).modified_at
 
     def _each(self, act: Callable[[_Item], None], items: Iterable[_Item]) -> None:
         """Do it for each; in a distant store for several at once, so in any order."""

@@ -20,6 +20,8 @@ from volback.errors import UsageError
 from volback.latest import created_at, is_future
 
 REPOSITORY_KEY = "volback.json"
+TIME_KEY = "volback.time"
+"""An empty object whose last write shows the store's clock."""
 DATA_NAME = "data.tar.zst"
 INCREMENT_NAME = "data.zst"
 INDEX_NAME: Final = "index.jsonl.zst"
