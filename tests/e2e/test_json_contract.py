@@ -293,7 +293,12 @@ def test_remove(run_volback: Volback, volume: str) -> None:
     listed = run_volback("list", "--json").json["result"]["backups"][0]
     said = run_volback("remove", f"{volume}@{listed['id']}", "--json")
     result = result_of(said, "remove")
-    assert shape(result) == {"removed": ["str"], "freed_bytes": "int"}
+    assert shape(result) == {
+        "removed": ["str"],
+        "freed_bytes": "int",
+        "condemned_bytes": "int",
+        "until": "null",
+    }
     assert result["removed"] == [f"{listed['host']}/{volume}@{listed['id']}"]
 
 
@@ -309,6 +314,8 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "half_made": [],
         "freed_bytes": "int",
         "still_used_bytes": "int",
+        "condemned_bytes": "int",
+        "condemned": [],
         "groups": [group],
         "dry_run": "bool",
         "requests": "null",

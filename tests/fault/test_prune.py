@@ -413,11 +413,13 @@ def test_an_upload_to_s3_that_never_ended_is_swept_by_its_age(
         ours, theirs = (BackupKey(host, "db", IDS[1]) for host in ("web1", "web2"))
         for key in (ours, theirs):
             radosgw.client().create_multipart_upload(Bucket=bucket, Key=key.data)
-        assert prune(*library, LAST_2).half_made == ()
-        swept = prune(*library, LAST_2, older_than_s=0).half_made
+        assert prune(*library, LAST_2, older_than_s=0).half_made == ()  # it is not older than the grace time
+        swept = prune(*library, LAST_2, older_than_s=0, grace_s=0).half_made
         assert [(found.key, found.uploads) for found in swept] == [(ours, 1)]
         assert [key for key, _ in open_uploads(radosgw.client(), bucket)] == [theirs.data]
-        assert [found.key for found in prune(*library, LAST_2, older_than_s=0, all_hosts=True).half_made] == [theirs]
+        assert [
+            found.key for found in prune(*library, LAST_2, older_than_s=0, grace_s=0, all_hosts=True).half_made
+        ] == [theirs]
         assert open_uploads(radosgw.client(), bucket) == []
 
 

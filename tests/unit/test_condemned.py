@@ -57,7 +57,7 @@ def own(key: BackupKey) -> set[str]:
 
 @pytest.mark.parametrize("name", ["data.tar.zst", "data.zst", "data.2.zst", "index.jsonl.zst", "any/thing"])
 @pytest.mark.parametrize("grace_s", [0, 1, GRACE_S, 999_999_999])
-def test_a_condemnation_names_its_object_and_is_no_object_of_a_backup(name: str, grace_s: int) -> None:
+def test_a_condemnation_names_its_object_and_belongs_to_no_backup(name: str, grace_s: int) -> None:
     key = BackupKey("wéb", "/srv/db", IDS[0]).prefix + name
     assert parse_condemned_key(condemned_key(key, grace_s)) == (key, grace_s)
     assert parse_backup_key(condemned_key(key, grace_s)) is None

@@ -55,7 +55,7 @@ Condemned = Mapping[str, Sequence[Condemnation]]
 
 
 def condemnation_of(stored: StoredObject) -> Condemnation | None:
-    """Return what an object of a listing condemns; None if it is no condemnation."""
+    """Return what an object of a listing condemns; None for any other object."""
     found = parse_condemned_key(stored.key)
     return found and Condemnation(stored.key, found[0], stored.modified_at, found[1])
 
