@@ -164,9 +164,9 @@ def test_what_others_use_is_not_condemned(here: Machine, bucket: Store) -> None:
     assert condemned(bucket) == {first.index}
 
 
-def test_notes_of_a_removed_backup_go_with_its_manifest(here: Machine, bucket: Store) -> None:
+def test_what_describes_a_removed_backup_goes_with_its_manifest(here: Machine, bucket: Store) -> None:
     key = make_backup(bucket, data_bytes=5000)
-    bucket.put(key.prefix + "notes.json", [b"{}"])
+    bucket.put(key.prefix + "verified.json", [b"{}"])
     here.remove(key.id)
     assert keys(bucket) == own(key)
 

@@ -7,7 +7,7 @@ others. An interruption at any point leaves complete backups; the next run finis
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
@@ -141,8 +141,8 @@ class _Prune:
         self._needs: dict[tuple[str, str], References] = {}
         """What the backups need that are left of each volume."""
         self._condemned: list[CondemnedOf] = []
-        self._would_wait: dict[tuple[str, str], dict[str, int]] = {}
-        """What a dry run would condemn: the sizes, by key."""
+        self._new: dict[tuple[str, str], dict[str, int]] = {}
+        """What was condemned of each volume, or would be by a dry run: the sizes, by key."""
         self._is_shared = repository.store.is_shared
 
     def work_off(self, scopes: list[Scope]) -> PruneResult:
@@ -159,7 +159,7 @@ class _Prune:
             judged=tuple(self._judged),
             freed=tuple(self._freed),
             half_made=tuple(self._half_made),
-            condemned=tuple(self._condemned),
+            condemned=(*self._condemned, *self._not_worked_off()),
             errors=(*unreachable, *self._errors),
             interrupted=interrupted,
             notices=tuple(self._notices),
@@ -186,7 +186,8 @@ class _Prune:
         self._sweep_half_made(begun, uploads, condemned, now)
         if self._is_shared:
             volumes = {(key.host, key.volume) for name in condemned if (key := parse_backup_key(name))}
-            self._work_off(volumes | groups.keys() | {(key.host, key.volume) for key in begun}, uploads, now)
+            volumes |= {(found.key.host, found.key.volume) for found in self._half_made}
+            self._work_off(volumes | self._new.keys(), uploads, now)
 
     def _sweep_half_made(self, begun: Holdings, uploads: Uploads, condemned: Container[str], now: datetime) -> None:
         """What is condemned already waits."""
@@ -262,8 +263,8 @@ class _Prune:
         waiting = {name: sizes.get(name, 0) for name in removed.condemned}
         of_gone = [stored for key in removed.backups for stored in group.held[key]]
         still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in freed | waiting.keys())
-        if self._dry_run and waiting:
-            self._would_wait[group.host, group.volume] = waiting
+        if waiting:
+            self._new[group.host, group.volume] = waiting
         self._freed.append(FreedOf(group.host, group.volume, sum(sizes.get(name, 0) for name in freed), still_used))
 
     def _work_off(self, volumes: Iterable[tuple[str, str]], uploads: Uploads, now: datetime) -> None:
@@ -280,13 +281,17 @@ class _Prune:
                 continue
             if done.freed:
                 self._freed.append(FreedOf(host, volume, sum(done.freed.values()), 0))
-            would_wait = self._would_wait.get((host, volume), {})
-            waiting = done.waiting | would_wait
-            if waiting:
-                until = done.until or now
-                if would_wait:
-                    until = max(until, now + timedelta(seconds=self._grace_s))
+            new = self._new.pop((host, volume), {}) if self._dry_run else {}
+            self._new.pop((host, volume), None)
+            if waiting := done.waiting | new:
+                until = max(filter(None, [done.until, now + timedelta(seconds=self._grace_s) if new else None]))
                 self._condemned.append(CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until))
+
+    def _not_worked_off(self) -> Iterator[CondemnedOf]:
+        """What was condemned before something ended this prune."""
+        until = self._ctx.now() + timedelta(seconds=self._grace_s)
+        for (host, volume), waiting in self._new.items():
+            yield CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until)
 
 
 def _store_prefix(scope: Scope) -> str:
