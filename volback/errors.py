@@ -16,6 +16,7 @@
         EngineUnreachable   8    no engine, no permission on its socket, no answer in time
       StoreError            1    the store refused a read or a write (disk full)
         StoreDenied         1    its rights do not allow that
+          ObjectLocked      1    an object lock or a retention does not allow it now
         StoreUnreachable    9    no store, no answer in time
           NoRepository      9    the repository is not there, or is not the one that was there before
             RecipientChanged 7  it is encrypted for somebody else than before
@@ -31,6 +32,7 @@ import errno
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 
 from volback.masking import masked
@@ -168,6 +170,12 @@ class StoreError(VolbackError):
 
 class StoreDenied(StoreError):
     """The store's rights do not allow it: a key that may only write cannot read, or not delete."""
+
+
+class ObjectLocked(StoreDenied):
+    """An object lock or a retention keeps an object from being deleted; `until` says how long, where that is known."""
+
+    until: datetime | None = None
 
 
 class StoreUnreachable(StoreError):

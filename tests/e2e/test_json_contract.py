@@ -245,7 +245,7 @@ def test_du(run_volback: Volback, volume: str) -> None:
     backup = {"id": "str", "host": "str", "volume": "str", "stored_bytes": "int", "frees_bytes": "int", "needed_by": []}
     assert shape(result_of(run_volback("du", "--json"), "du")) == {
         "backups": [backup],
-        "volumes": [{"host": "str", "volume": "str", "stored_bytes": "int"}],
+        "volumes": [{"host": "str", "volume": "str", "stored_bytes": "int", "condemned_bytes": "int"}],
         "stored_bytes": "int",
     }
 
@@ -315,6 +315,7 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "freed_bytes": "int",
         "still_used_bytes": "int",
         "condemned_bytes": "int",
+        "locked": [],
         "condemned": [],
         "groups": [group],
         "dry_run": "bool",

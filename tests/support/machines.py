@@ -47,18 +47,21 @@ class Machine:
     clock: Clock
     wrong_by: timedelta = timedelta()
     """Its clock, compared with that of the bucket."""
+    host: str = "web1"
 
     def library(self, store: Store | None = None) -> Library:
         """`store` is another way to the bucket."""
-        settings = Settings(str(self.state / "unused"), self.state, engine="unix:///nonexistent", host="web1")
+        settings = Settings(str(self.state / "unused"), self.state, engine="unix:///nonexistent", host=self.host)
         return open_from(settings, now=lambda: self.clock.now + self.wrong_by).on(store or self.store)
 
     def prune(self, rules: KeepRules = LAST_1, *, store: Store | None = None, **options: object) -> PruneResult:
         return prune(*self.library(store), rules, **options)  # type: ignore[arg-type]
 
-    def remove(self, id_: str, *, grace_s: int = 86_400) -> RemovedBackups:
+    def remove(self, reference: str, *, grace_s: int = 86_400) -> RemovedBackups:
+        """A backup's full name, or the id of one of `db`."""
+        reference = reference if "@" in reference else f"db@{reference}"
         library = self.library()
-        (done,) = remove.remove(*library, remove.find_all(library.repository, [f"db@{id_}"]), grace_s=grace_s)
+        (done,) = remove.remove(*library, remove.find_all(library.repository, [reference]), grace_s=grace_s)
         return done
 
 

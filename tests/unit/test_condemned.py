@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.support.machines import HOUR, Clock, Machine, bucket_of
-from tests.support.repository import IDS, make_backup, objects_of
+from tests.support.machines import HOUR, Clock, Machine, StepStore, assert_whole, bucket_of
+from tests.support.repository import IDS, make_backup, manifest_of, objects_of
 from volback.catalog.condemned import GRACE_S, Condemnation, judge
 from volback.catalog.keys import BackupKey, condemned_key, parse_backup_key, parse_condemned_key, parse_manifest_key
 from volback.catalog.repository import Catalog
-from volback.errors import NotFoundError
+from volback.errors import NotFoundError, ObjectLocked, StoreDenied
+from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.usage import usage
 from volback.policy.keep import KeepRules
-from volback.store.base import Store
+from volback.state.journal import Kind, NewBackup
+from volback.state.runs import Run
+from volback.store.base import Store, Unfinished
+from volback.store.faults import FailCall, FaultStore
 
 KEEP_ALL = KeepRules(last=100)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power fails here, and state directories are written a thousand times."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 @pytest.fixture
@@ -269,5 +281,170 @@ def test_condemnations_do_not_confuse_what_looks_at_a_repository(here: Machine, 
     repository = here.library().repository
     assert repository.catalog.backups() == [second]
     assert set(repository.catalog.holdings()) == {first, second}
-    assert [volume.backups_there for volume in usage(repository, []).volumes] == [1]
+    (used,) = usage(repository, []).volumes
+    condemned_bytes = sum(stored.size_bytes for stored in bucket.list(first.prefix))
+    assert (used.backups_there, used.condemned_bytes) == (1, condemned_bytes)
+    assert used.stored_bytes == condemned_bytes + sum(stored.size_bytes for stored in bucket.list(second.prefix))
     assert here.prune().half_made == ()
+
+
+# object locks
+
+
+class Locking(StepStore):
+    """A bucket that refuses to delete some objects."""
+
+    def __init__(self, inner: Store, locked: set[str], until: datetime | None = None) -> None:
+        super().__init__(inner, -1, lambda: None)
+        self.locked = locked
+        self.until = until
+
+    def delete(self, key: str) -> None:
+        if key in self.locked:
+            error = ObjectLocked(f"cannot delete {key!r}: an object lock keeps it")
+            error.until = self.until
+            raise error
+        super().delete(key)
+
+
+@pytest.mark.parametrize(
+    ("until", "words"),
+    [(datetime(2026, 12, 24, tzinfo=UTC), "until 2026-12-24 00:00:00 UTC"), (None, "until its retention ends")],
+)
+def test_what_an_object_lock_keeps_is_a_warning_and_goes_later(
+    here: Machine, bucket: Store, clock: Clock, until: datetime | None, words: str
+) -> None:
+    gone = make_backup(bucket, IDS[0], data_bytes=5000)
+    make_backup(bucket, IDS[1], data_bytes=5000)
+    here.prune()
+    clock.pass_(25)
+    locking = Locking(bucket, {gone.data}, until)
+    done = here.prune(store=locking)
+    assert done.errors == ()
+    assert list(done.locked) == [gone.data]
+    assert done.warnings == [f"{gone.data} stays {words}, as an object lock keeps it; a later prune removes it"]
+    assert gone.index not in keys(bucket)
+    locking.locked.clear()
+    assert here.prune(store=locking).warnings == []
+    assert not own(gone) & keys(bucket)
+
+
+def test_a_backup_whose_manifest_is_locked_stays(here: Machine, bucket: Store, clock: Clock) -> None:
+    stays, gone, _ = (make_backup(bucket, id_, data_bytes=5000) for id_ in IDS[:3])
+    done = here.prune(store=Locking(bucket, {stays.manifest}))
+    assert [(judged.key, judged.is_kept) for judged in done.judged][1:] == [(gone, False), (stays, True)]
+    assert list(done.locked) == [stays.manifest]
+    clock.pass_(25)
+    here.prune(KEEP_ALL)
+    assert_whole(bucket)
+    assert Catalog(bucket).condemned("web1", "db") == {}
+
+
+def test_condemnations_that_are_locked_do_no_harm(here: Machine, bucket: Store, clock: Clock) -> None:
+    gone = make_backup(bucket, IDS[0], data_bytes=5000)
+    make_backup(bucket, IDS[1], data_bytes=5000)
+    here.prune()
+    clock.pass_(25)
+    locking = Locking(bucket, {condemned_key(name, GRACE_S) for name in own(gone)})
+    assert here.prune(store=locking).freed_bytes > 5000
+    assert here.prune(store=locking).warnings == []
+    assert not own(gone) & keys(bucket)
+
+
+# what dead runs left
+
+
+def died(machine: Machine, kind: Kind, key: BackupKey) -> None:
+    """A run of that kind died while it made something there."""
+    repository = machine.library().repository
+    run = Run(machine.state, kind)
+    run.__enter__()
+    run.note(NewBackup(repository=repository.store.url, repository_id=repository.id, prefix=key.prefix))
+    os.close(run.lock_fd)
+
+
+@pytest.mark.parametrize(("kind", "is_condemned"), [("backup", False), ("copy", True), ("remove", True)])
+def test_what_a_dead_run_left_goes_at_once_only_if_no_other_machine_can_know_it(
+    here: Machine, bucket: Store, kind: Kind, is_condemned: bool
+) -> None:
+    here.library()
+    begun = BackupKey("web1", "db", IDS[0])
+    bucket.put(begun.data, [b"data"])
+    died(here, kind, begun)
+    make_backup(bucket, IDS[1], data_bytes=5000)
+    here.remove(IDS[1])
+    assert (begun.data in keys(bucket)) == is_condemned
+    assert (begun.data in condemned(bucket)) == is_condemned
+
+
+def test_what_a_failed_copy_has_put_is_condemned(here: Machine, bucket: Store, clock: Clock, tmp_path: Path) -> None:
+    source = Machine(tmp_path / "source", bucket_of(clock), clock)
+    key = make_backup(source.store, data_bytes=5000)
+    failing = FaultStore(bucket, [FailCall("put", StoreDenied("no"), key=key.manifest)])
+    ctx, _, target = here.library(failing)
+    (item,) = plan_copies(source.library().repository, target, [f"db@{key.id}"])
+    with pytest.raises(StoreDenied):
+        copy_backup(ctx, source.library().repository, target, item)
+    assert condemned(bucket) == own(key)
+    clock.pass_(40)
+    ctx, _, target = here.library()
+    assert copy_backup(ctx, source.library().repository, target, item) == "copied"
+    assert condemned(bucket) == set()
+    assert_whole(bucket)
+
+
+def test_a_key_that_may_not_list_knows_nothing_of_condemnations(bucket: Store) -> None:
+    key = make_backup(bucket, data_bytes=5000)
+    manifest = manifest_of(bucket, key)
+    bucket.delete(key.manifest)
+    denied = FaultStore(bucket, [FailCall("list", StoreDenied("no"), nth=None)])
+    Catalog(denied).commit(manifest, kept_by=[])
+    assert_whole(bucket)
+
+
+def test_a_condemnation_that_cannot_be_lifted_does_not_fail_a_backup(bucket: Store) -> None:
+    key = make_backup(bucket, data_bytes=5000)
+    manifest = manifest_of(bucket, key)
+    bucket.delete(key.manifest)
+    Catalog(bucket).condemn([key.data], GRACE_S)
+    denied = FaultStore(bucket, [FailCall("delete", StoreDenied("no"), nth=None)])
+    Catalog(denied).commit(manifest, kept_by=[])
+    assert condemned(bucket) == {key.data}
+    assert_whole(bucket)
+
+
+# unfinished uploads
+
+
+class Uploading(StepStore):
+    """A bucket with an unfinished upload."""
+
+    def __init__(self, inner: Store, upload: Unfinished) -> None:
+        super().__init__(inner, -1, lambda: None)
+        self.uploads = [upload]
+
+    def unfinished(self, prefix: str = "") -> list[Unfinished]:
+        return [one for one in self.uploads if one.key.startswith(prefix)]
+
+    def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> list[str]:
+        assert older_than_s == 0.0
+        swept = [one.key for one in self.uploads if one.key.startswith(prefix)]
+        self.uploads = [one for one in self.uploads if one.key not in swept]
+        return swept
+
+
+def test_a_running_upload_is_condemned_when_it_is_older_than_the_grace_time_and_aborted_a_grace_time_later(
+    there: Machine, bucket: Store, clock: Clock
+) -> None:
+    make_backup(bucket, IDS[0], data_bytes=5000)
+    key = BackupKey("web1", "db", f"{clock.now:%Y%m%dT%H%M%SZ}-aaaa")
+    store = Uploading(bucket, Unfinished(key.data, clock.now))
+    seen = []
+    for hour in range(52):
+        done = there.prune(KEEP_ALL, store=store, older_than_s=0)
+        seen.append((bool(done.half_made), len(done.condemned), len(store.uploads)))
+        if hour == 24:
+            assert [(found.key, found.is_condemned, found.uploads) for found in done.half_made] == [(key, True, 1)]
+        clock.pass_(1)
+    assert seen == [(False, 0, 1)] * 24 + [(True, 1, 1)] + [(False, 1, 1)] * 23 + [(False, 0, 0)] * 4
+    assert condemned(bucket) == set()

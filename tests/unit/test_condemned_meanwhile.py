@@ -6,6 +6,7 @@ that is listed has all its data afterwards, also when the grace time is over and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -15,12 +16,14 @@ import pytest
 
 from tests.support.machines import HOUR, Clock, Killed, Machine, StepStore, assert_whole, bucket_of
 from tests.support.repository import IDS, make_backup, manifest_of
+from tests.unit.test_golden import FORMAT_1
 from volback.catalog.condemned import GRACE_S
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.errors import IntegrityError
 from volback.operations.copy import copy_backup, plan_copies
+from volback.operations.open_backup import OpenBackup
 from volback.policy.keep import KeepRules
 from volback.store.base import Store
 
@@ -69,6 +72,12 @@ def every_step(run: Callable[[int], StepStore]) -> int:
         if run(at).calls <= at:
             return at
     raise AssertionError
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power fails here, and state directories are written a thousand times."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 @pytest.fixture(params=[-1, 0, 1], ids=["an hour behind", "right", "an hour ahead"])
@@ -241,6 +250,46 @@ def test_what_a_removal_has_just_condemned_is_not_deleted_by_a_prune_that_saw_it
         return store
 
     assert every_step(run) >= 5
+
+
+# readers
+
+
+def golden_bucket(clock: Clock) -> Store:
+    store = bucket_of(clock)
+    for path in FORMAT_1.rglob("*"):
+        if path.is_file():
+            store.put(str(path.relative_to(FORMAT_1)), [path.read_bytes()])
+    return store
+
+
+def test_a_restore_or_verify_of_a_backup_that_is_removed_meanwhile_reads_all_of_it(tmp_path: Path) -> None:
+    """Until the grace time is over."""
+    clock = Clock()
+    newest = max(Catalog(golden_bucket(clock)).backups("golden-host"))
+    whole = hashlib.sha256(b"".join(map(bytes, opened(golden_bucket(clock), newest).stream()))).hexdigest()
+
+    def run(at: int) -> StepStore:
+        bucket = golden_bucket(clock)
+        other = Machine(tmp_path / f"other{at}", bucket, clock, host="golden-host")
+
+        def removed() -> None:
+            for key in Catalog(bucket).backups("golden-host", newest.volume):
+                other.remove(f"{newest.volume}@{key.id}")
+            clock.pass_(23)
+            other.prune(KEEP_ALL)
+
+        store = StepStore(bucket, at + 1, removed)  # once its manifest was read
+        backup = opened(store, newest)
+        assert hashlib.sha256(b"".join(map(bytes, backup.stream()))).hexdigest() == whole
+        store.calls -= 1
+        return store
+
+    assert every_step(run) >= 4
+
+
+def opened(store: Store, key: BackupKey) -> OpenBackup:
+    return OpenBackup(store, Catalog(store).read(BackupKey(key.host, key.volume, key.id, 1)))
 
 
 # copies

@@ -87,11 +87,20 @@ class Machine:
         assert self.noted == []
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "bucket", "local"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(module, "NOTED_EVERY_BYTES", 256 * KIB)
-    store = MemoryStore("test") if request.param == "memory" else LocalStore(tmp_path / "repository")
+    memory = MemoryStore("test", is_shared=request.param == "bucket")
+    store = LocalStore(tmp_path / "repository") if request.param == "local" else memory
     return Machine(tmp_path / "state", store)
+
+
+def test_what_another_machine_has_condemned_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NOTED_EVERY_BYTES", 256 * KIB)
+    machine = Machine(tmp_path / "state", MemoryStore("bucket", is_shared=True))
+    machine.kill(make_tree(tmp_path))
+    Catalog(machine.store).condemn([KILLED.data], 86_400)
+    machine.assert_nothing_is_used()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from volback.ahead import read_ahead
 from volback.catalog.keys import TIME_KEY, condemned_key, condemned_prefix, parse_condemned_key
 from volback.catalog.listing import Listing
 from volback.catalog.objects import StoredObject
-from volback.errors import NotFoundError
+from volback.errors import NotFoundError, ObjectLocked
 
 _Item = TypeVar("_Item")
 
@@ -50,6 +50,8 @@ class Condemnation:
         return at < self.at + timedelta(seconds=self.grace_s * 3 / 4)
 
 
+Locked = dict[str, ObjectLocked]
+"""What an object lock keeps, by the key of the object."""
 Condemned = Mapping[str, Sequence[Condemnation]]
 """The condemnations of each object, by its key. The object stays until all of them allow to delete it."""
 
@@ -112,6 +114,20 @@ def judge(
     return verdicts
 
 
+def unless_locked(delete: Callable[[str], None], locked: Locked | None) -> Callable[[str], None]:
+    """Let `locked` get what a lock keeps; None raises the error."""
+
+    def attempt(name: str) -> None:
+        try:
+            delete(name)
+        except ObjectLocked as exc:
+            if locked is None:
+                raise
+            locked[name] = exc
+
+    return attempt
+
+
 class Condemnations(Listing):
     """Condemns objects, and lifts it. Every method may raise StoreError or StoreUnreachable."""
 
@@ -156,21 +172,22 @@ class Condemnations(Listing):
         return Condemnation(key, name, self._objects.stat(key).modified_at, grace_s).until()
 
     def lift(self, condemnations: Iterable[Condemnation]) -> None:
-        """Delete condemnations."""
-        self._each(lambda one: self._objects.delete(one.key), condemnations)
+        """Delete condemnations. One that a lock keeps stays, and does no harm."""
+        self._each(unless_locked(self._objects.delete, {}), (one.key for one in condemnations))
 
-    def free(self, condemned: Condemned, names: Iterable[str], note: Callable[[str], None] = lambda _: None) -> None:
+    def free(
+        self, condemned: Condemned, names: Iterable[str], note: Callable[[str], None], locked: Locked | None = None
+    ) -> None:
         """Delete these objects, and their condemnations after them; `note` gets each. One whose condemnations are not
-        as they were listed stays: who needs it has renewed or lifted them."""
+        as they were listed stays: who needs it has renewed or lifted them. `locked` gets what a lock keeps."""
 
         def free(name: str) -> None:
             if all(map(self._is_current, condemned[name])):
                 self._objects.delete(name)
                 note(name)
-                for one in condemned[name]:
-                    self._objects.delete(one.key)
+                self.lift(condemned[name])
 
-        self._each(free, names)
+        self._each(unless_locked(free, locked), names)
 
     def _is_current(self, one: Condemnation) -> bool:
         try:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from volback.catalog.condemned import GRACE_S, Condemnation, Condemnations, by_name, condemnation_of
+from volback.catalog.condemned import (
+    GRACE_S,
+    Condemnation,
+    Condemnations,
+    Locked,
+    by_name,
+    condemnation_of,
+    unless_locked,
+)
 from volback.catalog.keys import BackupKey, parse_backup_key, parse_manifest_key, short_name
 from volback.catalog.listing import prefix_of
 from volback.catalog.objects import StoredObject
@@ -27,6 +35,8 @@ class Removed:
     """Those whose manifests are gone."""
     objects: list[str] = field(default_factory=list)
     """Keys of all objects that are gone, manifests too."""
+    locked: Locked = field(default_factory=dict)
+    """What an object lock keeps."""
     condemned: list[str] = field(default_factory=list)
     """Keys of the objects that a later prune deletes."""
 
@@ -144,12 +154,14 @@ class Space(Condemnations):
         held = self.holdings(host, volume)
         left = left.joined(self._new_references(held, needs))
         left.check_known(f"what {host}/{volume} has stored")
-        self._delete((stored.key for stored in freed_objects(held, doomed, needs, left)), removed.note)
+        self._delete((stored.key for stored in freed_objects(held, doomed, needs, left)), removed.locked, removed.note)
 
     def _delete_manifests(self, doomed: Collection[BackupKey], needs: References, removed: Removed) -> None:
         manifests = needs.manifests_of(doomed)
-        self._delete((name for names in manifests for name in names[:-1]), removed.note)  # the highest one counts
-        self._delete((name for names in manifests for name in names[-1:]), removed.note_last)
+        self._delete(
+            (name for names in manifests for name in names[:-1]), removed.locked, removed.note
+        )  # the highest one counts
+        self._delete((name for names in manifests for name in names[-1:]), removed.locked, removed.note_last)
 
     def _condemn_first(self, doomed: Collection[BackupKey], needs: References, removed: Removed, grace_s: int) -> None:
         """Condemn what is freed, then delete the manifests: what is killed in between has condemned what is referenced,
@@ -159,16 +171,17 @@ class Space(Condemnations):
         self.condemn((one.key for one in freed if not is_document(one.key)), grace_s, removed.condemned.append)
         self._delete_manifests(doomed, needs, removed)
         others = (one.key for one in freed if is_document(one.key) and one.key not in needs.manifests)
-        self._delete(others, removed.note)
+        self._delete(others, removed.locked, removed.note)
 
-    def _delete(self, names: Iterable[str], note: Callable[[str], None]) -> None:
-        """Delete these objects; of a distant store several at once, so in any order. `note` gets each that is gone."""
+    def _delete(self, names: Iterable[str], locked: Locked, note: Callable[[str], None]) -> None:
+        """Delete these objects; of a distant store several at once, so in any order. `note` gets each that is gone,
+        `locked` each that a lock keeps."""
 
         def delete(name: str) -> None:
             self._objects.delete(name)
             note(name)
 
-        self._each(delete, names)
+        self._each(unless_locked(delete, locked), names)
 
     def references_now(
         self, host: str, volume: str, held: dict[BackupKey, list[StoredObject]], known: References | None

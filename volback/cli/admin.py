@@ -74,6 +74,7 @@ def remove(
     removed. On a terminal, asks for confirmation first.
     """
     from volback.operations import remove as operation
+    from volback.operations.prune_result import locked_warnings
 
     call, grace_s = call_of(context), read_option("--grace", grace, read_grace)
     with call.opened() as (ctx, engine, repository):
@@ -95,7 +96,8 @@ def remove(
         "condemned_bytes": condemned,
         "until": utc_fact(until),
     }
-    return Outcome(facts, text, errors=errors)
+    warnings = locked_warnings({name: exc for volume in done for name, exc in volume.locked.items()})
+    return Outcome(facts, text, warnings, errors, incomplete=bool(warnings))
 
 
 def version() -> Outcome:

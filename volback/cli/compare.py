@@ -216,7 +216,8 @@ def _usage_lines(found: Usage, *, all_hosts: bool) -> Iterator[str]:
         yield from columns(headings, rows, right="STORED FREES", width=terminal_width())
     for volume in found.volumes:
         name = f"{volume.host}/{volume.volume}" if all_hosts else volume.volume
-        yield f"{name}: {count(volume.backups_there, 'backup')}, {human_size(volume.stored_bytes)}"
+        later = f", {human_size(volume.condemned_bytes)} of it condemned" if volume.condemned_bytes else ""
+        yield f"{name}: {count(volume.backups_there, 'backup')}, {human_size(volume.stored_bytes)}{later}"
     yield f"repository: {human_size(found.stored_bytes)}"
 
 

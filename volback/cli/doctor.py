@@ -45,8 +45,12 @@ def doctor(
     *,
     fix: Annotated[bool, typer.Option("--fix", help="Remove what crashed runs left.")] = False,
     older_than: Annotated[
-        str, typer.Option(metavar="AGE", help="Consider an unfinished upload of that age dead: 90m, 24h, 2d.")
-    ] = "24h",
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Consider an unfinished upload of that age dead: 90m, 24h. [default: 1d; in a bucket 2d]",
+        ),
+    ] = None,
 ) -> Outcome:
     """Check engine, transport, helper image, repository and space.
 
@@ -55,7 +59,7 @@ def doctor(
     """
     from volback.operations import doctor as operation
 
-    older_than_s = read_option("--older-than", older_than, read_age)
+    older_than_s = None if older_than is None else read_option("--older-than", older_than, read_age)
     with call_of(context).opened() as (ctx, engine, repository):
         report = operation.doctor(ctx, engine, repository, fix=fix, older_than_s=older_than_s)
     checks = [

@@ -211,7 +211,12 @@ def usage_facts(usage: Usage) -> Facts:
             for backup in volume.backups
         ],
         "volumes": [
-            {"host": volume.host, "volume": volume.volume, "stored_bytes": volume.stored_bytes}
+            {
+                "host": volume.host,
+                "volume": volume.volume,
+                "stored_bytes": volume.stored_bytes,
+                "condemned_bytes": volume.condemned_bytes,
+            }
             for volume in usage.volumes
         ],
         "stored_bytes": usage.stored_bytes,

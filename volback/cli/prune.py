@@ -154,6 +154,7 @@ def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
         "freed_bytes": result.freed_bytes,
         "still_used_bytes": result.still_used_bytes,
         "condemned_bytes": result.condemned_bytes,
+        "locked": [{"key": name, "until": utc_fact(exc.until)} for name, exc in sorted(result.locked.items())],
         "condemned": [_condemned_facts(found) for found in result.condemned],
         "groups": [_group_facts(host, volume, judged, result) for host, volume, judged in _groups(result)],
         "dry_run": dry_run,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from volback.catalog.condemned import Condemnation, Verdicts, judge, until
+from volback.catalog.condemned import Condemnation, Locked, Verdicts, judge, until
 from volback.catalog.keys import parse_backup_key
 from volback.catalog.references import References
 from volback.context import Repository
@@ -28,6 +28,8 @@ class WorkedOff:
     """The sizes of those that are gone, by key."""
     waiting: dict[str, int] = field(default_factory=dict)
     """The sizes of those that a later prune deletes; of an upload that has not ended it is 0."""
+    locked: Locked = field(default_factory=dict)
+    """What an object lock keeps."""
     until: datetime | None = None
     """When all of these may be deleted, by the store's clock."""
 
@@ -72,6 +74,7 @@ class Worker:
             if verdicts.shorten and not self._grace_s:
                 again = self.work_off(host, volume, needs)
                 again.freed.update(done.freed)
+                again.locked.update(done.locked)
                 return again
         return done
 
@@ -97,7 +100,7 @@ class Worker:
         def note(name: str) -> None:
             done.freed[name] = sizes[name]
 
-        catalog.free(condemned, verdicts.free, note)
+        catalog.free(condemned, verdicts.free, note, done.locked)
 
     def _abort(self, names: Iterable[str]) -> None:
         """Abort those that are uploads."""

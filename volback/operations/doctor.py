@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from volback.catalog.condemned import GRACE_S
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError, cleaning_up
@@ -63,9 +64,14 @@ class DoctorReport:
 
 
 def doctor(
-    ctx: Context, engine: Engine, repository: Repository, *, fix: bool, older_than_s: float = STALE_S
+    ctx: Context, engine: Engine, repository: Repository, *, fix: bool, older_than_s: float | None = None
 ) -> DoctorReport:
-    """Make every check; with `fix`, remove what crashed runs left, and unfinished uploads of that age."""
+    """Make every check; with `fix`, remove what crashed runs left, and unfinished uploads of that age.
+
+    Without an age it is a day, or where another machine may be uploading, the two days after which a prune aborts it.
+    """
+    if older_than_s is None:
+        older_than_s = STALE_S + GRACE_S if repository.store.is_shared else STALE_S
     return DoctorReport(_Doctor(ctx, engine, repository, fix=fix, older_than_s=older_than_s).examine())
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import TypeVar
 
-from volback.catalog.condemned import GRACE_S
+from volback.catalog.condemned import GRACE_S, Locked
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
 from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
@@ -141,6 +141,7 @@ class _Prune:
         self._needs: dict[tuple[str, str], References] = {}
         """What the backups need that are left of each volume."""
         self._condemned: list[CondemnedOf] = []
+        self._locked: Locked = {}
         self._new: dict[tuple[str, str], dict[str, int]] = {}
         """What was condemned of each volume, or would be by a dry run: the sizes, by key."""
         self._is_shared = repository.store.is_shared
@@ -159,6 +160,7 @@ class _Prune:
             judged=tuple(self._judged),
             freed=tuple(self._freed),
             half_made=tuple(self._half_made),
+            locked=self._locked,
             condemned=(*self._condemned, *self._not_worked_off()),
             errors=(*unreachable, *self._errors),
             interrupted=interrupted,
@@ -248,6 +250,7 @@ class _Prune:
             elif doomed:
                 remove_from(self._ctx, self._repository, doomed, needs, removed, grace_s=self._grace_s)
         finally:
+            self._locked.update(removed.locked)
             self._record(group, decisions, removed)
             self._needs[group.host, group.volume] = needs.without(removed.backups)
 
@@ -279,6 +282,7 @@ class _Prune:
             except VolbackError as exc:
                 self._errors.append(exc)
                 continue
+            self._locked.update(done.locked)
             if done.freed:
                 self._freed.append(FreedOf(host, volume, sum(done.freed.values()), 0))
             new = self._new.pop((host, volume), {}) if self._dry_run else {}

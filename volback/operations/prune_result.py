@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from volback.catalog.condemned import Locked
 from volback.catalog.keys import BackupKey
 from volback.catalog.listing import Found
 from volback.catalog.model import Manifest
@@ -79,6 +80,8 @@ class PruneResult:
     interrupted: Interrupted | None
     condemned: tuple[CondemnedOf, ...] = ()
     """In a repository that other machines may use too, by host and volume."""
+    locked: Locked = field(default_factory=dict)
+    """What an object lock keeps for now, by key."""
     notices: tuple[str, ...] = ()
     """What should be known, and is not wrong."""
 
@@ -101,8 +104,9 @@ class PruneResult:
 
     @property
     def warnings(self) -> list[str]:
-        """One for each damaged backup: it stays, and counts for no rule."""
-        return [_damage(judged) for judged in self.judged if judged.damage is not None]
+        """One for each damaged backup: it stays, and counts for no rule; and one for what an object lock keeps."""
+        damaged = [_damage(judged) for judged in self.judged if judged.damage is not None]
+        return [*damaged, *locked_warnings(self.locked)]
 
 
 def judged(
@@ -116,6 +120,16 @@ def judged(
     size = sum(item.size_bytes for item in stored)
     is_readable = isinstance(found, Manifest)
     return Judged(key_of(found), created_at(found.id), tags, size, is_kept, reasons, damage, is_readable)
+
+
+def locked_warnings(locked: Locked) -> list[str]:
+    """At most one: what an object lock keeps, and until when, as far as that is known."""
+    if not locked:
+        return []
+    times = [exc.until for exc in locked.values() if exc.until is not None]
+    until = f"until {max(times):%Y-%m-%d %H:%M:%S} UTC" if times else "until its retention ends"
+    more = f" and {len(locked) - 1} more" if len(locked) > 1 else ""
+    return [f"{min(locked)}{more} stays {until}, as an object lock keeps it; a later prune removes it"]
 
 
 def _damage(judged: Judged) -> str:

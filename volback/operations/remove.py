@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
-from volback.catalog.condemned import GRACE_S
+from volback.catalog.condemned import GRACE_S, Locked
 from volback.catalog.keys import BackupKey, parse_backup_key
 from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.model import Manifest
@@ -58,6 +58,8 @@ class RemovedBackups:
     """Of what a prune deletes later, as other machines may use the repository."""
     until: datetime | None = None
     """When it may do that."""
+    locked: Locked = field(default_factory=dict)
+    """What an object lock keeps for now, by key."""
     error: VolbackError | Interrupted | None = None
     """Why no more was."""
 
@@ -99,7 +101,7 @@ def _remove_some(
         error = exc
     names = [str(Reference(key.host, key.volume, key.id)) for key in removed.backups]
     freed, condemned = (sum(sizes.get(name, 0) for name in some) for some in (removed.objects, removed.condemned))
-    return RemovedBackups(names, freed, condemned, until, error)
+    return RemovedBackups(names, freed, condemned, until, removed.locked, error)
 
 
 def sizes_of(held: Mapping[BackupKey, Iterable[StoredObject]]) -> dict[str, int]:

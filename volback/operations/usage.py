@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from volback.catalog.keys import BackupKey, parse_backup_key, volume_prefix
+from volback.catalog.keys import BackupKey, parse_backup_key, parse_condemned_key, volume_prefix
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
@@ -51,6 +51,8 @@ class VolumeUsage:
     """How many there are."""
     stored_bytes: int
     """Of all that lies there, backups that were not completed too."""
+    condemned_bytes: int = 0
+    """Of these, what a prune frees later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ def _of_volume(group: Group, sizes: Mapping[str, int]) -> VolumeUsage:
         )
         for backup in group.wanted
     ]
-    return VolumeUsage(group.host, group.volume, measured, len(backups), sum(sizes.values()))
+    waiting = {found[0] for name in sizes if (found := parse_condemned_key(name))} - users.keys()
+    condemned_bytes = sum(sizes.get(name, 0) for name in waiting)
+    return VolumeUsage(group.host, group.volume, measured, len(backups), sum(sizes.values()), condemned_bytes)
 
 
 def _users(own: Mapping[str, list[str]], backups: list[Found]) -> dict[str, set[str]]:

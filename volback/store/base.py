@@ -129,7 +129,7 @@ class Store(Protocol):
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
         """Remove what unfinished puts below `prefix` left (never an object); return what was removed.
 
-        None is the store's own safe age: 0 if it can tell which puts are in progress, else a day.
+        None is the store's own safe age: 0 if it can tell which puts are in progress, else a day or two.
         """
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from volback.errors import ConflictError, NotFoundError, StoreDenied, StoreError, StoreUnreachable, VolbackError
+from volback.errors import (
+    ConflictError,
+    NotFoundError,
+    ObjectLocked,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+    VolbackError,
+)
 from volback.store.s3.endpoint import endpoint_advice, scheme_advice
 
 _TRANSIENT = {
@@ -13,6 +22,7 @@ _TRANSIENT = {
     "ConcurrentModification", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch",
 }  # fmt: skip
 """Besides status 429 and 5xx. The last three say that the body was damaged or cut off on its way."""
+_LOCK = re.compile(r"object ?lock|retention|\bworm\b|legal hold", re.IGNORECASE)
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 NO_CREDENTIALS = "NoCredentials"
 """The code of a call that was never made."""
@@ -92,6 +102,11 @@ class Failure:
         """The key does not have the right. A HEAD's refusal says the same of a wrong signature or clock."""
         return _same(self) == "AccessDenied"
 
+    @property
+    def is_locked(self) -> bool:
+        """An object lock, a bucket's lock or a retention keeps the object; servers say so in different words."""
+        return self.status in (0, 400, 403, 409) and _LOCK.search(f"{self.code} {self.reason}") is not None
+
 
 class Refused(Exception):
     """A call has failed permanently, after `tries`. All but the last may have been carried out, their answers lost."""
@@ -133,6 +148,8 @@ def _explain(refused: Refused, *, action: str, key: str, bucket: str, endpoint: 
         right = f" it is in {failure.region}" if failure.region else ""
         return StoreError(f"{where}: the bucket is in another region:{right or ' the server does not say which'}",
                           f"set VOLBACK_S3_REGION={failure.region or 'REGION'}")  # fmt: skip
+    if action == "delete" and failure.is_locked:
+        return ObjectLocked(f"{where}: an object lock or a retention keeps it", "run the command again when that ends")
     code = _same(failure)
     why, hint = _REASONS.get(code, (f"{failure.code} {failure.reason}".strip(), None))
     hint = hint.format(bucket=bucket, right=_RIGHTS.get(action, "this action")) if hint else None

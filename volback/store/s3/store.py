@@ -9,12 +9,12 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from volback.errors import ConflictError, NotFoundError, StoreError
+from volback.errors import ConflictError, NotFoundError, ObjectLocked, StoreError
 from volback.store.base import (
     Buffer,
     Names,
@@ -39,7 +39,7 @@ _READ_BYTES = 1024 * 1024
 _PARALLEL_READS = 4
 _OFFSET_MAX = 2**53
 """Beyond any object; some servers do not accept larger numbers."""
-_SAFE_AGE_S = 86_400.0
+_SAFE_AGE_S = 2 * 86_400.0
 """Only its age tells an upload whose writer has died from one in progress."""
 
 
@@ -115,8 +115,21 @@ class S3Store:
             try:
                 self._client.call("delete_object", Key=self._location.prefix + key)
             except Refused as refused:
+                if refused.failure.is_locked:
+                    raise self._locked(key, refused) from refused
                 if not refused.failure.is_missing:
                     raise
+
+    def _locked(self, key: str, refused: Refused) -> Exception:
+        """With the end of its retention, if the key may know that."""
+        error = self._explain(refused, "delete", key)
+        if isinstance(error, ObjectLocked):
+            with suppress(Refused):
+                until = self._client.call("head_object", Key=self._location.prefix + key).get(
+                    "ObjectLockRetainUntilDate"
+                )
+                error.until = until and until.astimezone(UTC)
+        return error
 
     def holds(self) -> str | None:
         """The first key below the prefix."""
@@ -155,7 +168,7 @@ class S3Store:
             return upload.run(chain(copied, cut_parts(rest, self._sizes, first=len(copied) + 1)))
 
     def sweep(self, prefix: str = "", *, older_than_s: float | None = None) -> Names:
-        """Abort multipart uploads below `prefix` that are at least that old (None: a day)."""
+        """Abort multipart uploads below `prefix` that are at least that old (None: two days)."""
         check_prefix(prefix)
         youngest = datetime.now(UTC) - timedelta(seconds=_SAFE_AGE_S if older_than_s is None else older_than_s)
         swept = [(left.key, upload_id) for left, upload_id in self._uploads(prefix) if left.started_at <= youngest]
