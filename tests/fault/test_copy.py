@@ -60,7 +60,7 @@ class Pair:
             failing = FaultStore(self.target, target_faults, sleep=target_sleep)
             target = library.on(failing).repository
             try:
-                return [str(operation.copy_backup(library.ctx, here, target, item)) for item in items]
+                return [str(operation.copy_backup(library.ctx, here, target, item).done) for item in items]
             finally:
                 failing.assert_all_hit()
         finally:

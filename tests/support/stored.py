@@ -12,7 +12,8 @@ from tests.support.archive import plan_of, read
 from volback.archive.blocks import CUT
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.cut import Cutter
-from volback.archive.parent import EarlierBackup, Parent, _Line, begins_of
+from volback.archive.lookup import Line, StoredExtents
+from volback.archive.parent import EarlierBackup, Parent, begins_of
 from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.record import Recorder
 from volback.archive.seal import seal
@@ -86,11 +87,12 @@ class _Choosing(EarlierBackup):
 
     def leave_out(self, again: Collection[PlannedUnit]) -> None:
         """What they hold is known all the same."""
+        lines = list(self._stored.lines)
         for number, unit in enumerate(self._plan.units):
             if unit in again and (reused := self._reused.pop(number, None)) is not None:
-                self._lines.append(_Line(reused.segment, reused.number, self._plan.key(unit.start)))
+                lines.append(Line.of(reused.segment, reused.number))
                 self._starts.discard(unit.start)
-        self._lines.sort(key=lambda line: line.path)
+        self._stored = StoredExtents(lines, lambda _: False)
 
 
 def _store(

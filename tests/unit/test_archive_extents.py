@@ -32,7 +32,7 @@ from volback.archive import tar
 from volback.archive.blocks import SECTION_BYTES, Blocks
 from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cut, Cutter, RawFrame, UnitEnd
-from volback.archive.parent import Place
+from volback.archive.lookup import Place
 from volback.archive.plan import make_plan
 from volback.archive.record import Recorder
 from volback.archive.seal import Extents, NewFrame, seal

@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.archive import MIB, plan_of, read
 from tests.support.stored import FIRST, store_backup
-from volback.archive import parent as parents
+from volback.archive import lookup
 from volback.archive.codec import compress_lines
-from volback.archive.parent import EarlierBackup, Parent, Place, begins_of, no_extent
+from volback.archive.lookup import Place, no_extent
+from volback.archive.parent import EarlierBackup, Parent, begins_of
 from volback.archive.plan import PlannedUnit
 from volback.archive.segments import Segment
 from volback.catalog.model import DIGEST_BYTES, Unit
@@ -190,7 +191,7 @@ def test_a_line_that_comes_again_is_found(tree: Path, backup: OpenBackup) -> Non
 
 def test_the_lookup_by_digest_alone_is_bounded(tree: Path, backup: OpenBackup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each extent takes about 200 bytes: a parent may have a hundred million."""
-    monkeypatch.setattr(parents, "WIDE_EXTENTS_MAX", 1)
+    monkeypatch.setattr(lookup, "WIDE_EXTENTS_MAX", 1)
     parent = EarlierBackup(begins_of(backup.segments), plan_of(tree), lambda _: True, reread=True)
     units = list(backup.units())
     known = parent.known(len(units) - 1)  # that of the end: nothing else is near

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from volback.archive.codec import ZstdCodec, decompress
 from volback.archive.cut import Cut, RawFrame, UnitEnd
-from volback.archive.parent import Place
+from volback.archive.lookup import Place
 from volback.archive.record import Recorder
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed, seal
 from volback.catalog.index import read_units

@@ -15,7 +15,7 @@ from volback.archive import ranges
 from volback.archive import seal as sealing
 from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cut, RawFrame, UnitEnd
-from volback.archive.parent import KnownExtent, Place, no_extent
+from volback.archive.lookup import KnownExtent, Place, no_extent
 from volback.archive.seal import ALONE_BYTES, PACK_BYTES, Extents, NewFrame, NewPlace, in_order, seal, unseal
 from volback.catalog.model import DIGEST_BYTES, Frame, Piece, Unit
 from volback.errors import IntegrityError

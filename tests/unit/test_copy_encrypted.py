@@ -46,7 +46,7 @@ def new_store(identity: Identity | None) -> MemoryStore:
 
 def copied(ctx: Context, source: Repository, target: Repository, *, reencrypt: bool = False) -> list[str]:
     prepare_target(ctx, source, target, reencrypt=reencrypt)
-    return [copy_backup(ctx, source, target, item) for item in plan_copies(source, target, ["golden"])]
+    return [copy_backup(ctx, source, target, item).done for item in plan_copies(source, target, ["golden"])]
 
 
 def encrypted_store() -> MemoryStore:

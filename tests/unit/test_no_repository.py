@@ -292,7 +292,7 @@ def test_a_copied_disk_takes_copies_of_its_original(context: Context, place: Pat
     key = make_backup(LocalStore(place))
     source, usb = open_repository(context), open_repository(context, url=str(tmp_path / "usb"))
     prepare_target(context, source, usb)
-    assert [copy_backup(context, source, usb, item) for item in plan_copies(source, usb, ["db"])] == ["copied"]
+    assert [copy_backup(context, source, usb, item).done for item in plan_copies(source, usb, ["db"])] == ["copied"]
     assert usb.catalog.backups() == [key]
     assert [found.key for found in usb.store.list() if "/" not in found.key] == ["volback.json"]
 

@@ -97,7 +97,7 @@ def test_operations_use_it_by_its_url(tmp_path: Path) -> None:
     key = make_backup(source.store)
     assert init(ctx, target).made
     prepare_target(ctx, source, target)
-    assert [copy_backup(ctx, source, target, item) for item in plan_copies(source, target, ["db"])] == ["copied"]
+    assert [copy_backup(ctx, source, target, item).done for item in plan_copies(source, target, ["db"])] == ["copied"]
     assert [row.name for row in list_backups(ctx, target)] == [f"web1/db@{key.id}"]
     assert list(SHELVES) == ["right/0"]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from volback.archive import tar
 from volback.archive.blocks import Blocks
-from volback.archive.parent import KnownExtent, Parent, Reused, no_extent
+from volback.archive.lookup import KnownExtent, no_extent
+from volback.archive.parent import Parent, Reused
 from volback.archive.plan import Entry, Plan, PlannedUnit
 from volback.archive.window import Buffer, Window
 from volback.catalog.model import FRAME_MAX_BYTES, Member, UnitKind

@@ -7,16 +7,19 @@ again; what reads the frames verifies them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 
 from volback.archive.codec import DEFAULT_LEVEL
+from volback.archive.lookup import Place
 from volback.archive.parent import Reused
 from volback.archive.ranges import Fetched
 from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import decode_unit, encode_unit
-from volback.catalog.model import Frame, ObjectDigest, Unit
+from volback.catalog.model import Frame, ObjectDigest, Piece, Unit
 
+Verified = Generator[tuple[Fetched, memoryview], None, None]
+"""Slices whose extents have been verified, in order (`seal.unseal`)."""
 FramePlace = Callable[[Frame], Frame]
 """Where a frame lies now: itself, where it has not moved."""
 
@@ -46,7 +49,7 @@ class CopiedFrames:
         """Return the place of a frame; None where it was never asked for."""
         return self.place(frame) if frame.offset in self._offsets.get(frame.backup, ()) else None
 
-    def data(self, verified: Generator[tuple[Fetched, memoryview], None, None]) -> Iterator[bytes | memoryview]:
+    def data(self, verified: Verified) -> Iterator[bytes | memoryview]:
         """Yield the new object's bytes, from slices that have been verified; closes `verified`.
 
         The slices come in the order in which `place` was asked for their frames; it may be asked while they are made.
@@ -141,6 +144,23 @@ class MovedIndex:
     def end(self) -> StoredIndex:
         """End the index."""
         return self._index.end()
+
+
+def joined(extents: Iterable[tuple[Place, int, bytes]]) -> Iterator[Piece]:
+    """Join extents (place, size, digest) that follow one another in a frame."""
+    frame, start, stop = Frame("", 0, 0, 0), 0, 0
+    sizes, digests = list[int](), list[bytes]()
+    for place, size, digest in extents:
+        if sizes and (place.frame != frame or place.start != stop):
+            yield Piece(frame, start, sizes, b"".join(digests))
+            sizes, digests = [], []
+        if not sizes:
+            frame, start = place
+        sizes.append(size)
+        digests.append(digest)
+        stop = place.start + size
+    if sizes:
+        yield Piece(frame, start, sizes, b"".join(digests))
 
 
 def moved(unit: Unit, place: FramePlace) -> Unit:

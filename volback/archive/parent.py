@@ -7,41 +7,15 @@ paths; what is not found there is looked up among all units that were not used, 
 
 from __future__ import annotations
 
-import logging
-import threading
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from volback.archive.lookup import KnownExtent, Line, StoredExtents, no_extent
 from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.segments import Segment
-from volback.catalog.index import LineBegin, begin_of, check_units, decode_unit, first_path_of
+from volback.catalog.index import LineBegin, begin_of, check_units
 from volback.catalog.model import Frame
 from volback.errors import FormatError
-
-log = logging.getLogger(__name__)
-
-_PATH_BYTES = 4096
-"""So much of a path is kept to find what lies near another one."""
-WIDE_EXTENTS_MAX = 1_000_000
-"""So many extents are looked up by digest alone; each takes about 200 bytes."""
-
-
-class Place(NamedTuple):
-    """Where an extent is stored: in a frame, from `start` of its raw bytes on."""
-
-    frame: Frame
-    start: int
-
-
-KnownExtent = Callable[[bytes], Place | None]
-"""The place of the extent with this SHA-256 (binary), if there is one; called from several threads at once."""
-
-
-def no_extent(_digest: bytes) -> Place | None:
-    """No extent is known."""
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +69,6 @@ class Parent:
         return None
 
 
-class _Line(NamedTuple):
-    segment: Segment
-    number: int
-    path: bytes
-
-
 class EarlierBackup(Parent):
     """An earlier backup of the same storage, compared with a plan."""
 
@@ -122,15 +90,12 @@ class EarlierBackup(Parent):
         Raises FormatError where the index is damaged.
         """
         self._plan = plan
-        self._is_damaged = is_damaged
         self._reused: dict[int, Reused] = {}
-        self._lines: list[_Line] = []
-        self._wide: dict[bytes, Place] | None = None
-        self._lock = threading.Lock()
         wanted = {} if reread else {plan.scan_of(unit)[0]: number for number, unit in enumerate(plan.units)}
         wanted.pop("", None)
         self._hashes: dict[int, tuple[Segment, int]] = {}
-        self._end: _Line | None = None
+        self._end: Line | None = None
+        lines: list[Line] = []
         for unit in units:
             begin = unit.begin
             is_usable = begin.scan and is_settled(begin.newest_ns) and not any(map(is_damaged, begin.frames))
@@ -138,18 +103,18 @@ class EarlierBackup(Parent):
             if planned is not None:
                 self._reused[planned] = unit
             else:
-                self._add_line(unit.segment, unit.number)
-        self._lines.sort(key=_path)
+                lines += self._looked_up(unit)
+        self._stored = StoredExtents(lines, is_damaged)
         self._starts = {plan.units[number].start for number in self._reused}
 
-    def _add_line(self, segment: Segment, number: int) -> None:
-        """Add a unit that is not used unchanged, to be looked up."""
-        line = segment.line(number)
-        self._hashes[hash(line)] = (segment, number)
-        if (path := first_path_of(line)) is not None:
-            self._lines.append(_Line(segment, number, path[:_PATH_BYTES].replace(b"/", b"\0")))
+    def _looked_up(self, unit: Reused) -> Iterator[Line]:
+        """A unit that is not used unchanged, to be looked up."""
+        line = Line.of(unit.segment, unit.number)
+        self._hashes[hash(unit.segment.line(unit.number))] = (unit.segment, unit.number)
+        if unit.begin.kind == "end":
+            self._end = line
         else:
-            self._end = _Line(segment, number, b"")
+            yield line
 
     def is_read(self, unit: PlannedUnit) -> bool:
         """Whether this unit of the plan is read."""
@@ -166,46 +131,14 @@ class EarlierBackup(Parent):
 
     def known(self, number: int) -> KnownExtent:
         """The lookup for the extents of this unit of the plan; for the number after the last unit, of the end."""
-        near: dict[bytes, Place] = {}
-        for line in self._near(number):
-            near.update(self._places(line))
+        return self._stored.known(self._near(number))
 
-        def known(digest: bytes) -> Place | None:
-            return near.get(digest) or self._everywhere().get(digest)
-
-        return known
-
-    def _near(self, number: int) -> list[_Line]:
+    def _near(self, number: int) -> list[Line]:
         """The parent's units that can hold the unit's paths, as far as they are not used unchanged."""
         if number >= len(self._plan.units):
             return [self._end] if self._end else []
         unit = self._plan.units[number]
-        first, last = self._plan.key(unit.start), self._plan.key(unit.stop - 1)
-        at = max(bisect_right(self._lines, first, key=_path) - 1, 0)
-        return self._lines[at : bisect_right(self._lines, last, key=_path)]
-
-    def _everywhere(self) -> dict[bytes, Place]:
-        with self._lock:
-            if self._wide is None:
-                self._wide = {}
-                for line in self._lines:
-                    if len(self._wide) > WIDE_EXTENTS_MAX:
-                        break
-                    self._wide.update(self._places(line))
-            return self._wide
-
-    def _places(self, line: _Line) -> Iterator[tuple[bytes, Place]]:
-        """Digest and place of each extent of a unit."""
-        try:
-            unit = decode_unit(line.segment.line(line.number), room=line.segment.room)
-        except FormatError as exc:
-            log.info("nothing of a unit of backup %s is used again: %s", line.segment.backup, exc.message)
-            return
-        for piece in unit.pieces:
-            if self._is_damaged(piece.frame):
-                continue
-            for start, _, digest in piece.extents():
-                yield digest, Place(piece.frame, start)
+        return self._stored.near(self._plan.key(unit.start), self._plan.key(unit.stop - 1))
 
 
 def _check_holders(frames: Collection[Frame], holders: Collection[str] | None) -> None:
@@ -214,7 +147,3 @@ def _check_holders(frames: Collection[Frame], holders: Collection[str] | None) -
     for frame in frames:
         if frame.backup not in holders:
             raise FormatError(f"its index names data of backup {frame.backup}, which its manifest does not")
-
-
-def _path(line: _Line) -> bytes:
-    return line.path

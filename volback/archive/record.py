@@ -12,8 +12,9 @@ from itertools import chain, takewhile
 
 from volback.archive.codec import DEFAULT_LEVEL
 from volback.archive.cut import UnitEnd
-from volback.archive.frames import UsedFrames
-from volback.archive.parent import Parent, Place, Reused
+from volback.archive.frames import UsedFrames, joined
+from volback.archive.lookup import Place
+from volback.archive.parent import Parent, Reused
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed
 from volback.archive.segments import IndexWriter, Segment, StoredIndex
 from volback.catalog.index import encode_unit
@@ -188,30 +189,18 @@ class Recorder:
 
     def _pieces(self, extents: list[Extents]) -> Iterator[Piece]:
         """Join extents that follow one another in a frame."""
-        frame, start, stop = Frame("", 0, 0, 0), 0, 0
-        sizes, digests = list[int](), list[bytes]()
+        placed = list[tuple[Place, int, bytes]]()
         for batch in extents:
             if isinstance(batch.places, NewFrame):
-                if sizes:
-                    yield Piece(frame, start, sizes, b"".join(digests))
-                    sizes, digests = [], []
+                yield from joined(placed)
+                placed.clear()
                 yield Piece(self._new(batch.places), 0, batch.sizes, b"".join(batch.digests))
-                continue
-            for size, digest, place in zip(batch.sizes, batch.digests, batch.places, strict=True):
-                found = self._frame(place)
-                if sizes and (found != frame or place.start != stop):
-                    yield Piece(frame, start, sizes, b"".join(digests))
-                    sizes, digests = [], []
-                if not sizes:
-                    frame, start = found, place.start
-                sizes.append(size)
-                digests.append(digest)
-                stop = place.start + size
-        if sizes:
-            yield Piece(frame, start, sizes, b"".join(digests))
+            else:
+                placed += zip(map(self._placed, batch.places), batch.sizes, batch.digests, strict=True)
+        yield from joined(placed)
 
-    def _frame(self, place: Place | NewPlace) -> Frame:
-        return place.frame if isinstance(place, Place) else self._new(place.frame)
+    def _placed(self, place: Place | NewPlace) -> Place:
+        return place if isinstance(place, Place) else Place(self._new(place.frame), place.start)
 
     def _new(self, new: NewFrame) -> Frame:
         return Frame(self._id, new.offset, new.stored_bytes, new.raw_bytes)

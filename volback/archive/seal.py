@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeVar
 
 from volback.archive.codec import FrameCodec, check_extents
 from volback.archive.cut import Cut, RawFrame, UnitEnd
-from volback.archive.parent import Place, Reused
+from volback.archive.lookup import Place
+from volback.archive.parent import Reused
 from volback.archive.ranges import Fetched
 from volback.workers import Workers
 

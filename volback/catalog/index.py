@@ -200,6 +200,16 @@ def first_path_of(line: bytes) -> bytes | None:
         raise FormatError(f"an index line's first path cannot be read: {exc}") from exc
 
 
+def is_same_but_for_places(one: bytes, other: bytes) -> bool:
+    """Whether two lines differ in nothing but the places of the unit's extents, whose digests are not compared."""
+    return _without_places(one) == _without_places(other)
+
+
+def _without_places(line: bytes) -> tuple[bytes, bytes]:
+    begin, _, rest = line.partition(b',"frames":')
+    return begin, rest.partition(b',"members":')[2]
+
+
 def read_units(buffers: Iterable[bytes | memoryview], *, room: Room = endless) -> Iterator[Unit]:
     """Yield the units of an index, lazily, from its bytes in buffers of any size.
 

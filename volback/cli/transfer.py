@@ -178,7 +178,7 @@ class _Copied:
                 failed.add(item.name)
                 self.errors.append(exc)
                 continue
-            if done == "copied":
-                self.copied[item.name] = item.manifest.data.size_bytes + item.manifest.index.size_bytes
+            if done.done == "copied":
+                self.copied[item.name] = done.stored_bytes
             else:
                 self.skipped.append(item.name)

@@ -240,7 +240,7 @@ class _Run:
                 ]
                 for copy in plan_copies(source, target, wanted):
                     with self._kept_going():
-                        if copy_backup(self._ctx, source, target, copy) == "copied":
+                        if copy_backup(self._ctx, source, target, copy).done == "copied":
                             self._totals.copied.append(f"{copy.name} -> {target.store.url}")
                             log.info("copied %s to %s", copy.name, target.store.url)
 

@@ -1,35 +1,45 @@
-"""Copy: backups from one repository into another, byte for byte, each object verified meanwhile.
+"""Copy: backups from one repository into another, each object verified meanwhile.
 
-Nothing is decompressed, and only what is read ahead is kept in memory. Between repositories that are encrypted for
-different identities, or of which one is in clear, the copies become what the target is, if that is requested: they are
-decrypted and encrypted, and the manifest is written anew. The manifest is put last, so an interrupted
-copy is not a backup; what it left is swept like that of a backup. No engine is needed.
+A full backup is copied byte for byte, and so is an increment if the target has the objects of others that it uses. Any
+other increment arrives complete: the frames that the target lacks come with it, in one data object (`copy_complete`).
+Of an encrypted one that is copied without an identity nothing can be read: then the objects that it uses come along,
+whole.
+
+Between repositories that are encrypted for different identities, or of which one is in clear, the copies become what
+the target is, if that is requested. The manifest is put last, so an interrupted copy is not a backup; what it left is
+swept like that of a backup. No engine is needed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Container, Generator, Mapping
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from volback.archive.age import stored_size
-from volback.archive.ranges import read_pieces
+from volback.catalog.copies import is_same_backup, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
-from volback.catalog.private import in_clear, is_same_in_clear
+from volback.catalog.private import in_clear
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
-from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreDenied, UsageError
+from volback.errors import (
+    ConflictError,
+    IdentityNeeded,
+    IntegrityError,
+    NotFoundError,
+    StoreDenied,
+    UsageError,
+)
+from volback.operations.copy_complete import put_complete
+from volback.operations.copy_objects import Kept, check_free, kept_at, put_object, shown
 from volback.operations.locks import prefix_lock
 from volback.operations.recover import discard, sweep_repository
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
-from volback.store.base import Buffer, Store
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +48,23 @@ _PROBE = "volback-probe-copy"
 Done = Literal["copied", "skipped"]
 
 
+class CopyResult(NamedTuple):
+    """What was done with one backup."""
+
+    done: Done
+    stored_bytes: int
+    """Written to the target: data and index."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One backup to copy: its manifest, opened where its objects are, and the original bytes of that."""
+    """One backup to copy: its manifest, opened where that is possible, and the original bytes of that."""
 
     manifest: Manifest
     document: bytes | None
     """None where the target's is another one: it is encrypted otherwise."""
     loose: tuple[UsedObject, ...] = ()
-    """Objects that it uses of removed backups: they are copied with it."""
+    """Objects that it uses of removed backups: where nothing of it can be read, they are copied with it."""
 
     @property
     def key(self) -> BackupKey:
@@ -60,19 +78,20 @@ class Copy:
 
     @property
     def needs(self) -> list[str]:
-        """Full names of the backups that it depends on, and that are there."""
-        key, gone = self.key, {used.id for used in self.loose}
-        return [str(Reference(key.host, key.volume, id_)) for id_ in self.manifest.depends_on if id_ not in gone]
+        """Full names of the backups without which it cannot be copied."""
+        gone = {used.id for used in self.loose}
+        return [str(Reference(key.host, key.volume, key.id)) for key in self.first if key.id not in gone]
+
+    @property
+    def first(self) -> list[BackupKey]:
+        """The backups that are copied before it: none, where its frames can be read."""
+        return _used_by(self) if self.manifest.is_closed else []
 
     @property
     def objects(self) -> list[tuple[str, ObjectDigest]]:
-        """All that is copied with its manifest, by key."""
-        manifest = self.manifest
-        own = [(manifest.data_key, manifest.data), (manifest.index_key, manifest.index)]
-        loose = [
-            (manifest.key_of(used), ObjectDigest(size_bytes=used.size_bytes, sha256=used.sha256)) for used in self.loose
-        ]
-        return [*loose, *own]
+        """All that is copied with its manifest byte for byte, by key."""
+        others = {self.manifest.key_of(used) for used in self.manifest.uses if used not in self.loose}
+        return [(key, expected) for key, expected in objects_of(self.manifest) if key not in others]
 
 
 def prepare_target(ctx: Context, source: Repository, target: Repository, *, reencrypt: bool = False) -> None:
@@ -108,7 +127,9 @@ def _how(repository: Repository) -> str:
 
 
 def plan_copies(source: Repository, target: Repository, references: list[str]) -> list[Copy]:
-    """Return the named backups and all that they depend on, each once, each after what it depends on.
+    """Return the named backups, each once, each after those of them that it uses.
+
+    With one that is encrypted, and of which nothing can be read, come those that it uses.
 
     Raises NotFoundError for a reference that matches none, IdentityNeeded where encrypted ones are to be stored
     otherwise.
@@ -119,10 +140,10 @@ def plan_copies(source: Repository, target: Repository, references: list[str]) -
         key = wanted.pop()
         if key in found:
             continue
-        found[key] = _load(source, key, as_stored=_is_alike(source, target))
-        wanted += _needed(found[key])
+        item = found[key] = _load(source, key, as_stored=_is_alike(source, target))
+        wanted += [] if item is None else item.first
     there = {key: _with_loose(item, found) for key, item in sorted(found.items()) if item is not None}
-    graph = {key: [needed for needed in _needed(item) if needed in there] for key, item in there.items()}
+    graph = {key: [used for used in _used_by(item) if used in there] for key, item in there.items()}
     try:
         return [there[key] for key in TopologicalSorter(graph).static_order()]
     except CycleError as exc:
@@ -130,8 +151,8 @@ def plan_copies(source: Repository, target: Repository, references: list[str]) -
         raise IntegrityError(f"backups that depend on one another: {names}", "see `volback verify`") from exc
 
 
-def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy) -> Done:
-    """Copy one backup whose dependencies are there already; "skipped" if it is there, byte for byte.
+def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy) -> CopyResult:
+    """Copy one backup; "skipped" if the target has it, by its id and digest.
 
     Raises IntegrityError if an object is not what the manifest says (nothing of it is at the target then),
     ConflictError if another backup has its name there, LockedError if another run copies it. On any error nothing of
@@ -139,12 +160,22 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
     """
     with prefix_lock(ctx, target, item.key.prefix):
         if _is_there(target, item):
-            return "skipped"
+            return CopyResult("skipped", 0)
+        kept = kept_at(source, target, item.manifest)
+        is_kept = kept.names.issuperset(item.manifest.key_of(used) for used in item.manifest.uses)
+        as_it_is = is_kept or item.manifest.is_closed
+        if item.manifest.is_closed:
+            _check_kept(target, item, kept)
+        objects = [(key, expected) for key, expected in item.objects if key not in kept.names]
+        new = [key for key, _ in objects] if as_it_is else [item.key.increment, item.key.index]
+        check_free(target, item.key, new)
         with Run(ctx.settings.state, "copy", item.name) as run, ExitStack() as begun:
             for key in dict.fromkeys([item.key, *_loose_keys(item)]):
                 entry = NewBackup(repository=target.store.url, repository_id=target.id, prefix=key.prefix)
                 begun.enter_context(run.begun(entry, undo=partial(discard, target, key, is_copy=True)))
-            return _put(ctx, source, target, item)
+            if as_it_is:
+                return _put_as_it_is(ctx, source, target, item, objects, kept)
+            return _put_complete(ctx, source, target, item)
 
 
 def _loose_keys(item: Copy) -> list[BackupKey]:
@@ -174,19 +205,19 @@ def _load(source: Repository, key: BackupKey, *, as_stored: bool) -> Copy | None
     try:
         manifest, document = source.catalog.load(key)
         if as_stored:
-            return Copy(manifest, document)
+            return Copy(shown(source, manifest), document)
         return Copy(in_clear(source.opened(manifest)), None)
     except NotFoundError:
         return None
 
 
-def _needed(item: Copy | None) -> list[BackupKey]:
+def _used_by(item: Copy) -> list[BackupKey]:
     """The backups of which it uses objects."""
-    return [] if item is None else [BackupKey(item.key.host, item.key.volume, id_) for id_ in item.manifest.depends_on]
+    return [BackupKey(item.key.host, item.key.volume, id_) for id_ in item.manifest.depends_on]
 
 
 def _with_loose(item: Copy, found: Mapping[BackupKey, Copy | None]) -> Copy:
-    gone = {key.id for key in _needed(item) if found[key] is None}
+    gone = {key.id for key in item.first if found[key] is None}
     return replace(item, loose=tuple(used for used in item.manifest.uses if used.id in gone))
 
 
@@ -196,21 +227,15 @@ def _is_there(target: Repository, item: Copy) -> bool:
         held, document = target.catalog.load(item.key)
     except NotFoundError:
         return False
-    if not _is_the_same(item, held, document):
+    held = shown(target, held)
+    if document != item.document and not is_same_backup(item.manifest, held):
         raise ConflictError(
             f"repository {target.store.url} has another backup {item.name}",
             f"see what it is: volback --repo {target.store.url} show {item.name}",
         )
-    for key, expected in item.objects:
+    for key, expected in objects_of(held):
         _check_there(target, item, key, expected)
     return True
-
-
-def _is_the_same(item: Copy, held: Manifest, document: bytes) -> bool:
-    """Whether the target's manifest is that of the backup. Encrypted anew, it agrees in what both have in clear."""
-    if item.document is not None:
-        return document == item.document
-    return is_same_in_clear(item.manifest, held) if held.is_closed else in_clear(held) == item.manifest
 
 
 def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
@@ -224,92 +249,58 @@ def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDiges
         )
 
 
-def _put(ctx: Context, source: Repository, target: Repository, item: Copy) -> Done:
+def _check_kept(target: Repository, item: Copy, kept: Kept) -> None:
+    """What is copied as it is stored finds what it uses under the same names. Raises IdentityNeeded."""
+    names = {key for key, _ in item.objects} | kept.names
+    if any(item.manifest.key_of(used) not in names for used in item.manifest.uses):
+        raise IdentityNeeded(
+            f"backup {item.name} is encrypted, and repository {target.store.url} has what it uses in other objects",
+            "name the file of an identity with --identity: what is missing there is then copied",
+        )
+
+
+def _put_as_it_is(
+    ctx: Context,
+    source: Repository,
+    target: Repository,
+    item: Copy,
+    objects: list[tuple[str, ObjectDigest]],
+    kept: Kept,
+) -> CopyResult:
     """Data, index, manifest. From another machine the same backup may be copied at the same time: its bytes are the
     same, so it does not matter whose objects stay, and the first manifest counts. If the other copy is interrupted, it
     removes what it put before it saw this manifest: so what is missing afterwards is put again."""
-    manifest, keepers = item.manifest, _keepers(target, item)
-    kept = {name for keeper in keepers for name in keeper.references}
-    objects = [(key, expected) for key, expected in item.objects if not _is_kept(target, kept, key, expected)]
-    target.catalog.renew_all(manifest)  # of a copy that failed, or was removed
     total = sum(expected.size_bytes for _, expected in objects)
-    ctx.progress.start(f"copy {manifest.volume}", total_bytes=total, total_files=None)
+    put = partial(put_object, ctx, source, target, item.name, as_stored=item.document is not None)
+    ctx.progress.start(f"copy {item.manifest.volume}", total_bytes=total, total_files=None)
     for key, expected in objects:
-        _put_object(ctx, source, target, item, key, expected)
+        put(key, expected)
     try:
-        target.catalog.commit(manifest, document=item.document, kept_by=keepers)
+        target.catalog.commit(item.manifest, document=item.document, kept_by=kept.by)
     except ConflictError:
         if not _is_there(target, item):
             raise
         log.debug("%s was copied by another run meanwhile", item.name)
-        return "skipped"
+        return CopyResult("skipped", 0)
     for key, expected in objects:
         if target.size_of(key) != expected.size_bytes:
-            _put_object(ctx, source, target, item, key, expected)
-    return "copied"
+            put(key, expected)
+    return CopyResult("copied", total)
 
 
-def _keepers(target: Repository, item: Copy) -> list[Manifest]:
-    """Backups at the target that reference what this one uses; its parent most often names all."""
-    manifest = item.manifest
-    wanted = {manifest.key_of(used) for used in manifest.uses}
-    found: list[Manifest] = []
-    for id_ in dict.fromkeys(filter(None, [manifest.parent, *reversed(manifest.depends_on)])):
-        if not wanted:
-            break
-        try:
-            other = target.catalog.read(BackupKey(item.key.host, item.key.volume, id_))
-        except (NotFoundError, IntegrityError):
-            continue
-        if names := wanted.intersection(other.references):
-            found.append(other)
-            wanted -= names
-    return found
-
-
-def _is_kept(target: Repository, kept: Container[str], key: str, expected: ObjectDigest) -> bool:
-    """Whether an object is at the target, and a backup there keeps it, or its digest is not known."""
-    is_there = target.size_of(key) == expected.size_bytes
-    return is_there and (key in kept or not expected.sha256)
-
-
-def _put_object(
-    ctx: Context, source: Repository, target: Repository, item: Copy, key: str, expected: ObjectDigest
-) -> None:
-    stored_key = key if item.document is None else source.store.stored_key(key)
-    if stored_key != key:  # encrypted for one identity: copied as it is, and only its size is known
-        expected = ObjectDigest(size_bytes=stored_size(expected.size_bytes), sha256="")
-    put_to, read_from = (target.store, source.store) if stored_key == key else (target.stored, source.stored)
-    with closing(_proven(ctx, read_from, item, stored_key, expected)) as proven:
-        put_to.put(stored_key, proven)
-
-
-def _proven(ctx: Context, source: Store, item: Copy, key: str, expected: ObjectDigest) -> Generator[Buffer, None, None]:
-    """The object's bytes, read ahead. Raises IntegrityError at their end, before the put ends, unless they are what
-    was written. Of what is encrypted, and in early manifests of what a removed backup stored, the size alone is known.
-    """
-    digest, size = hashlib.sha256(), 0
+def _put_complete(ctx: Context, source: Repository, target: Repository, item: Copy) -> CopyResult:
+    """Another machine may copy it at the same time, and take its frames from another backup there: so nothing that is
+    there is replaced."""
     try:
-        with closing(_read(source, key, expected.size_bytes + 1)) as buffers:
-            for buffer in buffers:
-                digest.update(buffer)
-                size += len(buffer)
-                ctx.progress.advance(raw_bytes=len(buffer))
-                yield buffer
-    except NotFoundError as exc:
-        raise _damaged(item, f"{key} is missing") from exc
-    if size != expected.size_bytes or digest.hexdigest() != (expected.sha256 or digest.hexdigest()):
-        raise _damaged(item, f"{key} is not what was written")
-
-
-def _read(store: Store, key: str, length: int) -> Generator[Buffer, None, None]:
-    """Up to `length` bytes of an object; ranges of a remote store are read ahead in threads, and returned in order."""
-    ahead = store.parallel_reads
-    if ahead == 1:
-        return store.open(key, length=length)
-    return read_pieces(lambda start, size: store.open(key, start=start, length=size), length, ahead=ahead)
-
-
-def _damaged(item: Copy, what: str) -> IntegrityError:
-    hint = "see what is damaged with `volback verify --data`; copy an older backup"
-    return IntegrityError(f"backup {item.name} is damaged: {what}", hint)
+        made = put_complete(ctx, source, target, item.manifest)
+        target.catalog.commit(made.manifest, kept_by=made.keepers)
+    except ConflictError as exc:
+        if _is_there(target, item):
+            log.debug("%s was copied by another run meanwhile", item.name)
+            return CopyResult("skipped", 0)
+        raise ConflictError(
+            f"repository {target.store.url} has objects of {item.name}, and not the backup: another run copies it, or"
+            " was interrupted",
+            f"wait for it, or remove what it left: volback --repo {target.store.url} prune --older-than 0s",
+        ) from exc
+    return CopyResult("copied", made.manifest.stored_bytes + made.manifest.index.size_bytes)

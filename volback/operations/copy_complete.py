@@ -1,0 +1,135 @@
+"""Copy complete: an increment without the backups that it uses. The frames that the target lacks come into one data
+object under the copy's own id.
+
+What is needed of the source is read, and each of its extents verified; frames are copied as they are stored. With
+nothing at the target the copy stands alone: an increment in form that uses no other backup.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from volback.archive.complete import CompleteIndex
+from volback.archive.frames import Verified
+from volback.archive.parent import Reused, begins_of
+from volback.catalog.copies import objects_of, stored_anew
+from volback.catalog.keys import BackupKey
+from volback.catalog.model import Manifest
+from volback.context import Context, Repository
+from volback.errors import (
+    FormatError,
+    IdentityNeeded,
+    IntegrityError,
+    NotFoundError,
+    StoreDenied,
+    StoreError,
+    StoreUnreachable,
+)
+from volback.operations.copy_objects import shown
+from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import ChosenParent
+from volback.state.damaged import damaged_frames, is_damaged
+from volback.store.base import Buffer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A copy whose data and index are stored, to be committed."""
+
+    manifest: Manifest
+    keepers: list[BackupKey]
+    """Backups at the target that reference what it uses there."""
+
+
+def put_complete(ctx: Context, source: Repository, target: Repository, manifest: Manifest) -> Completed:
+    """Store data and index of a copy. `manifest` is the backup's, opened, as the target is to have it.
+
+    Raises IntegrityError where what is needed of the source is damaged, ConflictError where another run stores the
+    same.
+    """
+    backup, base = OpenBackup.of(source, manifest), find_base(target, manifest)
+    index = _compose(ctx, target, backup, base)
+    ctx.progress.start(f"copy {manifest.volume}", total_bytes=None, total_files=None)
+    with closing(backup.unsealed(index.slices())) as verified:
+        target.store.put(manifest.key.increment, _counted(ctx, index, verified), if_absent=True)
+    stored = index.index.end()
+    if index.index.stream_digest() != manifest.digest:
+        raise IntegrityError(f"backup {manifest.name} is damaged: its index is of another backup")
+    target.store.put(manifest.key.index, stored.buffers, if_absent=True)
+    made = stored_anew(
+        manifest,
+        data=index.frames.digest(),
+        index=stored.digest,
+        index_table_bytes=stored.table_bytes,
+        reused_bytes=index.index.reused_bytes,
+        uses=list(ChosenParent(base).uses(index.index.frames.used, stored.used)),
+        parent=_parent_there(target, manifest),
+    )
+    return Completed(made, [base.key] if base is not None and made.uses else [])
+
+
+def find_base(target: Repository, manifest: Manifest) -> OpenBackup | None:
+    """The backup at the target that has most in common with one to copy: of the same volume, the next older intact
+    one, or else the next newer. None where there is none, or it cannot be read without an identity.
+    """
+    keys = target.catalog.backups(manifest.host, manifest.volume)
+    older = [key for key in keys if key.id < manifest.id]
+    for key in [*reversed(older), *keys[len(older) :]]:
+        try:
+            return _opened(target, target.catalog.read(key))
+        except (StoreUnreachable, StoreDenied):
+            raise
+        except IdentityNeeded as exc:
+            log.info("a copy uses nothing of %s: %s", target.store.url, exc.message)
+            return None
+        except (NotFoundError, IntegrityError, StoreError) as exc:
+            log.info("a copy uses nothing of backup %s: %s", key.id, exc.message)
+    return None
+
+
+def _opened(target: Repository, manifest: Manifest) -> OpenBackup:
+    """Raises IntegrityError where one of its objects is missing, IdentityNeeded."""
+    opened = shown(target, manifest)
+    if opened.is_closed:
+        raise IdentityNeeded(f"its backup {manifest.id} is encrypted")
+    for key, expected in objects_of(manifest):
+        if target.size_of(key) != expected.size_bytes:
+            raise IntegrityError(f"{key} is missing, or has another size")
+    return OpenBackup.as_stored(target, opened)
+
+
+def _compose(ctx: Context, target: Repository, backup: OpenBackup, base: OpenBackup | None) -> CompleteIndex:
+    key = backup.key
+    damaged = damaged_frames(ctx.settings.state, target.id, key.host, key.volume)
+    return CompleteIndex(
+        key.id,
+        _units(backup),
+        _units(base) if base is not None else (),
+        is_damaged=lambda frame: is_damaged(damaged, frame.backup, frame.offset),
+    )
+
+
+def _units(backup: OpenBackup) -> list[Reused]:
+    try:
+        return list(begins_of(backup.segments, backup.holders))
+    except FormatError as exc:
+        raise FormatError(f"backup {backup.name} is damaged: {exc.message}") from exc
+
+
+def _counted(ctx: Context, index: CompleteIndex, verified: Verified) -> Iterator[Buffer]:
+    for stored in index.frames.data(verified):
+        ctx.progress.advance(raw_bytes=len(stored))
+        yield stored
+
+
+def _parent_there(target: Repository, manifest: Manifest) -> str | None:
+    """The backup with which it was compared, if the target has that too."""
+    parent = manifest.parent
+    if parent is None or target.size_of(BackupKey(manifest.host, manifest.volume, parent).manifest) < 0:
+        return None
+    return parent
