@@ -59,6 +59,7 @@ def make_backup(
     manifest = msgspec.structs.replace(
         MANIFEST, id=id, host=host, volume=volume, source=source_of(volume), kind="incremental" if uses else "full",
         data=_digest(data), index=_digest(index), stored_bytes=len(data), uses=uses, set=set, engine_id=engine_id,
+        digest=hashlib.sha256(data + index).hexdigest(),
     )  # fmt: skip
     store.put(manifest.data_key, [data])
     store.put(key.index, [index])

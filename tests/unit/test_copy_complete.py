@@ -256,6 +256,15 @@ def test_damage_of_what_is_not_needed_does_not_matter(copies: Copies) -> None:
     assert verify(copies.ctx, copies.target, [], data=True).damaged == []
 
 
+def test_a_skipped_copy_has_what_it_uses(copies: Copies) -> None:
+    copies.copy(2)
+    copies.copy(3)
+    copies.target.catalog.remove([copies.manifests[2].key])
+    copies.target.store.delete(copies.manifests[2].key.increment)
+    with pytest.raises(IntegrityError, match=rf"is damaged: .*{NIGHTS[2]}/data\.zst is missing"):
+        copies.copy(3)
+
+
 def test_nothing_is_taken_from_a_backup_at_the_target_that_is_damaged(copies: Copies) -> None:
     copies.copy(2)
     held = copies.held(2)
@@ -354,6 +363,29 @@ class TestEncrypted:
                 assert _joined(copies.target.stored.open(info.key)) == _joined(copies.source.stored.open(info.key))
         copies.target = copies.repository("offsite", IDENTITY)
         copies.assert_same(3)
+
+    def test_without_it_what_removed_backups_have_left_comes_along(self, copies: Copies) -> None:
+        copies.source, copies.target = copies.repository("encrypted"), copies.repository("offsite")
+        copies.source.catalog.remove([copies.manifests[night].key for night in (0, 1)])
+        assert copies.copy(2) == ["copied"]
+        assert copies.copy(3) == ["skipped", "copied"]
+        assert f"{NIGHTS[0]}/data.tar.zst.age" in copies.names()
+        assert copies.ids() == [NIGHTS[2], NIGHTS[3]]
+        copies.target = copies.repository("offsite", IDENTITY)
+        copies.assert_same(3)
+        copies.target.catalog.remove([copies.manifests[night].key for night in (2, 3)])
+        assert copies.names() == set()
+
+    @pytest.mark.parametrize("how", ["is missing", "is not what was written"])
+    def test_without_it_what_is_damaged_of_a_removed_backup_is_not_copied(self, copies: Copies, how: str) -> None:
+        copies.source, copies.target = copies.repository("encrypted"), copies.repository("offsite")
+        copies.source.catalog.remove([copies.manifests[0].key])
+        lost = f"{copies.manifests[0].data_key}.age"
+        data = _joined(copies.source.stored.open(lost))
+        copies.source.stored.delete(lost) if how == "is missing" else copies.source.stored.put(lost, [data[:-1]])
+        with pytest.raises(IntegrityError, match=rf"is damaged: .*/data\.tar\.zst\.age {how}"):
+            copies.copy(1)
+        assert copies.names() == set()
 
     def test_without_it_what_was_copied_complete_is_known_again_and_never_replaced(self, copies: Copies) -> None:
         """Two of its objects have the names of others: they must not be taken for them."""

@@ -44,9 +44,12 @@ def new_store(identity: Identity | None) -> MemoryStore:
     return store
 
 
-def copied(ctx: Context, source: Repository, target: Repository, *, reencrypt: bool = False) -> list[str]:
+def copied(ctx: Context, source: Repository, target: Repository, *ids: str, reencrypt: bool = False) -> list[str]:
     prepare_target(ctx, source, target, reencrypt=reencrypt)
-    return [copy_backup(ctx, source, target, item).done for item in plan_copies(source, target, ["golden"])]
+    return [
+        copy_backup(ctx, source, target, item).done
+        for item in plan_copies(source, target, [f"golden@{id_}" for id_ in ids or ALL])
+    ]
 
 
 def encrypted_store() -> MemoryStore:

@@ -20,7 +20,6 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.context import Context, Repository
 from volback.errors import (
-    FormatError,
     IdentityNeeded,
     IntegrityError,
     NotFoundError,
@@ -31,6 +30,7 @@ from volback.errors import (
 from volback.operations.copy_objects import shown
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import ChosenParent
+from volback.operations.read_index import VERIFY_HINT
 from volback.state.damaged import damaged_frames, is_damaged
 from volback.store.base import Buffer
 
@@ -46,6 +46,14 @@ class Completed:
     """Backups at the target that reference what it uses there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A backup at the target from which a copy takes what it has already."""
+
+    backup: OpenBackup
+    units: list[Reused]
+
+
 def put_complete(ctx: Context, source: Repository, target: Repository, manifest: Manifest) -> Completed:
     """Store data and index of a copy. `manifest` is the backup's, opened, as the target is to have it.
 
@@ -53,7 +61,13 @@ def put_complete(ctx: Context, source: Repository, target: Repository, manifest:
     same.
     """
     backup, base = OpenBackup.of(source, manifest), find_base(target, manifest)
-    index = _compose(ctx, target, backup, base)
+    damaged = damaged_frames(ctx.settings.state, target.id, manifest.host, manifest.volume)
+    index = CompleteIndex(
+        manifest.id,
+        _units(backup),
+        base.units if base is not None else (),
+        is_damaged=lambda frame: is_damaged(damaged, frame.backup, frame.offset),
+    )
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=None, total_files=None)
     with closing(backup.unsealed(index.slices())) as verified:
         target.store.put(manifest.key.increment, _counted(ctx, index, verified), if_absent=True)
@@ -67,13 +81,13 @@ def put_complete(ctx: Context, source: Repository, target: Repository, manifest:
         index=stored.digest,
         index_table_bytes=stored.table_bytes,
         reused_bytes=index.index.reused_bytes,
-        uses=list(ChosenParent(base).uses(index.index.frames.used, stored.used)),
+        uses=list(ChosenParent(None if base is None else base.backup).uses(index.index.frames.used, stored.used)),
         parent=_parent_there(target, manifest),
     )
-    return Completed(made, [base.key] if base is not None and made.uses else [])
+    return Completed(made, [base.backup.key] if base is not None and made.uses else [])
 
 
-def find_base(target: Repository, manifest: Manifest) -> OpenBackup | None:
+def find_base(target: Repository, manifest: Manifest) -> Base | None:
     """The backup at the target that has most in common with one to copy: of the same volume, the next older intact
     one, or else the next newer. None where there is none, or it cannot be read without an identity.
     """
@@ -81,7 +95,8 @@ def find_base(target: Repository, manifest: Manifest) -> OpenBackup | None:
     older = [key for key in keys if key.id < manifest.id]
     for key in [*reversed(older), *keys[len(older) :]]:
         try:
-            return _opened(target, target.catalog.read(key))
+            backup = _opened(target, target.catalog.read(key))
+            return Base(backup, _units(backup))
         except (StoreUnreachable, StoreDenied):
             raise
         except IdentityNeeded as exc:
@@ -103,22 +118,11 @@ def _opened(target: Repository, manifest: Manifest) -> OpenBackup:
     return OpenBackup.as_stored(target, opened)
 
 
-def _compose(ctx: Context, target: Repository, backup: OpenBackup, base: OpenBackup | None) -> CompleteIndex:
-    key = backup.key
-    damaged = damaged_frames(ctx.settings.state, target.id, key.host, key.volume)
-    return CompleteIndex(
-        key.id,
-        _units(backup),
-        _units(base) if base is not None else (),
-        is_damaged=lambda frame: is_damaged(damaged, frame.backup, frame.offset),
-    )
-
-
 def _units(backup: OpenBackup) -> list[Reused]:
     try:
         return list(begins_of(backup.segments, backup.holders))
-    except FormatError as exc:
-        raise FormatError(f"backup {backup.name} is damaged: {exc.message}") from exc
+    except IntegrityError as exc:
+        raise IntegrityError(f"backup {backup.name} is damaged: {exc.message}", VERIFY_HINT) from exc
 
 
 def _counted(ctx: Context, index: CompleteIndex, verified: Verified) -> Iterator[Buffer]:
