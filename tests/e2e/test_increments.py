@@ -21,7 +21,7 @@ from tests.support.engine import PROJECT, EngineSession, Volback, remove_volume
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import struck
 from tests.support.library import Library, open_from, open_library
-from tests.support.repository import manifest_of, objects_of
+from tests.support.repository import manifest_of
 from tests.support.s3 import S3Server
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
@@ -227,18 +227,20 @@ def test_the_last_of_a_chain_restores_to_what_was_backed_up(
     assert verify(library.ctx, library.repository, [], data=True).damaged == []
 
 
-def test_a_chain_is_copied_and_restored_from_there(
+def test_an_increment_is_copied_alone_proven_and_restored_from_there(
     chain: Chain, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path
 ) -> None:
     _write_back_in_time(chain.root)
     manifest, there = chain.back_up(), chain.library.on(LocalStore(tmp_path / "copy"))
     _copy(chain.library, there, manifest)
-    target = volume_name("restored")
+    [key] = _keys(there, manifest)
+    assert (key.id, there.repository.catalog.read(key).uses) == (manifest.id, [])
+    assert prove(*there, manifest.name, chain.name) == IDENTICAL
+    target, part = volume_name("restored"), volume_name("part")
     assert restore(*there, manifest.name, RestoreOptions(name=target, prove=True)).proven
     assert differences(fingerprint(chain.root), fingerprint(volume_path(target))) == []
-    held = {made.id: set(made.depends_on) for made in map(there.repository.catalog.read, _keys(there, manifest))}
-    assert manifest.id in held
-    assert set().union(*held.values()) <= held.keys(), "each of them is whole there"
+    restore(*there, manifest.name, RestoreOptions(name=part, paths=["a", DATABASE]))
+    assert (volume_path(part) / DATABASE).read_bytes() == (chain.root / DATABASE).read_bytes()
     assert verify(there.ctx, there.repository, [], data=True).damaged == []
 
 
@@ -248,16 +250,18 @@ def _keys(library: Library, of: Manifest) -> list[BackupKey]:
 
 def _copy(source: Library, target: Library, manifest: Manifest) -> None:
     for item in plan_copies(source.repository, target.repository, [manifest.name]):
-        copy_backup(source.ctx, source.repository, target.repository, item)
-        assert objects_of(source.repository.store, item.key) == objects_of(target.repository.store, item.key)
+        assert copy_backup(source.ctx, source.repository, target.repository, item).done == "copied"
+    there = target.repository.catalog.read(manifest.key)
+    assert (there.id, there.digest) == (manifest.id, manifest.digest)
 
 
 @pytest.mark.parametrize("server", ["rclone", pytest.param("moto", marks=pytest.mark.long)])
 def test_increments_in_a_bucket(
     request: pytest.FixtureRequest, chain: Chain, server: str, monkeypatch: pytest.MonkeyPatch,
-    volume_name: Callable[..., str], volume_path: Callable[[str], Path],
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
 ) -> None:  # fmt: skip
-    """One whose data object is empty among them; what was made elsewhere is copied there, and goes on there."""
+    """One whose data object is empty among them; what was made elsewhere is copied there alone, goes on there, and
+    comes back."""
     running: S3Server = request.getfixturevalue(server)
     for name, value in running.environment().items():
         monkeypatch.setenv(name, value)
@@ -269,6 +273,10 @@ def test_increments_in_a_bucket(
         _grow_log(chain.root)
         increment = far.back_up()
         assert (increment.parent, increment.digest) == (empty.id, chain.back_up_whole().digest)
+        assert prove(*far.library, increment.name, chain.name) == IDENTICAL
+        back = chain.library.on(LocalStore(tmp_path / "back"))
+        _copy(far.library, back, increment)
+        assert _tar(back, back.repository.find(increment.name)) == _tar(far.library, increment)
         assert verify(far.library.ctx, far.library.repository, [], data=True).damaged == []
         target = volume_name("restored")
         assert restore(*far.library, increment.name, RestoreOptions(name=target, prove=True)).proven

@@ -26,11 +26,11 @@ def _clear_facts(manifest: Manifest) -> tuple[object, ...]:
 
 
 def objects_of(manifest: Manifest) -> list[tuple[str, ObjectDigest]]:
-    """All objects that a backup needs, by key: those of others, its data, its index. A SHA-256 may not be known."""
+    """All objects that a backup needs, by key: those that it uses, its data, its index. A SHA-256 may not be known."""
     used = [
         (manifest.key_of(used), ObjectDigest(size_bytes=used.size_bytes, sha256=used.sha256)) for used in manifest.uses
     ]
-    return [*used, (manifest.data_key, manifest.data), (manifest.key.index, manifest.index)]
+    return [*used, (manifest.data_key, manifest.data), (manifest.index_key, manifest.index)]
 
 
 def is_same_object(one: ObjectDigest, other: ObjectDigest) -> bool | None:
@@ -50,9 +50,11 @@ def stored_anew(
     uses: Sequence[UsedObject],
     parent: str | None,
 ) -> Manifest:
-    """Return the manifest of the same backup, an increment in form, with other objects; it is not signed."""
+    """Return the manifest of the same backup with other objects: an increment in form, of the first revision, and not
+    signed."""
     return msgspec.structs.replace(
         manifest,
+        number=msgspec.UNSET,
         kind="incremental",
         data=data,
         stored_bytes=data.size_bytes,

@@ -122,13 +122,14 @@ def copy(
         bool, typer.Option("--reencrypt", help="Store copies as the target is: for its identity, or in clear.")
     ] = False,
 ) -> Outcome:
-    """Copy backups into another repository, byte for byte.
+    """Copy backups into another repository, as they are stored.
 
-    Each digest is checked. What a backup depends on is copied first; what exists there already is skipped.
+    Each digest is checked. An increment arrives complete: what the other repository lacks of its data comes with it. A
+    backup that is there already is skipped.
 
     Encrypted backups are copied without a key where both repositories have the same identity; their sizes are checked
-    then. Otherwise --reencrypt decrypts them with --identity, and encrypts them for the other repository if it is
-    encrypted.
+    then, and the backups that an increment uses come with it. Otherwise --reencrypt decrypts them with --identity, and
+    encrypts them for the other repository if it is encrypted.
     """
     from volback.operations import copy as operation
 

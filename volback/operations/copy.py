@@ -90,7 +90,7 @@ class Copy:
     @property
     def objects(self) -> list[tuple[str, ObjectDigest]]:
         """All that is copied with its manifest byte for byte, by key."""
-        others = {self.manifest.key_of(used) for used in self.manifest.uses if used not in self.loose}
+        others = {self.manifest.key_of(used) for used in _of_others(self.manifest) if used not in self.loose}
         return [(key, expected) for key, expected in objects_of(self.manifest) if key not in others]
 
 
@@ -162,7 +162,7 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
         if _is_there(target, item):
             return CopyResult("skipped", 0)
         kept = kept_at(source, target, item.manifest)
-        is_kept = kept.names.issuperset(item.manifest.key_of(used) for used in item.manifest.uses)
+        is_kept = kept.names.issuperset(map(item.manifest.key_of, _of_others(item.manifest)))
         as_it_is = is_kept or item.manifest.is_closed
         if item.manifest.is_closed:
             _check_kept(target, item, kept)
@@ -211,6 +211,11 @@ def _load(source: Repository, key: BackupKey, *, as_stored: bool) -> Copy | None
         return None
 
 
+def _of_others(manifest: Manifest) -> list[UsedObject]:
+    """The objects of other backups that it uses: not those of its own that came with a later revision."""
+    return [used for used in manifest.uses if used.id != manifest.id]
+
+
 def _used_by(item: Copy) -> list[BackupKey]:
     """The backups of which it uses objects."""
     return [BackupKey(item.key.host, item.key.volume, id_) for id_ in item.manifest.depends_on]
@@ -252,7 +257,7 @@ def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDiges
 def _check_kept(target: Repository, item: Copy, kept: Kept) -> None:
     """What is copied as it is stored finds what it uses under the same names. Raises IdentityNeeded."""
     names = {key for key, _ in item.objects} | kept.names
-    if any(item.manifest.key_of(used) not in names for used in item.manifest.uses):
+    if any(item.manifest.key_of(used) not in names for used in _of_others(item.manifest)):
         raise IdentityNeeded(
             f"backup {item.name} is encrypted, and repository {target.store.url} has what it uses in other objects",
             "name the file of an identity with --identity: what is missing there is then copied",
@@ -272,6 +277,7 @@ def _put_as_it_is(
     removes what it put before it saw this manifest: so what is missing afterwards is put again."""
     total = sum(expected.size_bytes for _, expected in objects)
     put = partial(put_object, ctx, source, target, item.name, as_stored=item.document is not None)
+    target.catalog.renew_all(item.manifest)  # of a copy that failed, or was removed
     ctx.progress.start(f"copy {item.manifest.volume}", total_bytes=total, total_files=None)
     for key, expected in objects:
         put(key, expected)
@@ -301,6 +307,6 @@ def _put_complete(ctx: Context, source: Repository, target: Repository, item: Co
         raise ConflictError(
             f"repository {target.store.url} has objects of {item.name}, and not the backup: another run copies it, or"
             " was interrupted",
-            f"wait for it, or remove what it left: volback --repo {target.store.url} prune --older-than 0s",
+            "wait for it; what an interrupted one left is removed by the next prune once it is a day old",
         ) from exc
     return CopyResult("copied", made.manifest.stored_bytes + made.manifest.index.size_bytes)

@@ -8,7 +8,7 @@ nothing at the target the copy stands alone: an increment in form that uses no o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class Completed:
     """A copy whose data and index are stored, to be committed."""
 
     manifest: Manifest
-    keepers: list[BackupKey]
+    keepers: list[Manifest]
     """Backups at the target that reference what it uses there."""
 
 
@@ -68,13 +68,14 @@ def put_complete(ctx: Context, source: Repository, target: Repository, manifest:
         base.units if base is not None else (),
         is_damaged=lambda frame: is_damaged(damaged, frame.backup, frame.offset),
     )
+    put = _putting(target, manifest.key)
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=None, total_files=None)
     with closing(backup.unsealed(index.slices())) as verified:
-        target.store.put(manifest.key.increment, _counted(ctx, index, verified), if_absent=True)
+        put(manifest.key.increment, _counted(ctx, index, verified))
     stored = index.index.end()
     if index.index.stream_digest() != manifest.digest:
         raise IntegrityError(f"backup {manifest.name} is damaged: its index is of another backup")
-    target.store.put(manifest.key.index, stored.buffers, if_absent=True)
+    put(manifest.key.index, stored.buffers)
     made = stored_anew(
         manifest,
         data=index.frames.digest(),
@@ -84,7 +85,7 @@ def put_complete(ctx: Context, source: Repository, target: Repository, manifest:
         uses=list(ChosenParent(None if base is None else base.backup).uses(index.index.frames.used, stored.used)),
         parent=_parent_there(target, manifest),
     )
-    return Completed(made, [base.backup.key] if base is not None and made.uses else [])
+    return Completed(made, [base.backup.manifest] if base is not None and made.uses else [])
 
 
 def find_base(target: Repository, manifest: Manifest) -> Base | None:
@@ -118,6 +119,19 @@ def _opened(target: Repository, manifest: Manifest) -> OpenBackup:
     return OpenBackup.as_stored(target, opened)
 
 
+def _putting(target: Repository, key: BackupKey) -> Callable[[str, Iterable[Buffer]], object]:
+    """How the copy's own objects are put: what is there may be of a copy that another machine is making, unless it is
+    condemned. Then it is of one that failed, or was removed."""
+    names = [key.increment, key.index]
+    try:
+        condemned = target.catalog.condemned(key.host, key.volume)
+    except StoreDenied as exc:
+        log.debug("what is condemned is not known: %s", exc.message)
+        condemned = {}
+    target.catalog.renew(condemned, names)
+    return lambda name, chunks: target.store.put(name, chunks, if_absent=name not in condemned)
+
+
 def _units(backup: OpenBackup) -> list[Reused]:
     try:
         return list(begins_of(backup.segments, backup.holders))
@@ -134,6 +148,6 @@ def _counted(ctx: Context, index: CompleteIndex, verified: Verified) -> Iterator
 def _parent_there(target: Repository, manifest: Manifest) -> str | None:
     """The backup with which it was compared, if the target has that too."""
     parent = manifest.parent
-    if parent is None or target.size_of(BackupKey(manifest.host, manifest.volume, parent).manifest) < 0:
+    if parent is None or not target.catalog.exists(BackupKey(manifest.host, manifest.volume, parent)):
         return None
     return parent

@@ -25,13 +25,10 @@ from volback.store.base import Buffer, Store
 class Kept:
     """Objects of a backup that are at the target, and that other backups there use."""
 
-    by: dict[BackupKey, set[str]] = field(default_factory=dict)
-    """Keys of objects, by a backup that keeps them."""
-
-    @property
-    def names(self) -> set[str]:
-        """The keys of all of them."""
-        return {name for names in self.by.values() for name in names}
+    by: list[Manifest] = field(default_factory=list)
+    """Those backups."""
+    names: set[str] = field(default_factory=set)
+    """The keys of the objects."""
 
 
 def kept_at(source: Repository, target: Repository, manifest: Manifest) -> Kept:
@@ -41,11 +38,10 @@ def kept_at(source: Repository, target: Repository, manifest: Manifest) -> Kept:
         names = {
             key for key, found in objects_of(other) if key in wanted and _is_same(source, other, wanted[key], found)
         }
-        if names:
-            kept.by[other.key] = names
-            for name in names:
-                del wanted[name]
-        if not wanted:
+        if names - kept.names:
+            kept.by.append(other)
+            kept.names.update(names)
+        if len(kept.names) == len(wanted):
             break
     return kept
 
