@@ -40,6 +40,7 @@ from volback.policy.unchanged import SETTLING_NS
 from volback.settings import Settings
 from volback.store.base import Store
 from volback.store.local import LocalStore
+from volback.store.memory import MemoryStore
 
 MIB = 1024 * 1024
 IDENTICAL = Comparison([], [], [])
@@ -258,7 +259,7 @@ def _copy(source: Library, target: Library, manifest: Manifest) -> None:
 @pytest.mark.parametrize("server", ["rclone", pytest.param("moto", marks=pytest.mark.long)])
 def test_increments_in_a_bucket(
     request: pytest.FixtureRequest, chain: Chain, server: str, monkeypatch: pytest.MonkeyPatch,
-    volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path],
 ) -> None:  # fmt: skip
     """One whose data object is empty among them; what was made elsewhere is copied there alone, goes on there, and
     comes back."""
@@ -274,7 +275,7 @@ def test_increments_in_a_bucket(
         increment = far.back_up()
         assert (increment.parent, increment.digest) == (empty.id, chain.back_up_whole().digest)
         assert prove(*far.library, increment.name, chain.name) == IDENTICAL
-        back = chain.library.on(LocalStore(tmp_path / "back"))
+        back = chain.library.on(MemoryStore("back"))
         _copy(far.library, back, increment)
         assert _tar(back, back.repository.find(increment.name)) == _tar(far.library, increment)
         assert verify(far.library.ctx, far.library.repository, [], data=True).damaged == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.engine import Volback
 from tests.support.halt import struck
 from tests.support.library import open_from
 from tests.support.repository import IDS, make_backup, new_repository, objects_of
+from tests.unit.test_golden import FORMAT_1, SECOND_INCREMENT
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
 from volback.errors import IntegrityError, LockedError, StoreError
@@ -102,6 +104,33 @@ def test_a_copy_struck_at_any_step_leaves_no_half_backup(number: signal.Signals,
         names = {path.name for path in Path(pair.target.url).rglob("*") if path.is_file()}
         assert names <= {"volback.json", "manifest.json", "index.jsonl.zst", "data.tar.zst"}, name
         assert pair.copy() == ["skipped" if there else "copied"], name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_copy_of_an_increment_struck_at_any_step_leaves_no_half_one(
+    number: signal.Signals, tmp_path: Path, some_of: StepsOf
+) -> None:
+    """Alone: its frames come from three data objects into one."""
+    shutil.copytree(FORMAT_1, tmp_path / "source")
+    target, log = LocalStore(tmp_path / "target"), tmp_path / "log"
+    new_repository(target)
+    key = BackupKey("golden-host", "golden", SECOND_INCREMENT)
+    env = {"VOLBACK_REPO": str(tmp_path / "source"), "VOLBACK_STATE_DIR": str(tmp_path / "state")}
+    env |= {"VOLBACK_HOSTNAME": "golden-host"}
+    command = ("copy", "golden", "--to", target.url)
+    volback = Volback(tmp_path, set())
+    assert struck(volback, number, 0, *command, env={**env, "STRIKE_LOG": str(log)}) == 0
+    whole = objects_of(target, key)
+    steps = list(enumerate(log.read_text().splitlines(), 1))
+    assert len(steps) >= 20
+    for step, name in some_of(steps):
+        Catalog(target).remove([key])
+        assert struck(volback, number, step, *command, env=env) in (EXIT[number], 0), name
+        assert objects_of(target, key).keys() in (set(), whole.keys()) or number == signal.SIGKILL, name
+        assert struck(volback, number, 0, *command, env=env) == 0, name
+        assert objects_of(target, key) == whole, name
+        assert Catalog(target).litter() == [], name
+        assert list((tmp_path / "state/runs").iterdir()) == [], name
 
 
 def _struck(pair: Pair, number: int, step: int, log: Path | None = None) -> int:
