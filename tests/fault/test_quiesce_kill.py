@@ -32,6 +32,7 @@ LANES = 3
 AGAIN_S = 60.0
 """For a machine under load. The guard needs about a second, which is shown."""
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+STOP = ("--stop", "--full")
 HELD = (  # both containers are planned, stopping, held; read; resumed
     "before Engine.stop_container",
     "after Engine.stop_container",
@@ -56,11 +57,11 @@ class Lane:
     restarts: int = 0
     starts: list[str] = field(default_factory=list)
 
-    def struck(self, number: int, step: str, how: str = "--stop", log: Path | None = None) -> int:
+    def struck(self, number: int, step: str, *how: str, log: Path | None = None) -> int:
         """Back up, struck by a signal at a step; return the exit code."""
         self.starts = self._starts()
         env = {"STRIKE_LOG": str(log)} if log else None
-        return struck(self.volback, number, step, "backup", self.volume, how, "--full", env=env)
+        return struck(self.volback, number, step, "backup", self.volume, *(how or STOP), env=env)
 
     def assert_run_again(self, step: str, limit_s: float = 0.0) -> None:
         """What ran runs, at once or within the limit; what did not run does not."""
@@ -136,15 +137,18 @@ def _steps(lane: Lane, log: Path) -> list[str]:
     as they are of another kind: the containers run again, or are about to.
     """
     assert lane.struck(signal.SIGKILL, "0", log=log) == 0
-    names = log.read_text().splitlines()
+    foreign = ("after ", "before LocalStore", "buffer 1", "buffer 2", "end of put")
+    return [step for step in _numbered(log) if not step.startswith(foreign)]
+
+
+def _numbered(log: Path) -> list[str]:
+    """All steps from the first note in the journal on, by name and number."""
     seen: Counter[str] = Counter()
     numbered = []
-    for name in names:
+    for name in log.read_text().splitlines():
         seen[name] += 1
         numbered.append(f"{name}#{seen[name]}")
-    first = numbered.index("before Run.write_journal#1")
-    foreign = ("after ", "before LocalStore", "buffer 1", "buffer 2", "end of put")
-    return [step for step in numbered[first:] if not step.startswith(foreign)]
+    return numbered[numbered.index("before Run.write_journal#1") :]
 
 
 def test_after_a_kill_the_guard_lets_containers_run_again(
@@ -167,10 +171,34 @@ def test_after_a_kill_the_guard_lets_containers_run_again(
 
 def test_after_a_kill_the_guard_lets_a_paused_container_go_on(lanes: list[Lane]) -> None:
     def kill(lane: Lane, step: str) -> None:
-        assert lane.struck(signal.SIGKILL, step, "--pause") == -signal.SIGKILL, step
+        assert lane.struck(signal.SIGKILL, step, "--pause", "--full") == -signal.SIGKILL, step
         lane.assert_run_again(step, limit_s=AGAIN_S)
 
     _each(lanes, ["before Engine.pause_container", "after Engine.pause_container", "buffer 0 of read"], kill)
+
+
+def test_a_kill_in_two_passes_without_a_parent_leaves_containers_running_and_no_backup(
+    lanes: list[Lane], tmp_path: Path, some_of: StepsOf
+) -> None:
+    """In the first pass nothing is stopped yet. The next backup goes on with what was stored, and is whole."""
+    passes = ("--stop", "--two-pass")
+    assert lanes[0].struck(signal.SIGKILL, "0", *passes, log=tmp_path / "log") == 0
+    steps = _numbered(tmp_path / "log")
+    reads = [step for step in steps if step.startswith("buffer 0 of read#")]
+    assert len(reads) == 2, "the source is read twice"
+    committing = steps.index("before Catalog.commit#1")
+
+    def kill(lane: Lane, step: str) -> None:
+        catalog = Catalog(LocalStore(lane.volback.repository))
+        catalog.remove(catalog.backups())
+        assert lane.struck(signal.SIGKILL, step, *passes) in (-signal.SIGKILL, 0), step
+        lane.assert_run_again(step, limit_s=AGAIN_S)
+        assert catalog.backups() == [] or steps.index(step) >= committing, step
+        lane.volback("backup", lane.volume, *passes)
+        lane.volback("verify", "--data")
+        lane.assert_nothing_is_left(step)
+
+    _each(lanes, [*some_of(steps), reads[1]], kill)
 
 
 def test_interrupted_volback_lets_containers_run_again_before_it_ends(
