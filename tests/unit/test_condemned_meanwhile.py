@@ -309,9 +309,9 @@ def test_a_backup_that_was_removed_is_copied_again_while_its_data_is_deleted(tmp
         ctx, _, target = with_.here.library(store)
         (item,) = plan_copies(source.library().repository, target, [f"db@{FIRST}"])
         try:
-            done.add(copy_backup(ctx, source.library().repository, target, item))
+            done.add(copy_backup(ctx, source.library().repository, target, item).done)
         except IntegrityError:
-            assert copy_backup(ctx, source.library().repository, target, item) == "copied"
+            assert copy_backup(ctx, source.library().repository, target, item).done == "copied"
         with_.later()
         assert Catalog(with_.bucket).backups() == [with_.first]
         return store
@@ -333,10 +333,10 @@ def test_what_is_removed_while_it_is_copied_is_copied_whole(tmp_path: Path) -> N
 
         store = StepStore(with_.bucket, 1000, None)
         ctx, _, source = with_.here.library(store)
-        items = plan_copies(source, target.library().repository, [f"db@{SECOND}"])
+        items = plan_copies(source, target.library().repository, [f"db@{FIRST}", f"db@{SECOND}"])
         store._act, store._at = removed, store.calls + at
         for item in items:
-            assert copy_backup(ctx, source, target.library().repository, item) == "copied"
+            assert copy_backup(ctx, source, target.library().repository, item).done == "copied"
         assert_whole(target.store)
         assert len(Catalog(target.store).backups()) == 2
         store.calls -= store._at - at
