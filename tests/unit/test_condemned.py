@@ -388,7 +388,7 @@ def test_what_a_failed_copy_has_put_is_condemned(here: Machine, bucket: Store, c
     assert condemned(bucket) == own(key)
     clock.pass_(40)
     ctx, _, target = here.library()
-    assert copy_backup(ctx, source.library().repository, target, item) == "copied"
+    assert copy_backup(ctx, source.library().repository, target, item).done == "copied"
     assert condemned(bucket) == set()
     assert_whole(bucket)
 
