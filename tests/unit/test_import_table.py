@@ -34,6 +34,7 @@ FLOORS = {
     "ahead": 0,
     "durable": 0,
     "errors": 0,
+    "feed": 0,
     "interrupts": 0,
     "latest": 0,
     "masking": 0,

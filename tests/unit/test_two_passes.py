@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,15 +23,12 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, Source
 from volback.context import Context, Repository
 from volback.engine.streams import no_action
-from volback.errors import EngineError, StoreError
 from volback.operations.first_pass import FirstPass, FirstReading, first_pass
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import ChosenParent, Comparing
-from volback.operations.upload import Upload
 from volback.policy.unchanged import SETTLING_NS
 from volback.settings import Settings
 from volback.store.base import Store
-from volback.store.faults import FailPut, FaultStore
 from volback.store.memory import MemoryStore
 
 pytestmark = pytest.mark.unit
@@ -184,44 +180,3 @@ def test_bytes_of_others_are_counted_where_a_unit_of_the_first_pass_has_both(tre
     others = [piece.raw_bytes for unit in opened.units() for piece in unit.pieces if piece.frame.backup == FIRST]
     assert manifest.reused_bytes == sum(others) > 0
     assert manifest.stored_bytes == before
-
-
-class TestUpload:
-    def test_stores_what_is_added_in_several_turns_in_order(self) -> None:
-        store = MemoryStore("test")
-        with Upload(lambda chunks: store.put("key", chunks)) as upload:
-            upload.add(b"%d " % number for number in range(20))
-            assert list(store.list()) == []
-            upload.add([b"end"])
-            upload.end()
-        assert b"".join(store.open("key")) == b"".join(b"%d " % number for number in range(20)) + b"end"
-
-    def test_stores_nothing_if_it_is_left_early(self) -> None:
-        store, threads = MemoryStore("test"), threading.active_count()
-
-        def fail() -> Iterator[bytes]:
-            yield b"first"
-            raise EngineError("cannot read on")
-
-        with pytest.raises(EngineError), Upload(lambda chunks: store.put("key", chunks)) as upload:
-            upload.add(fail())
-        assert list(store.list()) == []
-        assert threading.active_count() == threads
-
-    @pytest.mark.parametrize("after", [0, 3000])
-    def test_an_error_of_the_store_ends_it(self, after: int) -> None:
-        store = FaultStore(MemoryStore("test"), [FailPut(after, StoreError("disk full"))])
-        with pytest.raises(StoreError, match="disk full"), Upload(lambda chunks: store.put("key", chunks)) as upload:
-            upload.add(bytes(100) for _ in range(1_000_000))
-        assert list(store.list()) == []
-        store.assert_all_hit()
-
-    def test_an_error_of_the_store_at_its_end_is_raised(self) -> None:
-        def put(chunks: Iterable[bytes]) -> None:
-            assert b"".join(chunks) == b"all"
-            raise StoreError("disk full")
-
-        with Upload(put) as upload:
-            upload.add([b"all"])
-            with pytest.raises(StoreError, match="disk full"):
-                upload.end()

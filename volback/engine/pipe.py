@@ -26,6 +26,7 @@ from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
 from volback.engine.mounts import is_about_path
 from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
 from volback.errors import EngineError, VolbackError
+from volback.feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -232,8 +233,15 @@ class PipeWriter(Pipes):
         super().__init__(place, f"exec {shlex.join(command)} </io/data 2>>/io/messages", ("data",), write=True)
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
-        """See VolumeWriter."""
-        self.fill("data", buffers)
+        """See VolumeWriter. The pipe is written in a thread: who makes the buffers does not wait for the command, nor
+        the command for them, as long as some are ahead."""
+        with Feed[bytes | memoryview](lambda taken: self.fill("data", taken), "helper-data") as feed:
+            try:
+                feed.add(buffers)
+            except BaseException:
+                self._helper.give_up(EngineError("what makes the data has failed"))  # the thread may wait for its end
+                raise
+            feed.end()
         return self.settle(limit_s=WRITE_LIMIT_S)
 
 

@@ -24,8 +24,9 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import ScanFacts, Source
 from volback.context import Context, Repository
 from volback.engine.streams import VolumeReader
+from volback.feed import Feed
 from volback.operations.parent import ChosenParent, Comparing, facts_of, set_ignored, settled
-from volback.operations.upload import Upload, data_upload
+from volback.operations.upload import data_upload
 from volback.operations.volumes import scan, unreadable
 
 Note = Callable[[Recorder, ScanFacts, Mapping[str, PrivilegedAttribute]], None]
@@ -43,7 +44,7 @@ class FirstPass:
     began: datetime
     recorder: Recorder
     """It goes on with the second pass."""
-    upload: Upload
+    upload: Feed[bytes]
     """Of the data object, which the second pass ends."""
     segments: list[Segment]
     scan: ScanFacts

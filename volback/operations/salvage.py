@@ -24,9 +24,9 @@ from volback.catalog.keys import BackupKey, parse_backup_key
 from volback.catalog.model import ObjectDigest, ScanFacts, Source, Unit
 from volback.context import Context, Repository
 from volback.errors import IntegrityError, StoreError, StoreUnreachable, cleaning_up
+from volback.feed import Feed
 from volback.operations.first_pass import FirstPass
 from volback.operations.recover import sweep_repository
-from volback.operations.upload import Upload
 from volback.policy.unchanged import is_settled
 from volback.state.unfinished import Begun, Privileged, Record, UnfinishedFile
 
@@ -79,7 +79,7 @@ class Salvage:
             store.extend(found.key, key.increment, recorder.hashed(chunks), keep_bytes=kept_bytes)
 
         try:
-            with Upload(put) as upload:
+            with Feed(put, "upload") as upload:
                 yield FirstPass(
                     self._ctx.now(), recorder, upload, segments, found.scan, found.privileged,
                     passes=0, resumed_bytes=kept_bytes,
