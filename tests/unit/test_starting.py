@@ -47,7 +47,7 @@ def test_the_reader_is_there_when_it_is_asked_for_and_removed_in_the_end() -> No
     opening = Opening()
     with Starting(opening.reader()) as starting:
         opening.let.set()
-        assert cast(Any, starting.reader()) is opening
+        assert cast(Any, starting.opened()) is opening
         assert opening.did == ["create"]
     assert opening.did == ["create", "remove"]
 
@@ -94,7 +94,7 @@ def _raised(opening: Opening, failure: Exception | None = None, *, let: bool = T
                 opening.let.set()
             if failure is not None:
                 raise failure
-            starting.reader()
+            starting.opened()
     except (VolbackError, Interrupted) as exc:
         return exc
     return None

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ from volback.archive.plan import Plan
 from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
+from volback.engine.streams import VolumeWriter
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError
 from volback.operations.locks import volume_lock
 from volback.operations.recover import sweep
@@ -26,14 +28,15 @@ from volback.operations.volumes import (
     full_target,
     new_volume,
     open_reader,
+    open_writer,
     scan,
     unset_warnings,
     unwritten_bytes,
-    write_into,
 )
 from volback.state.runs import Run
 
 WARNINGS_MAX = 50
+_UNPACK = [*tar.IMPORT, "--file=-"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +77,18 @@ def import_tar(
         with (
             volume_lock(ctx, engine.info.id, name),
             Run(ctx.settings.state, "import", name) as run,
-            new_volume(engine, run, target),
+            new_volume(engine, run, target, partial(open_writer, engine, run, target, _UNPACK)) as starting,
         ):
-            return _unpack(ctx, engine, run, archive, target)
+            return _unpack(ctx, engine, run, archive, target, starting.opened())
 
 
-def _unpack(ctx: Context, engine: Engine, run: Run, archive: ForeignArchive, target: Source) -> ImportResult:
+def _unpack(
+    ctx: Context, engine: Engine, run: Run, archive: ForeignArchive, target: Source, writer: VolumeWriter
+) -> ImportResult:
     ctx.progress.start(f"import {target.name}", total_bytes=None, total_files=None)
     counted = _Counted(ctx, archive)
-    status, messages = write_into(engine, run, target, [*tar.IMPORT, "--file=-"], counted.stream())
-    said = tar.read_extract_messages(messages, status)
+    status = writer.write(counted.stream())
+    said = tar.read_extract_messages(writer.messages(), status)
     warnings = said.warnings + unset_warnings(said, privileged_xattrs=None)
     if said.is_full:
         raise full_target(target, lambda: unwritten_bytes(engine, run, target, counted.size_bytes))

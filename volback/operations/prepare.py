@@ -26,7 +26,6 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
-from volback.interrupts import deferred_signals
 from volback.operations.due import with_due
 from volback.operations.first_pass import FirstPass, FirstReading, Note, first_pass, note_nothing
 from volback.operations.lines import Lines
@@ -34,7 +33,7 @@ from volback.operations.observe import Observer
 from volback.operations.parent import ChosenParent, Comparing, choose_parent
 from volback.operations.recover import discard
 from volback.operations.salvage import Salvage
-from volback.operations.starting import Starting
+from volback.operations.starting import started
 from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
 from volback.policy.storage import Storage
 from volback.state.journal import NewBackup
@@ -146,8 +145,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         soon = None
         if wanted.reads_at_once and not salvage.waits:
             observer.begin()  # that helper scans as soon as it runs
-            with deferred_signals():
-                soon = stack.enter_context(Starting(start()))
+            soon = stack.enter_context(started(start()))
         earlier = _earlier(repository, source.name)
         usual = _usual(repository, earlier, engine.info.id) if wanted.is_compared else None
         comparing = with_due(repository, earlier, engine.info.id, wanted.comparing)
@@ -168,7 +166,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         if wanted.two_passes or (wanted.two_passes is None and parent.backup is not None):
             reading = FirstReading(source, key, parent, comparing, wanted.excludes, wanted.level, start, note, first)
             first = stack.enter_context(first_pass(ctx, repository, reading))
-        reader = soon.reader() if soon else None
+        reader = soon.opened() if soon else None
         if wanted.helper_waits and reader is None:
             reader = stack.enter_context(start(rescan=wanted.scan_first))
         if wanted.scan_first:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from volback.archive import tar
 from volback.catalog.model import Source
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
+from volback.engine.streams import VolumeWriter
 from volback.errors import (
     ConflictError,
     EngineError,
@@ -44,6 +46,7 @@ from volback.operations.verify import verify_backup
 from volback.operations.volumes import (
     full_target,
     new_volume,
+    open_writer,
     unset_warnings,
     unwritten_bytes,
     write_into,
@@ -53,6 +56,8 @@ from volback.state.runs import Run
 from volback.state.seen_volumes import seen_volume
 
 log = logging.getLogger(__name__)
+
+_EXTRACT = [*tar.EXTRACT, "--file=-"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +151,19 @@ class _Restore:
 
     def into_new_volume(self, options: RestoreOptions) -> RestoreResult:
         hint = "choose another name with --as, or replace its content with --replace"
-        with new_volume(self._engine, self._run, self._target, hint=hint):
-            self._write(tar.EXTRACT, options)
+        writer = partial(self._open_writer, options)
+        with new_volume(self._engine, self._run, self._target, writer, hint=hint) as starting:
+            self._write(starting.opened(), options)
         return self._result(options, warnings=self._not_taken_over)
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
         storage = UnusedStorage(self._engine, self._target)
         if self._is_there():
             with storage.replacing(), self._empty_directory():
-                self._write(tar.EXTRACT, options)
+                self._write_anew(options)
             return self._result(options, warnings=storage.warnings())
         with self._new_directory():
-            self._write(tar.EXTRACT, options)
+            self._write_anew(options)
         return self._result(options, warnings=storage.warnings(above=True))
 
     @contextmanager
@@ -211,7 +217,7 @@ class _Restore:
             try:
                 if self._selection is None:
                     self._wipe()
-                self._write(tar.EXTRACT, options)
+                self._write_anew(options)
             except (VolbackError, Interrupted) as exc:
                 if safety is not None:
                     self._after_failure(safety, exc)
@@ -266,19 +272,23 @@ class _Restore:
     def _wipe(self) -> None:
         self._command(["find", ".", "-mindepth", "1", "-delete"], ())
 
-    def _write(self, command: list[str], options: RestoreOptions) -> None:
+    def _open_writer(self, options: RestoreOptions) -> AbstractContextManager[VolumeWriter]:
+        return open_writer(self._engine, self._run, self._target, _EXTRACT, privileged_xattrs=options.privileged_xattrs)
+
+    def _write_anew(self, options: RestoreOptions) -> None:
+        with self._open_writer(options) as writer:
+            self._write(writer, options)
+
+    def _write(self, writer: VolumeWriter, options: RestoreOptions) -> None:
         manifest, progress = self._backup.manifest, self._ctx.progress
         progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
         origin = self._selection or self._backup
         with closing(_counted(self._ctx, origin)) as stream:
-            status, said_bytes = write_into(
-                self._engine, self._run, self._target, [*command, "--file=-"], stream,
-                privileged_xattrs=options.privileged_xattrs,
-            )  # fmt: skip
-        said = tar.read_extract_messages(said_bytes, status)
+            status = writer.write(stream)
+        said = tar.read_extract_messages(writer.messages(), status)
         if said.is_full:
             raise full_target(self._target, self._missing_bytes)
-        self._check(status, said.failures + said.warnings, command)
+        self._check(status, said.failures + said.warnings, _EXTRACT)
         self._unset_warnings += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
         self._unset.update((name, path) for (name, _), paths in said.unset.items() for path in paths)
 

@@ -16,7 +16,7 @@ from volback.archive.plan import Plan, make_plan
 from volback.archive.verdicts import Verdicts
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
-from volback.engine.streams import VolumeReader
+from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
@@ -24,6 +24,7 @@ from volback.measures import count, human_size, named
 from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import RESTORE_LABEL
+from volback.operations.starting import Starting, started
 from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
 from volback.state.runs import Run
@@ -84,9 +85,16 @@ def is_lost_when_unmounted(engine: Engine, volume: Source) -> bool:
 
 @contextmanager
 def new_volume(
-    engine: Engine, run: Run, target: Source, *, hint: str = "choose another name with --as"
-) -> Iterator[None]:
-    """Create the volume `target` for the block that fills it; if that raises, the volume is removed.
+    engine: Engine,
+    run: Run,
+    target: Source,
+    writer: Callable[[], AbstractContextManager[VolumeWriter]],
+    *,
+    hint: str = "choose another name with --as",
+) -> Iterator[Starting[VolumeWriter]]:
+    """Create the volume `target` for the block that fills it by `writer`; if that raises, the volume is removed.
+
+    The writer's helper starts while the volume is looked into; it writes nothing before it is given something.
 
     Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name (with that
     hint), or if its storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
@@ -108,10 +116,12 @@ def new_volume(
     with run.begun(entry, undo=making.undo):
         with deferred_signals():
             making.create()
-        making.look()
-        entry.was_empty = True
-        run.write_journal()
-        yield
+        making.check_unused()
+        with started(writer()) as starting:
+            making.look()
+            entry.was_empty = True
+            run.write_journal()
+            yield starting
 
 
 class _Making:
@@ -130,10 +140,8 @@ class _Making:
         self._was_made = True
 
     def look(self) -> None:
-        """Raises ConflictError if the storage is not empty, or in use by another name: it is not ours then."""
+        """Raises ConflictError if the storage is not empty: it is not ours then."""
         name = self._target.name
-        if not is_plain(self._target.driver, self._target.options):
-            self._check_unused()
         first = first_entry(self._engine, self._target, run=self._run.id, directory=self._run.scratch("look"))
         if first:
             self._was_full = True
@@ -143,7 +151,10 @@ class _Making:
                 "nothing was written; restore into an empty one, or as a plain local volume with --driver local",
             )
 
-    def _check_unused(self) -> None:
+    def check_unused(self) -> None:
+        """Raises ConflictError if the storage is in use by another name: it is not ours then."""
+        if is_plain(self._target.driver, self._target.options):
+            return
         try:
             UnusedStorage(self._engine, self._target).check()
         except ConflictError:
@@ -164,26 +175,26 @@ class _Making:
         return _remove_half_made(self._engine, self._run, name)
 
 
-def write_into(
-    engine: Engine,
-    run: Run,
-    target: Source,
-    command: list[str],
-    stream: Iterable[bytes | memoryview],
-    *,
-    privileged_xattrs: bool = False,
-) -> tuple[int, bytes]:
-    """Run `command` in a helper that has `target` mounted writable; return its exit status and its messages.
+def open_writer(
+    engine: Engine, run: Run, target: Source, command: list[str], *, privileged_xattrs: bool = False
+) -> AbstractContextManager[VolumeWriter]:
+    """Start a helper that has `target` mounted writable, and runs `command` on what it is given.
 
-    What was written is on disk then: the target's filesystem is synced. A sync that fails is status 1, and a message.
-    `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN.
+    What was written is on disk at its end: the target's filesystem is synced. A sync that fails is status 1, and a
+    message. `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN.
     """
     synced = ["/bin/sh", "-c", f"{shlex.join(command)}; status=$?; sync -f . || exit 1; exit $status"]
-    with engine.writer(
+    return engine.writer(
         target, run=run.id, directory=run.scratch("write"), write=synced, privileged_xattrs=privileged_xattrs
-    ) as writer:
-        status = writer.write(stream)
-        return status, writer.messages()
+    )
+
+
+def write_into(
+    engine: Engine, run: Run, target: Source, command: list[str], stream: Iterable[bytes | memoryview]
+) -> tuple[int, bytes]:
+    """Run `command` as `open_writer` does; return its exit status and its messages."""
+    with open_writer(engine, run, target, command) as writer:
+        return writer.write(stream), writer.messages()
 
 
 def full_target(target: Source, missing: Callable[[], tuple[int, int]]) -> EngineError:
