@@ -26,7 +26,7 @@ from volback.engine import attach
 from volback.engine.engine import Engine
 from volback.engine.raw import STDOUT
 from volback.engine.streams import VolumeReader
-from volback.errors import EngineError, NotFoundError, UsageError
+from volback.errors import EngineError, NotFoundError, StoreError, UsageError
 from volback.settings import Transport, load_settings
 
 MIB = 1024 * 1024
@@ -195,6 +195,24 @@ def test_a_command_that_stops_reading_is_an_error_with_its_words(
         pytest.raises(EngineError, match=r"stopped reading \(status 2\): no room"),
     ):
         writer.write(itertools.repeat(bytes(MIB), 10_000))
+
+
+def test_data_that_fails_waits_for_no_command_that_reads_nothing(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    target = Target("volume", volume_factory())
+
+    def failing() -> Iterator[bytes]:
+        yield bytes({"pipe": 3 * MIB, "attach": 1000}[transport])  # more than a pipe holds
+        raise StoreError("the store is gone")
+
+    started = time.monotonic()
+    with (
+        pytest.raises(StoreError, match="the store is gone"),
+        open_engine(transport).writer(target, run="test", directory=directory(), write=["sleep", "900"]) as writer,
+    ):
+        writer.write(failing())
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("when", ["scan", "read"])

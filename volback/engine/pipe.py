@@ -238,10 +238,10 @@ class PipeWriter(Pipes):
         with Feed[bytes | memoryview](lambda taken: self.fill("data", taken), "helper-data") as feed:
             try:
                 feed.add(buffers)
+                feed.end()
             except BaseException:
-                self._helper.give_up(EngineError("what makes the data has failed"))  # the thread may wait for its end
+                self._helper.give_up(EngineError("the data was given up"))  # the thread may wait for the command
                 raise
-            feed.end()
         return self.settle(limit_s=WRITE_LIMIT_S)
 
 
