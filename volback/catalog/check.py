@@ -112,7 +112,7 @@ def _use_faults(manifest: Manifest) -> Iterator[str]:
         yield f"takes its index from more than {INDEX_OBJECTS_MAX} other backups"
     if manifest.index_table_bytes > manifest.index.size_bytes:
         yield f"has a list of runs of {manifest.index_table_bytes} bytes in an index of {manifest.index.size_bytes}"
-    if manifest.kind == "full" and (manifest.uses or manifest.index_table_bytes):
+    if manifest.kind == "full" and manifest.revision == 1 and (manifest.uses or manifest.index_table_bytes):
         yield "is a full backup, but uses another one"
 
 

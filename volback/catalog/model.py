@@ -202,6 +202,12 @@ class UsedObject(msgspec.Struct, frozen=True, kw_only=True):
         """The same object, so much of it used."""
         return msgspec.structs.replace(self, used_bytes=used_bytes)
 
+    def of_size(self, size_bytes: int) -> UsedObject:
+        """The same object as it is stored now, if it is not of the size that it had."""
+        return (
+            self if size_bytes == self.size_bytes else msgspec.structs.replace(self, size_bytes=size_bytes, sha256="")
+        )
+
 
 class ScanFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the next increment needs to know of the scan; times in ns, by the clock of the engine's machine."""
@@ -275,6 +281,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def revision(self) -> int:
         """Which revision of the backup's manifest it is; the highest valid one counts."""
         return 1 if self.number is msgspec.UNSET else self.number
+
+    def healed(
+        self, revision: int, *, data: ObjectDigest, index: ObjectDigest, index_table_bytes: int, uses: list[UsedObject]
+    ) -> Manifest:
+        """A later revision of the same backup, whose data lies elsewhere."""
+        return msgspec.structs.replace(
+            self, number=revision, data=data, index=index, index_table_bytes=index_table_bytes, uses=uses
+        )
 
     @property
     def manifest_key(self) -> str:

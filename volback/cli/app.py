@@ -42,7 +42,7 @@ _FAMILIES = {
     "browse": ("list", "show", "ls", "cat"),
     "compare": ("diff", "find", "history", "du"),
     "check": ("verify", "prove"),
-    "references": ("check",),
+    "references": ("check", "repair"),
     "notes": ("hold", "release", "tag", "note"),
     "transfer": ("export", "import", "copy"),
     "admin": ("volumes", "remove", "version"),

@@ -1,4 +1,4 @@
-"""`check`: whether everything is there that backups reference."""
+"""`check` and `repair`: whether everything is there that backups reference, and what of it can be rebuilt."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
-from volback.cli.words import count, human_size, requests_line
-from volback.errors import IntegrityError
+from volback.cli.words import count, first_of, human_size, requests_line
+from volback.errors import IntegrityError, VolbackError
 
 if TYPE_CHECKING:
     from volback.operations.check import Checked, Finding
+    from volback.operations.repair import Repaired
 
 _CHECK_EPILOG = """\b
 Examples:
   volback check                 every backup of this host
   volback check db web2/db      those of these volumes
   volback check --all-hosts     all of the repository
+"""
+_REPAIR_EPILOG = """\b
+Examples:
+  volback repair --dry-run      what could be repaired, and what is lost
+  volback repair db             what was noted as damaged
+  volback repair db --data      read everything first
 """
 _NAMED_AT_MOST = 3
 _LINES_AT_MOST = 50
@@ -33,6 +40,7 @@ _Volumes = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
     app.command(epilog=_CHECK_EPILOG)(check)
+    app.command(epilog=_REPAIR_EPILOG)(repair)
 
 
 def check(
@@ -55,8 +63,61 @@ def check(
     errors = []
     if found.wrong:
         message = f"{count(len(found.wrong), 'object')} of the repository {_is_or_are(len(found.wrong))} not as needed"
-        errors.append(IntegrityError(message, "volback verify names the files that are lost"))
+        errors.append(IntegrityError(message, "volback repair says what can be rebuilt, and which files are lost"))
     return Outcome({**_facts(found), "requests": requests}, [*_lines(found), *requests_line(requests)], errors=errors)
+
+
+def repair(
+    context: typer.Context,
+    volumes: _Volumes = None,
+    *,
+    all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
+    data: Annotated[bool, typer.Option("--data", help="Read all data first, to find what is damaged.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+) -> Outcome:
+    """Rebuild what can be rebuilt of damaged backups, and name what is lost.
+
+    It works on what `verify --data` and failed reads have found, and on what is missing. Files come back where newer
+    backups have stored the same data anew: run a backup first. Nothing is removed. Exit code 7 if something is lost.
+    """
+    from volback.operations import repair as operation
+
+    with call_of(context).opened() as (ctx, engine, repository):
+        done = operation.repair(ctx, engine, repository, volumes or [], all_hosts=all_hosts, data=data, dry_run=dry_run)
+        requests = requests_facts(repository)
+    errors: list[VolbackError] = list(done.errors)
+    if done.lost:
+        names = ", ".join(one.backup for one in done.lost[:_NAMED_AT_MOST])
+        more = f" and {len(done.lost) - _NAMED_AT_MOST} more" if len(done.lost) > _NAMED_AT_MOST else ""
+        hint = "a new backup of what the volume still has may heal them; all other files can be restored"
+        errors.insert(0, IntegrityError(f"something is lost of {names}{more}", hint))
+    facts = {**_repair_facts(done), "dry_run": dry_run, "requests": requests}
+    return Outcome(facts, [*_repair_lines(done, dry_run=dry_run), *requests_line(requests)], errors=errors)
+
+
+def _repair_facts(done: Repaired) -> dict[str, object]:
+    return {
+        "backups": done.backups,
+        "rebuilt": done.rebuilt,
+        "healed": [{"backup": one.backup, "revision": one.revision, "paths": one.paths} for one in done.healed],
+        "lost": [{"backup": one.backup, "message": one.message, "paths": one.paths} for one in done.lost],
+    }
+
+
+def _repair_lines(done: Repaired, *, dry_run: bool) -> Iterator[str]:
+    would = "would be " if dry_run else ""
+    for key in done.rebuilt:
+        yield f"{would}rebuilt  {key}"
+    for healed in done.healed:
+        yield f"{would}healed   {healed.backup}: {count(len(healed.paths), 'file')} found elsewhere"
+    for lost in done.lost:
+        yield f"lost     {lost.backup}: {lost.message}"
+        yield from first_of(lost.paths or [], "  lost   ")
+        if lost.paths is not None:
+            yield "  all its other files are intact"
+    work = f"{len(done.healed)} {would}healed, {len(done.rebuilt)} indexes {would}rebuilt, {len(done.lost)} with losses"
+    nothing = "nothing to repair" if not (done.healed or done.rebuilt or done.lost) else work
+    yield f"{count(done.backups, 'backup')}: {nothing}"
 
 
 def _is_or_are(number: int) -> str:

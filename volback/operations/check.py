@@ -21,7 +21,7 @@ from volback.errors import NotFoundError, UsageError
 from volback.operations.remove import key_of, sizes_of
 from volback.operations.verify import repository_damage
 
-Kind = Literal["missing", "wrong_size", "contradiction", "unreadable", "double", "unreferenced"]
+Kind = Literal["missing", "wrong_size", "unreadable", "double", "unreferenced"]
 _HARMLESS: frozenset[Kind] = frozenset({"double", "unreferenced"})
 
 
@@ -70,7 +70,7 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
     """
     found: dict[tuple[str, str], list[Found]] = {}
     held: dict[BackupKey, list[StoredObject]] = {}
-    for host, volume in _scopes(repository, volumes, all_hosts=all_hosts):
+    for host, volume in scopes(repository, volumes, all_hosts=all_hosts):
         manifests = list(repository.catalog.revisions(host, volume))
         if not manifests and volume is not None:
             raise NotFoundError(f"no backup of {volume} in {repository.store.url}", "see `volback list`")
@@ -89,7 +89,7 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
     )
 
 
-def _scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[tuple[str | None, str | None]]:
+def scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[tuple[str | None, str | None]]:
     """Hosts and volumes; None is all of them."""
     named = [parse_reference(text) for text in volumes]
     for reference in named:
@@ -119,7 +119,6 @@ class _Walk:
             if isinstance(one, DamagedManifest):
                 yield Finding("unreadable", one.key, one.error.message, (_name(key_of(one)),))
         yield from self._faults()
-        yield from self._contradictions()
         yield from self._doubles()
         if not any(isinstance(one, DamagedManifest) for one in self._found):
             yield from self._unreferenced()
@@ -127,25 +126,13 @@ class _Walk:
     def _faults(self) -> Iterator[Finding]:
         """Each object once, with all backups that need it."""
         seen: dict[tuple[str, str], Finding] = {}
-        for one in self._found:
+        for one in current(self._found):
             if not isinstance(one, Manifest):
                 continue
             for fault in faults_of(one, lambda key: self._sizes.get(key, -1)):
                 users = _names(self._users[fault.key])
                 seen.setdefault((fault.key, fault.message), Finding(fault.kind, fault.key, fault.message, users))
         yield from seen.values()
-
-    def _contradictions(self) -> Iterator[Finding]:
-        """Manifests that do not agree on what an object holds."""
-        stated: dict[str, set[str]] = {}
-        for one in self._found:
-            if isinstance(one, Manifest):
-                for used in one.usable:
-                    stated.setdefault(one.key_of(used), set()).add(used.sha256)
-        for key, digests in stated.items():
-            if len(digests - {""}) > 1:
-                users = _names(self._users[key])
-                yield Finding("contradiction", key, f"manifests do not agree on what {key} holds", users)
 
     def _doubles(self) -> Iterator[Finding]:
         """Earlier revisions that a killed repack has left: what they reference stays with them."""

@@ -1,0 +1,217 @@
+"""Repair: rebuild what can be rebuilt of damaged backups, and say which files are lost, and which are not.
+
+It works on what verify and other readers have noted as damaged, and on what a listing shows. An index comes back from
+this machine's copies; files come back where newer backups have stored the same data anew. Nothing is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from volback.catalog.faults import faults_of
+from volback.catalog.keys import BackupKey, is_object_name, object_id, parse_manifest_key
+from volback.catalog.listing import DamagedManifest, Found, current
+from volback.catalog.model import Manifest, UsedObject
+from volback.catalog.objects import Kept, StoredObject
+from volback.context import Context, Repository
+from volback.engine.engine import Engine
+from volback.errors import IntegrityError, VolbackError
+from volback.operations.check import scopes
+from volback.operations.heal import Damaged, Wounded, find_intact, judge, revise, wounded
+from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import known_parent
+from volback.operations.remove import key_of, name_of_found, sizes_of, volume_locks
+from volback.operations.verify import verify_all
+from volback.state.damaged import damaged_frames
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A backup of which something cannot be rebuilt."""
+
+    backup: str
+    message: str
+    paths: list[str] | None
+    """The files that are lost with it, all others are intact; None where that cannot be known: its index is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """A backup that takes from elsewhere what is damaged."""
+
+    backup: str
+    revision: int
+    """The one that it has now."""
+    paths: list[str]
+    """The files that were damaged, and are not lost."""
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What was repaired, or would be."""
+
+    backups: int = 0
+    """How many were looked at."""
+    rebuilt: list[str] = field(default_factory=list)
+    """Keys of objects that were written again as they were."""
+    healed: list[Healed] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    errors: list[VolbackError] = field(default_factory=list)
+    """One for each volume that was not looked at to the end."""
+
+
+def repair(
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    volumes: Sequence[str] = (),
+    *,
+    all_hosts: bool = False,
+    data: bool = False,
+    dry_run: bool = False,
+) -> Repaired:
+    """Repair the backups of the named volumes (`VOLUME` or `HOST/VOLUME`), or of all of this host, or of every host.
+
+    With `data`, all of it is read first. Raises UsageError, IdentityNeeded, StoreUnreachable.
+    """
+    result = Repaired()
+    for scope in scopes(repository, volumes, all_hosts=all_hosts):
+        groups: dict[tuple[str, str], list[Found]] = {}
+        for one in repository.catalog.manifests(*scope):
+            groups.setdefault((one.host, one.volume), []).append(one)
+        for found in groups.values():
+            try:
+                with nullcontext() if dry_run else volume_locks(ctx, engine, repository, found):
+                    if data:
+                        verify_all(ctx, repository, found, data=True)
+                    _Volume(ctx, repository, result, dry_run=dry_run).repair(found[0].host, found[0].volume)
+            except IntegrityError as exc:
+                log.debug("%s was not repaired", name_of_found(found[0]), exc_info=True)
+                result.errors.append(exc)
+    return result
+
+
+class _Volume:
+    """The backups of one volume."""
+
+    def __init__(self, ctx: Context, repository: Repository, result: Repaired, *, dry_run: bool) -> None:
+        self._ctx = ctx
+        self._repository = repository
+        self._result = result
+        self._dry_run = dry_run
+
+    def repair(self, host: str, volume: str) -> None:
+        """Repair them; of a dry run, say what would be done."""
+        catalog = self._repository.catalog
+        found = current(catalog.revisions(host, volume))
+        held = catalog.holdings(host, volume)
+        sizes = sizes_of(held)
+        self._result.backups += len(found)
+        manifests = [one for one in found if isinstance(one, Manifest)]
+        self._result.lost += [
+            Lost(name_of_found(one), one.error.message, None) for one in found if isinstance(one, DamagedManifest)
+        ]
+        opened = list(self._opened(manifests, sizes))
+        frames = damaged_frames(self._ctx.settings.state, self._repository.id, host, volume)
+        keys = {one.object_id: manifest.key_of(one) for manifest in manifests for one in _data_of(manifest)}
+        damaged = Damaged(frames, sizes, keys)
+        self._heal(opened, damaged, sizes, held)
+
+    def _opened(self, manifests: Iterable[Manifest], sizes: dict[str, int]) -> Iterator[OpenBackup]:
+        """The backups whose indexes can be read, or rebuilt."""
+        for manifest in manifests:
+            try:
+                yield OpenBackup.as_stored(self._repository, manifest)
+            except IntegrityError as exc:
+                try:
+                    yield self._with_copy(self._repository.opened(manifest), sizes)
+                except IntegrityError:
+                    self._result.lost.append(Lost(manifest.name, exc.message, None))
+
+    def _with_copy(self, manifest: Manifest, sizes: dict[str, int]) -> OpenBackup:
+        """Write an index again of which this machine has a copy. Raises IntegrityError where it has none."""
+        expected = manifest.index
+        for kept in self._copies(manifest):
+            copy = kept.get(manifest.index_key, expected.sha256, expected.size_bytes)
+            if copy is None:
+                continue
+            self._result.rebuilt.append(manifest.index_key)
+            if self._dry_run:
+                return OpenBackup(self._repository.store, manifest, kept=kept)
+            self._repository.store.put(manifest.index_key, [copy])
+            sizes[manifest.index_key] = len(copy)
+            return OpenBackup(self._repository.store, manifest)
+        raise IntegrityError(f"there is no copy of {manifest.index_key}")
+
+    def _copies(self, manifest: Manifest) -> Iterator[Kept]:
+        yield self._repository.kept
+        if self._repository.encryption is not None:
+            yield known_parent(self._ctx, self._repository, manifest.volume)
+
+    def _heal(
+        self,
+        opened: Sequence[OpenBackup],
+        damaged: Damaged,
+        sizes: dict[str, int],
+        held: dict[BackupKey, list[StoredObject]],
+    ) -> None:
+        patients, asked = list[Wounded](), set[bytes]()
+        while True:  # what is read for one of them may be found damaged too
+            patients = [one for backup in opened if _is_wounded(one := wounded(backup, damaged.is_bad), damaged, sizes)]
+            needed = set[bytes]().union(*(one.needed for one in patients))
+            intact = find_intact(needed, reversed(opened), damaged)
+            if needed <= asked:
+                break
+            asked |= needed
+        usable = _usable(opened, sizes)
+        for one in patients:
+            judge(one, intact, damaged.is_bad)
+            manifest = one.backup.manifest
+            if one.lost:
+                self._result.lost.append(Lost(one.name, "some of its data is nowhere else", list(one.lost)))
+                if not one.healed or _faulty(manifest, sizes):
+                    continue
+            revision = 1 + _highest(manifest, held.get(key_of(manifest), ()))
+            if not self._dry_run:
+                revise(self._repository, one, intact, damaged, revision=revision, usable=usable)
+            self._result.healed.append(Healed(one.name, revision, list(one.healed)))
+
+
+def _is_wounded(one: Wounded, damaged: Damaged, sizes: dict[str, int]) -> bool:
+    manifest = one.backup.manifest
+    return bool(one.needed or _faulty(manifest, sizes) or damaged.is_not_as_written(manifest.id))
+
+
+def _faulty(manifest: Manifest, sizes: dict[str, int]) -> bool:
+    return next(faults_of(manifest, lambda key: sizes.get(key, -1)), None) is not None
+
+
+def _data_of(manifest: Manifest) -> Iterator[UsedObject]:
+    return (one for one in manifest.usable if not one.is_index)
+
+
+def _usable(opened: Iterable[OpenBackup], sizes: dict[str, int]) -> dict[tuple[str, bool], UsedObject]:
+    """All objects that these backups have and use, as they are stored now."""
+    found: dict[tuple[str, bool], UsedObject] = {}
+    for manifest in (backup.manifest for backup in opened):
+        for used in manifest.usable:
+            as_stored = used.of_size(sizes.get(manifest.key_of(used), 0))
+            found.setdefault((used.object_id, used.is_index), as_stored)
+    return found
+
+
+def _highest(manifest: Manifest, stored: Iterable[StoredObject]) -> int:
+    """The highest revision of which something lies there."""
+    numbers = [manifest.revision]
+    for one in stored:
+        name = one.key.rpartition("/")[2]
+        if (key := parse_manifest_key(one.key)) is not None:
+            numbers.append(key.revision or 1)
+        elif is_object_name(name):
+            numbers.append(int(object_id("", name).removeprefix(".") or 1))
+    return max(numbers)
