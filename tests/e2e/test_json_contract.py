@@ -336,7 +336,15 @@ def test_check(run_volback: Volback, volume: str) -> None:
 
 def test_repair(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("repair", "--json"), "repair")
-    repaired = {"backups": "int", "rebuilt": [], "healed": [], "lost": [], "dry_run": "bool", "requests": "null"}
+    repaired = {
+        "backups": "int",
+        "rebuilt": [],
+        "lifted": [],
+        "healed": [],
+        "lost": [],
+        "dry_run": "bool",
+        "requests": "null",
+    }
     assert shape(result) == repaired
     next((run_volback.repository).glob(f"*/{volume}/*/manifest.json")).write_text("garbage")
     said = run_volback("repair", "--json", check_exit=7)

@@ -13,8 +13,10 @@ from tests.support.counting import CountingStore
 from tests.support.repository import IDS, make_backup, use_here
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.cli.main import run
-from volback.context import Repository
+from volback.context import Context, Repository, open_engine
 from volback.operations.check import check
+from volback.operations.repair import repair
+from volback.settings import Settings
 from volback.store.local import LocalStore
 from volback.store.memory import MemoryStore
 
@@ -69,7 +71,7 @@ def test_what_is_missing_is_named_once_with_the_backups_that_need_it(place: Plac
     out = place("check", code=7)
     users = ", ".join(f"web1/db@{id_}" for id_ in (IDS[0], IDS[2]))
     assert out.splitlines() == [
-        f"wrong  {place.first.data} is missing; needed by {users}",
+        f"wrong     {place.first.data} is missing; needed by {users}",
         "3 backups checked, which use 6 objects: 1 wrong",
     ]
     assert place.err == (
@@ -88,12 +90,34 @@ def test_an_object_of_another_size_is_wrong(place: Place) -> None:
 def test_what_no_backup_uses_is_said_and_endangers_nothing(place: Place) -> None:
     place.path(place.second.manifest).unlink()
     assert place.findings(code=0) == [("unreferenced", place.second.data), ("unreferenced", place.second.index)]
-    assert place("check").splitlines()[0] == f"unused {place.second.data} is used by no backup"
+    assert place("check").splitlines()[0] == f"unused    {place.second.data} is used by no backup"
     assert place.out.splitlines()[-1] == "2 backups checked, which use 4 objects: none wrong; 9.8 KiB used by none"
     place.path(place.first.manifest).unlink()
     kinds = {key: kind for kind, key in place.findings(code=0)}
     assert place.first.data not in kinds, "an increment uses it"
     assert kinds[place.first.index] == "unreferenced"
+
+
+def test_what_is_condemned_waits_or_stays_and_endangers_nothing(tmp_path: Path) -> None:
+    store = MemoryStore("m", is_shared=True)
+    first, second = (make_backup(store, id_, data_bytes=10) for id_ in IDS[:2])
+    repository = Repository(store, lambda: "web1")
+    repository.catalog.condemn([first.data, second.data, second.index], 60)
+    store.delete(second.manifest)
+    found = check(repository)
+    assert [(finding.kind, finding.key, finding.backups) for finding in found.findings] == [
+        ("condemned", first.data, (f"web1/db@{IDS[0]}",)),
+        ("condemned", second.data, ()),
+        ("condemned", second.index, ()),
+    ]
+    assert found.wrong == []
+    assert found.unreferenced_bytes == 10 + store.stat(second.index).size_bytes
+    assert "is condemned: a prune after 20" in found.findings[1].message
+    context = Context(Settings("", tmp_path))
+    for dry_run in (True, False):
+        done = repair(context, open_engine(context), repository, dry_run=dry_run)
+        assert (done.lifted, done.healed) == ([first.data], [])
+    assert set(repository.catalog.condemned("web1", "db")) == {second.data, second.index}
 
 
 def test_beside_a_manifest_that_cannot_be_read_nothing_is_called_unused(place: Place) -> None:

@@ -99,6 +99,7 @@ def _repair_facts(done: Repaired) -> dict[str, object]:
     return {
         "backups": done.backups,
         "rebuilt": done.rebuilt,
+        "lifted": done.lifted,
         "healed": [{"backup": one.backup, "revision": one.revision, "paths": one.paths} for one in done.healed],
         "lost": [{"backup": one.backup, "message": one.message, "paths": one.paths} for one in done.lost],
     }
@@ -108,6 +109,8 @@ def _repair_lines(done: Repaired, *, dry_run: bool) -> Iterator[str]:
     would = "would be " if dry_run else ""
     for key in done.rebuilt:
         yield f"{would}rebuilt  {key}"
+    for key in done.lifted:
+        yield f"{would}kept     {key}: it was condemned, and is used"
     for healed in done.healed:
         yield f"{would}healed   {healed.backup}: {count(len(healed.paths), 'file')} found elsewhere"
     for lost in done.lost:
@@ -116,7 +119,7 @@ def _repair_lines(done: Repaired, *, dry_run: bool) -> Iterator[str]:
         if lost.paths is not None:
             yield "  all its other files are intact"
     work = f"{len(done.healed)} {would}healed, {len(done.rebuilt)} indexes {would}rebuilt, {len(done.lost)} with losses"
-    nothing = "nothing to repair" if not (done.healed or done.rebuilt or done.lost) else work
+    nothing = "nothing to repair" if not (done.healed or done.rebuilt or done.lifted or done.lost) else work
     yield f"{count(done.backups, 'backup')}: {nothing}"
 
 
@@ -157,8 +160,8 @@ def _lines(found: Checked) -> Iterator[str]:
 
 
 def _line(finding: Finding) -> str:
-    word = "wrong" if finding.is_wrong else "double" if finding.kind == "double" else "unused"
+    word = "wrong" if finding.is_wrong else {"unreferenced": "unused"}.get(finding.kind, finding.kind)
     named = ", ".join(finding.backups[:_NAMED_AT_MOST])
     more = len(finding.backups) - _NAMED_AT_MOST
     needed = f"; needed by {named}" + (f" and {more} more" if more > 0 else "") if named else ""
-    return f"{word:<7}{finding.message}{needed}"
+    return f"{word:<10}{finding.message}{needed}"

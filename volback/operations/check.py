@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from volback.catalog.condemned import Condemnation, Condemned, until
 from volback.catalog.faults import faults_of, needed_objects
 from volback.catalog.keys import NOTES_NAME, BackupKey, parse_manifest_key
 from volback.catalog.listing import DamagedManifest, Found, current
@@ -21,8 +22,8 @@ from volback.errors import NotFoundError, UsageError
 from volback.operations.remove import key_of, sizes_of
 from volback.operations.verify import repository_damage
 
-Kind = Literal["missing", "wrong_size", "unreadable", "double", "unreferenced"]
-_HARMLESS: frozenset[Kind] = frozenset({"double", "unreferenced"})
+Kind = Literal["missing", "wrong_size", "unreadable", "double", "condemned", "unreferenced"]
+_HARMLESS: frozenset[Kind] = frozenset({"double", "condemned", "unreferenced"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Finding:
     backups: tuple[str, ...] = ()
     """Names of the backups that need it."""
     size_bytes: int = 0
-    """Of what is unreferenced."""
+    """Of what no backup needs."""
 
     @property
     def is_wrong(self) -> bool:
@@ -59,8 +60,8 @@ class Checked:
 
     @property
     def unreferenced_bytes(self) -> int:
-        """What takes space, and is needed by no backup."""
-        return sum(finding.size_bytes for finding in self.findings if finding.kind == "unreferenced")
+        """What takes space, and no backup needs."""
+        return sum(finding.size_bytes for finding in self.findings if not finding.backups)
 
 
 def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: bool = False) -> Checked:
@@ -70,17 +71,23 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
     """
     found: dict[tuple[str, str], list[Found]] = {}
     held: dict[BackupKey, list[StoredObject]] = {}
+    condemned: dict[str, list[Condemnation]] = {}
     for host, volume in scopes(repository, volumes, all_hosts=all_hosts):
         manifests = list(repository.catalog.revisions(host, volume))
         if not manifests and volume is not None:
             raise NotFoundError(f"no backup of {volume} in {repository.store.url}", "see `volback list`")
         for one in manifests:
             found.setdefault((one.host, one.volume), []).append(one)
-        held.update(repository.catalog.holdings(host, volume))  # after the manifests: what they need is there by now
+        # After the manifests: what they need is there by now.
+        listed, names = repository.catalog.survey(host, volume)
+        held.update(listed)
+        condemned.update(names)
     groups: dict[tuple[str, str], dict[BackupKey, list[StoredObject]]] = {}
     for key, stored in held.items():
         groups.setdefault((key.host, key.volume), {})[key] = stored
-    walks = [_Walk(found.get(group, []), groups.get(group, {})) for group in sorted(found.keys() | groups.keys())]
+    walks = [
+        _Walk(found.get(group, []), groups.get(group, {}), condemned) for group in sorted(found.keys() | groups.keys())
+    ]
     findings = [finding for walk in walks for finding in walk.findings()]
     findings += _damaged_notes(repository, held)
     findings[:0] = [Finding("unreadable", damage.object, damage.message) for damage in repository_damage(repository)]
@@ -103,9 +110,12 @@ def scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -
 class _Walk:
     """The references of one volume's backups."""
 
-    def __init__(self, found: Sequence[Found], held: Mapping[BackupKey, Sequence[StoredObject]]) -> None:
+    def __init__(
+        self, found: Sequence[Found], held: Mapping[BackupKey, Sequence[StoredObject]], condemned: Condemned
+    ) -> None:
         self._found = found
         self._held = held
+        self._condemned = condemned
         self._sizes = sizes_of(held)
         self._users: dict[str, list[Manifest]] = {}
         for one in found:
@@ -120,6 +130,7 @@ class _Walk:
                 yield Finding("unreadable", one.key, one.error.message, (_name(key_of(one)),))
         yield from self._faults()
         yield from self._doubles()
+        yield from self._condemnations()
         if not any(isinstance(one, DamagedManifest) for one in self._found):
             yield from self._unreferenced()
 
@@ -147,8 +158,20 @@ class _Walk:
         for key, stored in self._held.items():
             for one in stored:
                 is_document = key in whole and (one.key == key.notes or parse_manifest_key(one.key) is not None)
-                if one.key not in self._users and not is_document:
+                if not (is_document or one.key in self._users or one.key in self._condemned):
                     yield Finding("unreferenced", one.key, f"{one.key} is used by no backup", (), one.size_bytes)
+
+    def _condemnations(self) -> Iterator[Finding]:
+        """What waits for a later prune; where a backup uses it, that prune lets it stay."""
+        for key, found in self._condemned.items():
+            if key not in self._sizes:
+                continue
+            if key in self._users:
+                users, message = _names(self._users[key]), f"{key} is condemned, and stays as it is used"
+                yield Finding("condemned", key, message, users)
+            else:
+                message = f"{key} is condemned: a prune after {until(found):%Y-%m-%d %H:%M} UTC deletes it"
+                yield Finding("condemned", key, message, (), self._sizes[key])
 
 
 def _damaged_notes(

@@ -16,6 +16,7 @@ from volback.catalog.keys import BackupKey, is_object_name, object_id, parse_man
 from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.objects import Kept, StoredObject
+from volback.catalog.references import references_of
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError
@@ -59,6 +60,8 @@ class Repaired:
     """How many were looked at."""
     rebuilt: list[str] = field(default_factory=list)
     """Keys of objects that were written again as they were."""
+    lifted: list[str] = field(default_factory=list)
+    """Keys of objects that were condemned, and are used: they stay."""
     healed: list[Healed] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     errors: list[VolbackError] = field(default_factory=list)
@@ -108,9 +111,14 @@ class _Volume:
     def repair(self, host: str, volume: str) -> None:
         """Repair them; of a dry run, say what would be done."""
         catalog = self._repository.catalog
-        found = current(catalog.revisions(host, volume))
-        held = catalog.holdings(host, volume)
+        revisions = list(catalog.revisions(host, volume))
+        found = current(revisions)
+        held, condemned = catalog.survey(host, volume)
         sizes = sizes_of(held)
+        used = [name for name in condemned if name in references_of(revisions).users]
+        self._result.lifted += used
+        if not self._dry_run:
+            catalog.lift(one for name in used for one in condemned[name])
         self._result.backups += len(found)
         manifests = [one for one in found if isinstance(one, Manifest)]
         self._result.lost += [
