@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from volback.archive import ranges
 from volback.archive.frames import MovedIndex
-from volback.archive.parent import Place, begins_of
+from volback.archive.lookup import Place
+from volback.archive.parent import begins_of
 from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit
 from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, Unit, UsedObject
