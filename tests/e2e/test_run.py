@@ -21,6 +21,7 @@ from tests.support.listener import listening
 from tests.support.remote import wait_for
 from tests.support.repository import new_repository
 from tests.support.s3 import S3Server
+from volback.archive.age_keys import Identity
 from volback.catalog.repository import Catalog
 from volback.state.history import JobRun, note_run, read_history
 from volback.state.locks import lock
@@ -112,6 +113,40 @@ def test_a_job_warns_of_who_could_write_meanwhile_and_is_a_success(
     assert said.stderr == f"warning: {warning}\n"
     assert desk.run("run", "n", "--quiet").stderr == ""
     assert desk.last_status("n") == "success"
+
+
+def test_a_job_copies_between_repositories_of_different_keys_where_that_is_requested(desk: Desk, volume: str) -> None:
+    """From the host's repository, which the file of its identity opens, into one of somebody else's."""
+    mine, theirs = Identity.new(), Identity.new()
+    paths = {}
+    for name, person in {"near": mine, "far": theirs}.items():
+        paths[name] = desk.volback.directory / name
+        desk.volback("init", "--encrypt", "--recipient", str(person.recipient), "--repo", paths[name])
+    mine_file, theirs_file = desk.volback.directory / "mine.txt", desk.volback.directory / "theirs.txt"
+    mine_file.write_text(f"{mine}\n")
+    theirs_file.write_text(f"{theirs}\n")
+
+    def configure(job: str, repository: str = "") -> None:
+        desk.write(
+            f'[repositories.near]\nurl = "{paths["near"]}"\n{repository}\n[repositories.far]\nurl = "{paths["far"]}"\n'
+            f'[jobs.n]\nvolumes = "{volume}"\nrepository = ["near", "far"]\n{job}\n'
+        )
+
+    configure("")
+    refused = desk.run("run", "n", check_exit=2)
+    assert "in a job reencrypt = true" in refused.stdout + refused.stderr
+    configure("reencrypt = true")
+    closed = desk.run("run", "n", check_exit=2)
+    assert "an identity is needed" in closed.stdout + closed.stderr
+    assert list(paths["far"].glob("*/*/*/manifest.json")) == []
+    mine_file.chmod(0o600)
+    configure("reencrypt = true", f'identity_file = "{mine_file}"')
+    result = desk.run("run", "n", "--json").json["result"]["jobs"][0]
+    assert len(result["copied"]) == 3, "and what the nights before could not copy"
+    theirs_file.chmod(0o600)
+    there = desk.volback("cat", volume, "file", "--repo", paths["far"], "--identity", theirs_file)
+    assert there.stdout == "text"
+    assert desk.run("run", "n", "--json").json["result"]["jobs"][0]["copied"] != []
 
 
 def test_what_a_further_repository_missed_is_brought_there_later(desk: Desk, volume: str) -> None:

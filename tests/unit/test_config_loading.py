@@ -82,6 +82,7 @@ stop_timeout = 30
 exec_pre = [{ container = "pg", command = "dump", user = "postgres", timeout = "1h 30m" }]
 exec_post = { container = "pg", command = "clean $${X}" }
 repository = ["main", "offsite"]
+reencrypt = true
 keep = { last = 1, hourly = 2, daily = 3, weekly = 4, monthly = 5, yearly = 6, within = "2d", tags = ["keep"] }
 verify_subset = "1/7"
 schedule = "30  2 * * mon-fri"
@@ -115,6 +116,7 @@ textfile = "/var/lib/volback.prom"
         stop_timeout_s=30.0,
         hooks_pre=(Hook("pg", "dump", "postgres", 5400.0),),
         hooks_post=(Hook("pg", "clean ${X}"),),
+        reencrypt=True,
         keep=KeepRules(1, 2, 3, 4, 5, 6, CalendarDuration(days=2), ("keep",)),
         verify_parts=7,
         schedule="30 2 * * mon-fri",
@@ -155,6 +157,8 @@ def test_a_job_keeps_all_as_labels_and_options_do(load: Load, count: str) -> Non
          "jobs.n.level: expected a whole number from 1 to 19, not 0"),
         ("[jobs.n]\nrepository = 'main'\nshrink_ratio = 1.5", 3,
          "jobs.n.shrink_ratio: expected a number from 0 to 1, such as 0.2, not 1.5"),
+        ("[jobs.n]\nrepository = 'main'\nreencrypt = true", 3,
+         "jobs.n.reencrypt: has no effect without a second repository, into which backups are copied"),
         ("[jobs.n]\nrepository = 'main'\nverify_subset = '3/7'", 3,
          'jobs.n.verify_subset: "3/7" is not a part of the data: write it like 1/7, up to 1/366'),
         ("[jobs.n]\nrepository = 'main'\nlevel = true", 3,

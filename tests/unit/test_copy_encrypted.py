@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.encrypted import IDENTITY, encrypted_copy, own_file
 from tests.unit.test_golden import ALL, FORMAT_1, FULL
 from volback.archive.age_keys import Identity
+from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
+from volback.catalog.sealed import seal_document
 from volback.context import Context, Repository
 from volback.encryption.sources import NO_SOURCES, Sources, identity_file
 from volback.errors import IdentityNeeded, IntegrityError, UsageError
@@ -93,6 +96,19 @@ def test_from_clear_into_an_encrypted_repository(ctx: Context, tmp_path: Path) -
     for done in ("copied", "skipped"):
         assert copied(ctx, repository(source, tmp_path), repository(target, tmp_path), reencrypt=True) == [done] * 3
     _holds_the_golden_backups(ctx, repository(target, tmp_path, OTHER))
+
+
+def test_a_rotated_repository_is_like_one_that_knows_its_former_identities(ctx: Context, tmp_path: Path) -> None:
+    """Else backups of before would lie in the other one for an identity that nobody looks for there."""
+    source, target = encrypted_store(), new_store(OTHER)
+    stated = RepositoryEncryption(recipient=str(OTHER.recipient), past=[str(IDENTITY.recipient)])
+    info = Catalog(source).info()
+    source.put(REPOSITORY_KEY, [seal_document(msgspec.structs.replace(info, encryption=stated))])
+    with pytest.raises(UsageError, match="and for earlier identities, which memory://target does not know"):
+        copied(ctx, repository(source, tmp_path), repository(target, tmp_path))
+    known = msgspec.structs.replace(Catalog(target).info(), encryption=stated)
+    target.put(REPOSITORY_KEY, [seal_document(known)])
+    assert copied(ctx, repository(source, tmp_path), repository(target, tmp_path)) == ["copied"] * 3
 
 
 def test_an_object_that_is_cut_is_not_copied(ctx: Context, tmp_path: Path) -> None:

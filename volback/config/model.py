@@ -104,6 +104,8 @@ class Job:
     """Of so many parts of the stored data each run reads and checks one, another one each day; None: none."""
     create: bool = False
     """Whether a repository that does not exist yet is made."""
+    reencrypt: bool = False
+    """Whether copies are stored as their repository is: for its identity, or in clear."""
     schedule: str | None = None
     """A cron expression of five fields, or one of @hourly, @daily, ..."""
     timezone: str | None = None

@@ -138,6 +138,7 @@ def read_job(name: str, table: Table, known: Known) -> Job:
         name=name,
         repositories=_repositories(table, known.repositories),
         create=table.take("create", FLAG) or False,
+        reencrypt=table.take("reencrypt", FLAG) or False,
         sources=_sources(table),
         excludes=table.take("exclude", TEXTS) or (),
         level=table.take("level", whole(1, 19), 3) or 3,
@@ -167,6 +168,8 @@ def read_job(name: str, table: Table, known: Known) -> Job:
     for key in ("timezone", "jitter"):
         if table.has(key) and not table.has("schedule"):
             table.complain(key, "has no effect without a schedule")
+    if table.has("reencrypt") and len(job.repositories) == 1:
+        table.complain("reencrypt", "has no effect without a second repository, into which backups are copied")
     table.end()
     return job
 

@@ -232,7 +232,7 @@ class _Run:
                 source, target = self._repository(job, job.repositories[0]), self._repository(job, name)
                 if job.create:
                     init(self._ctx, target)
-                prepare_target(self._ctx, source, target)
+                prepare_target(self._ctx, source, target, reencrypt=job.reencrypt)
                 wanted = [
                     reference
                     for item in self._selection.sources

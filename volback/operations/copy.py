@@ -106,19 +106,32 @@ def prepare_target(ctx: Context, source: Repository, target: Repository, *, reen
         )
     if not reencrypt and not _is_alike(source, target):
         raise UsageError(
-            f"{_how(source)}, and {_how(target)}", "to store the copies as the target stores its backups: --reencrypt"
+            _difference(source, target),
+            "to store the copies as the target stores its backups: --reencrypt, or in a job reencrypt = true",
         )
     sweep_repository(ctx, target)
 
 
 def _is_alike(source: Repository, target: Repository) -> bool:
-    """Whether both are in clear, or encrypted for the same identity: then objects are copied as they are stored."""
-    return _recipient(source) == _recipient(target)
+    """Whether both are in clear, or encrypted for the same identities: then objects are copied as they are stored."""
+    return _recipient(source) == _recipient(target) and _past(source) <= _past(target)
+
+
+def _past(repository: Repository) -> set[str]:
+    """The recipients for which it was encrypted: who reads the target must know that it has backups for them."""
+    stated = repository.info.encryption
+    return set() if stated is None else set(stated.past)
 
 
 def _recipient(repository: Repository) -> str | None:
     stated = repository.info.encryption
     return None if stated is None else stated.recipient
+
+
+def _difference(source: Repository, target: Repository) -> str:
+    if _recipient(source) == _recipient(target):
+        return f"{_how(source)}, and for earlier identities, which {target.store.url} does not know"
+    return f"{_how(source)}, and {_how(target)}"
 
 
 def _how(repository: Repository) -> str:
