@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from volback.archive.age import encrypt
 from volback.archive.age_keys import Identity, Recipient
+from volback.config import secrets
 from volback.encryption.environment import sources_of
 from volback.encryption.keyring import Keyring
 from volback.encryption.sources import Sources, identity_file, passphrase_file
@@ -198,6 +201,49 @@ def test_a_file_without_an_identity_is_an_error_that_names_it(tmp_path: Path, co
     with pytest.raises(UsageError, match=said) as caught:
         keyring(MemoryStore("test"), given(path))()
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["\ufeff{own}\n", "# mine\r\n{own}\r\n", "\ufeff# mine\r\n\r\n{own}"])
+def test_a_file_that_an_editor_of_another_system_has_saved_is_read(tmp_path: Path, text: str) -> None:
+    path = file_of(tmp_path / "identity", "")
+    path.write_bytes(text.format(own=OWN).encode())
+    assert keyring(MemoryStore("test"), given(path))() == [OWN]
+
+
+def test_an_identity_comes_through_a_pipe_that_is_written(tmp_path: Path) -> None:
+    """As `--identity <(command)` of a shell."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(f"{OWN}\n",))
+    writer.start()
+    assert keyring(MemoryStore("test"), given(pipe))() == [OWN]
+    writer.join()
+
+
+def test_a_pipe_that_nobody_writes_and_a_directory_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_WAIT_S", 0.01)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, said in ((pipe, "nothing came within"), (tmp_path, "Is a directory"), (Path("/dev/zero"), "is larger")):
+        with pytest.raises(UsageError, match=said):
+            keyring(MemoryStore("test"), given(path))()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("yes", "yes prints more than 1048576 bytes"), ("sleep 60", "sleep did not end within"),
+     ("no-such-program", "cannot run no-such-program"), ("sh -c 'echo hush >&2; exit 3'", "sh ended with status 3")],
+)  # fmt: skip
+def test_a_command_that_gives_no_passphrase_is_ended_and_its_output_not_shown(
+    monkeypatch: pytest.MonkeyPatch, command: str, said: str
+) -> None:
+    if command.startswith("sleep"):
+        monkeypatch.setattr(secrets, "_WAIT_S", 0.01)
+    store = MemoryStore("test")
+    key_file(store, "alice", OWN, to="correct horse")
+    with pytest.raises(UsageError, match=said) as caught:
+        keyring(store, sources_of({"VOLBACK_PASSPHRASE_COMMAND": command}))()
+    assert "hush" not in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,10 @@ logged."""
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import stat
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +14,7 @@ from pathlib import Path
 from volback.config.places import Place, Problem
 from volback.errors import UsageError
 
-_COMMAND_LIMIT_S = 30.0
+_WAIT_S = 30.0
 _SECRET_MAX_BYTES = 1024 * 1024
 
 
@@ -49,28 +53,68 @@ class _Failed(Exception):
     """Why a secret cannot be read."""
 
 
+def read_file(path: Path, limit_bytes: int) -> tuple[bytes, int]:
+    """What a file or a pipe holds, one byte more than the limit at most, and its mode.
+
+    Raises OSError, also where nothing more comes from a pipe for half a minute; ValueError for a name with NUL.
+    """
+    with open(path, "rb", opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return _read_pipe(file.fileno(), limit_bytes), status.st_mode
+        return file.read(limit_bytes + 1), status.st_mode
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe that nobody has opened for writing would never be open."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read_pipe(descriptor: int, limit_bytes: int) -> bytes:
+    """Raises TimeoutError."""
+    data = bytearray()
+    while len(data) <= limit_bytes:
+        if not select.select([descriptor], [], [], _WAIT_S)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, f"nothing came within {_WAIT_S:.0f} s")
+        chunk = os.read(descriptor, min(65536, limit_bytes + 1 - len(data)))
+        if not chunk:
+            break
+        data += chunk
+    return bytes(data)
+
+
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return _text(file.read(_SECRET_MAX_BYTES))
+        data, _ = read_file(path, _SECRET_MAX_BYTES)
     except (OSError, ValueError) as exc:
         raise _Failed(f"cannot read {path}: {_reason(exc)}") from None
+    if len(data) > _SECRET_MAX_BYTES:
+        raise _Failed(f"{path} is larger than {_SECRET_MAX_BYTES} bytes")
+    return _text(data)
 
 
 def _run(command: tuple[str, ...]) -> str:
     """The command's output; its standard error may contain anything, so it is discarded."""
     program = command[0]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise _Failed(f"{program} did not end within {_COMMAND_LIMIT_S:.0f} s") from None
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        ) as process:
+            assert process.stdout is not None
+            try:
+                data = _read_pipe(process.stdout.fileno(), _SECRET_MAX_BYTES)
+                status = None if len(data) > _SECRET_MAX_BYTES else process.wait(_WAIT_S)
+            finally:
+                process.kill()
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise _Failed(f"{program} did not end within {_WAIT_S:.0f} s") from None
     except (OSError, ValueError) as exc:
         raise _Failed(f"cannot run {program}: {_reason(exc)}") from None
-    if done.returncode:
-        raise _Failed(f"{program} ended with status {done.returncode}: run it by hand to see why")
-    return _text(done.stdout)
+    if status is None:
+        raise _Failed(f"{program} prints more than {_SECRET_MAX_BYTES} bytes")
+    if status:
+        raise _Failed(f"{program} ended with status {status}: run it by hand to see why")
+    return _text(data)
 
 
 def _text(data: bytes) -> str:

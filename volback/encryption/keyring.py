@@ -162,6 +162,6 @@ def _opened(
 
 def _decoded(data: bytes, what: str) -> str:
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # as an editor of Windows may write it
     except UnicodeDecodeError:
         raise UsageError(f"{what} holds no identity: it is not a text") from None

@@ -6,12 +6,12 @@ Each is read when it is first needed, and never shown.
 from __future__ import annotations
 
 import logging
-import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volback.config.secrets import Secret
+from volback.config.secrets import Secret, read_file
 from volback.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def passphrase_in(text: SecretText) -> str:
 def read_private(path: Path) -> bytes:
     """Read a file that others should not read; that they can is a warning. Raises UsageError."""
     data, mode = _read(path, "an identity or a passphrase")
-    if mode & 0o077:
+    if mode & 0o077 and stat.S_ISREG(mode):
         log.warning("%s holds a secret, and other users of this machine can read it: chmod 600 %s", path, path)
     return data
 
@@ -97,9 +97,7 @@ def read_recipients_file(path: Path) -> str:
 def _read(path: Path, what: str) -> tuple[bytes, int]:
     """What a file holds, and its mode."""
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(_FILE_MAX_BYTES + 1)
+        data, mode = read_file(path, _FILE_MAX_BYTES)
     except (OSError, ValueError) as exc:
         why = exc.strerror if isinstance(exc, OSError) else "there is a NUL in its name"
         raise UsageError(f"{path} cannot be read: {why}", f"it should hold {what}") from None
