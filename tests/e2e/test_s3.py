@@ -75,8 +75,8 @@ def test_a_volume_goes_to_a_bucket_and_comes_back(
     result = run_volback("restore", name, "--as", restored, "--prove", "--json", env=far.env()).json["result"]
     assert result["proven"]
     assert differences(fingerprint(volume_path(name)), fingerprint(volume_path(restored))) == []
-    run_volback("remove", f"{name}@{made['id']}", env=far.env())
-    assert far.objects() == {"hosts/volback.json"}
+    run_volback("remove", f"{name}@{made['id']}", "--grace", "0s", env=far.env())
+    assert far.objects() == {"hosts/volback.json", "hosts/volback.time"}
     assert far.uploads() == []
     assert [path.name for path in run_volback.repository.iterdir()] == ["volback.json"]
 

@@ -169,6 +169,17 @@ def test_without_a_grace_time_a_prune_frees_at_once(here: Machine, bucket: Store
     assert condemned(bucket) == set()
 
 
+def test_without_a_grace_time_a_removal_frees_at_once_what_was_condemned_too(here: Machine, bucket: Store) -> None:
+    for id_ in IDS[:2]:
+        make_backup(bucket, id_, data_bytes=5000)
+    size = sum(stored.size_bytes for stored in bucket.list("web1/db/"))
+    before = here.remove(IDS[0])
+    after = here.remove(IDS[1], grace_s=0)
+    assert before.freed_bytes + after.freed_bytes == size
+    assert (after.condemned_bytes, after.until) == (0, None)
+    assert list(bucket.list("web1/")) == []
+
+
 def test_what_others_use_is_not_condemned(here: Machine, bucket: Store) -> None:
     first = make_backup(bucket, IDS[0], data_bytes=5000)
     make_backup(bucket, IDS[1], data_bytes=5000, depends_on=[first.id])
@@ -233,6 +244,8 @@ def test_verdicts() -> None:
     there = found.keys() - {"h/v/i/gone"}
     verdicts = judge(found, there=there, needed={"h/v/i/needed"}, now=at, grace_s=GRACE_S)
     assert (verdicts.lift, verdicts.forget, verdicts.free) == (["h/v/i/needed"], ["h/v/i/gone"], ["h/v/i/due"])
+    later = {"h/v/i/later": [Condemnation("", "h/v/i/later", at + HOUR, GRACE_S)]}
+    assert judge(later, there=later, needed=(), now=at, grace_s=GRACE_S).wait == ["h/v/i/later"]
     assert (verdicts.shorten, verdicts.wait) == (["h/v/i/long"], ["h/v/i/new", "h/v/i/both"])
 
 

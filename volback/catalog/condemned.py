@@ -107,7 +107,7 @@ def judge(
             verdicts.forget.append(name)
         elif until(found, grace_s) <= now:
             verdicts.free.append(name)
-        elif until(found) > soonest:
+        elif until(found) > soonest and any(one.grace_s > grace_s for one in found):
             verdicts.shorten.append(name)
         else:
             verdicts.wait.append(name)

@@ -25,6 +25,7 @@ from volback.context import Context, Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, Interrupted, StoreError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.operations.condemned import Worker
 from volback.operations.locks import volume_lock
 from volback.operations.notes import check_not_held
 from volback.operations.recover import sweep_repository
@@ -95,8 +96,14 @@ def _remove_some(
             check_not_held(keys, catalog.notes.listed(one for key in keys for one in held.get(key, ())))
             sizes = sizes_of(held)
             remove_from(ctx, repository, keys, needs, removed, grace_s=grace_s)
-            if removed.condemned:
+            if removed.condemned and grace_s:
                 until = catalog.condemned_until(removed.condemned[-1], grace_s)
+            elif removed.condemned:
+                done = Worker(repository, now=ctx.now(), grace_s=0).work_off(first.host, first.volume, None)
+                removed.condemned = list(done.waiting)
+                removed.objects += done.freed
+                removed.locked |= done.locked
+                sizes |= done.freed
     except (VolbackError, Interrupted) as exc:
         error = exc
     names = [str(Reference(key.host, key.volume, key.id)) for key in removed.backups]
