@@ -171,7 +171,7 @@ def test_where_the_owner_may_not_read_a_manifest_nothing_of_the_volume_is_remove
     pruned = run_volback("prune", "--keep-last", "1", "--older-than", "1s", env=owner, check_exit=3)
     assert f"the manifest of backup {unreadable} cannot be read" in pruned.stderr
     assert "access is denied" in pruned.stderr
-    assert _keys(radosgw, bucket) == before
+    assert _keys(radosgw, bucket) - {"docker/volback.time"} == before
     run_volback("backup", name, env=env)
     assert len(_ids(radosgw, bucket)) == 4
 
@@ -185,7 +185,7 @@ def test_a_key_that_may_only_read_lists_and_restores_and_says_why_it_cannot_back
     assert made in run_volback("list", env=env).stdout
     run_volback("restore", name, "--as", volume_name("restored"), "--prove", env=env)
     _assert_denied(run_volback("backup", name, env=env, check_exit=None), "s3:PutObject")
-    _assert_denied(run_volback("remove", f"{name}@{made}", env=env, check_exit=None), "s3:DeleteObject")
+    _assert_denied(run_volback("remove", f"{name}@{made}", env=env, check_exit=None), "s3:PutObject")
     assert made in run_volback("list", env=env).stdout
 
 

@@ -75,7 +75,7 @@ class HalfMadeSweep:
         """A running upload must be older than the grace time to be condemned."""
         limit_s = max(self.older_than_s, self.grace_s) if self.repository.store.is_shared else self.older_than_s
         times = [created_at(key.id), *(one.modified_at for one in stored), *(one.started_at for one in uploads)]
-        return (self.now - max(times)).total_seconds() >= limit_s
+        return not limit_s or (self.now - max(times)).total_seconds() >= limit_s
 
     def _sweep_one(self, key: BackupKey, uploads: list[Unfinished]) -> HalfMade | None:
         """None where nothing is to be removed; where that is unknown, the warning of an unreadable manifest says so."""
