@@ -99,9 +99,17 @@ class Announced:
         return True
 
     def skip(self, size: int) -> bool:
-        """Step over bytes of a member's data that need not be compared; False where that many are not data."""
-        if self._begun or self._has_ended or size > self._left:
+        """Step over bytes that have been compared with the same members before; False inside a header, or at the end.
+
+        Where they end inside a member, its header is among them, or came before.
+        """
+        if self._begun and size:
             return False
+        while size > self._left:
+            size -= self._left
+            if self._has_ended or not self._expected or isinstance(span := self._expected.popleft(), int):
+                return False
+            self._left = span.stop - span.start
         self._left -= size
         return True
 
@@ -109,6 +117,11 @@ class Announced:
         """Keep a part of a header; the parts are joined when they are enough: a stream may consist of single bytes."""
         self._begun.append(begun)
         self._begun_bytes += len(begun)
+
+    @property
+    def is_in_header(self) -> bool:
+        """Whether what was fed last ends inside a header."""
+        return bool(self._begun)
 
     def end(self) -> None:
         """Raises IntegrityError if the stream ended before what is expected."""

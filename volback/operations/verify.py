@@ -16,8 +16,9 @@ from volback.context import Context, Repository
 from volback.errors import IntegrityError, NoRepository
 from volback.operations.notes import note_verified
 from volback.operations.open_backup import OpenBackup
+from volback.operations.seen import Seen
 from volback.operations.trust import known_trust
-from volback.operations.verify_data import Damage, Parts, Seen, read_all
+from volback.operations.verify_data import Damage, Parts, read_all
 from volback.policy.subset import Subset
 
 log = logging.getLogger(__name__)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 from volback.archive import ranges
@@ -21,13 +21,8 @@ from volback.catalog.model import Frame, Member, Piece, Unit
 from volback.context import Context, Repository
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
-from volback.policy.subset import Subset
+from volback.operations.seen import Lost, Seen, records_of
 from volback.state.damaged import WHOLE
-
-_RECORD, _MASK = struct.Struct(">QQ16s"), 2**64 - 1
-_RECORD_BYTES = _RECORD.size
-_FRAME_RECORD_BYTES = 150
-"""What a frame takes in memory beside the records of its extents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +38,8 @@ class Damage:
 def read_all(ctx: Context, repository: Repository, backup: OpenBackup, seen: Seen) -> list[Damage]:
     """Read every extent once; the data object's own digest finds damage outside of them.
 
-    What the index shares with a backup that was read before has been read with that one, and so has the data of a large
-    file that a new line uses again. What is damaged is remembered.
+    What the index shares with a backup that was read before has been read with that one, and so has what a new line
+    uses again: the same bytes, in which it announces the same members. What is damaged is remembered.
     """
     manifest, parts = backup.manifest, Parts(backup, seen)
     ctx.progress.start(f"verify {backup.name}", total_bytes=None, total_files=None)
@@ -52,12 +47,11 @@ def read_all(ctx: Context, repository: Repository, backup: OpenBackup, seen: See
     for part, item, stored, raw in _checked(backup, parts):
         ctx.progress.advance(raw_bytes=item.stop - item.start)
         own.add(item.piece.frame, stored)
-        index.compare(part, raw)
         frame = item.piece.frame
-        if raw is not None and part.unit.kind == "file":
-            seen.note(_object_of(backup, frame), item.piece)
+        if index.compare(part, raw) or (raw is not None and part.is_data):
+            seen.note(_object_of(backup, frame), frame, part.records)
         if raw is None:
-            part.lost.append(_Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
+            part.lost.append(Lost((frame.backup, frame.offset), backup.data_key(frame.backup), part.paths()))
     bad, frames = parts.bad(), parts.frames()
     damaged = [Damage(backup.name, key, f"{key} is damaged", list(dict.fromkeys(paths))) for key, paths in bad.items()]
     if seen.subset is None and manifest.data_key not in bad and not own.is_as_written():
@@ -66,50 +60,6 @@ def read_all(ctx: Context, repository: Repository, backup: OpenBackup, seen: See
     is_intact = not damaged and seen.subset is None
     repository.note_damaged(manifest, frames, read={manifest.id} if is_intact else ())
     return damaged + index.damage(parts.faults())
-
-
-class _Lost(NamedTuple):
-    """A damaged frame, the data object in which it lies, and the paths that are lost with it."""
-
-    frame: tuple[str, int]
-    key: str
-    paths: list[str]
-
-
-class Seen:
-    """The segments of indexes whose data has been read, or the part of it that is wanted, and what was damaged."""
-
-    def __init__(self, subset: Subset | None = None, *, remembered_bytes: int = 0) -> None:
-        """So much may be kept of which extents of large files have been read."""
-        self.subset = subset
-        self._lost: dict[tuple[BackupKey, int], list[_Lost]] = {}
-        self._read: dict[BackupKey, dict[int, bytes]] = {}
-        """Records of extents, by data object and offset of their frame."""
-        self._left_bytes = remembered_bytes
-
-    def note(self, of: BackupKey, piece: Piece) -> None:
-        """Remember that a piece was read, and is intact."""
-        records = _records(piece)
-        if len(records) + _FRAME_RECORD_BYTES <= self._left_bytes and not self.holds(of, piece):
-            frames = self._read.setdefault(of, {})
-            self._left_bytes -= len(records) + _FRAME_RECORD_BYTES
-            frames[piece.frame.offset] = frames.get(piece.frame.offset, b"") + records
-
-    def holds(self, of: BackupKey, piece: Piece) -> bool:
-        """Whether the very extents of a piece were read, and are intact."""
-        known = self._read.get(of, {}).get(piece.frame.offset)
-        return known is not None and known.find(_records(piece)) % _RECORD_BYTES == 0
-
-    def lost(self, segment: Segment, of: BackupKey) -> tuple[list[_Lost], bool]:
-        """What was damaged of a segment, to add to, and whether it was read before."""
-        key = BackupKey(of.host, of.volume, segment.backup), segment.offset
-        is_seen = key in self._lost
-        return self._lost.setdefault(key, []), is_seen
-
-
-def _records(piece: Piece) -> bytes:
-    """Place and digest of each extent, in few bytes."""
-    return b"".join(_RECORD.pack(at & _MASK, size & _MASK, digest) for at, size, digest in piece.extents())
 
 
 def _object_of(backup: OpenBackup, frame: Frame) -> BackupKey:
@@ -122,7 +72,7 @@ class Parts:
     def __init__(self, backup: OpenBackup, seen: Seen) -> None:
         self._backup = backup
         self._seen = seen
-        self._lost: list[list[_Lost]] = []
+        self._lost: list[list[Lost]] = []
         self._stream = hashlib.sha256()
         self._faults: list[str] = []
         self._last_kind = ""
@@ -143,27 +93,26 @@ class Parts:
                 self._note(segment, unit.kind, unit.digest)
                 yield from self._parts_of(unit, lost)
 
-    def _parts_of(self, unit: Unit, lost: list[_Lost]) -> list[tuple[_Part, ranges.Slice]]:
+    def _parts_of(self, unit: Unit, lost: list[Lost]) -> list[tuple[_Part, ranges.Slice]]:
         """What of a unit is read."""
         wanted = [self._is_wanted(piece.frame) for piece in unit.pieces]
-        is_whole = all(wanted)
+        is_whole, skipped = all(wanted), 0
+        records = records_of(unit) if self._seen.is_remembering and unit.members else repeat(b"")
         parts: list[tuple[_Part, ranges.Slice]] = []
-        for start, item, is_wanted in zip(unit.starts(), ranges.whole(unit.pieces), wanted, strict=True):
-            if is_wanted and not self._is_read(unit, start, item.piece):
-                parts.append((_Part(unit, start, start + item.stop, lost, is_whole), item))
-            elif is_wanted and parts:
-                before, slice_before = parts[-1]
-                parts[-1] = before._replace(skipped_bytes=before.skipped_bytes + item.stop), slice_before
+        for start, item, is_wanted, record in zip(unit.starts(), ranges.whole(unit.pieces), wanted, records):  # noqa: B905
+            if is_wanted and not self._is_read(item.piece, record):
+                parts.append((_Part(unit, start, start + item.stop, lost, is_whole, record, skipped), item))
+                skipped = 0
+            elif is_wanted:
+                skipped += item.stop
+        if parts and skipped:
+            last, item = parts[-1]
+            parts[-1] = last._replace(skipped_after=skipped), item
         return parts
 
-    def _is_read(self, unit: Unit, start: int, piece: Piece) -> bool:
-        """Whether these are data of a large file that were read before. Its header is in the first extent of the unit,
-        and further names of it come after the data: these are compared each time."""
-        if unit.kind != "file" or start < unit.pieces[0].sizes[0]:
-            return False
-        is_data = start + piece.raw_bytes <= next(unit.spans()).stop
+    def _is_read(self, piece: Piece, records: bytes) -> bool:
         self._backup.data_key(piece.frame.backup)
-        return is_data and self._seen.holds(_object_of(self._backup, piece.frame), piece)
+        return self._seen.holds(_object_of(self._backup, piece.frame), piece.frame, records)
 
     def _is_wanted(self, frame: Frame) -> bool:
         subset = self._seen.subset
@@ -240,27 +189,32 @@ class _IndexCheck:
         self._faults: dict[str, None] = {}
         self._paths: dict[str, None] = {}
 
-    def compare(self, part: _Part, raw: memoryview | None) -> None:
-        """Compare the next piece; None is one that is damaged. Units that are not read whole are left out."""
-        if not part.is_whole:
-            return
-        if part.start == 0:
+    def compare(self, part: _Part, raw: memoryview | None) -> bool:
+        """Compare the next piece; None is one that is damaged. Units that are not read whole are left out.
+
+        Returns whether the piece is what the line announces, from the beginning of a header or of data to its end.
+        """
+        if part.start == part.skipped_before:
             self._announced = Announced(f"backup {self._backup.name}")
             self._announced.announce(expected_of(part.unit))
-        if raw is None:
-            self._announced = None
-        if self._announced is None or raw is None:
-            return
+        announced = self._announced
+        if not part.is_whole or raw is None or (announced is not None and not announced.skip(part.skipped_before)):
+            announced = self._announced = None
+        if announced is None or raw is None:
+            return False
         try:
-            self._announced.feed(raw)
-            if part.skipped_bytes and not self._announced.skip(part.skipped_bytes):
+            announced.feed(raw)
+            is_in_header = announced.is_in_header
+            if not announced.skip(part.skipped_after):
                 self._announced = None
-            elif part.stop + part.skipped_bytes == part.unit.raw_bytes:
-                self._announced.end()
+            elif part.stop + part.skipped_after == part.unit.raw_bytes:
+                announced.end()
         except IntegrityError as exc:
             self._announced = None
             self._faults[exc.message] = None
             self._paths |= dict.fromkeys(part.paths())
+            return False
+        return not is_in_header
 
     def damage(self, faults: list[str]) -> list[Damage]:
         """What was found, and these faults of the whole index: at most one damage, of the index."""
@@ -277,12 +231,22 @@ class _Part(NamedTuple):
     unit: Unit
     start: int
     stop: int
-    lost: list[_Lost]
+    lost: list[Lost]
     """Of its segment."""
     is_whole: bool
     """Whether every piece of its unit is read, or was before."""
-    skipped_bytes: int = 0
-    """Of the pieces after it that were read before."""
+    records: bytes
+    """What is remembered of it."""
+    skipped_before: int
+    """Bytes of the pieces before it, after the last one that is read, that were read before."""
+    skipped_after: int = 0
+    """The same of pieces after it, if none of the unit is read any more."""
+
+    @property
+    def is_data(self) -> bool:
+        """Whether no member begins in the piece: there is no header to compare."""
+        begins = (bisect_left(self.unit.members, at, key=_offset) for at in (self.start, self.stop))
+        return next(begins) == next(begins)
 
     def paths(self) -> list[str]:
         """Paths of the unit's members that have bytes in the piece."""
