@@ -314,6 +314,7 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "half_made": [],
         "freed_bytes": "int",
         "still_used_bytes": "int",
+        "left": {"backups": "int", "objects": "int", "bytes": "int"},
         "condemned_bytes": "int",
         "locked": [],
         "condemned": [],

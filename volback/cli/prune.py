@@ -153,6 +153,11 @@ def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
         "half_made": [_half_made_facts(found) for found in result.half_made],
         "freed_bytes": result.freed_bytes,
         "still_used_bytes": result.still_used_bytes,
+        "left": {
+            "backups": result.left_backups,
+            "objects": result.left_objects,
+            "bytes": result.left_bytes,
+        },
         "condemned_bytes": result.condemned_bytes,
         "locked": [{"key": name, "until": utc_fact(exc.until)} for name, exc in sorted(result.locked.items())],
         "condemned": [_condemned_facts(found) for found in result.condemned],
@@ -231,3 +236,6 @@ def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
     yield f"{count(removed, 'backup')} {to}{half_made}, {human_size(result.freed_bytes)} {freed}{used}"
     if result.condemned:
         yield condemned_words(result.condemned_bytes, max(found.until for found in result.condemned))
+    if result.left_backups or result.left_objects:
+        objects = f"{count(result.left_objects, 'object')} ({human_size(result.left_bytes)}) to free"
+        yield f"the next prune goes on: {count(result.left_backups, 'backup')} to remove, {objects}"

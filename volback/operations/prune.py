@@ -30,11 +30,12 @@ from volback.errors import (
     UsageError,
     VolbackError,
 )
+from volback.measures import count, human_size
 from volback.operations.condemned import Worker
 from volback.operations.half_made import HalfMadeSweep, Uploads, uploads_of
 from volback.operations.lines import Lines
 from volback.operations.prune_candidates import candidates_of
-from volback.operations.prune_result import CondemnedOf, FreedOf, HalfMade, Judged, PruneResult, judged
+from volback.operations.prune_result import NOT_REMOVED, CondemnedOf, FreedOf, HalfMade, Judged, PruneResult, judged
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import key_of, remove_from, sizes_of, volume_locks
 from volback.policy.keep import Decision, KeepRules, choose
@@ -239,7 +240,7 @@ class _Prune:
     def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
         """Remove what no rule keeps; in any case record the result for each."""
         doomed = [key_of(group.found[decision.id]) for decision in decisions if not decision.keep]
-        needs, removed = group.needs, Removed()
+        needs, removed, is_done = group.needs, Removed(), False
         try:
             if self._dry_run:
                 left = needs.without(doomed)
@@ -248,27 +249,31 @@ class _Prune:
                     later = self._is_shared and not is_document(stored.key)
                     (removed.condemned if later else removed.objects).append(stored.key)
             elif doomed:
+                _tell(group, doomed)
                 remove_from(self._ctx, self._repository, doomed, needs, removed, grace_s=self._grace_s)
+            is_done = True
         finally:
             self._locked.update(removed.locked)
-            self._record(group, decisions, removed)
+            self._record(group, decisions, removed, [] if is_done else _left_over(group, removed))
             self._needs[group.host, group.volume] = needs.without(removed.backups)
 
-    def _record(self, group: _Group, decisions: list[Decision], removed: Removed) -> None:
+    def _record(self, group: _Group, decisions: list[Decision], removed: Removed, left: Sequence[StoredObject]) -> None:
         gone = {key.id for key in removed.backups}
         for decision in decisions:
             found = group.found[decision.id]
             stays = decision.id not in gone
-            reasons = decision.reasons if decision.keep or not stays else ["could not be removed"]
+            reasons = decision.reasons if decision.keep or not stays else [NOT_REMOVED]
             verdict = (stays, reasons, group.damage[decision.id], group.tags[decision.id])
             self._judged.append(judged(found, group.held[key_of(found)], *verdict))
         sizes, freed = sizes_of(group.held), set(removed.objects)
         waiting = {name: sizes.get(name, 0) for name in removed.condemned}
         of_gone = [stored for key in removed.backups for stored in group.held[key]]
-        still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in freed | waiting.keys())
+        elsewhere = freed | waiting.keys() | {stored.key for stored in left}
+        still_used = sum(stored.size_bytes for stored in of_gone if stored.key not in elsewhere)
         if waiting:
             self._new[group.host, group.volume] = waiting
-        self._freed.append(FreedOf(group.host, group.volume, sum(sizes.get(name, 0) for name in freed), still_used))
+        freed_bytes, left_bytes = sum(sizes.get(name, 0) for name in freed), sum(one.size_bytes for one in left)
+        self._freed.append(FreedOf(group.host, group.volume, freed_bytes, still_used, len(left), left_bytes))
 
     def _work_off(self, volumes: Iterable[tuple[str, str]], uploads: Uploads, now: datetime) -> None:
         """What is condemned of these volumes."""
@@ -296,6 +301,22 @@ class _Prune:
         until = self._ctx.now() + timedelta(seconds=self._grace_s)
         for (host, volume), waiting in self._new.items():
             yield CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until)
+
+
+def _tell(group: _Group, doomed: Sequence[BackupKey]) -> None:
+    """Say what is removed and freed, before it is."""
+    freed = list(freed_objects(group.held, doomed, group.needs, group.needs.without(doomed)))
+    size = human_size(sum(stored.size_bytes for stored in freed))
+    what = f"{count(len(doomed), 'backup')} to remove, {size} in {count(len(freed), 'object')} to free"
+    log.info("%s/%s: %s", group.host, group.volume, what)
+
+
+def _left_over(group: _Group, removed: Removed) -> list[StoredObject]:
+    """What nobody needs of a volume whose removal came to no end: neither gone nor condemned."""
+    left = group.needs.without(removed.backups)
+    known = {*removed.objects, *removed.condemned, *removed.locked}
+    freed = freed_objects(group.held, removed.backups, group.needs, left)
+    return [stored for stored in freed if stored.key not in known]
 
 
 def _store_prefix(scope: Scope) -> str:

@@ -16,6 +16,9 @@ from volback.errors import Interrupted, VolbackError
 from volback.latest import created_at
 from volback.operations.remove import key_of
 
+NOT_REMOVED = "could not be removed"
+"""The reason why a backup stays that no rule keeps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -53,6 +56,9 @@ class FreedOf:
     freed_bytes: int
     still_used_bytes: int
     """Of removed backups, and not freed: others use it."""
+    left_objects: int = 0
+    """Where the removal came to no end: how many objects nobody needs, and are there."""
+    left_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,21 @@ class PruneResult:
     def still_used_bytes(self) -> int:
         """Of removed backups, and not freed: others use it."""
         return sum(one.still_used_bytes for one in self.freed)
+
+    @property
+    def left_backups(self) -> int:
+        """How many backups no rule keeps, and are there as something failed: the next prune goes on with them."""
+        return sum(one.reasons == [NOT_REMOVED] for one in self.judged)
+
+    @property
+    def left_objects(self) -> int:
+        """How many objects nobody needs, and are there as something failed."""
+        return sum(one.left_objects for one in self.freed)
+
+    @property
+    def left_bytes(self) -> int:
+        """Of these objects."""
+        return sum(one.left_bytes for one in self.freed)
 
     @property
     def warnings(self) -> list[str]:
