@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.test_s3_servers import error_reply, proxied
 from tests.support.machines import Clock, Machine, assert_whole
+from tests.support.proxy import Planned
 from tests.support.repository import IDS, make_backup
 from tests.support.s3 import S3Server, open_uploads
 from volback.catalog.condemned import GRACE_S
 from volback.catalog.keys import BackupKey, parse_condemned_key
 from volback.catalog.repository import Catalog
+from volback.errors import ObjectLocked
 from volback.policy.keep import KeepRules
 from volback.store.s3.store import S3Store
 
@@ -76,3 +79,25 @@ def test_an_upload_that_another_machine_may_be_making_is_condemned_and_then_abor
     assert len(open_uploads(moto.client(), name)) == 1
     assert there.prune(KEEP_ALL, grace_s=0).condemned == ()
     assert open_uploads(moto.client(), name) == []
+
+
+LOCKED = "Access Denied because object protected by object lock."
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_object_that_is_locked_says_until_when(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """Where a key may not know that, the answer has no such header."""
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)
+    until = datetime(2099, 12, 24, tzinfo=UTC)
+    retention = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if is_known else {}
+    name = f"locked-{is_known}".lower()
+    moto.client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)  # it ends with moto
+    moto.client().put_object(Bucket=name, Key="docker/a/b", Body=b"data", ChecksumAlgorithm="SHA256", **retention)
+    refusal = Planned("reply", ("DELETE",), nth=None, reply=error_reply(403, "AccessDenied", LOCKED))
+    kept = "cannot delete 'a/b': an object lock or a retention keeps it"
+    with proxied(moto, refusal) as (server, _), pytest.raises(ObjectLocked, match=kept) as caught:
+        server.store(name, "docker").delete("a/b")
+    assert caught.value.until == (until if is_known else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volback.errors import NotFoundError, StoreDenied, StoreError, StoreUnreachable, UsageError
+from volback.errors import NotFoundError, ObjectLocked, StoreDenied, StoreError, StoreUnreachable, UsageError
 from volback.store.s3.errors import Failure, Refused, explain
 from volback.store.s3.settings import S3_VARIABLES, S3Settings, read_s3_url
 
@@ -173,3 +173,20 @@ def test_without_credentials_no_server_was_asked_and_nothing_is_said_of_it(endpo
 def test_a_connection_to_aws_that_breaks_gets_no_advice_on_its_scheme(code: str) -> None:
     error = explain(Refused(Failure(code), 1), action="list", key=".", bucket="bucket", endpoint=None)
     assert "://" not in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "is_locked"),
+    [
+        ("AccessDenied", "Access Denied because object protected by object lock.", True), ("ObjectLocked", "", True),
+        ("ObjectLockedByBucketPolicy", "The object is locked", True), ("AccessDenied", "Access Denied", False),
+        ("RetentionPolicyNotMet", "subject to retention policy", True), ("NoSuchBucket", "", False),
+        ("AccessDenied", "Object is WORM protected and cannot be overwritten", True),
+    ],
+)  # fmt: skip
+def test_a_lock_is_not_a_lack_of_rights(code: str, reason: str, is_locked: bool) -> None:
+    refused = Refused(Failure(code, reason, status=403), 1)
+    error = explain(refused, action="delete", key="k", bucket="bucket", endpoint=None)
+    assert isinstance(error, ObjectLocked) == is_locked
+    reading = explain(refused, action="read", key="k", bucket="bucket", endpoint=None)
+    assert not isinstance(reading, ObjectLocked)
