@@ -1,9 +1,8 @@
-"""The command line before a command runs: where options may stand, what is imported, how long help takes."""
+"""The command line before a command runs: where options may stand, what is imported for help."""
 
 from __future__ import annotations
 
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from volback.cli.app import build
 from volback.cli.call import Call, command_of, global_options_first
 
 SLOW = ("docker", "boto3", "botocore", "msgspec", "rich", "zstandard", "requests", "urllib3")
-HELP_LIMIT_S = 0.25
 
 
 @pytest.mark.parametrize(
@@ -46,17 +44,6 @@ def test_help_imports_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[] 0"
-
-
-def test_help_takes_less_than_a_quarter_of_a_second() -> None:
-    # Processor time, the best of five: the machine may be busy with something else.
-    taken = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "volback", "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken) <= HELP_LIMIT_S, taken
 
 
 def test_the_help_of_every_command_has_examples_and_fits_80_columns() -> None:
