@@ -278,7 +278,7 @@ HOSTILE: dict[str, tuple[Callable[[Intact], dict[str, bytes]], str, str]] = {
     "manifest of a later format": (lambda it: {"manifest": _resealed(it, format=2)}, "format 2", "manifest"),
     "index that claims 5 GiB": (_huge_index, str(5 * GIB), "index"),
     "garbage index": (_garbage_index, "is damaged", "index"),
-    "index that leads elsewhere": (_index_of_no_units, "is not a backup id", "index"),
+    "index that leads elsewhere": (_index_of_no_units, "names no data object", "index"),
 }
 
 

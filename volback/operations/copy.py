@@ -2,8 +2,8 @@
 
 A full backup is copied byte for byte, and so is an increment if the target has the objects of others that it uses. Any
 other increment arrives complete: the frames that the target lacks come with it, in one data object (`copy_complete`).
-Of an encrypted one that is copied without an identity nothing can be read: then the objects that it uses come along,
-whole.
+Where one of the two repositories is encrypted, and no identity was given that opens it, the backups that it uses come
+along as they are: frames cannot be taken out of closed objects, nor found in closed indexes.
 
 Between repositories that are encrypted for different identities, or of which one is in clear, the copies become what
 the target is, if that is requested. The manifest is put last, so an interrupted copy is not a backup; what it left is
@@ -35,7 +35,7 @@ from volback.errors import (
     UsageError,
 )
 from volback.operations.copy_complete import put_complete
-from volback.operations.copy_objects import Kept, check_free, kept_at, put_object, shown
+from volback.operations.copy_objects import Kept, can_read, check_free, kept_at, put_object, shown
 from volback.operations.locks import prefix_lock
 from volback.operations.recover import discard, sweep_repository
 from volback.state.journal import NewBackup
@@ -63,8 +63,10 @@ class Copy:
     manifest: Manifest
     document: bytes | None
     """None where the target's is another one: it is encrypted otherwise."""
+    is_whole: bool
+    """Whether it is copied as it is, after the backups that it uses: without an identity of both repositories."""
     loose: tuple[UsedObject, ...] = ()
-    """Objects that it uses of removed backups: where nothing of it can be read, they are copied with it."""
+    """Objects that it uses of removed backups: where it is copied as it is, they are copied with it."""
 
     @property
     def key(self) -> BackupKey:
@@ -84,8 +86,8 @@ class Copy:
 
     @property
     def first(self) -> list[BackupKey]:
-        """The backups that are copied before it: none, where its frames can be read."""
-        return _used_by(self) if self.manifest.is_closed else []
+        """The backups that are copied before it."""
+        return _used_by(self) if self.is_whole else []
 
     @property
     def objects(self) -> list[tuple[str, ObjectDigest]]:
@@ -142,18 +144,19 @@ def _how(repository: Repository) -> str:
 def plan_copies(source: Repository, target: Repository, references: list[str]) -> list[Copy]:
     """Return the named backups, each once, each after those of them that it uses.
 
-    With one that is encrypted, and of which nothing can be read, come those that it uses.
+    Where one of the repositories cannot be read without an identity, those that they use come with them.
 
     Raises NotFoundError for a reference that matches none, IdentityNeeded where encrypted ones are to be stored
     otherwise.
     """
+    as_stored, is_whole = _is_alike(source, target), not (can_read(source) and can_read(target))
     found: dict[BackupKey, Copy | None] = {}
     wanted = [source.find(reference).key for reference in references]
     while wanted:
         key = wanted.pop()
         if key in found:
             continue
-        item = found[key] = _load(source, key, as_stored=_is_alike(source, target))
+        item = found[key] = _load(source, key, as_stored=as_stored, is_whole=is_whole)
         wanted += [] if item is None else item.first
     there = {key: _with_loose(item, found) for key, item in sorted(found.items()) if item is not None}
     graph = {key: [used for used in _used_by(item) if used in there] for key, item in there.items()}
@@ -176,8 +179,8 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
             return CopyResult("skipped", 0)
         kept = kept_at(source, target, item.manifest)
         is_kept = kept.names.issuperset(map(item.manifest.key_of, _of_others(item.manifest)))
-        as_it_is = is_kept or item.manifest.is_closed
-        if item.manifest.is_closed:
+        as_it_is = is_kept or item.is_whole
+        if item.is_whole:
             _check_kept(target, item, kept)
         objects = [(key, expected) for key, expected in item.objects if key not in kept.names]
         new = [key for key, _ in objects] if as_it_is else [item.key.increment, item.key.index]
@@ -213,13 +216,13 @@ def _is_same(ctx: Context, source: Repository, target: Repository) -> bool:
             target.store.delete(_PROBE)
 
 
-def _load(source: Repository, key: BackupKey, *, as_stored: bool) -> Copy | None:
+def _load(source: Repository, key: BackupKey, *, as_stored: bool, is_whole: bool) -> Copy | None:
     """None for one that was removed: what others use of it is there."""
     try:
         manifest, document = source.catalog.load(key)
         if as_stored:
-            return Copy(shown(source, manifest), document)
-        return Copy(in_clear(source.opened(manifest)), None)
+            return Copy(shown(source, manifest), document, is_whole)
+        return Copy(in_clear(source.opened(manifest)), None, is_whole)
     except NotFoundError:
         return None
 
@@ -272,8 +275,9 @@ def _check_kept(target: Repository, item: Copy, kept: Kept) -> None:
     names = {key for key, _ in item.objects} | kept.names
     if any(item.manifest.key_of(used) not in names for used in _of_others(item.manifest)):
         raise IdentityNeeded(
-            f"backup {item.name} is encrypted, and repository {target.store.url} has what it uses in other objects",
-            "name the file of an identity with --identity: what is missing there is then copied",
+            f"backup {item.name} cannot be copied as it is: repository {target.store.url} has what it uses in other"
+            " objects",
+            "name a file with the identities of both repositories with --identity: what is missing is then copied",
         )
 
 

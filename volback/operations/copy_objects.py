@@ -103,14 +103,26 @@ def _read(target: Repository, key: BackupKey) -> Iterator[Manifest]:
         return
 
 
+def can_read(repository: Repository) -> bool:
+    """Whether what it holds is in clear, or a key was given that opens it, and nobody has to be asked."""
+    if repository.encryption is None:
+        return True
+    if not (repository.sources.identities or repository.sources.passphrases):
+        return False
+    try:
+        return bool(repository.encryption.identities())
+    except IdentityNeeded:
+        return False
+
+
 def shown(repository: Repository, manifest: Manifest) -> Manifest:
     """The manifest with its private part, if a key was given that opens it, and nobody has to be asked."""
-    if manifest.is_closed and (repository.sources.identities or repository.sources.passphrases):
-        try:
-            return repository.opened(manifest)
-        except IdentityNeeded:
-            return manifest
-    return manifest
+    if not manifest.is_closed or not can_read(repository):
+        return manifest
+    try:
+        return repository.opened(manifest)
+    except IdentityNeeded:  # it is encrypted for an earlier identity
+        return manifest
 
 
 def _is_same(source: Repository, other: Manifest, one: ObjectDigest, found: ObjectDigest) -> bool:
