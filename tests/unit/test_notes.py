@@ -23,6 +23,7 @@ from volback.cli.main import run
 from volback.context import Context, Repository, open_repository
 from volback.encryption.store import Encryption
 from volback.errors import FormatError, IdentityNeeded, IntegrityError, StoreDenied
+from volback.operations.notes import note_text
 from volback.operations.verify import verify
 from volback.policy.subset import Subset
 from volback.settings import Settings
@@ -254,6 +255,25 @@ def test_commands_in_an_encrypted_repository(volback: Commands, monkeypatch: pyt
     reseal_file(volback.place / "closed" / volback.keys[0].notes, lambda notes: notes.update(private="?"))
     shown = volback("show", volback.backup(0), "--identity", str(own_file(volback.place)))
     assert "is not base64" in volback.err
+
+
+def test_the_note_of_a_new_backup_is_written_without_reading_and_never_fails_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = CountingStore(MemoryStore("m"))
+    manifest = Catalog(store).read(make_backup(store, data_bytes=10))
+    repository = Repository(store, lambda: "web1")
+    assert repository.encryption is None
+    store.reads.clear()
+    note_text(repository, manifest, "")
+    note_text(repository, manifest, "nightly, after the upgrade")
+    assert store.reads == []
+    assert repository.catalog.notes.read(manifest.key).fields.note == "nightly, after the upgrade"
+    note_text(Repository(_ReadOnly(store), lambda: "web1"), manifest, "more")
+    note_text(repository, manifest, "x" * NOTES_MAX_BYTES)
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
+        f"the note of backup {manifest.name} was not written"
+    ] * 2
 
 
 class _ReadOnly(Wrapper):

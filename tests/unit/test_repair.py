@@ -246,8 +246,10 @@ def test_the_command_says_what_was_healed_and_what_is_lost(
     assert _run("repair") == 7
     out, err = capsys.readouterr()
     assert "  lost   random\n" in out
-    assert "  all its other files are intact\n" in out
+    assert "  no damage is known of its other files\n" in out
     assert err.startswith(f"error: something is lost of {first.name}\n")
+    assert _run("repair", "--data") == 7
+    assert "  all its other files are intact\n" in capsys.readouterr().out
 
 
 def _run(*arguments: str) -> int:

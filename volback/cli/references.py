@@ -89,10 +89,10 @@ def repair(
     if done.lost:
         names = ", ".join(one.backup for one in done.lost[:_NAMED_AT_MOST])
         more = f" and {len(done.lost) - _NAMED_AT_MOST} more" if len(done.lost) > _NAMED_AT_MOST else ""
-        hint = "a new backup of what the volume still has may heal them; all other files can be restored"
+        hint = "a new backup of what the volume still has may heal them: repeat it then"
         errors.insert(0, IntegrityError(f"something is lost of {names}{more}", hint))
     facts = {**_repair_facts(done), "dry_run": dry_run, "requests": requests}
-    return Outcome(facts, [*_repair_lines(done, dry_run=dry_run), *requests_line(requests)], errors=errors)
+    return Outcome(facts, [*_repair_lines(done, dry_run=dry_run, data=data), *requests_line(requests)], errors=errors)
 
 
 def _repair_facts(done: Repaired) -> dict[str, object]:
@@ -105,7 +105,7 @@ def _repair_facts(done: Repaired) -> dict[str, object]:
     }
 
 
-def _repair_lines(done: Repaired, *, dry_run: bool) -> Iterator[str]:
+def _repair_lines(done: Repaired, *, dry_run: bool, data: bool) -> Iterator[str]:
     would = "would be " if dry_run else ""
     for key in done.rebuilt:
         yield f"{would}rebuilt  {key}"
@@ -117,7 +117,7 @@ def _repair_lines(done: Repaired, *, dry_run: bool) -> Iterator[str]:
         yield f"lost     {lost.backup}: {lost.message}"
         yield from first_of(lost.paths or [], "  lost   ")
         if lost.paths is not None:
-            yield "  all its other files are intact"
+            yield "  all its other files are intact" if data else "  no damage is known of its other files"
     work = f"{len(done.healed)} {would}healed, {len(done.rebuilt)} indexes {would}rebuilt, {len(done.lost)} with losses"
     nothing = "nothing to repair" if not (done.healed or done.rebuilt or done.lifted or done.lost) else work
     yield f"{count(done.backups, 'backup')}: {nothing}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
-from volback.catalog.notes import Notes, text_of, with_text
+from volback.catalog.notes import NO_NOTES, Notes, text_of, with_text
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
 from volback.errors import ConflictError, IdentityNeeded, IntegrityError, StoreError, UsageError
@@ -99,13 +99,12 @@ def text_for_people(repository: Repository, key: BackupKey, notes: Notes) -> str
 
 
 def note_text(repository: Repository, manifest: Manifest, text: str) -> None:
-    """Say something about a backup that was made just now. It is there in any case: a failure is a warning."""
+    """Say something about a backup that was made just now, and has no notes yet: nothing is read, so a key that may
+    only write can do it. The backup is there in any case: a failure is a warning."""
     if not text:
         return
     try:
-        repository.catalog.notes.change(
-            manifest.key, lambda notes: with_text(notes, text, manifest.key, repository.encryption)
-        )
+        repository.catalog.notes.replace(manifest.key, with_text(NO_NOTES, text, manifest.key, repository.encryption))
     except (StoreError, IntegrityError, UsageError) as exc:
         log.warning("the note of backup %s was not written: %s", manifest.name, exc.message)
 
