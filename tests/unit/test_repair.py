@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.encrypted import encrypted_copy
+from tests.support.engine import PROJECT
 from tests.support.repository import use_here
 from tests.support.stored import HOST, VOLUME, commit_next
 from tests.unit.test_damage_heals import IDS, UNUSED_BIT, Nights
 from volback.catalog.model import Manifest, Unit
+from volback.catalog.repository import Catalog
 from volback.cli.main import run
 from volback.context import Context, Repository, open_engine
 from volback.errors import IdentityNeeded
 from volback.operations.check import check
+from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.open_backup import OpenBackup
 from volback.operations.repair import Repaired, repair
 from volback.operations.verify import verify
@@ -80,6 +85,27 @@ def test_an_older_backup_takes_what_a_newer_one_has_stored_anew(nights: Damaged)
     assert (nights.stream(first), nights.stream(second)) == before
     assert third.id in nights.repository.find(f"{VOLUME}@{first.id}").depends_on
     nights.assert_all_whole()
+
+
+def test_a_healed_backup_is_copied_and_read_without_volback_as_any_other(nights: Damaged, tmp_path: Path) -> None:
+    first = nights.back_up()
+    before = nights.stream(first)
+    nights.break_frame(first, "random")
+    nights.find_damage()
+    nights.back_up()
+    assert len(nights.repair().healed) == 1
+    script, repository = str(PROJECT / "docs/rescue.py"), str(tmp_path / "repository")
+    rescued = subprocess.run(
+        [sys.executable, "-I", script, repository, f"{HOST}/{VOLUME}@{first.id}"],
+        capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert rescued.stdout == before
+    ctx, target = nights.at(tmp_path / "target")
+    Catalog(target.store).ensure_repository(lambda: "b" * 32)
+    (item,) = plan_copies(nights.repository, target, [first.name])
+    copy_backup(ctx, nights.repository, target, item)
+    assert b"".join(OpenBackup(target.store, target.find(first.name)).stream()) == before
+    assert verify(ctx, target, [], data=True).damaged == []
 
 
 def test_files_that_are_nowhere_else_are_named_and_no_others(nights: Damaged) -> None:
