@@ -15,7 +15,7 @@ from volback.cli.main import run
 from volback.config.loading import load_config
 from volback.config.model import Config
 from volback.errors import EngineUnreachable, NoRepository, UsageError
-from volback.policy.durations import LONGEST_S, CalendarDuration, read_age, read_calendar, read_seconds
+from volback.policy.durations import LONGEST_S, CalendarDuration, read_age, read_calendar, read_grace, read_seconds
 from volback.policy.invalid import InvalidValue
 from volback.policy.labels import read_labels
 from volback.store.locate import keys_of
@@ -282,3 +282,10 @@ def test_the_longer_of_two_durations_is_known() -> None:
 
 def at(text: str, zone: ZoneInfo | None = None) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=zone or UTC)
+
+
+def test_a_grace_time_is_in_whole_seconds() -> None:
+    assert [read_grace(value) for value in ("24h", "0s", "1.5s", 90, 0)] == [86_400, 0, 2, 90, 0]
+    for value in ("11y", 400_000_000, "5", True):
+        with pytest.raises(InvalidValue):
+            read_grace(value)

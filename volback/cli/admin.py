@@ -88,7 +88,7 @@ def remove(
     errors = [volume.error for volume in done if volume.error is not None]
     condemned = sum(volume.condemned_bytes for volume in done)
     until = max((volume.until for volume in done if volume.until is not None), default=None)
-    if until is not None:
+    if condemned:
         text.append(condemned_words(condemned, until))
     facts = {
         "removed": removed,

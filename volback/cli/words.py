@@ -67,9 +67,10 @@ def read_option(option: str, text: str, read: Callable[[str], T]) -> T:
         raise UsageError(f"{option} {text!r} {exc.reason}", exc.hint) from exc
 
 
-def condemned_words(stored_bytes: int, until: datetime) -> str:
-    """What a later prune frees, and when."""
-    return f"{human_size(stored_bytes)} condemned: a prune after {local_time(until)} frees it"
+def condemned_words(stored_bytes: int, until: datetime | None) -> str:
+    """What a later prune frees, and when, if that is known."""
+    when = "later prune" if until is None else f"prune after {local_time(until)}"
+    return f"{human_size(stored_bytes)} condemned: a {when} frees it"
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
