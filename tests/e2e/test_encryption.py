@@ -204,6 +204,41 @@ def test_a_host_without_a_key_makes_increments(encrypted: Volback, person: Path,
     encrypted("restore", source, "--to", target, "--prove", "--identity", person)
 
 
+def test_a_passphrase_alone_brings_back_what_the_next_increment_needs(run_volback: Volback, tmp_path: Path) -> None:
+    """As does an identity; a wrong one, and a removed newest backup, cost a full backup, said."""
+    source, directory = tmp_path / "source", tmp_path / "encrypted"
+    source.mkdir()
+    directory.mkdir()
+    fill(source)
+    for name in ("right", "wrong"):
+        (tmp_path / name).write_text(f"{name} horse\n")
+        (tmp_path / name).chmod(0o600)
+    volback = Volback(directory, run_volback.client_ids)
+    volback("init", "--encrypt", env={"VOLBACK_PASSPHRASE_FILE": str(tmp_path / "right")})
+
+    def made(passphrase: str | None = None, check_exit: int = 0) -> tuple[str, str]:
+        env = {} if passphrase is None else {"VOLBACK_PASSPHRASE_FILE": str(tmp_path / passphrase)}
+        said = volback("backup", source, "--json", env=env, check_exit=check_exit).json
+        return said["result"]["backups"][0]["kind"], " ".join(said["warnings"])
+
+    assert made() == ("full", "")
+    shutil.rmtree(volback.state / "parents")
+    assert made("right") == ("incremental", "")
+    assert made() == ("incremental", ""), "it is kept again"
+    shutil.rmtree(volback.state / "parents")
+    kind, warnings = made("wrong", 3)
+    assert kind == "full"
+    assert "the passphrase is wrong" in warnings
+    assert "this machine does not have its index" in warnings
+    newest = volback("list", "--json").json["result"]["backups"][-1]["id"]
+    volback("remove", f"{source}@{newest}", "--yes")
+    kind, warnings = made(check_exit=3)
+    assert kind == "full"
+    assert "this machine does not have its index" in warnings
+    assert made() == ("incremental", "")
+    assert volback("verify", "--json").json["result"]["damaged"] == []
+
+
 def test_the_index_of_another_machines_backup_is_not_used(encrypted: Volback, tmp_path: Path) -> None:
     source, other = tmp_path / "source", tmp_path / "other"
     source.mkdir()

@@ -229,6 +229,24 @@ def test_a_rotation_gives_a_new_identity_to_each_key_whose_holder_is_known(volba
     assert rows == {"alice": "all", "bob": "all", "paper": "earlier"}
 
 
+def test_a_note_that_somebody_else_has_written_does_not_say_for_whom_a_key_is(volback: Commands) -> None:
+    """Who can write to the bucket would hide that no key opens it any more, or who can."""
+    note = volback.repository / "keys/alice.json"
+
+    def forged(document: dict[str, object]) -> None:
+        document.update(recipients=[str(BOB.recipient)])
+
+    reseal_file(note, forged)
+    rows = volback("key", "list").splitlines()
+    assert rows[1].split() == ["alice", "unknown", "unknown"]
+    assert "keys/alice.json was not written by who holds the identity" in volback.err
+    volback("key", "list", "--identity", "alice.txt")
+    assert str(BOB.recipient) not in volback.out
+    volback("key", "add", "bob", "--recipient", str(BOB.recipient), "--identity", "alice.txt")
+    volback("key", "remove", "bob", code=5)
+    assert "is the last one that opens the repository" in volback.err
+
+
 def context_of(volback: Commands, *identities: Identity, passphrase: str | None = None) -> Context:
     sources = Sources(
         tuple(SecretText("a test", str(identity).encode) for identity in identities),

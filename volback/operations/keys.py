@@ -22,6 +22,7 @@ from volback.catalog.key_files import (
     file_key,
     key_names,
     no_such_key,
+    note_key,
     read_key_file,
     read_note,
     write_key,
@@ -71,17 +72,21 @@ class Keys:
         now: Callable[[], datetime],
         *,
         work_factor: int = WORK_FACTOR,
+        authority: Callable[[], bytes | None] = lambda: None,
     ) -> None:
-        """`recipients` are the repository's, the current one first; `identities` is its keyring."""
+        """`recipients` are the repository's, the current one first; `identities` is its keyring; `authority` gives the
+        public key that has signed the notes, None where it is not known."""
         self._objects = objects
         self._recipients = list(recipients)
         self._identities = identities
         self._now = now
         self._work_factor = work_factor
+        self._authority = authority
 
     def all(self) -> list[Key]:
-        """All keys by name; needs no identity."""
-        return [self._key(name) for name in key_names(self._objects)]
+        """All keys by name; needs no identity. A note that somebody else has written counts for nothing."""
+        authority = self._authority()
+        return [self._key(name, authority) for name in key_names(self._objects)]
 
     def unlock(self) -> Identity:
         """The repository's current identity. Raises IdentityNeeded."""
@@ -139,19 +144,30 @@ class Keys:
         for name, holder in holders.items():
             self._write(name, holder, identities, replace=True)
 
+    def proven(self) -> list[str]:
+        """The keys whose notes are signed by who holds the current identity. Raises IdentityNeeded."""
+        authority = authority_of(self.unlock()).public
+        return [name for name in key_names(self._objects) if self._key(name, authority).kind is not None]
+
     def sign_notes(self, names: Iterable[str], identity: Identity) -> None:
         """Sign the notes of keys by who holds `identity`."""
         for name in names:
             if (found := read_note(self._objects, name)) is not None:
                 write_note(self._objects, found[0], authority_of(identity))
 
-    def _key(self, name: str) -> Key:
+    def _key(self, name: str, authority: bytes | None) -> Key:
         try:
             found = read_note(self._objects, name)
         except FormatError as exc:
             log.warning("%s", exc.message)
             found = None
-        return Key(name, None) if found is None else _key_of(found[0])
+        if found is None:
+            return Key(name, None)
+        if authority is not None and not is_signed_by(authority, signature_of(found[1])):
+            log.warning("%s was not written by who holds the identity: for whom key %s is, is not known",
+                        note_key(name), name)  # fmt: skip
+            return Key(name, None)
+        return _key_of(found[0])
 
     def _all_identities(self) -> list[Identity]:
         """Every identity of the repository: a key that lacks an earlier one could not read older backups."""
@@ -198,7 +214,12 @@ class Keys:
 def keys_of(repository: Repository, *, work_factor: int = WORK_FACTOR) -> Keys:
     """The keys of a repository. Raises UsageError where it is in clear."""
     return Keys(
-        repository.stored, repository.recipients, repository.identities, repository.now, work_factor=work_factor
+        repository.stored,
+        repository.recipients,
+        repository.identities,
+        repository.now,
+        work_factor=work_factor,
+        authority=lambda: repository.authority,
     )
 
 

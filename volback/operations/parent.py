@@ -131,6 +131,7 @@ def choose_parent(
         return chosen
     passed_over: list[str] = []
     foreign, closed = False, ""
+    opens: bool | None = None
     known = known_parent(ctx, repository, source.name)
     try:
         for manifest in _of_line(repository, earlier, engine_id, passed_over):
@@ -138,7 +139,9 @@ def choose_parent(
                 foreign = True
                 continue
             kept = known.opened(manifest) if manifest.is_closed else None
-            if manifest.is_closed and kept is None and not repository.has_identities:
+            if manifest.is_closed and kept is None and opens is None:
+                opens = _has_identity(repository, passed_over)
+            if manifest.is_closed and kept is None and not opens:
                 closed = closed or manifest.id
             elif (backup := _opened(repository, manifest, passed_over, known, kept)) is not None:
                 chosen.backup, chosen.reread = backup, not _is_same_storage(backup.manifest.source, source)
@@ -153,6 +156,20 @@ def choose_parent(
             why = f"backup {closed} is encrypted, and this machine does not have its index"
         chosen.warnings.append(f"everything was read and stored: {why}")
     return chosen
+
+
+def _has_identity(repository: Repository, passed_over: list[str]) -> bool:
+    """Whether a given identity or passphrase opens what this machine does not keep; nobody is asked.
+
+    `passed_over` gets why one does not. Raises UsageError for a file that cannot be read.
+    """
+    if not (repository.sources.identities or repository.sources.passphrases):
+        return False
+    try:
+        return bool(repository.identities())
+    except IdentityNeeded as exc:
+        passed_over.append(exc.message)
+        return False
 
 
 def known_parent(ctx: Context, repository: Repository, volume: str) -> KnownParent:

@@ -51,6 +51,7 @@ def rotate(ctx: Context, repository: Repository, *, work_factor: int = WORK_FACT
     keys = keys_of(repository, work_factor=work_factor)
     current, new = keys.unlock(), Identity.new()
     _check_unchanged(repository)
+    proven = keys.proven()
     found = keys.holders(lambda name: _passphrases(repository, name))
     known = {name: holder for name, holder in found.items() if holder is not None}
     if not known:
@@ -66,7 +67,7 @@ def rotate(ctx: Context, repository: Repository, *, work_factor: int = WORK_FACT
     _write_succession(ctx, repository, current, new)
     _replace_recipient(repository, new)
     write_pin(ctx.settings.state, info.id, Pin(str(new.recipient), authority_of(new).public.hex()))
-    keys.sign_notes(known, new)
+    keys.sign_notes(dict.fromkeys([*known, *proven]), new)
     left = [name for name, holder in found.items() if holder is None]
     return Rotated(str(new.recipient), list(repository.recipients), list(known), left)
 
