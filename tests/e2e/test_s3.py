@@ -20,6 +20,7 @@ from tests.support.remote import wait_for
 from tests.support.repository import new_repository
 from tests.support.s3 import S3Server, open_uploads
 from tests.support.tree import make_odd_tree
+from volback.archive.age_keys import Identity
 
 pytestmark = pytest.mark.xdist_group("s3")
 """Those who need a server share it: radosgw takes 16 s to start."""
@@ -212,3 +213,36 @@ def test_an_error_of_an_upload_is_not_replaced_by_those_of_cleaning_up(
     assert "/data'" in error or "data.tar" in error
     assert "the session token has expired" in error
     assert "hint: log in again" in done.stderr
+
+
+def test_an_encrypted_bucket_gives_one_small_file_for_a_few_requests(
+    radosgw: S3Server, run_volback: Volback, tmp_path: Path
+) -> None:
+    """Backups without a key; one small file out of 20 MB is the index, and its frame for its header and its bytes."""
+    source, target, person = tmp_path / "source", tmp_path / "target", tmp_path / "person.txt"
+    for directory in (source, target):
+        directory.mkdir()
+    identity = Identity.new()
+    person.write_text(f"{identity}\n")
+    person.chmod(0o600)
+    for number in range(10):
+        (source / f"large-{number}").write_bytes(random.Random(number).randbytes(2_000_000))
+        (source / f"small-{number}").write_text(f"small {number}")
+    with radosgw.bucket() as bucket, proxied(radosgw) as (server, proxy):
+        env = server.environment() | {"VOLBACK_REPO": f"s3://{bucket}/hosts"}
+        with_key = env | {"VOLBACK_IDENTITY_FILE": str(person)}
+        run_volback("init", "--encrypt", "--recipient", str(identity.recipient), env=env)
+        run_volback("backup", source, env=env)
+        proxy.heads.clear()
+        assert run_volback("cat", source, "small-5", env=with_key).stdout == "small 5"
+        reads = [head for head in proxy.heads if head.startswith("GET ") and ".zst.age" in head.partition("\r\n")[0]]
+        asked = [head.partition("?")[0].partition(" HTTP")[0].rpartition("/")[2] for head in reads]
+        assert asked.count("index.jsonl.zst.age") == 1
+        assert asked.count("data.tar.zst.age") <= 3, "its header once, then one range or two"
+        assert all("\r\nRange: bytes=" in head for head in reads)
+        (source / "small-5").write_text("changed")
+        made = run_volback("backup", source, "--json", env=env).json["result"]["backups"][0]
+        assert (made["kind"], made["stored_bytes"] < 100_000) == ("incremental", True)
+        run_volback("restore", source, "--to", target, "--prove", env=with_key)
+        assert differences(fingerprint(source), fingerprint(target)) == []
+        assert run_volback("verify", "--data", "--json", env=with_key).json["result"]["damaged"] == []

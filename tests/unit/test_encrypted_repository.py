@@ -88,6 +88,23 @@ def test_each_flip_is_found_and_the_files_are_named(store: MemoryStore, ctx: Con
         assert any(damage.paths for damage in found), position
 
 
+def test_of_a_thousand_flips_each_is_noticed_before_a_byte_is_used(store: MemoryStore, tmp_path: Path) -> None:
+    """Anywhere in what a restore reads, with the exit code of damage."""
+    dice, keys = random.Random(7), [f"{FULL_KEY.data}.age", f"{FULL_KEY.index}.age", FULL_KEY.manifest]
+    whole = {key: content(store, key) for key in keys}
+    expected = read_whole(repository(store, tmp_path))
+    for _ in range(1000):
+        key = dice.choice(keys)
+        changed = bytearray(whole[key])
+        changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+        store.put(key, [changed])
+        with pytest.raises(IntegrityError) as caught:
+            read_whole(repository(store, tmp_path))
+        assert (caught.value.exit_code, "\n" in caught.value.message) == (7, False)
+        store.put(key, [whole[key]])
+    assert read_whole(repository(store, tmp_path)) == expected
+
+
 def test_one_damaged_piece_costs_the_files_in_it_alone(ctx: Context, tmp_path: Path) -> None:
     root, clear, store = tmp_path / "tree", tmp_path / "clear", MemoryStore("test")
     root.mkdir()
