@@ -144,6 +144,18 @@ def test_fingerprints_of_different_options_are_different(tree: Path) -> None:
     assert len(made) == 4
 
 
+def test_files_of_other_filesystems_have_no_fingerprint_where_they_are_always_read() -> None:
+    """They are stamped by another clock, so the newest time is that of the root's."""
+    below = [record(b"m/x", size=2 * MIB, device=7, ctime="1800000000.0000000000", mtime="1800000000.0000000000")]
+    plan = make_plan([ROOT, *below, record(b"z", size=2 * MIB, ctime="1750000000.0000000000"), END])
+    assert plan.newest_ns == 1_750_000_000 * 10**9
+    whole = [plan.scan_of(unit)[0] for unit in plan.units]
+    plan.reads_mounted = True
+    assert [plan.scan_of(unit)[0] for unit in plan.units] == [whole[0], "", whole[2]]
+    plan.ignore_ctime = True
+    assert plan.newest_stamp_ns() == 1_700_000_000_123_456_789
+
+
 def test_devices_and_blocks_do_not_count(tmp_path: Path) -> None:
     def plan(device: int, other: int, blocks: int) -> Plan:
         facts = scan_facts(device=device)
@@ -267,6 +279,15 @@ MOUNTS = r"""20 1 8:1 / / rw,relatime shared:1 - overlay overlay rw
 def test_filesystem_is_that_of_the_nearest_mount(directory: str, filesystem: str) -> None:
     plan = make_plan([scan_facts(mounts=MOUNTS, directory=directory), record(b"", kind="d"), END])
     assert plan.filesystem == filesystem
+
+
+def test_a_scan_says_which_filesystems_are_mounted_below() -> None:
+    def below(directory: str) -> frozenset[str]:
+        return make_plan([scan_facts(mounts=MOUNTS, directory=directory), record(b"", kind="d"), END]).mounted
+
+    assert below("/volume") == {"fuse.sshfs", "nfs4"}
+    assert below("/volume2") == below("/vol") == frozenset()
+    assert below("/auto") == {"cifs.noserverino"}
 
 
 def test_a_sparse_file_counts_with_what_it_occupies(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from volback.policy.unchanged import ignored, is_settled
+from volback.policy.unchanged import ignored, is_known_below, is_settled
 
 S = 1_000_000_000
 
@@ -81,3 +81,22 @@ def test_nothing_is_settled_on_another_filesystem() -> None:
 )
 def test_what_a_filesystem_invents_is_ignored(filesystem: str, expected: tuple[bool, bool]) -> None:
     assert ignored(filesystem) == expected
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "mounted", "expected"),
+    [
+        ("ext4", [], True),
+        ("btrfs", ["ext4", "xfs"], True),
+        ("ext4", ["tmpfs"], False),
+        ("ext4", ["xfs", "nfs4"], False),
+        ("ext4", ["vfat"], False),
+        ("nfs4", ["ext4"], False),
+        ("fuse.sshfs", [], False),
+        ("nfs4", ["nfs4"], False),
+    ],
+)
+def test_what_is_mounted_below_is_compared_where_this_kernel_stamps_it(
+    filesystem: str, mounted: list[str], *, expected: bool
+) -> None:
+    assert is_known_below(filesystem, mounted) is expected

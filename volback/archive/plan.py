@@ -62,18 +62,29 @@ class Plan:
     started_ns: int = 0
     """When the scan began, by the clock of the kernel that the helper runs on."""
     newest_ns: int = 0
-    """The newest ctime of all records."""
+    """The newest ctime on the root's filesystem."""
     filesystem: str = ""
     """Type of the filesystem that the volume's root lies on, as the kernel names it: ext4, nfs4, fuse.sshfs;
     cifs.noserverino: a CIFS that numbers inodes by itself."""
+    is_mixed: bool = False
+    """Whether records of other filesystems than the root's are among them."""
+    mounted: frozenset[str] = frozenset()
+    """Types of the filesystems that are mounted below the root."""
 
     ignore_inode: bool = False
     """Whether fingerprints leave inode numbers out."""
     ignore_ctime: bool = False
     """Whether fingerprints leave ctimes out."""
+    reads_mounted: bool = False
+    """Whether units with files of other filesystems than the root's have no fingerprint: they are always read."""
 
     def scan_of(self, unit: PlannedUnit) -> tuple[str, int]:
-        """The unit's fingerprint, and the time that has to be settled: the newest ctime, or mtime where that is out."""
+        """The unit's fingerprint, and the time that has to be settled: the newest ctime, or mtime where that is out.
+
+        A unit without a fingerprint ("") is always read.
+        """
+        if self.is_mixed and self.reads_mounted and any(map(scans.is_mounted, self.records[unit.start : unit.stop])):
+            return "", 0
         newest_ns = self.newest_mtime_ns(unit) if self.ignore_ctime else self.newest_ctime_ns(unit)
         return self.fingerprint(unit, ignore_inode=self.ignore_inode, ignore_ctime=self.ignore_ctime), newest_ns
 
@@ -112,6 +123,16 @@ class Plan:
     def newest_ctime_ns(self, unit: PlannedUnit) -> int:
         """The newest ctime of the unit's files."""
         return scans.newest_ctime_ns(self.records[unit.start : unit.stop])
+
+    def newest_stamp_ns(self) -> int:
+        """The newest time on the root's filesystem of the kind that fingerprints hold: ctime, or mtime."""
+        if not self.ignore_ctime:
+            return self.newest_ns
+        return scans.newest_mtime_ns(self.of_root())
+
+    def of_root(self) -> list[bytes]:
+        """The records of the root's filesystem."""
+        return [record for record in self.records if not scans.is_mounted(record)] if self.is_mixed else self.records
 
     def newest_mtime_ns(self, unit: PlannedUnit) -> int:
         """The newest mtime of the unit's files: for filesystems that invent ctimes. Takes 3 us a file."""
@@ -157,11 +178,13 @@ def make_plan(
     kept = _kept(records, verdicts or Verdicts(excludes))
     try:
         plan = _arrange(found.numbered(kept), found.holes)
-        newest_ns = scans.newest_ctime_ns(plan.records)
+        plan.is_mixed = found.is_mixed
+        newest_ns = scans.newest_ctime_ns(plan.of_root())
     except (ValueError, LookupError) as exc:
         raise garbled() from exc
     plan.excluded = len(records) - len(kept)
-    plan.started_ns, plan.newest_ns, plan.filesystem = found.started_ns, newest_ns, found.filesystem
+    plan.started_ns, plan.newest_ns = found.started_ns, newest_ns
+    plan.filesystem, plan.mounted = found.filesystem, found.mounted
     return plan
 
 

@@ -55,9 +55,12 @@ class Scan:
         """By the clock of the kernel that the helper runs on, which stamps files of local filesystems."""
         self.filesystem = ""
         """Type of the root's, as the kernel names it; cifs.noserverino: a CIFS that numbers inodes by itself."""
+        self.mounted: frozenset[str] = frozenset()
+        """Types of those that are mounted below the root."""
         self.holes: dict[bytes, int] = {}
         """Of large files: how many bytes less than their size they occupy; by the key of the path."""
-        self._has_others = False
+        self.is_mixed = False
+        """Whether records of other filesystems than the root's are among them."""
         self._device = b""
         self._buffers = buffers
 
@@ -82,7 +85,7 @@ class Scan:
 
     def numbered(self, records: list[bytes]) -> list[bytes]:
         """Number the filesystems other than the root's, in the order of `records`."""
-        if not self._has_others:
+        if not self.is_mixed:
             return records
         numbers: dict[bytes, bytes] = {}
         return [_numbered(record, numbers) for record in records]
@@ -92,7 +95,7 @@ class Scan:
         try:
             self.started_ns = _nanoseconds(clock.split()[0])
             self._device = root.split()[1]
-            self.filesystem = _filesystem(mounts, directory.removesuffix(b"\n"))
+            self.filesystem, self.mounted = _filesystems(mounts, directory.removesuffix(b"\n"))
         except (ValueError, LookupError) as exc:
             raise garbled() from exc
 
@@ -105,7 +108,7 @@ class Scan:
                 if hole_bytes > 0:
                     self.holes[key_of(record)] = hole_bytes
             if device != self._device:
-                self._has_others = True
+                self.is_mixed = True
                 at = record.rindex(b"\0") + 1
                 record = b"%s%d:%s" % (record[:at], int(device), record[at:])
         except ValueError as exc:
@@ -181,6 +184,11 @@ def newest_mtime_ns(records: list[bytes]) -> int:
     return max(parse_record(record).mtime_ns for record in records)
 
 
+def is_mounted(record: bytes) -> bool:
+    """Whether it is of another filesystem than the root's; of a numbered record."""
+    return b":" in inode_of(record)
+
+
 def without_inode(record: bytes) -> bytes:
     """The record without its inode's and filesystem's number."""
     at = record.rindex(b"\0") + 1
@@ -205,18 +213,24 @@ def _numbered(record: bytes, numbers: dict[bytes, bytes]) -> bytes:
     return b"%s%s:%s" % (record[:at], numbers.setdefault(device, b"%d" % (len(numbers) + 1)), rest)
 
 
-def _filesystem(mounts: bytes, directory: bytes) -> str:
-    """The type of the filesystem that `directory` lies in, from /proc/self/mountinfo (proc(5)): fuse.sshfs.
+def _filesystems(mounts: bytes, directory: bytes) -> tuple[str, frozenset[str]]:
+    """The type of the filesystem that `directory` lies in, and of those below, from /proc/self/mountinfo (proc(5)).
 
     Neither find's %F nor device numbers: a file's st_dev on btrfs is not the one that its mount has.
     """
-    depth, found = -1, b""
+    depth, found, below = -1, b"", set()
     for line in mounts.splitlines():
         before, _, after = line.partition(b" - ")
         point = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), before.split(b" ")[4]).rstrip(b"/")
         if len(point) >= depth and (directory + b"/").startswith(point + b"/"):  # of several in one place the last
             depth, found = len(point), _type(after)
-    return found.decode(errors="backslashreplace")
+        elif point.startswith(directory.rstrip(b"/") + b"/"):
+            below.add(_type(after))
+    return _text(found), frozenset(map(_text, below))
+
+
+def _text(kind: bytes) -> str:
+    return kind.decode(errors="backslashreplace")
 
 
 def _type(after: bytes) -> bytes:

@@ -28,7 +28,7 @@ from volback.errors import (
 from volback.latest import created_at, is_future, is_safety_copy
 from volback.operations.lines import Lines
 from volback.operations.open_backup import OpenBackup
-from volback.policy.unchanged import ignored, is_settled
+from volback.policy.unchanged import ignored, is_known_below, is_settled
 from volback.state.damaged import Frames, damaged_frames, is_damaged
 from volback.state.parents import KnownParent
 
@@ -263,8 +263,8 @@ def _is_same_storage(one: Source, other: Source) -> bool:
 
 
 def facts_of(plan: Plan) -> ScanFacts:
-    """What is kept of a plan's scan for the next comparison."""
-    return ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_ns, filesystem=plan.filesystem)
+    """What is kept of a plan's scan for the next comparison, once it is known what is not compared."""
+    return ScanFacts(started_ns=plan.started_ns, newest_ns=plan.newest_stamp_ns(), filesystem=plan.filesystem)
 
 
 def set_ignored(plan: Plan, comparing: Comparing) -> None:
@@ -272,6 +272,7 @@ def set_ignored(plan: Plan, comparing: Comparing) -> None:
     ignore = ignored(plan.filesystem)
     plan.ignore_inode = ignore.inode or comparing.ignore_inode
     plan.ignore_ctime = ignore.ctime or comparing.ignore_ctime
+    plan.reads_mounted = not is_known_below(plan.filesystem, plan.mounted)
 
 
 def settled(scan: ScanFacts | None, filesystem: str) -> Callable[[int], bool]:

@@ -6,6 +6,7 @@ shortly before the parent's scan, or after it, is read again, whatever its times
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 SETTLING_NS = 2_000_000_000
@@ -82,3 +83,11 @@ def ignored(filesystem: str) -> Ignored:
     return Ignored(
         inode=filesystem in _WITHOUT_INODES or (is_fuse and filesystem not in _FUSE_WITH_INODES), ctime=False
     )
+
+
+def is_known_below(filesystem: str, mounted: Collection[str]) -> bool:
+    """Whether the rules for a root's filesystem are right for the files of those that are mounted below it, too.
+
+    They are where each is stamped by this kernel's clock whenever a file changes, and nothing of it is invented.
+    """
+    return {filesystem, *mounted} <= _LOCAL - _WITHOUT_CTIMES - _NEVER_SETTLED
