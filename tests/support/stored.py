@@ -60,7 +60,8 @@ def store_increment(
     """
     opened = OpenBackup(store, parent)
     compared = _Choosing(begins_of(opened.segments), plan, lambda _: True, reread=reread)
-    compared.leave_out(again)
+    if again:
+        compared.leave_out(again)
     return _store(store, backup_id, plan, read(plan, compared.is_read), (ChosenParent(opened), compared))
 
 

@@ -197,3 +197,14 @@ def test_the_lookup_by_digest_alone_is_bounded(tree: Path, backup: OpenBackup, m
     known = parent.known(len(units) - 1)  # that of the end: nothing else is near
     found = [[known(digest) is not None for digest in _digests_of(unit)] for unit in units[:-1]]
     assert [any(unit) for unit in found] == [True] + [False] * (len(units) - 2)
+
+
+def test_the_lookup_of_copies_is_bounded(tree: Path, backup: OpenBackup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files that are used unchanged are looked at, groups of small ones are not."""
+    plan, units = plan_of(tree), list(backup.units())
+    for at_most, expected in ((lookup.COPIED_EXTENTS_MAX, True), (-1, False)):
+        monkeypatch.setattr(lookup, "COPIED_EXTENTS_MAX", at_most)
+        parent = EarlierBackup(begins_of(backup.segments), plan, lambda _: True, reread=False)
+        known = parent.known(len(plan.units))
+        found = {unit.kind: any(map(known, _digests_of(unit))) for unit in units}
+        assert found == {"file": expected, "group": False, "end": True}

@@ -155,6 +155,7 @@ def test_an_increment_is_what_a_full_backup_is(tree: Path, change: Change, rerea
         (lambda root: os.utime(root / "a/file-07", ns=(1, 1)), 1000),
         (lambda root: (root / "a").rename(root / "renamed"), 20_000),
         (lambda root: (root / "b/new").write_bytes(b"new"), 5000),
+        (lambda root: shutil.copy2(root / "database", root / "copy"), 5000),
     ],
 )
 def test_only_what_is_new_is_stored(tree: Path, change: Change, at_most: int) -> None:

@@ -2,7 +2,8 @@
 
 Pure lookups over that backup's index. A planned unit whose scan is the parent's is used unchanged: its line is found by
 its fingerprint, and nothing of it is decoded. A unit that has to be read is looked up where the parent has the same
-paths; what is not found there is looked up among all units that were not used, so that what was renamed is found too.
+paths; what is not found there is looked up among all units that were not used, so that what was renamed is found too,
+and among unchanged large files, of which it may be a copy.
 """
 
 from __future__ import annotations
@@ -96,15 +97,18 @@ class EarlierBackup(Parent):
         self._hashes: dict[int, tuple[Segment, int]] = {}
         self._end: Line | None = None
         lines: list[Line] = []
+        unchanged_files: list[Line] = []
         for unit in units:
             begin = unit.begin
             is_usable = begin.scan and is_settled(begin.newest_ns) and not any(map(is_damaged, begin.frames))
             planned = wanted.pop(begin.scan, None) if is_usable else None
             if planned is not None:
                 self._reused[planned] = unit
+                if begin.kind == "file":
+                    unchanged_files.append(Line(unit.segment, unit.number, b""))
             else:
                 lines += self._looked_up(unit)
-        self._stored = StoredExtents(lines, is_damaged)
+        self._stored = StoredExtents(lines, is_damaged, unchanged_files)
         self._starts = {plan.units[number].start for number in self._reused}
 
     def _looked_up(self, unit: Reused) -> Iterator[Line]:
