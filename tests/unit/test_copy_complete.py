@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.archive import MIB
@@ -17,12 +18,14 @@ from tests.support.encrypted import IDENTITY, encrypted_copy, own_file
 from tests.support.engine import PROJECT
 from tests.support.stored import HOST, VOLUME, commit_next
 from volback.archive.age_keys import Identity
+from volback.archive.frames import MovedIndex
+from volback.archive.parent import begins_of
 from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.model import Manifest, RepositoryEncryption
 from volback.catalog.repository import Catalog
 from volback.context import Context, Repository, open_repository
 from volback.encryption.sources import NO_SOURCES, Sources, identity_file
-from volback.errors import ConflictError, IdentityNeeded, IntegrityError
+from volback.errors import ConflictError, IdentityNeeded, IntegrityError, StoreDenied
 from volback.operations.contents import members, open_backup, read_file
 from volback.operations.copy import copy_backup, plan_copies, prepare_target
 from volback.operations.diff import diff_backups
@@ -32,7 +35,9 @@ from volback.operations.search import find, history
 from volback.operations.usage import usage
 from volback.operations.verify import verify
 from volback.settings import Settings
+from volback.store.faults import FailCall, FaultStore
 from volback.store.local import LocalStore
+from volback.store.memory import MemoryStore
 
 pytestmark = pytest.mark.unit
 
@@ -196,6 +201,38 @@ def test_a_copy_of_a_copy_is_the_same_backup(copies: Copies) -> None:
     assert copies.copy(3) == ["skipped"]
 
 
+def _revise(copies: Copies, night: int) -> Manifest:
+    """Commit a second revision at the source, with an index object of its own that uses the first one."""
+    first, store = copies.manifests[night], copies.source.store
+    index = MovedIndex(f"{first.id}.2")
+    for reused in begins_of(OpenBackup(store, first).segments):
+        index.add_unchanged(reused)
+    stored = index.end()
+    usable = {one.object_id: one for one in first.usable if one.is_index}
+    uses = [one for one in first.uses if not one.is_index]
+    uses += [usable[id_].using(used_bytes) for id_, used_bytes in stored.used.items()]
+    second = msgspec.structs.replace(
+        first, number=2, uses=uses, index=stored.digest, index_table_bytes=stored.table_bytes
+    )
+    store.put(second.index_key, stored.buffers)
+    copies.source.catalog.commit(second, kept_by=[first])
+    store.delete(first.key.manifest)
+    return second
+
+
+def test_a_later_revision_is_copied_complete_or_as_it_is(copies: Copies) -> None:
+    """Alone it is a backup of the first revision; with all that it uses, objects of its own come along."""
+    second = _revise(copies, 3)
+    assert copies.copy(3) == ["copied"]
+    assert (copies.held(3).revision, copies.held(3).uses) == (1, [])
+    copies.assert_same(3)
+    copies.target = copies.new("chain")
+    assert copies.copy(0, 1, 2, 3) == ["copied"] * 4
+    assert (copies.held(3).revision, copies.held(3).uses) == (2, second.uses)
+    copies.assert_same(3)
+    assert copies.copy(3) == ["skipped"]
+
+
 def test_another_backup_of_its_id_is_a_conflict(copies: Copies) -> None:
     copies.copy(2)
     third = copies.new("third")
@@ -233,6 +270,25 @@ def test_the_same_bytes_of_a_removed_copy_are_used_again(copies: Copies) -> None
     assert copies.copy(0) == ["copied"]
     for night in (0, 1):
         copies.assert_same(night)
+
+
+def test_into_a_bucket_what_a_failed_copy_has_left_is_replaced_by_the_next_one(copies: Copies) -> None:
+    """There it is condemned, not deleted; what is not condemned may be of another machine, and is never replaced."""
+    bucket = MemoryStore("bucket", parallel_reads=4, is_shared=True)
+    Catalog(bucket).ensure_repository(lambda: "b" * 32)
+    key = copies.manifests[3].key
+    failing = FaultStore(bucket, [FailCall("put", StoreDenied("no"), key=key.manifest)])
+    copies.target = Repository(failing, lambda: HOST)
+    with pytest.raises(StoreDenied):
+        copies.copy(3)
+    assert {f"{NIGHTS[3]}/data.zst", f"{NIGHTS[3]}/{INDEX_NAME}"} <= copies.names()
+    copies.target = Repository(bucket, lambda: HOST)
+    assert copies.copy(3) == ["copied"]
+    copies.assert_same(3)
+    bucket.put(copies.manifests[4].key.increment, [b"of another machine"])
+    with pytest.raises(ConflictError, match=f"has objects of .*{NIGHTS[4]}, and not the backup: another run copies it"):
+        copies.copy(4)
+    assert copies.ids() == [NIGHTS[3]]
 
 
 def test_damage_of_what_is_needed_stops_a_copy_and_leaves_nothing(copies: Copies) -> None:
