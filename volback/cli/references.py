@@ -75,7 +75,7 @@ def repair(
     data: Annotated[bool, typer.Option("--data", help="Read all data first, to find what is damaged.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
 ) -> Outcome:
-    """Rebuild what can be rebuilt of damaged backups, and name what is lost.
+    """Rebuild what can be rebuilt, and name what is lost.
 
     It works on what `verify --data` and failed reads have found, and on what is missing. Files come back where newer
     backups have stored the same data anew: run a backup first. Nothing is removed. Exit code 7 if something is lost.
