@@ -136,6 +136,12 @@ def is_object_id(text: str) -> bool:
     return _OBJECT_ID.fullmatch(text) is not None
 
 
+def revision_in(name: str) -> int:
+    """The revision with which a manifest, data or index object of that name came; 1 for any other name."""
+    found = _MANIFEST_NAME.fullmatch(name) or _INDEX_NAME.fullmatch(name) or _DATA_NAME.fullmatch(name)
+    return int(found[1] or 1) if found else 1
+
+
 def _revision_in(name: str) -> int | None:
     """None for what is no data or index object."""
     found = _INDEX_NAME.fullmatch(name) or _DATA_NAME.fullmatch(name)

@@ -336,7 +336,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def references(self) -> list[str]:
         """The keys of all objects that it needs: its own, and those of others that it uses."""
-        return [self.data_key, self.index_key, *map(self.key_of, self.uses)]
+        return list(self.sizes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of all objects that it needs, by key."""
+        own = {self.data_key: self.data.size_bytes, self.index_key: self.index.size_bytes}
+        return own | {self.key_of(used): used.size_bytes for used in self.uses}
 
     @property
     def data_name(self) -> str:

@@ -21,6 +21,7 @@ from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, R
 from volback.catalog.objects import Kept, Objects
 from volback.catalog.private import Cipher, closed
 from volback.catalog.reference import Reference
+from volback.catalog.revised import Revised
 from volback.catalog.sealed import IsSigned, Signer, open_document, proven_signer, seal_document
 from volback.errors import (
     ConflictError,
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 _NAMED_AT_MOST = 5
 
 
-class Catalog(Keeping):
+class Catalog(Revised, Keeping):
     """The backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
     def __init__(
