@@ -9,6 +9,7 @@
       LockedError           6    another run holds it
       IntegrityError        7    stored bytes are not what was written
         FormatError         7    a format number or document that this version cannot read
+        MissingObject       7    an object that a backup needs is not there
         DamagedFrame        7    stored data is damaged in one place
         DamagedPiece        7    a piece of an encrypted object is damaged
           UnknownRequirement 7   a repository that only a newer version may use
@@ -125,6 +126,10 @@ class FormatError(IntegrityError):
     """A document that this version cannot read: garbage, or of another format number."""
 
     kind = "format"
+
+
+class MissingObject(IntegrityError):
+    """An object that a backup needs is not there: it is lost, or the backup was repacked meanwhile."""
 
 
 class DamagedFrame(IntegrityError):

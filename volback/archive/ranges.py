@@ -120,7 +120,7 @@ def fetch(slices: Iterable[Slice], open_range: OpenRange, *, ahead: int = 1) -> 
                 held.stored = stored[start : start + held.frame.stored_bytes]
         return run
 
-    with closing(read_ahead(read, _runs(_held(_merged(slices))), ahead=ahead)) as runs:
+    with closing(read_ahead(read, _runs(_held(merged(slices))), ahead=ahead)) as runs:
         for run in runs:
             yield from run.items
 
@@ -143,8 +143,8 @@ def read_pieces(
                 return
 
 
-def _merged(slices: Iterable[Slice]) -> Iterator[Slice]:
-    """Joins consecutive parts of one piece: so the extents of a thousand wanted files are verified once."""
+def merged(slices: Iterable[Slice]) -> Iterator[Slice]:
+    """Join consecutive parts of one piece: so the extents of a thousand wanted files are verified once."""
     last: Slice | None = None
     for item in slices:
         if last is not None and not item.before and item.start == last.stop and item.piece is last.piece:

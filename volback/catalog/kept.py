@@ -60,11 +60,21 @@ class Keeping(Space):
         left = set(manifest.references)
         for keeper in keepers:
             names = left.intersection(keeper.references)
-            if self._is_there(keeper, names):
+            if keeper.id == manifest.id:
+                self._check_not_removed(keeper)
+                left -= names
+            elif self._is_there(keeper, names):
                 left -= names
             elif not self.is_shared:
                 raise not_kept(keeper.id)
         return left
+
+    def _check_not_removed(self, replaced: Manifest) -> None:
+        """Raises IntegrityError where the revision is gone that is to be replaced: the backup was removed."""
+        try:
+            self._objects.stat(replaced.manifest_key)
+        except NotFoundError as exc:
+            raise not_kept(replaced.id) from exc
 
     def _is_there(self, keeper: Manifest, names: set[str]) -> bool:
         """Whether a keeper is there, or a later revision that keeps these objects too."""

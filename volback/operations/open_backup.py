@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial, reduce
+from itertools import chain
 
 from volback.archive import ranges, tar
-from volback.archive.age import PIECE_BYTES
 from volback.archive.announced import Announced, check_header
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.seal import open_slice, unseal
@@ -17,8 +19,10 @@ from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
 from volback.context import Repository
-from volback.errors import DamagedFrame, DamagedPiece, FormatError, IntegrityError, NotFoundError
+from volback.errors import DamagedFrame, FormatError, IntegrityError, MissingObject, NotFoundError
+from volback.operations.follow import Moved, newer_revision
 from volback.operations.read_index import VERIFY_HINT, IndexReader
+from volback.operations.zeros import with_zeros
 from volback.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -35,12 +39,14 @@ class OpenBackup:
         codec: FrameCodec | None = None,
         kept: Kept | None = None,
         note: Callable[[Manifest, Collection[tuple[str, int]]], None] = lambda *_: None,
+        newest: Callable[[Manifest], Manifest | None] = lambda _: None,
     ) -> None:
         """Read the index (kept compressed: about 40 bytes per file). Raises IntegrityError, NotFoundError.
 
         `codec` is the one with which the backup's frames were sealed; None is plain zstd. `kept` has local copies of
         indexes, which count as read: their SHA-256 is compared. Who has to know that the repository's own are intact
-        gives none (verify; a backup that builds upon them). `note` gets the frames that a read finds damaged.
+        gives none (verify; a backup that builds upon them). `note` gets the frames that a read finds damaged. Where an
+        object is gone, `newest` says which later revision there is: it is read on from there.
         """
         self.manifest = manifest
         self.name = manifest.name
@@ -48,6 +54,9 @@ class OpenBackup:
         self._store = store
         self._codec = codec or ZstdCodec()
         self._note = note
+        self._newest = newest
+        self._moves: list[Moved] = []
+        self._current = self
         self._paths = PathRanges()
         self._data_bytes: int | None = None
         self._objects = {manifest.id: manifest.data_key} | {
@@ -59,13 +68,29 @@ class OpenBackup:
     @classmethod
     def of(cls, repository: Repository, manifest: Manifest) -> OpenBackup:
         """Open a backup to use it: with local copies of its index; what a read finds damaged is remembered."""
-        opened = repository.opened(manifest)
-        return cls(repository.store, opened, kept=repository.kept, note=repository.note_damaged)
+        return cls._of(repository, manifest, kept=repository.kept, note=repository.note_damaged)
 
     @classmethod
     def as_stored(cls, repository: Repository, manifest: Manifest) -> OpenBackup:
         """Open it without local copies: what is verified, or built upon, must be intact in the repository."""
-        return cls(repository.store, repository.opened(manifest))
+        return cls._of(repository, manifest)
+
+    @classmethod
+    def _of(
+        cls,
+        repository: Repository,
+        manifest: Manifest,
+        *,
+        kept: Kept | None = None,
+        note: Callable[[Manifest, Collection[tuple[str, int]]], None] = lambda *_: None,
+    ) -> OpenBackup:
+        newest, opened = partial(newer_revision, repository), repository.opened(manifest)
+        try:
+            return cls(repository.store, opened, kept=kept, note=note, newest=newest)
+        except MissingObject:
+            if (newer := newest(opened)) is None:
+                raise
+            return cls(repository.store, newer, kept=kept, note=note, newest=newest)
 
     @property
     def holders(self) -> Collection[str]:
@@ -137,10 +162,46 @@ class OpenBackup:
                 yield raw
 
     def unsealed(self, slices: Iterable[ranges.Slice]) -> Generator[tuple[ranges.Fetched, memoryview], None, None]:
-        """Yield each slice with its frame and its raw bytes, verified. Raises IntegrityError that names the backup."""
-        with closing(unseal(self.fetch(slices), self._codec)) as unsealed:
+        """Yield slices with their frames and their raw bytes, verified: the bytes of those that are given, which may be
+        joined, or in pieces where the backup was repacked meanwhile. Raises IntegrityError that names the backup."""
+        waiting = deque[ranges.Slice]()
+        source = ranges.merged(reduce(lambda found, moved: moved.all(found), self._moves, iter(slices)))
+        while True:
             try:
-                yield from unsealed
+                yield from self._unsealed(source, waiting)
+            except MissingObject as exc:
+                log.debug("%s", exc.message)
+                source = ranges.merged(self._followed(exc).all(chain(list(waiting), source)))
+                waiting.clear()
+            else:
+                return
+
+    def _followed(self, why: MissingObject) -> Moved:
+        """Where the newest revision has what it does not find any more. Raises that error where there is none."""
+        newer = self._newest(self._current.manifest)
+        if newer is None:
+            raise why
+        before, self._current = self._current, OpenBackup(self._store, newer, codec=self._codec)
+        now = self._current._objects
+        self._moves.append(Moved(before.segments, self._current.segments, before._objects.keys() - now.keys()))
+        self._objects |= now
+        return self._moves[-1]
+
+    def _unsealed(
+        self, slices: Iterable[ranges.Slice], waiting: deque[ranges.Slice]
+    ) -> Generator[tuple[ranges.Fetched, memoryview], None, None]:
+        """`waiting` has those that were taken and not yielded."""
+
+        def taken() -> Iterator[ranges.Slice]:
+            for item in slices:
+                waiting.append(item)
+                yield item
+
+        with closing(unseal(self.fetch(taken()), self._codec)) as unsealed:
+            try:
+                for found in unsealed:
+                    waiting.popleft()
+                    yield found
             except DamagedFrame as exc:
                 self._note(self.manifest, {(exc.backup, exc.offset)})
                 where = f"{self.data_key(exc.backup)}, frame at {exc.offset}"
@@ -169,9 +230,9 @@ class OpenBackup:
         """
         key = self.data_key(backup)
         try:
-            yield from _with_zeros(self._store, key, offset, offset + length)
+            yield from with_zeros(self._store, key, offset, offset + length)
         except NotFoundError as exc:
-            raise IntegrityError(f"backup {self.name} is damaged: {key} is missing", VERIFY_HINT) from exc
+            raise MissingObject(f"backup {self.name} is damaged: {key} is missing", VERIFY_HINT) from exc
 
     def selection(self, paths: Iterable[bytes]) -> Selection:
         """Return the part of the backup at and below `paths`. Raises NotFoundError for a path that it lacks."""
@@ -302,22 +363,6 @@ class Selection:
             yield ranges.Slice(unit.pieces[0], 0, 0, renamed)
             return
         yield from ranges.part(unit, data, stop, before=renamed)
-
-
-def _with_zeros(store: Store, key: str, at: int, stop: int) -> Iterator[bytes]:
-    while at < stop:
-        try:
-            for buffer in store.open(key, start=at, length=stop - at):
-                at += len(buffer)
-                yield buffer
-        except IntegrityError as exc:
-            damaged_to = (exc.number + 1) * PIECE_BYTES if isinstance(exc, DamagedPiece) else stop
-            log.debug("%s", exc.message)
-            zeros = bytes(min(max(damaged_to, at + 1), stop) - at)
-            at += len(zeros)
-            yield zeros
-        else:
-            return
 
 
 def read_member_header(backup: OpenBackup, unit: Unit, span: Span) -> bytes:

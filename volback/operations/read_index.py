@@ -15,7 +15,7 @@ from volback.archive.segments import Segment, runs_of, split
 from volback.catalog.index import Room
 from volback.catalog.model import Manifest, Run
 from volback.catalog.objects import Kept
-from volback.errors import IntegrityError, NotFoundError
+from volback.errors import IntegrityError, MissingObject, NotFoundError
 from volback.store.base import Store
 
 INDEX_MAX_BYTES = 4 * 1024**3
@@ -72,7 +72,7 @@ class IndexReader:
         try:
             stored = b"".join(self._store.open(key, start=run.offset, length=run.stored_bytes))
         except NotFoundError as exc:
-            raise IntegrityError(f"backup {self._name} is damaged: {key} is missing", VERIFY_HINT) from exc
+            raise MissingObject(f"backup {self._name} is damaged: {key} is missing", VERIFY_HINT) from exc
         if hashlib.sha256(stored).digest() == run.digest:
             self._kept.put(name, stored)
         return stored
@@ -86,7 +86,7 @@ class IndexReader:
         try:
             stored = b"".join(self._store.open(self._key, length=expected.size_bytes + 1))
         except NotFoundError as exc:
-            raise IntegrityError(f"backup {self._name} is damaged: {self._key} is missing", VERIFY_HINT) from exc
+            raise MissingObject(f"backup {self._name} is damaged: {self._key} is missing", VERIFY_HINT) from exc
         if len(stored) != expected.size_bytes or hashlib.sha256(stored).hexdigest() != expected.sha256:
             raise IntegrityError(
                 f"backup {self._name} is damaged: {self._key} is not what was written",

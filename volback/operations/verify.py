@@ -13,7 +13,8 @@ from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.context import Context, Repository
-from volback.errors import IntegrityError, NoRepository
+from volback.errors import IdentityNeeded, IntegrityError, NoRepository
+from volback.operations.follow import newer_revision
 from volback.operations.notes import note_verified
 from volback.operations.open_backup import OpenBackup
 from volback.operations.seen import Seen
@@ -120,7 +121,21 @@ def verify_backup(
     size_of: SizeOf | None = None,
 ) -> list[Damage]:
     """Verify one backup; return all damage found, objects first. What is in `seen` is not read again; without `size_of`
-    the store is asked for each object."""
+    the store is asked for each object. One that was repacked meanwhile is verified as it is now.
+    """
+    found = _verified(ctx, repository, manifest, data=data, seen=seen or Seen(), size_of=size_of)
+    try:
+        newer = newer_revision(repository, repository.opened(manifest)) if found else None
+    except (IdentityNeeded, IntegrityError):
+        return found
+    if newer is None:
+        return found
+    return _verified(ctx, repository, newer, data=data, seen=Seen(seen.subset if seen else None), size_of=None)
+
+
+def _verified(
+    ctx: Context, repository: Repository, manifest: Manifest, *, data: bool, seen: Seen, size_of: SizeOf | None
+) -> list[Damage]:
     name = manifest.name
     faults = faults_of(manifest, size_of or repository.size_of)
     damaged = [Damage(name, fault.key, fault.message, []) for fault in faults]
@@ -131,7 +146,7 @@ def verify_backup(
     try:
         backup = OpenBackup.as_stored(repository, manifest)
         if data:
-            damaged += read_all(ctx, repository, backup, seen or Seen())
+            damaged += read_all(ctx, repository, backup, seen)
         elif damaged:
             damaged = [_with_paths(backup, damage, repository) for damage in damaged]
     except IntegrityError as exc:
