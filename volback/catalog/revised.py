@@ -11,7 +11,7 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
-from volback.catalog.references import References
+from volback.catalog.references import References, references_of
 from volback.catalog.space import Removed, Space, is_whole
 
 
@@ -38,6 +38,21 @@ class Revised(Space):
         there = {stored.key for stored in _all(held)}
         self._delete(sorted(there.intersection(candidates).difference(left.users)), removed.note)
 
+    def end_repack(self, host: str, volume: str, found: Sequence[Found], removed: Removed) -> bool:
+        """Remove what a killed repack has left of a volume; `found` are all revisions of its manifests. Returns whether
+        there was anything.
+
+        Raises IntegrityError where a manifest cannot be read.
+        """
+        held = self.holdings(host, volume)
+        sizes = {stored.key: stored.size_bytes for stored in _all(held)}
+        replaced, needs = superseded(found, sizes), references_of(found)
+        if not replaced and not self.strays(held, needs):
+            return False
+        self.drop_revisions(replaced, removed)
+        self.remove_strays(host, volume, removed)
+        return True
+
     def strays(self, held: Mapping[BackupKey, Iterable[StoredObject]], needs: References) -> list[str]:
         """Return the objects beside manifests that none of the volume needs: a killed repack has left them."""
         whole = [stored for key, objects in held.items() if is_whole(key, objects) for stored in objects]
@@ -45,9 +60,10 @@ class Revised(Space):
 
     def remove_strays(self, host: str, volume: str, removed: Removed) -> None:
         """Delete the strays of a volume. Raises IntegrityError where a manifest of it cannot be read."""
-        needs = self.references(host, volume)
+        held = self.holdings(host, volume)
+        needs = self.references(host, volume)  # read after the listing, which shows nothing of what comes meanwhile
         needs.check_known(f"what a repack of {host}/{volume} has left")
-        self._delete(self.strays(self.holdings(host, volume), needs), removed.note)
+        self._delete(self.strays(held, needs), removed.note)
 
 
 def superseded(found: Iterable[Found], sizes: Mapping[str, int]) -> list[Manifest]:

@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from volback.catalog.listing import current
+from volback.catalog.keys import parse_backup_key
+from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.references import references_of
 from volback.catalog.space import Removed
 from volback.context import Context, Repository
 from volback.engine.engine import Engine
-from volback.errors import IdentityNeeded, IntegrityError, Interrupted, NotFoundError, StoreUnreachable, VolbackError
+from volback.errors import (
+    IdentityNeeded,
+    IntegrityError,
+    Interrupted,
+    NotFoundError,
+    StoreError,
+    StoreUnreachable,
+    VolbackError,
+)
+from volback.interrupts import deferred_signals
 from volback.operations.open_backup import OpenBackup
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import sizes_of, volume_locks
 from volback.operations.repack_plan import Candidate, Chosen, Packing, candidates, choose, measured
 from volback.operations.repack_volume import VolumeRepack, Written
 from volback.operations.scopes import scopes_of
+from volback.state.journal import NewBackup
+from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +123,9 @@ class Repacking:
         """Repack one volume. Raises StoreUnreachable; any other error is noted."""
         result = Repacked(host, volume)
         try:
-            found = [one for one in self._repository.catalog.manifests(host, volume) if isinstance(one, Manifest)]
-            if candidates(found):
-                locks = volume_locks(self._ctx, self._engine, self._repository, found)
-                with nullcontext() if self._dry_run else locks:
-                    self._rounds(result)
+            found = list(self._repository.catalog.manifests(host, volume))
+            with nullcontext() if self._dry_run else volume_locks(self._ctx, self._engine, self._repository, found):
+                self._rounds(result)
         except StoreUnreachable:
             raise
         except VolbackError as exc:
@@ -158,8 +168,11 @@ class _Round:
         self._result.unused_bytes, self._result.why = 0, None
         revisions = list(catalog.revisions(*place))
         references_of(revisions).check_known(f"what {'/'.join(place)} has stored")
+        if not self._dry_run and self._ended(revisions):
+            revisions = list(catalog.revisions(*place))
         manifests = [one for one in current(revisions) if isinstance(one, Manifest)]
-        found = candidates(manifests)
+        if not (found := candidates(manifests)):
+            return 0
         try:
             opened = list(self._opened(manifests, found))
         except IdentityNeeded as exc:
@@ -168,6 +181,15 @@ class _Round:
         known = {backup.manifest.id for backup in opened}
         usable = [one for one in found if known.issuperset(one.users)]
         return self._repack(opened, list(measured(usable, opened)))
+
+    def _ended(self, revisions: Sequence[Found]) -> bool:
+        """Remove what a killed repack has left. Returns whether there was anything."""
+        catalog, place = self._repository.catalog, (self._result.host, self._result.volume)
+        sizes, removed = sizes_of(catalog.holdings(*place)), Removed()
+        try:
+            return catalog.end_repack(*place, revisions, removed)
+        finally:
+            self._result.freed_bytes += sum(sizes.get(name, 0) for name in removed.objects)
 
     def _give_up(self, unused_bytes: int, why: VolbackError) -> None:
         if unused_bytes:
@@ -246,5 +268,27 @@ class _Round:
     def _end(self, written: Written, removed: Removed) -> None:
         """Remove what has been replaced; of a repack that came to no end, also what it has written for nothing."""
         catalog = self._repository.catalog
-        catalog.drop_revisions(written.replaced, removed)
+        with self._journalled(written.replaced):
+            catalog.drop_revisions(written.replaced, removed)
         catalog.remove_strays(self._result.host, self._result.volume, removed)
+
+    @contextmanager
+    def _journalled(self, replaced: Iterable[Manifest]) -> Iterator[None]:
+        """Note where objects will go: after a kill the next run finishes it."""
+        keys = {parse_backup_key(name) for one in replaced for name in one.references}
+        where = [
+            NewBackup(repository=self._repository.store.url, repository_id=self._repository.id, prefix=key.prefix)
+            for key in keys
+            if key is not None
+        ]
+        with ExitStack() as stack:
+            run: Run | None = None
+            try:
+                with deferred_signals():
+                    run = stack.enter_context(Run(self._ctx.settings.state, "remove"))
+                    run.note(*where)
+            except StoreError as exc:
+                log.info("objects that a kill leaves will be swept when they are old: %s", exc.message)
+            yield
+            if run is not None:
+                run.journal.drop(*where)
