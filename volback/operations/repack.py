@@ -8,10 +8,11 @@ point, it leaves every backup readable, and the next prune or repack removes wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+from volback.catalog.condemned import GRACE_S
 from volback.catalog.keys import parse_backup_key
 from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
@@ -84,14 +85,17 @@ def repack(
     volumes: Sequence[str] = (),
     all_hosts: bool = False,
     dry_run: bool = False,
+    grace_s: int = GRACE_S,
 ) -> RepackResult:
     """Repack the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
-    Raises UsageError, StoreUnreachable; what concerns one volume is among the result's errors.
+    In a repository that other machines may use too, what is replaced is condemned, and deleted by a prune after
+    `grace_s`. Raises UsageError, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     if not dry_run:
         sweep_repository(ctx, repository)
-    work, errors = Repacking(ctx, engine, repository, packing, dry_run=dry_run), list[VolbackError]()
+    work = Repacking(ctx, engine, repository, packing, dry_run=dry_run, grace_s=grace_s)
+    errors: list[VolbackError] = []
     try:
         for scope in scopes_of(repository, volumes, all_hosts=all_hosts):
             places = dict.fromkeys((key.host, key.volume) for key in repository.catalog.backups(*scope))
@@ -109,7 +113,14 @@ class Repacking:
     """Repacks volumes of one repository, one after the other."""
 
     def __init__(
-        self, ctx: Context, engine: Engine, repository: Repository, packing: Packing, *, dry_run: bool
+        self,
+        ctx: Context,
+        engine: Engine,
+        repository: Repository,
+        packing: Packing,
+        *,
+        dry_run: bool = False,
+        grace_s: int = GRACE_S,
     ) -> None:
         self.done: list[Repacked] = []
         self.errors: list[VolbackError] = []
@@ -118,6 +129,7 @@ class Repacking:
         self._repository = repository
         self._packing = packing
         self._dry_run = dry_run
+        self._grace_s = grace_s
 
     def volume(self, host: str, volume: str) -> None:
         """Repack one volume. Raises StoreUnreachable; any other error is noted."""
@@ -138,7 +150,9 @@ class Repacking:
     def _rounds(self, result: Repacked) -> None:
         """Where there is not enough space for all at once, what one round frees makes room for the next one."""
         for _ in range(_ROUNDS_MAX):
-            one = _Round(self._ctx, self._repository, result, self._packing, dry_run=self._dry_run)
+            one = _Round(
+                self._ctx, self._repository, result, self._packing, dry_run=self._dry_run, grace_s=self._grace_s
+            )
             written = one.work_off()
             if self._packing.max_bytes is not None:
                 self._packing = replace(self._packing, max_bytes=max(self._packing.max_bytes - written, 0))
@@ -150,7 +164,7 @@ class _Round:
     """One look at a volume, and what can be repacked of it at once."""
 
     def __init__(
-        self, ctx: Context, repository: Repository, result: Repacked, packing: Packing, *, dry_run: bool
+        self, ctx: Context, repository: Repository, result: Repacked, packing: Packing, *, dry_run: bool, grace_s: int
     ) -> None:
         self.is_short = False
         """Whether there was not enough space for all."""
@@ -159,6 +173,7 @@ class _Round:
         self._result = result
         self._packing = packing
         self._dry_run = dry_run
+        self._grace_s = grace_s
         self._damaged: set[str] = set()
         """Object ids of what was found damaged."""
 
@@ -187,9 +202,9 @@ class _Round:
         catalog, place = self._repository.catalog, (self._result.host, self._result.volume)
         sizes, removed = sizes_of(catalog.holdings(*place)), Removed()
         try:
-            return catalog.end_repack(*place, revisions, removed)
+            return catalog.end_repack(*place, revisions, removed, grace_s=self._grace_s)
         finally:
-            self._result.freed_bytes += sum(sizes.get(name, 0) for name in removed.objects)
+            self._note(sizes, removed)
 
     def _give_up(self, unused_bytes: int, why: VolbackError) -> None:
         if unused_bytes:
@@ -260,17 +275,20 @@ class _Round:
             self._result.objects += len(chosen)
         finally:
             self._end(work.written, removed)
-            sizes = sizes_of(held)
             self._result.written_bytes += work.written.bytes
-            self._result.freed_bytes += sum(sizes.get(name, 0) for name in removed.objects)
+            self._note(sizes_of(held), removed)
         return work.written.bytes
 
     def _end(self, written: Written, removed: Removed) -> None:
         """Remove what has been replaced; of a repack that came to no end, also what it has written for nothing."""
         catalog = self._repository.catalog
         with self._journalled(written.replaced):
-            catalog.drop_revisions(written.replaced, removed)
-        catalog.remove_strays(self._result.host, self._result.volume, removed)
+            catalog.drop_revisions(written.replaced, removed, grace_s=self._grace_s)
+        catalog.remove_strays(self._result.host, self._result.volume, removed, grace_s=self._grace_s)
+
+    def _note(self, sizes: Mapping[str, int], removed: Removed) -> None:
+        self._result.freed_bytes += sum(sizes.get(name, 0) for name in removed.objects)
+        self._result.waiting_bytes += sum(sizes.get(name, 0) for name in removed.condemned)
 
     @contextmanager
     def _journalled(self, replaced: Iterable[Manifest]) -> Iterator[None]:

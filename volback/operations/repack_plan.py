@@ -17,6 +17,8 @@ from volback.catalog.model import Manifest, Unit, UsedObject
 from volback.operations.open_backup import OpenBackup
 
 HALF = 0.5
+WORTH_BYTES = 64 * 1024
+"""What frees less is left: the manifests and indexes that are written anew take some of it."""
 EXTENTS_MAX = 2_000_000
 """So many are packed at once: the place of each takes some 150 bytes of memory. A later repack goes on."""
 
@@ -120,7 +122,7 @@ def choose(measured: Iterable[Chosen], packing: Packing) -> list[Chosen]:
         if not (is_too_much or (chosen and extents_then > EXTENTS_MAX)):
             chosen.append(one)
             written, extents = written_then, extents_then
-    return chosen
+    return chosen if sum(one.freed_bytes for one in chosen) >= WORTH_BYTES else []
 
 
 def _used(
