@@ -12,8 +12,8 @@ import volback
 from volback.cli.call import Call, Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.facts import utc_fact, volume_facts
-from volback.cli.prune import Grace
 from volback.cli.render import terminal_width
+from volback.cli.repack import Grace
 from volback.cli.words import columns, condemned_words, count, human_age, human_size, printable, read_option
 from volback.errors import UsageError
 from volback.policy.durations import read_grace

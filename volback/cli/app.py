@@ -47,6 +47,7 @@ _FAMILIES = {
     "transfer": ("export", "import", "copy"),
     "admin": ("volumes", "remove", "version"),
     "prune": ("prune",),
+    "repack": ("repack",),
     "adopt": ("adopt",),
     "doctor": ("doctor",),
     "config": ("config",),

@@ -12,6 +12,7 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.facts import Facts, requests_facts, utc_fact
+from volback.cli.repack import Grace, MaxRepack, packing_of, repack_facts, repack_lines, repack_warnings
 from volback.cli.words import condemned_words, count, human_size, printable, read_option, requests_line
 from volback.errors import UsageError, failures
 from volback.policy.durations import read_age, read_calendar, read_grace
@@ -33,14 +34,12 @@ Examples:
   volback prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   volback prune db --keep-within 30d --keep-tag release
 """
-Grace = Annotated[
-    str,
-    typer.Option(
-        metavar="DURATION",
-        help="How long unneeded data stays in a bucket or on a file server, for other machines that use it now.",
-    ),
+NoRepack = Annotated[
+    bool, typer.Option("--no-repack", help="Free no space of which other backups use a part; see volback repack.")
 ]
-
+RepackBelow = Annotated[
+    str, typer.Option("--repack-below", metavar="SHARE", help="Repack objects of which less than that is used.")
+]
 
 _WIDTH = 80
 _REASONS_AT = 43
@@ -78,6 +77,9 @@ def prune(
         str, typer.Option(metavar="AGE", help="Consider an unfinished backup of that age dead: 90m, 24h, 2d.")
     ] = "24h",
     grace: Grace = "24h",
+    no_repack: NoRepack = False,
+    max_repack: MaxRepack = None,
+    repack_below: RepackBelow = "50%",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> Outcome:
     """Remove the backups that no rule keeps, and old unfinished ones.
@@ -97,6 +99,7 @@ def prune(
     )  # fmt: skip
     older_than_s = read_option("--older-than", older_than, read_age)
     grace_s = read_option("--grace", grace, read_grace)
+    packing = packing_of("--repack-below", repack_below, max_repack)
     with call_of(context).opened() as (ctx, engine, repository):
         result = operation.prune(
             ctx,
@@ -109,6 +112,7 @@ def prune(
             older_than_s=older_than_s,
             zone=_zone(timezone),
             grace_s=grace_s,
+            packing=None if no_repack else packing,
         )
         requests = requests_facts(repository)
     return _outcome(result, requests, dry_run=dry_run)
@@ -118,10 +122,11 @@ def _outcome(result: PruneResult, requests: Facts | None, *, dry_run: bool) -> O
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not (result.judged or result.half_made):
         raise errors[0]
+    not_freed = repack_warnings(result.repacked)
     return Outcome(
         {**_facts(result, dry_run=dry_run), "requests": requests},
         [*_lines(result, dry_run=dry_run), *requests_line(requests)],
-        [*result.warnings, *result.notices],
+        [*result.warnings, *result.notices, *not_freed],
         errors,
         incomplete=bool(result.warnings),
     )
@@ -161,6 +166,7 @@ def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
         "condemned_bytes": result.condemned_bytes,
         "locked": [{"key": name, "until": utc_fact(exc.until)} for name, exc in sorted(result.locked.items())],
         "condemned": [_condemned_facts(found) for found in result.condemned],
+        "repacked": repack_facts(result.repacked),
         "groups": [_group_facts(host, volume, judged, result) for host, volume, judged in _groups(result)],
         "dry_run": dry_run,
     }
@@ -234,6 +240,7 @@ def _lines(result: PruneResult, *, dry_run: bool) -> Iterator[str]:
     half_made = f", {len(result.half_made)} half-made" if result.half_made else ""
     used = f"; {human_size(result.still_used_bytes)} of them stays, as others use it" if result.still_used_bytes else ""
     yield f"{count(removed, 'backup')} {to}{half_made}, {human_size(result.freed_bytes)} {freed}{used}"
+    yield from repack_lines(result.repacked, dry_run=dry_run)
     if result.condemned:
         yield condemned_words(result.condemned_bytes, max(found.until for found in result.condemned))
     if result.left_backups or result.left_objects:

@@ -23,6 +23,7 @@ from volback.config.places import Place, Problem
 from volback.config.secrets import Secret
 from volback.policy.hooks import Hook
 from volback.policy.keep import KeepRules
+from volback.policy.packing import HALF
 from volback.policy.quiesce import Quiesce
 
 IoClass = Literal["idle", "best-effort"]
@@ -100,6 +101,12 @@ class Job:
     keep: KeepRules | None = None
     grace_s: int | None = None
     """How long what nobody needs stays condemned in a repository that other machines may use; None: a day."""
+    repack: bool = True
+    """Whether space is freed of which other backups use a part."""
+    max_repack_bytes: int | None = None
+    """So much is copied for that in each run; None: without a limit."""
+    repack_below: float = HALF
+    """Objects of which less than this part is used are repacked."""
     verify_parts: int | None = None
     """Of so many parts of the stored data each run reads and checks one, another one each day; None: none."""
     create: bool = False

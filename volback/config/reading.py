@@ -13,6 +13,7 @@ from volback.config.secrets import Secret
 from volback.config.tables import Table
 from volback.config.urls import in_message_url, in_ping_url
 from volback.config.values import (
+    BYTES,
     COUNT,
     CPUS,
     CRON,
@@ -24,6 +25,7 @@ from volback.config.values import (
     MEMORY,
     RATIO,
     RECIPIENT,
+    SHARE,
     SIZE,
     TEXT,
     TEXTS,
@@ -38,6 +40,7 @@ from volback.config.values import (
 from volback.masking import HIDDEN
 from volback.policy.hooks import DEFAULT_TIMEOUT_S, Hook
 from volback.policy.keep import COUNTS, KeepRules
+from volback.policy.packing import HALF
 from volback.policy.quiesce import STRONGEST_FIRST
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -157,6 +160,9 @@ def read_job(name: str, table: Table, known: Known) -> Job:
         hooks_post=_hooks(table, "exec_post"),
         keep=_keep(table.table("keep")),
         grace_s=table.take("grace", GRACE),
+        repack=table.take("repack", FLAG) is not False,
+        max_repack_bytes=table.take("max_repack", BYTES),
+        repack_below=table.take("repack_below", SHARE) or HALF,
         verify_parts=table.take("verify_subset", TURNS),
         schedule=table.take("schedule", CRON),
         timezone=table.take("timezone", ZONE),

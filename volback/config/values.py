@@ -13,6 +13,7 @@ from volback.config.times import check_cron
 from volback.policy.durations import read_calendar, read_grace, read_seconds
 from volback.policy.invalid import InvalidValue
 from volback.policy.keep import read_count
+from volback.policy.packing import read_share, read_size
 from volback.policy.subset import read_turns
 
 T = TypeVar("T")
@@ -165,6 +166,8 @@ COUNT = Kind(read_count)
 WITHIN = Kind(read_calendar)
 DURATION = Kind(read_seconds)
 GRACE = Kind(read_grace)
+BYTES = Kind(read_size)
+SHARE = Kind(read_share)
 TIME_LIMIT = Kind(_time_limit)
 MEMORY = Kind(_memory, "a size of 6 MiB or more, such as 512MiB")
 SIZE = Kind(_size, "bytes a second, such as 10MiB")

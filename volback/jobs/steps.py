@@ -22,6 +22,7 @@ from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.parent import Comparing
 from volback.operations.prune import prune
 from volback.operations.prune_result import PruneResult
+from volback.operations.repack_plan import Packing
 from volback.operations.set_result import SetResult
 from volback.operations.verify import verify_all
 from volback.policy.keep import KeepRules
@@ -87,7 +88,11 @@ def prune_sources(
     for rules, ruled in _ruled(engine, job, sources):
         names = [str(Reference(repository.host, source.name)) for source in ruled]
         grace_s = GRACE_S if job.grace_s is None else job.grace_s
-        yield prune(ctx, engine, repository, rules, volumes=names, zone=zone, engine_id=engine.info.id, grace_s=grace_s)
+        packing = Packing(job.repack_below, job.max_repack_bytes) if job.repack else None
+        yield prune(
+            ctx, engine, repository, rules,
+            volumes=names, zone=zone, engine_id=engine.info.id, grace_s=grace_s, packing=packing,
+        )  # fmt: skip
 
 
 def verify_sources(

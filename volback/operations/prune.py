@@ -18,7 +18,6 @@ from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volum
 from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
-from volback.catalog.reference import parse_reference
 from volback.catalog.references import References, references_of
 from volback.catalog.space import Removed, freed_objects, is_document, is_whole, manifests_in
 from volback.context import Context, Repository
@@ -27,7 +26,6 @@ from volback.errors import (
     Interrupted,
     NotFoundError,
     StoreUnreachable,
-    UsageError,
     VolbackError,
 )
 from volback.measures import count, human_size
@@ -38,6 +36,9 @@ from volback.operations.prune_candidates import candidates_of
 from volback.operations.prune_result import NOT_REMOVED, CondemnedOf, FreedOf, HalfMade, Judged, PruneResult, judged
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import key_of, remove_from, sizes_of, volume_locks
+from volback.operations.repack import Repacking
+from volback.operations.repack_plan import Packing, candidates
+from volback.operations.scopes import Scope, scopes_of
 from volback.policy.keep import Decision, KeepRules, choose
 from volback.state.journal import Reading
 from volback.state.runs import live_prefixes
@@ -63,14 +64,15 @@ def prune(
     zone: tzinfo | None = None,
     engine_id: str | None = None,
     grace_s: int = GRACE_S,
+    packing: Packing | None = None,
 ) -> PruneResult:
     """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
     `zone` is that of the calendar; None is this machine's. With `engine_id`, only backups of that engine, and of those
     that it adopted, are removed. Half-made backups are considered dead where nothing of them
     is younger than `older_than_s` and no run on this machine works on them. In a repository that other machines may use
-    too, data is condemned first, and deleted by a prune after `grace_s`. Raises UsageError where no rule says what
-    to keep, StoreUnreachable; what concerns one volume is among the result's errors.
+    too, data is condemned first, and deleted by a prune after `grace_s`. Then what `packing` says is repacked, if it is
+    given. Raises UsageError where no rule says what to keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
@@ -78,22 +80,9 @@ def prune(
     work = _Prune(
         ctx, engine, repository, rules,
         dry_run=dry_run, older_than_s=older_than_s, zone=zone, engine_id=engine_id, grace_s=grace_s,
+        packing=packing,
     )  # fmt: skip
-    return work.work_off(_scopes(repository, volumes, all_hosts=all_hosts))
-
-
-Scope = tuple[str | None, str | None]
-
-
-def _scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[Scope]:
-    """Hosts and volumes to prune; None is all of them."""
-    scopes: list[Scope] = []
-    for text in volumes:
-        named = parse_reference(text)
-        if named.id_prefix is not None:
-            raise UsageError(f"{text!r} names one backup", "name a volume; to remove one backup: volback remove")
-        scopes.append((named.host or (None if all_hosts else repository.host), named.volume))
-    return list(dict.fromkeys(scopes)) or [(None if all_hosts else repository.host, None)]
+    return work.work_off(scopes_of(repository, volumes, all_hosts=all_hosts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +112,7 @@ class _Prune:
         zone: tzinfo | None,
         engine_id: str | None,
         grace_s: int,
+        packing: Packing | None,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -146,13 +136,21 @@ class _Prune:
         self._new: dict[tuple[str, str], dict[str, int]] = {}
         """What was condemned of each volume, or would be by a dry run: the sizes, by key."""
         self._is_shared = repository.store.is_shared
+        self._packing = packing
+        self._left: dict[tuple[str, str], frozenset[str]] = {}
+        """Volumes of which something may be repacked, with the ids of the backups that are left of each."""
 
     def work_off(self, scopes: list[Scope]) -> PruneResult:
         interrupted: Interrupted | None = None
         unreachable: list[VolbackError] = []
+        repacking = Repacking(
+            self._ctx, self._engine, self._repository, self._packing or Packing(),
+            dry_run=self._dry_run, grace_s=self._grace_s,
+        )  # fmt: skip
         try:
             for scope in scopes:
                 self._scope(scope)
+            self._repack(repacking)
         except Interrupted as exc:
             interrupted = exc
         except StoreUnreachable as exc:
@@ -163,9 +161,10 @@ class _Prune:
             half_made=tuple(self._half_made),
             locked=self._locked,
             condemned=(*self._condemned, *self._not_worked_off()),
-            errors=(*unreachable, *self._errors),
+            errors=(*unreachable, *self._errors, *repacking.errors),
             interrupted=interrupted,
             notices=tuple(self._notices),
+            repacked=tuple(repacking.done),
         )
 
     def _scope(self, scope: Scope) -> None:
@@ -221,7 +220,7 @@ class _Prune:
             if self._engine_id is not None:
                 ours = {lines.get(self._engine_id) or self._lines.of(host, self._engine_id)}
             in_use = live_prefixes(self._ctx.settings.state, Reading, self._repository.has)
-            candidates = [
+            judged_ones = [
                 replace(
                     candidate,
                     is_in_use=BackupKey(host, volume, candidate.id).prefix in in_use,
@@ -229,11 +228,11 @@ class _Prune:
                 )
                 for candidate in candidates_of(there, sizes_of(held), lines, notes)
             ]
-            decisions = choose(self._rules, candidates, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
+            decisions = choose(self._rules, judged_ones, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
             if notice := self._lines.notice(host, volume, there):
                 self._notices.append(notice)
-            damage = {candidate.id: candidate.damage for candidate in candidates}
-            tags = {candidate.id: list(dict.fromkeys(candidate.all_tags)) for candidate in candidates}
+            damage = {candidate.id: candidate.damage for candidate in judged_ones}
+            tags = {candidate.id: list(dict.fromkeys(candidate.all_tags)) for candidate in judged_ones}
             group = _Group(host, volume, {found.id: found for found in there}, held, needs, damage, tags)
             self._carry_out(group, decisions)
 
@@ -255,7 +254,16 @@ class _Prune:
         finally:
             self._locked.update(removed.locked)
             self._record(group, decisions, removed, [] if is_done else _left_over(group, removed))
+            self._note_left(group, needs.without(removed.backups))
             self._needs[group.host, group.volume] = needs.without(removed.backups)
+
+    def _note_left(self, group: _Group, needs: References) -> None:
+        """Only a volume of which something may be repacked is looked at again."""
+        there = [one for key, one in ((key_of(one), one) for one in group.found.values()) if needs.has(key)]
+        held = {key: stored for key, stored in group.held.items() if needs.has(key)}
+        has_strays = len(needs.manifests) > len(there) or self._repository.catalog.strays(held, needs)
+        if candidates([one for one in there if isinstance(one, Manifest)]) or has_strays:
+            self._left[group.host, group.volume] = frozenset(one.id for one in there)
 
     def _record(self, group: _Group, decisions: list[Decision], removed: Removed, left: Sequence[StoredObject]) -> None:
         gone = {key.id for key in removed.backups}
@@ -295,6 +303,12 @@ class _Prune:
             if waiting := done.waiting | new:
                 until = max(filter(None, [done.until, now + timedelta(seconds=self._grace_s) if new else None]))
                 self._condemned.append(CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until))
+
+    def _repack(self, repacking: Repacking) -> None:
+        """Once space is freed of all volumes: what is copied may need it."""
+        if self._packing is not None:
+            for (host, volume), ids in self._left.items():
+                repacking.volume(host, volume, only=ids)
 
     def _not_worked_off(self) -> Iterator[CondemnedOf]:
         """What was condemned before something ended this prune."""

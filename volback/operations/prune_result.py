@@ -15,6 +15,7 @@ from volback.catalog.reference import Reference
 from volback.errors import Interrupted, VolbackError
 from volback.latest import created_at
 from volback.operations.remove import key_of
+from volback.operations.repack import Repacked
 
 NOT_REMOVED = "could not be removed"
 """The reason why a backup stays that no rule keeps."""
@@ -90,10 +91,12 @@ class PruneResult:
     """What an object lock keeps for now, by key."""
     notices: tuple[str, ...] = ()
     """What should be known, and is not wrong."""
+    repacked: tuple[Repacked, ...] = ()
+    """Volumes of which something was repacked, or could not be freed."""
 
     @property
     def freed_bytes(self) -> int:
-        """Of all objects that were removed."""
+        """Of all objects that were removed, but by a repack."""
         return sum(one.freed_bytes for one in self.freed) + sum(
             found.stored_bytes for found in self.half_made if not found.is_condemned
         )

@@ -131,13 +131,16 @@ class Repacking:
         self._dry_run = dry_run
         self._grace_s = grace_s
 
-    def volume(self, host: str, volume: str) -> None:
-        """Repack one volume. Raises StoreUnreachable; any other error is noted."""
+    def volume(self, host: str, volume: str, *, only: Collection[str] | None = None) -> None:
+        """Repack one volume. A dry run counts `only` these backups, as if others were removed.
+
+        Raises StoreUnreachable; any other error is noted.
+        """
         result = Repacked(host, volume)
         try:
             found = list(self._repository.catalog.manifests(host, volume))
             with nullcontext() if self._dry_run else volume_locks(self._ctx, self._engine, self._repository, found):
-                self._rounds(result)
+                self._rounds(result, only if self._dry_run else None)
         except StoreUnreachable:
             raise
         except VolbackError as exc:
@@ -147,13 +150,13 @@ class Repacking:
             if result != Repacked(host, volume):
                 self.done.append(result)
 
-    def _rounds(self, result: Repacked) -> None:
+    def _rounds(self, result: Repacked, only: Collection[str] | None) -> None:
         """Where there is not enough space for all at once, what one round frees makes room for the next one."""
         for _ in range(_ROUNDS_MAX):
             one = _Round(
                 self._ctx, self._repository, result, self._packing, dry_run=self._dry_run, grace_s=self._grace_s
             )
-            written = one.work_off()
+            written = one.work_off(only)
             if self._packing.max_bytes is not None:
                 self._packing = replace(self._packing, max_bytes=max(self._packing.max_bytes - written, 0))
             if not (written and one.is_short):
@@ -177,7 +180,7 @@ class _Round:
         self._damaged: set[str] = set()
         """Object ids of what was found damaged."""
 
-    def work_off(self) -> int:
+    def work_off(self, only: Collection[str] | None) -> int:
         """Return how many bytes were written."""
         catalog, place = self._repository.catalog, (self._result.host, self._result.volume)
         self._result.unused_bytes, self._result.why = 0, None
@@ -185,7 +188,8 @@ class _Round:
         references_of(revisions).check_known(f"what {'/'.join(place)} has stored")
         if not self._dry_run and self._ended(revisions):
             revisions = list(catalog.revisions(*place))
-        manifests = [one for one in current(revisions) if isinstance(one, Manifest)]
+        there = [one for one in current(revisions) if isinstance(one, Manifest)]
+        manifests = [one for one in there if only is None or one.id in only]
         if not (found := candidates(manifests)):
             return 0
         try:

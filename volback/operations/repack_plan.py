@@ -15,8 +15,8 @@ from volback.archive.repacked import FrameUse
 from volback.catalog.index import decode_unit
 from volback.catalog.model import Manifest, Unit, UsedObject
 from volback.operations.open_backup import OpenBackup
+from volback.policy.packing import HALF
 
-HALF = 0.5
 WORTH_BYTES = 64 * 1024
 """What frees less is left: the manifests and indexes that are written anew take some of it."""
 EXTENTS_MAX = 2_000_000
