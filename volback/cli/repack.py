@@ -60,7 +60,7 @@ def repack(
     grace: Grace = "24h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be repacked.")] = False,
 ) -> Outcome:
-    """Free the space of removed backups of which others use only a part.
+    """Free space of removed backups that others use in part.
 
     Backups stay what they are. Exit code 3: something could not be freed.
     """

@@ -72,7 +72,8 @@ def prune(
     that it adopted, are removed. Half-made backups are considered dead where nothing of them
     is younger than `older_than_s` and no run on this machine works on them. In a repository that other machines may use
     too, data is condemned first, and deleted by a prune after `grace_s`. Then what `packing` says is repacked, if it is
-    given. Raises UsageError where no rule says what to keep, StoreUnreachable; what concerns one volume is among the result's errors.
+    given. Raises UsageError where no rule says what to keep, StoreUnreachable; what concerns one volume is among the
+    result's errors.
     """
     rules.check()
     if not dry_run:

@@ -12,8 +12,6 @@ import logging
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import msgspec
-
 from volback.archive import ranges
 from volback.archive.codec import FrameCodec, ZstdCodec
 from volback.archive.frames import MovedIndex
@@ -130,8 +128,8 @@ class VolumeRepack:
         if index.stream_digest() != old.digest:
             raise IntegrityError(f"the index of {backup.name} is not that of the backup", "see volback verify --data")
         stored = index.end()
-        new = msgspec.structs.replace(
-            old, number=number, index=stored.digest, index_table_bytes=stored.table_bytes,
+        new = old.healed(
+            number, data=old.data, index=stored.digest, index_table_bytes=stored.table_bytes,
             uses=self._uses(old, index.frames.used, index.frames.own_bytes, stored, f"{old.id}.{number}"),
         )  # fmt: skip
         self._put(new.index_key, iter(stored.buffers))
