@@ -40,7 +40,7 @@ def encrypted_copy(
         if info.key.endswith(".zst"):
             layer.put(info.key, source.open(info.key))
     for key in keys:
-        catalog.commit(Catalog(source).read(key))
+        catalog.commit(Catalog(source).read(key), kept_by=[])
     return keys
 
 

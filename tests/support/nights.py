@@ -32,36 +32,36 @@ def key_of(night: int) -> BackupKey:
     return BackupKey(HOST, VOLUME, id_of(night))
 
 
-def make_volume(root: Path) -> None:
-    """Small files in some groups, and a large one."""
+def make_volume(root: Path, files: int) -> None:
+    """Small files in some groups, and a large one, 20 KB for each file."""
     dice = random.Random(1)
-    for number in range(120):
+    for number in range(files):
         path = root / f"d{number % 6}/f{number:03}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(dice.randbytes(dice.choice([100, 9000, 30_000])))
-    (root / "big").write_bytes(dice.randbytes(2_500_000))
+    (root / "big").write_bytes(dice.randbytes(20_000 * files))
 
 
-def change(root: Path, night: int) -> None:
+def change(root: Path, night: int, files: int) -> None:
     """What happens to the volume in a day."""
     dice = random.Random(night)
-    for number in dice.sample(range(120), 40):
+    for number in dice.sample(range(files), files // 3):
         (root / f"d{number % 6}/f{number:03}").write_bytes(dice.randbytes(dice.choice([100, 9000, 30_000])))
     with (root / "big").open("r+b") as file:
         for _ in range(3):
-            file.seek(dice.randrange(2_200_000))
-            file.write(dice.randbytes(200_000))
+            file.seek(dice.randrange(18_000 * files))
+            file.write(dice.randbytes(1600 * files))
 
 
-def make_nights(directory: Path, store: Store, nights: int) -> Repository:
-    """Make a repository with the backups of so many nights."""
+def make_nights(directory: Path, store: Store, nights: int, *, files: int = 120) -> Repository:
+    """Make a repository with the backups of so many nights, of a volume with so many files."""
     Catalog(store).ensure_repository(lambda: secrets.token_hex(16))
     repository = Repository(store, lambda: HOST, lambda: LATER)
     root = directory / "volume"
     root.mkdir()
-    make_volume(root)
+    make_volume(root, files)
     for night in range(nights):
-        change(root, night)
+        change(root, night, files)
         commit_next(context(directory), repository, id_of(night), root)
     return repository
 

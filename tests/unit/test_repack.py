@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,18 +11,26 @@ from typing import Any
 
 import pytest
 
+from tests.support.encrypted import encrypted_copy, own_file
+from tests.support.library import Library
 from tests.support.nights import LATER, context, copied, id_of, key_of, make_nights, put_all, remove, stream_of
+from tests.support.repository import use_here
 from tests.support.stored import HOST, VOLUME, commit_next
 from tests.unit.test_rescue import _rescue
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
+from volback.cli.main import run as volback
 from volback.context import Context, Repository, open_engine
-from volback.errors import IntegrityError, MissingObject
+from volback.encryption.sources import Sources, identity_file
+from volback.errors import IntegrityError, MissingObject, StoreError
 from volback.operations.open_backup import OpenBackup
-from volback.operations.repack import RepackResult, repack
+from volback.operations.prune import prune
+from volback.operations.repack import RESERVE_BYTES, RepackResult, repack
 from volback.operations.repack_plan import Packing
 from volback.operations.verify import verify, verify_backup
+from volback.policy.keep import KeepRules
 from volback.store.base import Buffer, ObjectInfo, Store, Wrapper
+from volback.store.faults import FailCall, FaultStore
 from volback.store.local import LocalStore
 from volback.store.memory import MemoryStore
 
@@ -177,8 +187,6 @@ class _Full(Wrapper):
 
 
 def test_where_space_is_short_it_is_done_in_rounds_and_what_does_not_fit_is_said(made: _Made, ctx: Context) -> None:
-    from volback.operations.repack import RESERVE_BYTES
-
     (whole,) = run(ctx, made.store, dry_run=True).volumes
     none = run(ctx, _Full(copied(made.store), RESERVE_BYTES), dry_run=True)
     assert [(one.objects, one.why) for one in none.volumes] == [
@@ -325,9 +333,6 @@ def test_killed_at_any_point_each_backup_is_whole_and_the_next_repack_leaves_not
 
 @pytest.mark.parametrize("fails", ["data.2.zst", "index.2.jsonl.zst", "manifest.2.json"])
 def test_an_error_leaves_nothing_behind(made: _Made, ctx: Context, fails: str) -> None:
-    from volback.errors import StoreError
-    from volback.store.faults import FailCall, FaultStore
-
     store = copied(made.store)
     faulty = FaultStore(store, [FailCall("put", StoreError("disk full"), key=f"*/{fails}")])
     result = run(ctx, faulty)
@@ -421,3 +426,110 @@ def test_while_a_manifest_cannot_be_read_nothing_is_repacked(made: _Made, ctx: C
     assert (len(result.errors), result.volumes) == (1, ())
     assert "while it is unknown" in result.errors[0].message
     assert {info.key for info in store.list()} == before
+
+
+@pytest.fixture(scope="module")
+def closed(made: _Made, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryStore, Sources]:
+    """The same in an encrypted repository, and its identity."""
+    directory, store = tmp_path_factory.mktemp("closed"), MemoryStore("closed")
+    put_all(LocalStore(directory / "clear"), made.store)
+    encrypted_copy(directory / "clear", store)
+    return store, Sources((identity_file(own_file(directory)),))
+
+
+def test_an_encrypted_repository_is_repacked_with_an_identity(
+    made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
+) -> None:
+    store = copied(closed[0])
+    repository = Repository(store, lambda: HOST, lambda: LATER, sources=closed[1])
+    before = total(store)
+    result = repack(ctx, open_engine(ctx), repository, Packing())
+    assert result.errors == ()
+    assert total(store) < 0.75 * before
+    for manifest in repository.catalog.manifests():
+        assert isinstance(manifest, Manifest)
+        assert (manifest.revision, manifest.is_closed) == (2, True)
+        stream = b"".join(map(bytes, OpenBackup.of(repository, manifest).stream()))
+        assert stream == made.streams[manifest.id]
+    assert all(info.key.endswith((".age", ".json")) for info in store.list())
+
+
+def test_without_an_identity_it_says_what_it_could_not_free(ctx: Context, closed: tuple[MemoryStore, Sources]) -> None:
+    store = copied(closed[0])
+    before = {info.key for info in store.list()}
+    result = repack(ctx, open_engine(ctx), Repository(store, lambda: HOST, lambda: LATER), Packing())
+    assert result.errors == ()
+    assert {info.key for info in store.list()} == before
+    assert [one for one in result.volumes if one.objects or one.written_bytes] == []
+
+
+def test_what_manifests_alone_say_is_unused_is_named_without_an_identity(
+    ctx: Context, closed: tuple[MemoryStore, Sources]
+) -> None:
+    store = copied(closed[0])
+    repository = Repository(store, lambda: HOST, lambda: LATER, sources=closed[1])
+    remove(repository, [5, 7])
+    (done,) = repack(ctx, open_engine(ctx), Repository(store, lambda: HOST, lambda: LATER), Packing()).volumes
+    assert done.unused_bytes > 100_000
+    assert done.why is not None
+    assert "encrypted" in done.why
+
+
+# prune
+
+
+def test_prune_repacks_what_the_backups_that_are_left_use(made: _Made, ctx: Context) -> None:
+    store = copied(made.store)
+    library = Library(ctx, open_engine(ctx), of(store))
+    plan = prune(*library, KeepRules(last=2), packing=Packing(), dry_run=True)
+    kept = prune(*library, KeepRules(last=2))
+    assert kept.repacked == ()
+    after_removal = total(store)
+    result = prune(*library, KeepRules(last=2), packing=Packing())
+    (planned,), (done,) = plan.repacked, result.repacked
+    assert planned.objects == done.objects > 0
+    assert planned.freed_bytes == pytest.approx(done.freed_bytes, rel=0.1)
+    assert total(store) < 0.75 * after_removal
+    assert {key.id for key in Catalog(store).backups()} == {id_of(7), id_of(8)}
+    for manifest in Catalog(store).manifests():
+        assert isinstance(manifest, Manifest)
+        assert stream_of(store, manifest) == made.streams[manifest.id]
+    assert_clean(store)
+    assert prune(*library, KeepRules(last=2), packing=Packing()).repacked == ()
+
+
+def test_prune_ends_what_a_killed_repack_has_begun(made: _Made, ctx: Context, tmp_path: Path) -> None:
+    points = _points(made, ctx)
+    for last in range(2, points, 5):
+        store = copied(made.store)
+        with suppress(_Killed):
+            run(ctx, _Dying(store, last, after=True))
+        result = prune(ctx, open_engine(ctx), of(store), KeepRules(last=3), packing=Packing())
+        assert (result.errors, result.interrupted) == ((), None)
+        assert_whole(store, made)
+        assert_clean(store)
+
+
+def test_the_command_says_what_it_does(
+    made: _Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_all(LocalStore(tmp_path / "repository"), made.store)
+    use_here(monkeypatch, tmp_path, "repository")
+    monkeypatch.setenv("VOLBACK_HOSTNAME", HOST)
+    assert volback(["repack", "--dry-run"]) == 0
+    assert re.search(
+        rf"^{HOST}/{VOLUME}: \d+ objects to repack, .* written, .* to free$", capsys.readouterr().out, re.M
+    )
+    assert volback(["--json", "repack", "--below", "40%", "--max-repack", "100GiB"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)["result"]["repacked"]
+    assert (facts["volume"], facts["why"], facts["condemned_bytes"]) == (VOLUME, None, 0)
+    assert facts["freed_bytes"] > facts["written_bytes"] > 0
+    assert volback(["repack", "--below", "40%"]) == 0
+    assert "nothing to repack" in capsys.readouterr().out
+    assert volback(["repack", "--below", "120%"]) == 2
+    assert volback(["repack", "--max-repack", "much"]) == 2
+    assert volback(["repack", "nosuchvolume"]) == 4
+    assert volback(["prune", "--keep-last", "1", "--no-repack"]) == 0
+    assert "repacked" not in capsys.readouterr().out
+    assert volback(["prune", "--keep-last", "1", "--repack-below", "99%"]) == 0
+    assert re.search(r"objects? repacked, .* written, .* freed", capsys.readouterr().out)

@@ -30,7 +30,16 @@ class Keeping(Space):
 
     def keep(self, manifest: Manifest, keepers: Iterable[Manifest]) -> None:
         """To be called before it is known that all is stored, and the manifest written: what is condemned stays for
-        another grace time. Raises IntegrityError if something is deleted, or may be deleted now."""
+        another grace time.
+
+        Raises IntegrityError if something is deleted, or may be deleted now; also if the revision is gone that the
+        manifest replaces: the backup was removed, or another machine was faster. Once the manifest is written, that is
+        no reason any more: who saw both revisions removes the earlier one.
+        """
+        keepers = list(keepers)
+        for keeper in keepers:
+            if keeper.id == manifest.id and not self._is_stored(keeper.manifest_key):
+                raise not_kept(keeper.id)
         _raise_if(self.renew(self._condemned_of(manifest), self._unkept(manifest, keepers)))
 
     def check_kept(self, manifest: Manifest, keepers: Iterable[Manifest]) -> None:
@@ -38,7 +47,12 @@ class Keeping(Space):
         unkept = self._unkept(manifest, keepers)
         condemned = self._condemned_of(manifest)
         if names := unkept.intersection(condemned):
-            written_at = self._objects.stat(manifest.manifest_key).modified_at
+            try:
+                written_at = self._objects.stat(manifest.manifest_key).modified_at
+            except NotFoundError as exc:
+                if self.exists(manifest.key):
+                    return  # it was repacked already: who did it has found all that it needs
+                raise not_kept(manifest.id) from exc
             _raise_if([name for name in names if not are_usable(condemned[name], written_at)])
         for used in manifest.uses:
             if manifest.key_of(used) in unkept:
@@ -60,24 +74,14 @@ class Keeping(Space):
         left = set(manifest.references)
         for keeper in keepers:
             names = left.intersection(keeper.references)
-            if keeper.id == manifest.id:
-                self._check_not_removed(keeper)
-                left -= names
-            elif self._is_there(keeper, names):
+            if self._is_there(keeper, names, but=manifest):
                 left -= names
             elif not self.is_shared:
                 raise not_kept(keeper.id)
         return left
 
-    def _check_not_removed(self, replaced: Manifest) -> None:
-        """Raises IntegrityError where the revision is gone that is to be replaced: the backup was removed."""
-        try:
-            self._objects.stat(replaced.manifest_key)
-        except NotFoundError as exc:
-            raise not_kept(replaced.id) from exc
-
-    def _is_there(self, keeper: Manifest, names: set[str]) -> bool:
-        """Whether a keeper is there, or a later revision that keeps these objects too."""
+    def _is_there(self, keeper: Manifest, names: set[str], *, but: Manifest) -> bool:
+        """Whether a keeper is there, or a later revision that keeps these objects too, other than the new manifest."""
         try:
             self._objects.stat(keeper.manifest_key)
         except NotFoundError:
@@ -85,7 +89,14 @@ class Keeping(Space):
                 newest = self.read(BackupKey(keeper.host, keeper.volume, keeper.id))
             except (NotFoundError, IntegrityError):
                 return False
-            return names.issubset(newest.references)
+            return newest.manifest_key != but.manifest_key and names.issubset(newest.references)
+        return True
+
+    def _is_stored(self, key: str) -> bool:
+        try:
+            self._objects.stat(key)
+        except NotFoundError:
+            return False
         return True
 
     def _condemned_of(self, manifest: Manifest) -> Condemned:

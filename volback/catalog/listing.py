@@ -127,6 +127,10 @@ class Listing:
         except IntegrityError as exc:
             return self._newest(key, exc)
 
+    def exists(self, key: BackupKey) -> bool:
+        """Whether that backup is there, in any revision."""
+        return any(parse_manifest_key(stored.key) == key for stored in self._objects.list(key.prefix))
+
     def _read_all(
         self, listed: Iterable[tuple[BackupKey, StoredObject]], *, cached: bool
     ) -> Generator[tuple[Fetched, Found | None], None, None]:

@@ -15,7 +15,7 @@ import msgspec
 from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.condemned import GRACE_S
 from volback.catalog.kept import Keeping, not_kept
-from volback.catalog.keys import REPOSITORY_KEY, BackupKey, parse_manifest_key
+from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.manifests import read_document
 from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo
 from volback.catalog.objects import Kept, Objects
@@ -114,10 +114,6 @@ class Catalog(Revised, Keeping):
         self._objects.put(manifest.manifest_key, [document], if_absent=True)
         self._withdraw_unkept(manifest, keepers)
 
-    def exists(self, key: BackupKey) -> bool:
-        """Whether that backup is there, in any revision."""
-        return any(parse_manifest_key(stored.key) == key for stored in self._objects.list(key.prefix))
-
     def _parent_of(self, manifest: Manifest) -> list[Manifest]:
         if not (manifest.uses and manifest.parent):
             return []
@@ -129,10 +125,13 @@ class Catalog(Revised, Keeping):
             raise not_kept(manifest.parent) from exc
 
     def _withdraw_unkept(self, manifest: Manifest, keepers: list[Manifest]) -> None:
-        """In a shared repository another machine may have seen the backup, so nothing of it is deleted at once."""
+        """In a shared repository another machine may have seen the backup, so nothing of it is deleted at once; and a
+        later revision may be the only one, as another machine has removed the one before."""
         try:
             self.check_kept(manifest, keepers)
         except IntegrityError:
+            if self.is_shared and manifest.revision > 1:
+                raise
             with cleaning_up(f"{manifest.manifest_key} stays, and what it uses may be missing"):
                 if self.is_shared:
                     self.condemn([manifest.data_key, manifest.index_key], GRACE_S)

@@ -35,14 +35,14 @@ class Revised(Space):
             left = references_of(one for one in found if isinstance(one, Manifest) and one.manifest_key not in names)
             freed = self._freed(replaced, self.holdings(host, volume), left)
             self.condemn(freed, grace_s, removed.condemned.append)
-            self._delete(sorted(names), removed.note)
+            self._delete(sorted(names), removed.locked, removed.note)
             return
-        self._delete(sorted(names), removed.note)
+        self._delete(sorted(names), removed.locked, removed.note)
         # What was committed meanwhile is listed now, or sees that its keeper is gone.
         held = self.holdings(host, volume)
         left = self.references(host, volume)
         left.check_known(f"what {host}/{volume} has stored")
-        self._delete(self._freed(replaced, held, left), removed.note)
+        self._delete(self._freed(replaced, held, left), removed.locked, removed.note)
 
     def _freed(
         self, replaced: Iterable[Manifest], held: Mapping[BackupKey, Iterable[StoredObject]], left: References
@@ -86,7 +86,7 @@ class Revised(Space):
         if self.is_shared:
             self.condemn((name for name in strays if name not in condemned), grace_s, removed.condemned.append)
         else:
-            self._delete(strays, removed.note)
+            self._delete(strays, removed.locked, removed.note)
 
 
 def superseded(found: Iterable[Found], sizes: Mapping[str, int]) -> list[Manifest]:

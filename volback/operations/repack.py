@@ -293,6 +293,9 @@ class _Round:
     def _note(self, sizes: Mapping[str, int], removed: Removed) -> None:
         self._result.freed_bytes += sum(sizes.get(name, 0) for name in removed.objects)
         self._result.waiting_bytes += sum(sizes.get(name, 0) for name in removed.condemned)
+        if removed.locked:
+            self._result.unused_bytes += sum(sizes.get(name, 0) for name in removed.locked)
+            self._result.why = "an object lock keeps what was replaced"
 
     @contextmanager
     def _journalled(self, replaced: Iterable[Manifest]) -> Iterator[None]:
