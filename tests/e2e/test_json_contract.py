@@ -318,10 +318,13 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "condemned_bytes": "int",
         "locked": [],
         "condemned": [],
+        "repacked": [],
         "groups": [group],
         "dry_run": "bool",
         "requests": "null",
     }
+    result = result_of(run_volback("repack", volume, "--json"), "repack")
+    assert shape(result) == {"repacked": [], "dry_run": "bool"}
 
 
 def test_check(run_volback: Volback, volume: str) -> None:

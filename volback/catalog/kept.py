@@ -33,8 +33,8 @@ class Keeping(Space):
         another grace time.
 
         Raises IntegrityError if something is deleted, or may be deleted now; also if the revision is gone that the
-        manifest replaces: the backup was removed, or another machine was faster. Once the manifest is written, that is
-        no reason any more: who saw both revisions removes the earlier one.
+        manifest replaces: the backup was removed, or another machine was faster. Once the manifest is written, it stays
+        all the same: who has seen both revisions removes the earlier one.
         """
         keepers = list(keepers)
         for keeper in keepers:
