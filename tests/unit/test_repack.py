@@ -15,7 +15,7 @@ from tests.support.encrypted import encrypted_copy, own_file
 from tests.support.library import Library
 from tests.support.nights import LATER, context, copied, id_of, key_of, make_nights, put_all, remove, stream_of
 from tests.support.repository import use_here
-from tests.support.stored import HOST, VOLUME, commit_next
+from tests.support.stored import ENGINE, HOST, VOLUME, commit_next
 from tests.unit.test_rescue import _rescue
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
@@ -24,6 +24,7 @@ from volback.context import Context, Repository, open_engine
 from volback.encryption.sources import Sources, identity_file
 from volback.errors import IntegrityError, MissingObject, StoreError
 from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import Comparing, choose_parent, known_parent
 from volback.operations.prune import prune
 from volback.operations.repack import RESERVE_BYTES, RepackResult, repack
 from volback.operations.repack_plan import Packing
@@ -452,6 +453,26 @@ def test_an_encrypted_repository_is_repacked_with_an_identity(
         stream = b"".join(map(bytes, OpenBackup.of(repository, manifest).stream()))
         assert stream == made.streams[manifest.id]
     assert all(info.key.endswith((".age", ".json")) for info in store.list())
+
+
+def test_the_next_backup_of_this_machine_needs_no_identity(
+    made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
+) -> None:
+    """The repack keeps the parent's new revision in the state, as the backup had kept the one before."""
+    store = copied(closed[0])
+    repository = Repository(store, lambda: HOST, lambda: LATER, sources=closed[1])
+    parent = repository.opened(repository.catalog.read(key_of(8)))
+    known = known_parent(ctx, repository, VOLUME)
+    known.keep(parent, repository.store.open(parent.index_key))
+    for used in parent.uses:
+        if used.is_index:
+            known.put(parent.key_of(used), b"".join(repository.store.open(parent.key_of(used))))
+    assert repack(ctx, open_engine(ctx), repository, Packing()).errors == ()
+    without = Repository(store, lambda: HOST, lambda: LATER)
+    chosen = choose_parent(ctx, without, without.catalog.backups(), parent.source, ENGINE, Comparing())
+    assert chosen.warnings == []
+    assert chosen.manifest is not None
+    assert (chosen.manifest.id, chosen.manifest.revision) == (id_of(8), 2)
 
 
 def test_without_an_identity_it_says_what_it_could_not_free(ctx: Context, closed: tuple[MemoryStore, Sources]) -> None:

@@ -37,6 +37,7 @@ from volback.operations.repack_plan import Candidate, Chosen, Packing, candidate
 from volback.operations.repack_volume import VolumeRepack, Written
 from volback.operations.scopes import scopes_of
 from volback.state.journal import NewBackup
+from volback.state.parents import KnownParent
 from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
@@ -286,9 +287,29 @@ class _Round:
     def _end(self, written: Written, removed: Removed) -> None:
         """Remove what has been replaced; of a repack that came to no end, also what it has written for nothing."""
         catalog = self._repository.catalog
+        for manifest in written.made:
+            self._keep_parent(manifest)
         with self._journalled(written.replaced):
             catalog.drop_revisions(written.replaced, removed, grace_s=self._grace_s)
         catalog.remove_strays(self._result.host, self._result.volume, removed, grace_s=self._grace_s)
+
+    def _keep_parent(self, manifest: Manifest) -> None:
+        """Where this machine keeps the backup as the next one's parent, it keeps the new revision instead: in an
+        encrypted repository the next backup has no identity to read it."""
+        if self._repository.encryption is None:
+            return
+        known = KnownParent(self._ctx.settings.state, self._repository.id, manifest.host, manifest.volume)
+        if known.id != manifest.id:
+            return
+        store = self._repository.store
+        try:
+            for used in manifest.uses:
+                if used.is_index and not known.has_index(used.object_id):
+                    key = manifest.key_of(used)
+                    known.put(key, b"".join(store.open(key)))
+            known.keep(manifest, store.open(manifest.index_key))
+        except StoreError as exc:
+            log.warning("the next backup of %s will store everything: %s", manifest.volume, exc.message)
 
     def _note(self, sizes: Mapping[str, int], removed: Removed) -> None:
         self._result.freed_bytes += sum(sizes.get(name, 0) for name in removed.objects)

@@ -49,6 +49,16 @@ class KnownParent:
             return None
         return known if is_same_in_clear(known, stored) else None
 
+    @property
+    def id(self) -> str | None:
+        """The id of the backup that this machine keeps; None where it keeps none that can be read."""
+        try:
+            data = (self._directory / _MANIFEST).read_bytes()
+            return open_document(data, Manifest, _MANIFEST).id
+        except (OSError, FormatError) as exc:
+            log.debug("no parent is known: %s", exc)
+            return None
+
     def keep(self, manifest: Manifest, index: Iterable[bytes]) -> None:
         """Keep this backup in place of the one before. Raises StoreError."""
         self._write(f"{manifest.index_id}{_INDEX}", b"".join(index))
