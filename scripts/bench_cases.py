@@ -24,6 +24,7 @@ import docker
 from scripts.bench_contestants import ALL, IMAGE, LABEL, S3, Contestant, Place, Volback, clear
 from scripts.bench_increments import INCREMENTS, case_increments
 from scripts.bench_measure import MIB, Sample, bytes_below, measure, ratio, spread, verdict
+from scripts.bench_prune import case_prune
 from tests.support.engine import build_image, connect, remove_volume
 from tests.support.fingerprint import differences, fingerprint
 
@@ -138,6 +139,7 @@ CASES: dict[str, Callable[[docker.DockerClient, Options], dict[str, Any]]] = {
     "memory": case_memory,
     "help": case_help,
     "increments": case_increments,
+    "prune": case_prune,
 }
 
 
