@@ -24,8 +24,11 @@ from volback.errors import IdentityNeeded
 from volback.operations.check import check
 from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.open_backup import OpenBackup
+from volback.operations.prune import prune
+from volback.operations.repack_plan import Packing
 from volback.operations.repair import Repaired, repair
 from volback.operations.verify import verify
+from volback.policy.keep import KeepRules
 from volback.settings import Settings
 from volback.state.memory import Memory
 from volback.store.local import LocalStore
@@ -84,6 +87,21 @@ def test_an_older_backup_takes_what_a_newer_one_has_stored_anew(nights: Damaged)
     assert (done.lost, done.rebuilt, done.errors) == ([], [], [])
     assert (nights.stream(first), nights.stream(second)) == before
     assert third.id in nights.repository.find(f"{VOLUME}@{first.id}").depends_on
+    nights.assert_all_whole()
+
+
+def test_the_next_prune_removes_the_earlier_revision(nights: Damaged) -> None:
+    first, _ = nights.back_up(), nights.back_up()
+    before = nights.stream(first)
+    nights.break_frame(first, "random")
+    nights.find_damage()
+    nights.back_up()
+    assert len(nights.repair().healed) == 2
+    assert [finding.kind for finding in check(nights.repository).findings] == ["double", "double"]
+    rules, engine = KeepRules(last=9), open_engine(nights.ctx)
+    assert prune(nights.ctx, engine, nights.repository, rules, packing=Packing()).errors == ()
+    assert check(nights.repository).findings == ()
+    assert nights.stream(first) == before
     nights.assert_all_whole()
 
 
