@@ -24,7 +24,8 @@ from tests.support.stored import HOST, VOLUME, commit_next, store_backup
 from volback.catalog.index import decode_unit
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository, open_engine
+from volback.context import Context, open_engine
+from volback.context.repository import Repository
 from volback.operations.open_backup import OpenBackup
 from volback.operations.prune import prune
 from volback.operations.repack_plan import Packing

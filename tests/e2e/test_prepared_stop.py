@@ -15,7 +15,7 @@ from tests.support.halt import halted, struck
 from tests.support.image import image_tar
 from tests.support.library import Library
 from volback.catalog.repository import Catalog
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import FormatError, StoreUnreachable, VolbackError
 from volback.operations import backup_set as sets
 from volback.operations.backup_set import SetOptions, backup_set

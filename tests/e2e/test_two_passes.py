@@ -16,7 +16,7 @@ from tests.support.halt import halted, struck
 from tests.support.library import Library, open_library
 from tests.support.remote import wait_for
 from volback.catalog.repository import Catalog
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import StoreError
 from volback.operations.backup import BackupOptions, BackupResult, backup
 from volback.operations.backup_set import SetOptions, backup_set

@@ -13,7 +13,8 @@ import pytest
 from tests.support.proxy import Planned, Proxy
 from tests.support.repository import IDS, make_backup
 from tests.support.s3 import S3Server
-from volback.context import Access, Context, Repository, open_repository
+from volback.context import Access, Context, open_repository
+from volback.context.repository import Repository
 from volback.operations.list import list_backups
 from volback.settings import Settings
 from volback.store.memory import MemoryStore

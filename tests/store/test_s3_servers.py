@@ -15,7 +15,8 @@ import pytest
 from tests.support.network import http_proxy, tls_end
 from tests.support.proxy import Planned, Proxy
 from tests.support.s3 import MIB, S3Server, open_uploads
-from volback.context import Access, Context, Repository, open_repository
+from volback.context import Access, Context, open_repository
+from volback.context.repository import Repository
 from volback.errors import ConflictError, NoRepository, NotFoundError, StoreDenied, StoreError, UsageError
 from volback.operations.init import init
 from volback.settings import Settings

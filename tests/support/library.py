@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from tests.support.engine import EngineSession
 from tests.support.repository import new_repository
-from volback.context import Context, Repository, open_engine, open_repository
+from volback.context import Context, open_engine, open_repository
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.settings import Settings
 from volback.state.client import client_id

@@ -12,7 +12,8 @@ from tests.support.stored import HOST, VOLUME, commit_next
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.operations.open_backup import OpenBackup
 from volback.settings import Settings
 from volback.store.base import Store

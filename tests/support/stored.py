@@ -21,7 +21,8 @@ from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import FORMAT, Manifest, ObjectDigest, Source, Unit, UsedObject
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.operations.first_pass import FirstPass
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import ChosenParent, Comparing, choose_parent, facts_of

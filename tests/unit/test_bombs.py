@@ -27,7 +27,8 @@ from volback.catalog.index import MEMBERS_MAX, NAMES_MAX_BYTES, encode_unit
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, Member, Piece, Unit, UsedObject
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import IntegrityError, VolbackError
 from volback.operations.contents import members, read_file
 from volback.operations.open_backup import OpenBackup

@@ -17,7 +17,8 @@ from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
 from volback.catalog.space import Removed
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import Interrupted, NotFoundError, StoreDenied, StoreUnreachable
 from volback.operations.restore_set import find_set
 from volback.operations.verify import verify

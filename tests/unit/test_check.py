@@ -13,7 +13,8 @@ from tests.support.counting import CountingStore
 from tests.support.repository import IDS, make_backup, use_here
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.cli.main import run
-from volback.context import Context, Repository, open_engine
+from volback.context import Context, open_engine
+from volback.context.repository import Repository
 from volback.operations.check import check
 from volback.operations.repair import repair
 from volback.settings import Settings

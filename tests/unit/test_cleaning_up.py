@@ -7,7 +7,8 @@ from typing import cast
 
 import pytest
 
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, StoreError, cleaning_up
 from volback.operations.doctor import _Doctor

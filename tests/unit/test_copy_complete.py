@@ -23,7 +23,8 @@ from volback.archive.parent import begins_of
 from volback.catalog.keys import INDEX_NAME, BackupKey
 from volback.catalog.model import Manifest, RepositoryEncryption
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository, open_repository
+from volback.context import Context, open_repository
+from volback.context.repository import Repository
 from volback.encryption.sources import NO_SOURCES, Sources, identity_file
 from volback.errors import ConflictError, IdentityNeeded, IntegrityError, StoreDenied
 from volback.operations.contents import members, open_backup, read_file

@@ -14,7 +14,8 @@ from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.encryption.sources import NO_SOURCES, Sources, identity_file
 from volback.errors import IdentityNeeded, IntegrityError, UsageError
 from volback.operations.copy import copy_backup, plan_copies, prepare_target

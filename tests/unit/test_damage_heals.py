@@ -13,7 +13,8 @@ from tests.support.archive import MIB, plan_of, read
 from tests.support.stored import HOST, commit_next, store_backup
 from volback.catalog.model import Frame, Manifest, Unit
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository, open_repository
+from volback.context import Context, open_repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.contents import open_backup, read_file
 from volback.operations.export import export

@@ -12,7 +12,7 @@ from tests.support.documents import MANIFEST
 from tests.support.repository import IDS, make_backup, manifest_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.latest import SAFETY_TAG
 from volback.operations.due import with_due
 from volback.operations.parent import Comparing

@@ -14,7 +14,7 @@ from tests.support.stored import FIRST, store_backup
 from volback.archive.age import HEADER_BYTES, PIECE_BYTES, SEALED_BYTES
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.encryption.sources import Sources, identity_file
 from volback.operations import contents
 from volback.store.local import LocalStore

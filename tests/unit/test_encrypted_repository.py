@@ -16,7 +16,8 @@ from volback.archive.age import HEADER_BYTES, SEALED_BYTES
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.encryption.sources import NO_SOURCES, Sources, identity_file
 from volback.errors import FormatError, IdentityNeeded, IntegrityError
 from volback.operations.open_backup import OpenBackup

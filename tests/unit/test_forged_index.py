@@ -17,7 +17,8 @@ from volback.archive import tar
 from volback.archive.announced import Announced, expected_of
 from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.contents import read_file
 from volback.operations.export import export

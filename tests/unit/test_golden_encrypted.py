@@ -14,7 +14,8 @@ from tests.golden.make_encrypted import PASSPHRASE
 from tests.unit.test_golden import ALL, EXPECTED, FULL, GOLDEN, INCREMENT
 from volback.archive.signing import authority_of
 from volback.catalog.model import AGE
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.encryption.sources import NO_SOURCES, SecretText, Sources
 from volback.errors import IdentityNeeded
 from volback.operations.open_backup import OpenBackup

@@ -12,7 +12,8 @@ import pytest
 
 from tests.unit.test_golden import ALL, EXPECTED, GOLDEN
 from volback.archive.signing import authority_of
-from volback.context import Context, Repository, open_repository
+from volback.context import Context, open_repository
+from volback.context.repository import Repository
 from volback.encryption.sources import SecretText, Sources
 from volback.errors import RecipientChanged
 from volback.operations.open_backup import OpenBackup

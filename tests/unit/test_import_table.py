@@ -170,11 +170,11 @@ def test_every_import_of_the_package_is_in_the_table() -> None:
         ("cli/backup.py", "def read():\n    import volback.store.s3.store"),
         ("operations/copy.py", "from volback.store import local"),
         ("operations/open_backup.py", "from ..store.local import LocalStore"),
-        ("context.py", "from importlib import import_module\nimport_module('volback.store.s3.store')"),
+        ("context/__init__.py", "from importlib import import_module\nimport_module('volback.store.s3.store')"),
         ("policy/labels.py", "from volback.archive.plan import Plan"),
         ("policy/keep.py", "from volback.catalog.model import Manifest"),
         ("config/model.py", "from volback.state.runs import Run"),
-        ("context.py", "from volback.live.plan import plan_quiesce"),
+        ("context/__init__.py", "from volback.live.plan import plan_quiesce"),
         ("live/quiesce.py", "from volback.operations.backup import backup"),
         ("operations/backup.py", "from volback.jobs.run import run_jobs"),
         ("operations/backup.py", "from volback.schedule.table import Schedule"),
@@ -204,7 +204,7 @@ def test_a_forbidden_import_is_found(tmp_path: Path, path: str, source: str) -> 
             "import boto3\nfrom botocore.config import Config\nfrom volback.store.base import Store",
         ),
         ("settings.py", "from volback.errors import UsageError"),
-        ("context.py", "from volback.store.base import Store\nfrom volback.store import locate"),
+        ("context/__init__.py", "from volback.store.base import Store\nfrom volback.store import locate"),
     ],
 )
 def test_an_import_from_below_is_allowed(tmp_path: Path, path: str, source: str) -> None:

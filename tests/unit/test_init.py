@@ -11,7 +11,8 @@ import pytest
 
 from volback.catalog.repository import Catalog
 from volback.cli.main import run
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import ConflictError, FormatError
 from volback.operations.init import InitResult, init
 from volback.settings import Settings

@@ -17,7 +17,7 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.cli.main import run
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import NotFoundError, UsageError
 from volback.operations.diff import diff_backups
 from volback.operations.search import find, history

@@ -20,7 +20,8 @@ from volback.catalog.notes import NO_NOTES, NOTES_MAX_BYTES, AllNotes, Notes, te
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
 from volback.cli.main import run
-from volback.context import Context, Repository, open_repository
+from volback.context import Context, open_repository
+from volback.context.repository import Repository
 from volback.encryption.store import Encryption
 from volback.errors import FormatError, IdentityNeeded, IntegrityError, StoreDenied
 from volback.operations.notes import note_text

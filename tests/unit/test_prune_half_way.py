@@ -11,7 +11,7 @@ import pytest
 from tests.support.library import open_from
 from tests.support.repository import IDS, make_backup, use_here
 from volback.cli.main import run
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import StoreError
 from volback.operations.check import check
 from volback.operations.prune import prune

@@ -20,7 +20,8 @@ from tests.unit.test_rescue import _rescue
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.cli.main import run as volback
-from volback.context import Context, Repository, open_engine
+from volback.context import Context, open_engine
+from volback.context.repository import Repository
 from volback.encryption.sources import Sources, identity_file
 from volback.errors import IntegrityError, MissingObject, StoreError
 from volback.operations.open_backup import OpenBackup

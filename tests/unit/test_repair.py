@@ -19,7 +19,8 @@ from tests.unit.test_damage_heals import IDS, UNUSED_BIT, Nights
 from volback.catalog.model import Manifest, Unit
 from volback.catalog.repository import Catalog
 from volback.cli.main import run
-from volback.context import Context, Repository, open_engine
+from volback.context import Context, open_engine
+from volback.context.repository import Repository
 from volback.errors import IdentityNeeded
 from volback.operations.check import check
 from volback.operations.copy import copy_backup, plan_copies

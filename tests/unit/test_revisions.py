@@ -16,7 +16,8 @@ from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.reference import parse_reference
 from volback.catalog.repository import Catalog
 from volback.catalog.space import Removed
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import FormatError, IntegrityError, NotFoundError
 from volback.latest import created_at
 from volback.operations.verify import verify

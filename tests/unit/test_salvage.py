@@ -23,7 +23,8 @@ from volback.catalog.check import check_manifest
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, Source, UsedObject
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.operations import salvage as module
 from volback.operations.first_pass import FirstPass
 from volback.operations.open_backup import OpenBackup

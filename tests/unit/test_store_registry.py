@@ -11,7 +11,8 @@ import pytest
 from tests.support.repository import make_backup
 from volback.config.loading import load_config
 from volback.config.model import Config
-from volback.context import Access, Context, Repository, open_repository
+from volback.context import Access, Context, open_repository
+from volback.context.repository import Repository
 from volback.errors import StoreDenied, UsageError
 from volback.jobs.open_config import access_of, check_config, open_configured
 from volback.operations.copy import copy_backup, plan_copies, prepare_target

@@ -8,7 +8,7 @@ import pytest
 
 from volback.cli.facts import requests_facts
 from volback.cli.words import requests_line
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.store.base import Wrapper
 from volback.store.limit import LimitStore
 from volback.store.local import LocalStore

@@ -21,7 +21,8 @@ from volback.archive.record import Recorder
 from volback.catalog.check import check_manifest
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Manifest, Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.streams import no_action
 from volback.operations.first_pass import FirstPass, FirstReading, first_pass
 from volback.operations.open_backup import OpenBackup

@@ -14,7 +14,8 @@ from tests.support.counting import CountingStore
 from tests.support.stored import FIRST, HOST, SECOND, store_backup, store_increment, store_units
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.operations.open_backup import OpenBackup
 from volback.operations.seen import Seen
 from volback.operations.verify import verify

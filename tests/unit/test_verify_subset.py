@@ -13,7 +13,8 @@ from tests.support.counting import CountingStore
 from tests.support.stored import FIRST, HOST, SECOND, VOLUME, store_backup, store_increment
 from volback.catalog.model import Frame, Manifest
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.operations.open_backup import OpenBackup
 from volback.operations.verify import verify
 from volback.policy import subset as subsets

@@ -20,7 +20,8 @@ from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
-    from volback.context import Context, Repository
+    from volback.context import Context
+    from volback.context.repository import Repository
     from volback.engine.engine import Engine
     from volback.operations.backup import BackupResult, DryRun
     from volback.operations.backup_set import SetOptions

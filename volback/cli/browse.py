@@ -18,7 +18,7 @@ from volback.errors import IntegrityError, UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.catalog.model import Member
-    from volback.context import Repository
+    from volback.context.repository import Repository
     from volback.operations.list import Row
 
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]

@@ -17,7 +17,8 @@ import typer
 from volback.errors import Failure, NoRepository, UsageError
 
 if TYPE_CHECKING:
-    from volback.context import Context, Repository
+    from volback.context import Context
+    from volback.context.repository import Repository
     from volback.engine.engine import Engine
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug", "--accept-repository"})

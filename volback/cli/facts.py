@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from volback.catalog.differences import Difference
     from volback.catalog.model import Manifest, Member, SetOf
     from volback.catalog.notes import Notes
-    from volback.context import Repository
+    from volback.context.repository import Repository
     from volback.operations.backup import BackupResult
     from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview

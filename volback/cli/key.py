@@ -15,7 +15,7 @@ from volback.cli.words import columns, printable
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
-    from volback.context import Repository
+    from volback.context.repository import Repository
     from volback.operations.keys import Key, Keys
 
 _EPILOG = """\b

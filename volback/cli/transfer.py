@@ -15,7 +15,8 @@ from volback.cli.words import count, human_size, pairs
 from volback.errors import Interrupted, UsageError, VolbackError, failures
 
 if TYPE_CHECKING:
-    from volback.context import Context, Repository
+    from volback.context import Context
+    from volback.context.repository import Repository
 
 _EXPORT_EPILOG = """\b
 Examples:

@@ -12,7 +12,7 @@ from volback.config.model import Config, Notification, Repository
 from volback.config.places import Problem
 from volback.config.secrets import Secret, UnreadableSecret
 from volback.context import Access, Context, open_repository
-from volback.context import Repository as OpenRepository
+from volback.context.repository import Repository as OpenRepository
 from volback.encryption.sources import SecretText, Sources, secret_text
 from volback.errors import UsageError
 from volback.settings import config_paths

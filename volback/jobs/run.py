@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 from volback.config.model import Config, Job
-from volback.context import Context, Repository, open_engine
+from volback.context import Context, open_engine
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     Interrupted,

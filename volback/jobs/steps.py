@@ -11,7 +11,8 @@ from volback.catalog.model import Source
 from volback.catalog.reference import Reference
 from volback.config.model import Job, Sources
 from volback.config.times import zone_of
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError
 from volback.latest import created_at, is_future, is_safety_copy

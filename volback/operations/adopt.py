@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from volback.catalog.adoptions import line_of, read_adoptions, write_adoptions
 from volback.catalog.model import Manifest
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import NotFoundError, UsageError
 
 

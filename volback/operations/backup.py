@@ -20,7 +20,8 @@ from volback.archive.record import Recorder
 from volback.archive.seal import seal
 from volback.archive.segments import StoredIndex
 from volback.catalog.model import AGE, FORMAT, BackupKind, Manifest, ScanFacts, SetOf, Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import StoreError

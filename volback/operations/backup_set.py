@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from volback.catalog.keys import new_id
 from volback.catalog.model import SetOf, Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, Interrupted, NotRunningError, VolbackError, because

@@ -17,7 +17,7 @@ from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import NotFoundError, UsageError
 from volback.operations.remove import key_of, sizes_of
 from volback.operations.verify import repository_damage

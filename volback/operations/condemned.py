@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from volback.catalog.condemned import Condemnation, Locked, Verdicts, judge, until
 from volback.catalog.keys import parse_backup_key
 from volback.catalog.references import References
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from itertools import chain
 
 from volback.archive import ranges, sparse, tar
 from volback.catalog.model import Member
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError, UsageError
 from volback.operations.open_backup import OpenBackup, read_member_header
 

@@ -25,7 +25,8 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.private import in_clear
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import (
     ConflictError,
     IdentityNeeded,

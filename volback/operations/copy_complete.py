@@ -18,7 +18,8 @@ from volback.archive.parent import Reused, begins_of
 from volback.catalog.copies import objects_of, stored_anew
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import (
     IdentityNeeded,
     IntegrityError,

@@ -16,7 +16,8 @@ from volback.catalog.copies import is_same_backup, is_same_object, objects_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import ConflictError, IdentityNeeded, IntegrityError, NotFoundError
 from volback.store.base import Buffer, Store
 

@@ -20,7 +20,8 @@ from volback.archive.seal import in_order as in_threads
 from volback.catalog.differences import Difference, differences
 from volback.catalog.model import Frame, Manifest, Member, Piece, Source, Unit
 from volback.catalog.states import State, in_order, states_of
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.operations.open_backup import OpenBackup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.operations.keys import identity_text
 
 _SHEET = """\

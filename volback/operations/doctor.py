@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from volback.catalog.condemned import GRACE_S
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError, cleaning_up
 from volback.measures import count, human_size

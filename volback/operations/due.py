@@ -12,7 +12,7 @@ from itertools import count, takewhile
 from volback.ahead import read_ahead
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable
 from volback.latest import created_at, is_future, is_safety_copy
 from volback.operations.lines import Lines

@@ -22,7 +22,8 @@ from volback.archive.seal import seal
 from volback.archive.segments import Segment
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import ScanFacts, Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.streams import VolumeReader
 from volback.feed import Feed
 from volback.operations.parent import ChosenParent, Comparing, facts_of, set_ignored, settled

@@ -15,7 +15,7 @@ from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Extent, Frame, Manifest, Piece
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from itertools import groupby
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import NotFoundError
 
 Found = Manifest | DamagedManifest

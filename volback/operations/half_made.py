@@ -15,7 +15,8 @@ from datetime import datetime
 from volback.catalog.keys import BackupKey, parse_backup_key, short_name
 from volback.catalog.objects import StoredObject
 from volback.catalog.references import References
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import ConflictError, IntegrityError, LockedError
 from volback.latest import created_at
 from volback.operations.locks import prefix_lock

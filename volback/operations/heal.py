@@ -19,7 +19,7 @@ from volback.archive.parent import begins_of
 from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit
 from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, Unit, UsedObject
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
 from volback.state.damaged import Frames, is_damaged

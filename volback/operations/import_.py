@@ -18,7 +18,8 @@ from volback.archive import tar
 from volback.archive.decompress import ForeignArchive
 from volback.archive.plan import Plan
 from volback.catalog.model import Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeWriter
 from volback.errors import EngineError, IntegrityError, NotFoundError, UsageError

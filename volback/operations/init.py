@@ -10,7 +10,8 @@ from volback.catalog.key_files import delete_key
 from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import ConflictError, NoRepository
 from volback.operations.keys import Holder, first_key
 

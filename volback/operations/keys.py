@@ -30,7 +30,7 @@ from volback.catalog.key_files import (
 )
 from volback.catalog.objects import Objects
 from volback.catalog.sealed import signature_of
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import ConflictError, FormatError, IdentityNeeded, NotFoundError, UsageError
 
 log = logging.getLogger(__name__)

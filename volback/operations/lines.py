@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from volback.catalog.adoptions import line_of, read_adoptions
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import FormatError, StoreDenied
 
 log = logging.getLogger(__name__)

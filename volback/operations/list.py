@@ -12,7 +12,8 @@ from volback.catalog.model import Manifest
 from volback.catalog.notes import NO_NOTES, Notes
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.latest import created_at
 from volback.operations.lines import Lines

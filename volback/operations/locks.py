@@ -6,7 +6,8 @@ import hashlib
 from contextlib import AbstractContextManager
 
 from volback.catalog.model import Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.state.locks import lock
 
 

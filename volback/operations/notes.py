@@ -13,7 +13,8 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.catalog.notes import NO_NOTES, Notes, text_of, with_text
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import ConflictError, IdentityNeeded, IntegrityError, StoreError, UsageError
 from volback.latest import SAFETY_TAG
 

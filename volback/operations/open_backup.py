@@ -18,7 +18,7 @@ from volback.catalog.index import select_units
 from volback.catalog.model import Manifest, Member, Span, Unit
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.paths import PathRanges
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import DamagedFrame, FormatError, IntegrityError, MissingObject, NotFoundError
 from volback.operations.follow import Moved, newer_revision
 from volback.operations.read_index import VERIFY_HINT, IndexReader

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from volback.ahead import read_ahead
 from volback.catalog.keys import BackupKey
 from volback.catalog.repository import future_warnings
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
 from volback.errors import EngineError, NoRepository

@@ -15,7 +15,8 @@ from volback.archive.parent import EarlierBackup, Parent, Reused, begins_of
 from volback.archive.plan import Plan
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ScanFacts, Source, UsedObject
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import (
     IdentityNeeded,
     IntegrityError,

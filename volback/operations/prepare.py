@@ -22,7 +22,8 @@ from volback.archive.plan import learn
 from volback.archive.verdicts import Verdicts
 from volback.catalog.keys import BackupKey, new_id
 from volback.catalog.model import Manifest, Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable

@@ -17,7 +17,8 @@ from volback.archive.seal import digests_of, in_order
 from volback.archive.walk import Signature, walk
 from volback.archive.window import Buffer
 from volback.catalog.model import Member, Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.operations.notes import note_proven
 from volback.operations.open_backup import OpenBackup, Selection

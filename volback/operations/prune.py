@@ -20,7 +20,8 @@ from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.references import References, references_of
 from volback.catalog.space import Removed, freed_objects, is_document, is_whole, manifests_in
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     Interrupted,

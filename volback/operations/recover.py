@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, IntegrityError, LockedError, NotFoundError, StoreDenied

@@ -21,7 +21,8 @@ from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.references import References
 from volback.catalog.space import Removed
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, Interrupted, StoreError, UsageError, VolbackError
 from volback.interrupts import deferred_signals

@@ -18,7 +18,8 @@ from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.references import references_of
 from volback.catalog.space import Removed
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     IdentityNeeded,

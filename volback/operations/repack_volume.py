@@ -22,7 +22,7 @@ from volback.catalog.index import decode_unit
 from volback.catalog.keys import BackupKey, repacked_name, revision_in
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.objects import StoredObject
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
 from volback.operations.repack_plan import Chosen, Name

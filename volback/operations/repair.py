@@ -17,7 +17,8 @@ from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.objects import Kept, StoredObject
 from volback.catalog.references import references_of
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError
 from volback.operations.check import scopes

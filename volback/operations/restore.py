@@ -14,7 +14,8 @@ from functools import partial
 
 from volback.archive import tar
 from volback.catalog.model import Source
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeWriter
 from volback.errors import (

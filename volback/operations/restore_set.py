@@ -14,7 +14,8 @@ from volback.ahead import read_ahead
 from volback.catalog.keys import BackupKey, is_id, is_id_prefix
 from volback.catalog.model import Manifest, SetOf, Source
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import (
     ConflictError,

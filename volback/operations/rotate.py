@@ -13,7 +13,8 @@ from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.repository import Catalog
 from volback.catalog.sealed import seal_document
 from volback.catalog.successions import Succession, write_succession
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.encryption.sources import passphrase_in
 from volback.errors import ConflictError
 from volback.operations.keys import keys_of

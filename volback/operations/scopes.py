@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from volback.catalog.reference import parse_reference
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import UsageError
 
 Scope = tuple[str | None, str | None]

@@ -16,7 +16,7 @@ from volback.catalog.differences import Change, changes_of
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.reference import Reference
 from volback.catalog.states import State, states_of
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable
 from volback.operations.groups import Found, grouped
 from volback.operations.open_backup import OpenBackup

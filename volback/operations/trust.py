@@ -12,7 +12,7 @@ from volback.catalog.certificates import Certificate, read_certificates, write_c
 from volback.catalog.model import Manifest
 from volback.catalog.objects import Objects
 from volback.catalog.repository import Catalog
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.errors import ConflictError, NotFoundError, UsageError
 
 _SHOWN_CHARS = 16

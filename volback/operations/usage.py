@@ -14,7 +14,7 @@ from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.catalog.references import references_of
-from volback.context import Repository
+from volback.context.repository import Repository
 from volback.operations.groups import Found, Group, grouped
 
 

@@ -12,7 +12,8 @@ from volback.catalog.keys import REPOSITORY_KEY
 from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import IdentityNeeded, IntegrityError, NoRepository
 from volback.operations.follow import newer_revision
 from volback.operations.notes import note_verified

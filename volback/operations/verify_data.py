@@ -18,7 +18,8 @@ from volback.archive.segments import Segment
 from volback.catalog.index import begin_of, check_units
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Frame, Member, Piece, Unit
-from volback.context import Context, Repository
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
 from volback.operations.seen import Lost, Seen, records_of
