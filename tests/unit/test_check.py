@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from volback.context.repository import Repository
 from volback.operations.check import check
 from volback.operations.repair import repair
 from volback.settings import Settings
+from volback.store.base import ObjectInfo
 from volback.store.local import LocalStore
 from volback.store.memory import MemoryStore
 
@@ -155,6 +157,36 @@ def test_no_data_and_no_object_is_asked_for() -> None:
     assert check(repository).findings == ()
     assert {read.key for read in store.reads} == {REPOSITORY_KEY, *(key.manifest for key in keys)}
     assert [what for what in store.asked if what.endswith(".zst")] == []
+
+
+def test_what_others_remove_and_commit_meanwhile_is_not_wrong() -> None:
+    """Manifests are read, and then the rest is listed: another machine removes a backup in between, and makes one."""
+    memory = MemoryStore("m")
+    first, _ = (make_backup(memory, id_, data_bytes=10) for id_ in IDS[:2])
+
+    def meanwhile() -> None:
+        for key in (first.manifest, first.data, first.index):
+            memory.delete(key)
+        make_backup(memory, IDS[2], data_bytes=10, depends_on=[IDS[1]])
+
+    done = check(Repository(_Listed(memory, meanwhile), lambda: "web1"))
+    assert done.findings == ()
+    assert done.backups == 1
+
+
+class _Listed(CountingStore):
+    """Something happens before the second listing."""
+
+    def __init__(self, inner: MemoryStore, before: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self._before = [before]
+        self._listings = 0
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self._listings += 1
+        if self._listings == 2:
+            self._before.pop()()
+        return super().list(prefix)
 
 
 class _Asked(CountingStore):

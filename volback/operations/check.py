@@ -91,9 +91,7 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
     findings = [finding for walk in walks for finding in walk.findings()]
     findings += _damaged_notes(repository, held)
     findings[:0] = [Finding("unreadable", damage.object, damage.message) for damage in repository_damage(repository)]
-    return Checked(
-        sum(len(current(group)) for group in found.values()), sum(walk.objects for walk in walks), tuple(findings)
-    )
+    return Checked(sum(walk.backups for walk in walks), sum(walk.objects for walk in walks), tuple(findings))
 
 
 def scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[tuple[str | None, str | None]]:
@@ -113,16 +111,20 @@ class _Walk:
     def __init__(
         self, found: Sequence[Found], held: Mapping[BackupKey, Sequence[StoredObject]], condemned: Condemned
     ) -> None:
-        self._found = found
         self._held = held
         self._condemned = condemned
         self._sizes = sizes_of(held)
+        # What another machine has removed, or committed, between the reading and the listing is not wrong.
+        self._found = [one for one in found if _document(one) in self._sizes]
+        read = {_document(one) for one in found}
+        self._has_new = any(parse_manifest_key(name) is not None and name not in read for name in self._sizes)
         self._users: dict[str, list[Manifest]] = {}
-        for one in found:
+        for one in self._found:
             if isinstance(one, Manifest):
                 for name, _ in needed_objects(one):
                     self._users.setdefault(name, []).append(one)
         self.objects = len(self._users)
+        self.backups = len(current(self._found))
 
     def findings(self) -> Iterator[Finding]:
         for one in self._found:
@@ -131,7 +133,7 @@ class _Walk:
         yield from self._faults()
         yield from self._doubles()
         yield from self._condemnations()
-        if not any(isinstance(one, DamagedManifest) for one in self._found):
+        if not self._has_new and not any(isinstance(one, DamagedManifest) for one in self._found):
             yield from self._unreferenced()
 
     def _faults(self) -> Iterator[Finding]:
@@ -172,6 +174,11 @@ class _Walk:
             else:
                 message = f"{key} is condemned: a prune after {until(found):%Y-%m-%d %H:%M} UTC deletes it"
                 yield Finding("condemned", key, message, (), self._sizes[key])
+
+
+def _document(one: Found) -> str:
+    """The key of its manifest."""
+    return one.manifest_key if isinstance(one, Manifest) else one.key
 
 
 def _damaged_notes(
