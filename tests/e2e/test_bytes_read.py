@@ -12,8 +12,9 @@ from tests.support.counting import CountingStore, Read
 from tests.support.engine import EngineSession
 from tests.support.library import Library, open_library
 from volback.catalog.keys import REPOSITORY_KEY
-from volback.catalog.model import Frame, Manifest
+from volback.catalog.model import Manifest
 from volback.catalog.sealed import DOCUMENT_MAX_BYTES
+from volback.catalog.units import Frame
 from volback.operations import contents
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup

@@ -18,8 +18,8 @@ from tests.support.stored import store_units
 from volback.archive.codec import ZstdCodec
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Member, Piece, Unit
 from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.units import Frame, Member, Piece, Unit
 from volback.cli.complete import complete_backup
 from volback.printable import has_control
 from volback.store.local import LocalStore

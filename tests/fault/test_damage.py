@@ -23,8 +23,9 @@ from tests.support.engine import EngineSession, Volback
 from tests.support.library import Library, open_from, open_library
 from volback.archive.codec import compress_lines
 from volback.catalog.index import encode_unit
-from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, RepositoryInfo, Source, Unit
+from volback.catalog.model import Manifest, ObjectDigest, RepositoryInfo, Source
 from volback.catalog.sealed import seal_document
+from volback.catalog.units import Frame, Piece, Unit
 from volback.errors import IntegrityError
 from volback.operations.backup import BackupOptions, backup
 from volback.operations.open_backup import OpenBackup

@@ -29,11 +29,12 @@ from volback.archive.seal import unseal
 from volback.archive.segments import Segment, runs_of, split
 from volback.archive.walk import walk
 from volback.catalog.keys import is_id
-from volback.catalog.model import Frame, Piece, Run, Unit
 from volback.catalog.runs import decode_runs, encode_runs
+from volback.catalog.units import Frame, Piece, Run, Unit
 from volback.errors import UsageError, VolbackError
 from volback.operations.contents import read_file
 from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection
 from volback.store.memory import MemoryStore
 
 BACKUP = "20261123T160254Z-3f9c"
@@ -197,7 +198,7 @@ def _lying_index(data: bytes) -> object:
     paths = [member.path for member in opened.members()]
     errors = [error for path in paths for error in _read_one(opened, path)]
     wanted = dice.sample(paths, min(2, len(paths)))
-    errors += _errors(lambda: list(walk(opened.selection(wanted).stream())))
+    errors += _errors(lambda: list(walk(Selection.of(opened, wanted).stream())))
     errors += _errors(lambda: _only_announced(opened, paths))
     if errors:
         raise errors[0]

@@ -18,7 +18,7 @@ from volback.archive import tar
 from volback.archive.cut import CutReport, Cutter, RawFrame, UnitEnd
 from volback.archive.parent import Reused
 from volback.archive.plan import Plan, PlannedUnit, make_plan
-from volback.catalog.model import Unit
+from volback.catalog.units import Unit
 
 MIB = 1024 * 1024
 END = tar.SCAN_END.encode()

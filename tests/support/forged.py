@@ -13,7 +13,8 @@ import msgspec
 from tests.support.stored import store_units
 from volback.archive.codec import ZstdCodec
 from volback.archive.ranges import whole
-from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, Unit
+from volback.catalog.model import Manifest, ObjectDigest
+from volback.catalog.units import Frame, Piece, Unit
 from volback.operations.open_backup import OpenBackup
 from volback.store.base import Store
 

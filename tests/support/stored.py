@@ -20,7 +20,8 @@ from volback.archive.seal import seal
 from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import FORMAT, Manifest, ObjectDigest, Source, Unit, UsedObject
+from volback.catalog.model import FORMAT, Manifest, ObjectDigest, Source, UsedObject
+from volback.catalog.units import Unit
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.operations.first_pass import FirstPass

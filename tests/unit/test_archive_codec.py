@@ -22,7 +22,8 @@ from volback.archive.codec import (
     frame_length,
     open_frame,
 )
-from volback.catalog.model import FRAME_MAX_BYTES, Frame, Piece
+from volback.catalog.model import FRAME_MAX_BYTES
+from volback.catalog.units import Frame, Piece
 from volback.errors import IntegrityError
 
 ID = "20261123T160254Z-3f9c"

@@ -36,7 +36,7 @@ from volback.archive.lookup import Place
 from volback.archive.plan import make_plan
 from volback.archive.record import Recorder
 from volback.archive.seal import Extents, NewFrame, seal
-from volback.catalog.model import Frame, Member
+from volback.catalog.units import Frame, Member
 from volback.progress import Silent
 
 OLD, ID = "20261122T160254Z-aaaa", "20261123T160254Z-3f9c"

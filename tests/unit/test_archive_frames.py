@@ -16,7 +16,8 @@ from volback.archive import ranges
 from volback.archive.frames import CopiedFrames, MovedIndex, UsedFrames
 from volback.archive.parent import begins_of
 from volback.catalog.keys import INDEX_NAME, BackupKey
-from volback.catalog.model import Frame, Manifest, UsedObject
+from volback.catalog.model import Manifest, UsedObject
+from volback.catalog.units import Frame
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
 from volback.store.memory import MemoryStore

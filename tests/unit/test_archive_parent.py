@@ -17,7 +17,7 @@ from volback.archive.lookup import Place, no_extent
 from volback.archive.parent import EarlierBackup, Parent, begins_of
 from volback.archive.plan import PlannedUnit
 from volback.archive.segments import Segment
-from volback.catalog.model import DIGEST_BYTES, Unit
+from volback.catalog.units import DIGEST_BYTES, Unit
 from volback.operations.open_backup import OpenBackup
 from volback.store.memory import MemoryStore
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from volback.archive import ranges
 from volback.archive.ranges import RANGE_BYTES, fetch, whole
 from volback.archive.seal import in_order
-from volback.catalog.model import DIGEST_BYTES, Frame, Piece
+from volback.catalog.units import DIGEST_BYTES, Frame, Piece
 from volback.errors import Interrupted, StoreError
 from volback.store.base import Store
 from volback.store.local import LocalStore

@@ -15,7 +15,7 @@ from volback.archive.lookup import Place
 from volback.archive.record import Recorder
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed, seal
 from volback.catalog.index import read_units
-from volback.catalog.model import Frame, Unit
+from volback.catalog.units import Frame, Unit
 from volback.progress import Silent
 
 ID, OLD, OLDER = "20261123T160254Z-3f9c", "20261122T160254Z-aaaa", "20261121T160254Z-bbbb"

@@ -17,7 +17,7 @@ from volback.archive.codec import ZstdCodec
 from volback.archive.cut import Cut, RawFrame, UnitEnd
 from volback.archive.lookup import KnownExtent, Place, no_extent
 from volback.archive.seal import ALONE_BYTES, PACK_BYTES, Extents, NewFrame, NewPlace, in_order, seal, unseal
-from volback.catalog.model import DIGEST_BYTES, Frame, Piece, Unit
+from volback.catalog.units import DIGEST_BYTES, Frame, Piece, Unit
 from volback.errors import IntegrityError
 
 ID = "20261123T160254Z-3f9c"

@@ -25,8 +25,9 @@ from volback.archive.parent import EarlierBackup, begins_of
 from volback.archive.plan import Plan
 from volback.catalog.index import MEMBERS_MAX, NAMES_MAX_BYTES, encode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Manifest, Member, Piece, Unit, UsedObject
+from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.repository import Catalog
+from volback.catalog.units import Frame, Member, Piece, Unit
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, VolbackError

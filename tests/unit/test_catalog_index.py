@@ -21,9 +21,10 @@ from volback.catalog.index import (
     first_path_of,
     read_units,
 )
-from volback.catalog.model import FRAME_MAX_BYTES, Frame, Member, Piece, Run, Unit, UnitKind
+from volback.catalog.model import FRAME_MAX_BYTES
 from volback.catalog.runs import decode_runs, encode_runs
 from volback.catalog.unit_check import STORED_MAX_BYTES
+from volback.catalog.units import Frame, Member, Piece, Run, Unit, UnitKind
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 ID = "20261123T160254Z-3f9c"

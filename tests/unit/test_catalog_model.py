@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volback.catalog.model import Frame, Member, Piece, Span, Unit
+from volback.catalog.units import Frame, Member, Piece, Span, Unit
 
 ID = "20261123T160254Z-3f9c"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volback.catalog.model import Member, Unit
 from volback.catalog.paths import PathRanges
+from volback.catalog.units import Member, Unit
 
 PARTS = st.sampled_from([b"a", b"a-b", b"a.b", b"b", b"\x01", b"\xff", b"\xff\xff", b"a\xff"])
 PATHS = st.lists(PARTS, max_size=4).map(b"/".join)

@@ -11,14 +11,16 @@ import pytest
 
 from tests.support.archive import MIB, plan_of, read
 from tests.support.stored import HOST, commit_next, store_backup
-from volback.catalog.model import Frame, Manifest, Unit
+from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
+from volback.catalog.units import Frame, Unit
 from volback.context import Context, open_repository
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.contents import open_backup, read_file
 from volback.operations.export import export
 from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection
 from volback.operations.verify import verify
 from volback.policy.subset import Subset
 from volback.settings import Settings
@@ -126,7 +128,7 @@ def _restore(nights: Nights, found: Manifest) -> IntegrityError:
 
 
 def _restore_a_part(nights: Nights, found: Manifest) -> IntegrityError:
-    return _read(lambda: open_backup(nights.repository, found.name).selection([b"random"]).stream())
+    return _read(lambda: Selection.of(open_backup(nights.repository, found.name), [b"random"]).stream())
 
 
 def _cat(nights: Nights, found: Manifest) -> IntegrityError:

@@ -15,14 +15,16 @@ from tests.support.forged import raw_units, store_raw_units
 from tests.support.stored import FIRST, store_backup
 from volback.archive import tar
 from volback.archive.announced import Announced, expected_of
-from volback.catalog.model import Manifest, Member, Span, Unit
+from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
+from volback.catalog.units import Member, Span, Unit
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.contents import read_file
 from volback.operations.export import export
 from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection
 from volback.operations.verify import verify_backup
 from volback.settings import Settings
 from volback.store.memory import MemoryStore
@@ -82,7 +84,7 @@ def passed_on(stream: Iterable[bytes | memoryview]) -> bytes:
 def test_what_the_index_announces_is_passed_on(units: Units, tmp_path: Path) -> None:
     backup = opened(units)
     assert b"".join(backup.stream()) == b"".join(raw for _, raw in units)
-    assert b"".join(backup.selection([b"etc", b"sparse"]).stream())
+    assert b"".join(Selection.of(backup, [b"etc", b"sparse"]).stream())
     assert verified(units, tmp_path) == []
 
 
@@ -103,7 +105,7 @@ def test_a_lie_about_a_member_is_found_before_it_is_passed_on(units: Units, tmp_
     forged = change(units, b"etc/passwd", LIES[lie])
     backup = opened(forged)
     assert b"root:x:0:0" not in passed_on(backup.stream())
-    assert b"root:x:0:0" not in passed_on(backup.selection([b"etc"]).stream())
+    assert b"root:x:0:0" not in passed_on(Selection.of(backup, [b"etc"]).stream())
     assert passed_on(export(Context(Settings(repository="", state=tmp_path)), backup, zstd=True)) == b""
     (message,) = verified(forged, tmp_path)
     assert "does not announce what the data holds" in message
@@ -132,7 +134,7 @@ def test_a_file_is_not_shown_by_another_name_or_size(units: Units) -> None:
     with pytest.raises(IntegrityError):
         b"".join(read_file(backup, b"etc/passwd"))
     with pytest.raises(IntegrityError):
-        b"".join(backup.selection([b"etc/shadow"]).stream())
+        b"".join(Selection.of(backup, [b"etc/shadow"]).stream())
 
 
 def device(name: bytes) -> bytes:

@@ -17,6 +17,7 @@ from tests.support.library import Library, open_from
 from volback.archive.walk import walk
 from volback.operations.list import list_backups
 from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection
 from volback.operations.verify import Verification, verify
 from volback.settings import Settings
 
@@ -138,5 +139,5 @@ def test_full_backup_opens_with_zstd_and_tar_alone(tmp_path: Path) -> None:
 def test_part_of_the_increment_is_a_stream_of_its_own(
     library: Library, paths: list[bytes], expected: dict[bytes, str]
 ) -> None:
-    selection = _open(library, INCREMENT).selection(paths)
+    selection = Selection.of(_open(library, INCREMENT), paths)
     assert {header.path: header.type for header, _ in walk(selection.stream())} == expected

@@ -15,10 +15,12 @@ from tests.support.archive import MIB, TREES, Made, made, plan_of, read
 from tests.support.stored import FIRST, store_backup, store_units
 from volback.archive.walk import walk
 from volback.catalog import index
-from volback.catalog.model import Frame, Manifest, Piece, Unit
+from volback.catalog.model import Manifest
+from volback.catalog.units import Frame, Piece, Unit
 from volback.errors import IntegrityError, NotFoundError
 from volback.operations.contents import members, read_file
 from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection
 from volback.store.memory import MemoryStore
 
 
@@ -89,7 +91,7 @@ def test_a_hard_link_far_from_its_first_name_is_found(many: OpenBackup) -> None:
 def test_a_part_decodes_the_index_once_and_then_its_own_units(
     many: OpenBackup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    selection = many.selection([b"17", b"large"])
+    selection = Selection.of(many, [b"17", b"large"])
     wanted = {b"", b"17", b"large", *(b"17/%d" % number for number in range(30))}
     units = list(many.units())
     own = sum(not wanted.isdisjoint(member.path for member in unit.members) for unit in units)
@@ -127,7 +129,7 @@ def test_two_long_names_without_their_first_one_come_back(tmp_path: Path) -> Non
         (tmp_path / name).parent.mkdir()
     (tmp_path / names[0]).hardlink_to(tmp_path / ("a" * 200))
     (tmp_path / names[1]).hardlink_to(tmp_path / ("a" * 200))
-    selection = _opened(tmp_path).selection(map(os.fsencode, names))
+    selection = Selection.of(_opened(tmp_path), map(os.fsencode, names))
     found = {header.path: (header.type, header.link) for header, _ in walk(selection.stream())}
     first, second = map(os.fsencode, names)
     assert (found[first], found[second]) == (("f", b""), ("h", first))

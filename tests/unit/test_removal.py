@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from volback.catalog.model import Member
+from volback.catalog.units import Member
 from volback.errors import IntegrityError, StoreError
 from volback.operations.removal import paths_written
 

@@ -29,6 +29,7 @@ from volback.operations.parent import Comparing, choose_parent, known_parent
 from volback.operations.prune import prune
 from volback.operations.repack import RESERVE_BYTES, RepackResult, repack
 from volback.operations.repack_plan import Packing
+from volback.operations.selection import Selection
 from volback.operations.verify import verify, verify_backup
 from volback.policy.keep import KeepRules
 from volback.store.base import Buffer, ObjectInfo, Store, Wrapper
@@ -218,9 +219,11 @@ def test_a_reader_goes_on_from_the_newest_revision(made: _Made, ctx: Context, pa
     for one, begin, stream in zip(opened, first, begun, strict=True):
         assert begin + b"".join(map(bytes, stream)) == made.streams[one.manifest.id]
         assert b"".join(map(bytes, one.stream())) == made.streams[one.manifest.id], "also from its begin on"
-        selected = one.selection([b"d1", b"big"])
+        selected = Selection.of(one, [b"d1", b"big"])
         parts = b"".join(map(bytes, selected.stream()))
-        assert parts == b"".join(map(bytes, OpenBackup(made.store, one.manifest).selection([b"d1", b"big"]).stream()))
+        assert parts == b"".join(
+            map(bytes, Selection.of(OpenBackup(made.store, one.manifest), [b"d1", b"big"]).stream())
+        )
 
 
 def test_a_reader_follows_several_repacks(made: _Made, ctx: Context) -> None:

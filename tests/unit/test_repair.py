@@ -16,8 +16,9 @@ from tests.support.engine import PROJECT
 from tests.support.repository import use_here
 from tests.support.stored import HOST, VOLUME, commit_next
 from tests.unit.test_damage_heals import IDS, UNUSED_BIT, Nights
-from volback.catalog.model import Manifest, Unit
+from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
+from volback.catalog.units import Unit
 from volback.cli.main import run
 from volback.context import Context, open_engine
 from volback.context.repository import Repository

@@ -14,8 +14,8 @@ from tests.support.counting import CountingStore
 from tests.unit.test_golden import FORMAT_1, FULL
 from volback.archive.ranges import whole
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import DIGEST_BYTES, Frame, Piece
 from volback.catalog.repository import Catalog
+from volback.catalog.units import DIGEST_BYTES, Frame, Piece
 from volback.operations.open_backup import OpenBackup
 from volback.store.base import Store
 from volback.store.faults import FaultStore

@@ -20,7 +20,8 @@ from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.record import Recorder
 from volback.catalog.check import check_manifest
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Manifest, Source
+from volback.catalog.model import Manifest, Source
+from volback.catalog.units import Frame
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.streams import no_action

@@ -11,8 +11,9 @@ import pytest
 from tests.support.archive import MIB, plan_of, read
 from tests.support.counting import CountingStore
 from tests.support.stored import FIRST, HOST, SECOND, VOLUME, store_backup, store_increment
-from volback.catalog.model import Frame, Manifest
+from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
+from volback.catalog.units import Frame
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.operations.open_backup import OpenBackup

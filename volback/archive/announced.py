@@ -17,7 +17,7 @@ from zlib import adler32
 from volback.archive import tar
 from volback.archive.ranges import Slice, whole
 from volback.archive.window import HEADER_MAX_BYTES, Buffer
-from volback.catalog.model import Span, Unit
+from volback.catalog.units import Span, Unit
 from volback.errors import IntegrityError
 
 T = TypeVar("T")

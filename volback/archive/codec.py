@@ -13,7 +13,8 @@ from typing import Protocol
 
 import zstandard
 
-from volback.catalog.model import FRAME_MAX_BYTES, Frame, Piece
+from volback.catalog.model import FRAME_MAX_BYTES
+from volback.catalog.units import Frame, Piece
 from volback.errors import DamagedFrame, IntegrityError
 
 DEFAULT_LEVEL = 3

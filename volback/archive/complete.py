@@ -13,7 +13,7 @@ from volback.archive.frames import CopiedFrames, MovedIndex, joined
 from volback.archive.lookup import KnownExtent, Line, Place, StoredExtents, sort_key
 from volback.archive.parent import Reused
 from volback.catalog.index import decode_unit, is_same_but_for_places
-from volback.catalog.model import Frame, Piece, Unit
+from volback.catalog.units import Frame, Piece, Unit
 
 
 class CompleteIndex:

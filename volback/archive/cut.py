@@ -21,7 +21,8 @@ from volback.archive.lookup import KnownExtent, no_extent
 from volback.archive.parent import Parent, Reused
 from volback.archive.plan import Entry, Plan, PlannedUnit
 from volback.archive.window import Buffer, Window
-from volback.catalog.model import FRAME_MAX_BYTES, Member, UnitKind
+from volback.catalog.model import FRAME_MAX_BYTES
+from volback.catalog.units import Member, UnitKind
 from volback.errors import EngineError, IntegrityError
 
 FRAME_BYTES = 1024 * 1024

@@ -16,7 +16,8 @@ from volback.archive.parent import Reused
 from volback.archive.ranges import Fetched
 from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import decode_unit, encode_unit
-from volback.catalog.model import Frame, ObjectDigest, Piece, Unit
+from volback.catalog.model import ObjectDigest
+from volback.catalog.units import Frame, Piece, Unit
 
 Verified = Generator[tuple[Fetched, memoryview], None, None]
 """Slices whose extents have been verified, in order (`seal.unseal`)."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit, first_path_of
-from volback.catalog.model import Frame, Unit
+from volback.catalog.units import Frame, Unit
 from volback.errors import FormatError
 
 log = logging.getLogger(__name__)

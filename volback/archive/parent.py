@@ -15,7 +15,7 @@ from volback.archive.lookup import KnownExtent, Line, StoredExtents, no_extent
 from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.segments import Segment
 from volback.catalog.index import LineBegin, begin_of, check_units
-from volback.catalog.model import Frame
+from volback.catalog.units import Frame
 from volback.errors import FormatError
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from volback.archive import scan as scans
 from volback.archive.scan import Entry, Scan, garbled, parse_record, path_of
 from volback.archive.verdicts import Verdicts
-from volback.catalog.model import UnitKind
+from volback.catalog.units import UnitKind
 from volback.errors import EngineError
 
 __all__ = ["Entry", "Plan", "PlannedUnit", "learn", "make_plan"]

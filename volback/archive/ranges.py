@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from volback.ahead import read_ahead
 from volback.archive.codec import FrameCodec, open_frame
-from volback.catalog.model import Frame, Piece, Unit
+from volback.catalog.units import Frame, Piece, Unit
 from volback.errors import IntegrityError
 
 RANGE_BYTES = 16 * 1024 * 1024

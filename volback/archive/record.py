@@ -18,7 +18,8 @@ from volback.archive.parent import Parent, Reused
 from volback.archive.seal import Extents, NewFrame, NewPlace, Sealed
 from volback.archive.segments import IndexWriter, Segment, StoredIndex
 from volback.catalog.index import encode_unit
-from volback.catalog.model import Frame, Member, ObjectDigest, Piece, Unit
+from volback.catalog.model import ObjectDigest
+from volback.catalog.units import Frame, Member, Piece, Unit
 from volback.progress import Progress
 
 _ROOT = Member(b"", "d", 0, 0, 0, 0, 0, 0, 0, b"", 0)

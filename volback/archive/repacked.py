@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from volback.archive.codec import FrameCodec
 from volback.archive.ranges import Fetched
-from volback.catalog.model import DIGEST_BYTES, Frame, ObjectDigest, Piece, Unit
+from volback.catalog.model import ObjectDigest
+from volback.catalog.units import DIGEST_BYTES, Frame, Piece, Unit
 
 PACK_BYTES = 1024 * 1024
 """Raw bytes of a frame of packed extents: larger ones compress better, and are read whole for one extent."""

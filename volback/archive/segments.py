@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from volback.archive.codec import decompress, frame_length, lines_compressor
 from volback.catalog.index import Room, endless, read_lines
-from volback.catalog.model import INDEX_OBJECTS_MAX, ObjectDigest, Run
+from volback.catalog.model import INDEX_OBJECTS_MAX, ObjectDigest
 from volback.catalog.runs import decode_runs, encode_runs
+from volback.catalog.units import Run
 from volback.errors import IntegrityError
 
 SEGMENT_BYTES = 4 * 1024

@@ -16,8 +16,8 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from volback.catalog.model import Frame, Member, Piece, Unit, UnitKind
 from volback.catalog.unit_check import Fault, check_frames, check_unit
+from volback.catalog.units import Frame, Member, Piece, Unit, UnitKind
 from volback.errors import FormatError, IntegrityError, VolbackError
 
 LINE_MAX_BYTES = 256 * 1024 * 1024

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Collection
 
-from volback.catalog.model import Unit
+from volback.catalog.units import Unit
 
 
 class PathRanges:

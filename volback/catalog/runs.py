@@ -10,7 +10,7 @@ from itertools import pairwise
 import msgspec
 
 from volback.catalog.keys import is_object_id
-from volback.catalog.model import DIGEST_BYTES, Run
+from volback.catalog.units import DIGEST_BYTES, Run
 from volback.errors import FormatError
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from volback.catalog.model import DIGEST_BYTES, Member, Span, Unit
+from volback.catalog.units import DIGEST_BYTES, Member, Span, Unit
 from volback.errors import IntegrityError
 
 _AHEAD_MAX = 4

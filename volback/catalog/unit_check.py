@@ -6,7 +6,8 @@ import re
 from operator import lt
 
 from volback.catalog.keys import is_object_id
-from volback.catalog.model import DIGEST_BYTES, FRAME_MAX_BYTES, Frame, Member, Piece, Unit
+from volback.catalog.model import FRAME_MAX_BYTES
+from volback.catalog.units import DIGEST_BYTES, Frame, Member, Piece, Unit
 
 STORED_MAX_BYTES = FRAME_MAX_BYTES + FRAME_MAX_BYTES // 128 + 1024
 """No stored frame is larger: zstd adds at most 1/256 to what it cannot compress, encryption some bytes."""

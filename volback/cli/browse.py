@@ -17,7 +17,7 @@ from volback.cli.words import columns, count, human_age, human_size
 from volback.errors import IntegrityError, UsageError, VolbackError
 
 if TYPE_CHECKING:
-    from volback.catalog.model import Member
+    from volback.catalog.units import Member
     from volback.context.repository import Repository
     from volback.operations.list import Row
 

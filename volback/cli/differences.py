@@ -10,8 +10,8 @@ from volback.cli.words import count, human_size
 
 if TYPE_CHECKING:
     from volback.catalog.differences import Change, Difference
-    from volback.catalog.model import Member
     from volback.catalog.states import State
+    from volback.catalog.units import Member
     from volback.operations.diff import Totals
     from volback.operations.search import Epoch
 

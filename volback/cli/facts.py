@@ -10,8 +10,9 @@ from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
     from volback.catalog.differences import Difference
-    from volback.catalog.model import Manifest, Member, SetOf
+    from volback.catalog.model import Manifest, SetOf
     from volback.catalog.notes import Notes
+    from volback.catalog.units import Member
     from volback.context.repository import Repository
     from volback.operations.backup import BackupResult
     from volback.operations.diff import Totals

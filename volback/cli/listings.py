@@ -11,8 +11,9 @@ from volback.cli.words import count, human_duration, human_size, local_time
 from volback.masking import masked, masked_labels, masked_options
 
 if TYPE_CHECKING:
-    from volback.catalog.model import Manifest, Member, SetOf
+    from volback.catalog.model import Manifest, SetOf
     from volback.catalog.notes import Notes
+    from volback.catalog.units import Member
 
 _TYPES = {"f": stat.S_IFREG, "h": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
 _TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}

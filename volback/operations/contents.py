@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from itertools import chain
 
 from volback.archive import ranges, sparse, tar
-from volback.catalog.model import Member
+from volback.catalog.units import Member
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, UsageError
-from volback.operations.open_backup import OpenBackup, read_member_header
+from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection, read_member_header
 
 _KINDS = {"d": "a directory", "l": "a symbolic link", "p": "a FIFO", "b": "a block device", "c": "a character device"}
 
@@ -39,7 +40,7 @@ def members(backup: OpenBackup, path: bytes = b"") -> Iterator[Member]:
 
 def check(backup: OpenBackup, path: bytes = b"") -> None:
     """Read the data at and below `path`. Raises IntegrityError unless it is intact, and what the index announces."""
-    deque(backup.selection([path]).stream() if path else backup.stream(), maxlen=0)
+    deque(Selection.of(backup, [path]).stream() if path else backup.stream(), maxlen=0)
 
 
 def read_file(backup: OpenBackup, path: bytes) -> Iterator[bytes | memoryview]:

@@ -18,8 +18,9 @@ from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.seal import digests_of
 from volback.archive.seal import in_order as in_threads
 from volback.catalog.differences import Difference, differences
-from volback.catalog.model import Frame, Manifest, Member, Piece, Source, Unit
+from volback.catalog.model import Manifest, Source
 from volback.catalog.states import State, in_order, states_of
+from volback.catalog.units import Frame, Member, Piece, Unit
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine

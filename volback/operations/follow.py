@@ -14,7 +14,8 @@ from volback.archive.ranges import Slice
 from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Extent, Frame, Manifest, Piece
+from volback.catalog.model import Manifest
+from volback.catalog.units import Extent, Frame, Piece
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError
 

@@ -18,7 +18,8 @@ from volback.archive.lookup import Place
 from volback.archive.parent import begins_of
 from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit
-from volback.catalog.model import Frame, Manifest, ObjectDigest, Piece, Unit, UsedObject
+from volback.catalog.model import Manifest, ObjectDigest, UsedObject
+from volback.catalog.units import Frame, Piece, Unit
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup

@@ -16,12 +16,14 @@ from volback.archive.cut import Cut, Cutter, RawFrame, UnitEnd
 from volback.archive.seal import digests_of, in_order
 from volback.archive.walk import Signature, walk
 from volback.archive.window import Buffer
-from volback.catalog.model import Member, Source
+from volback.catalog.model import Source
+from volback.catalog.units import Member
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.operations.notes import note_proven
-from volback.operations.open_backup import OpenBackup, Selection
+from volback.operations.open_backup import OpenBackup
+from volback.operations.selection import Selection
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
 

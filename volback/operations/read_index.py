@@ -13,8 +13,9 @@ from contextlib import closing
 from volback.ahead import read_ahead
 from volback.archive.segments import Segment, runs_of, split
 from volback.catalog.index import Room
-from volback.catalog.model import Manifest, Run
+from volback.catalog.model import Manifest
 from volback.catalog.objects import Kept
+from volback.catalog.units import Run
 from volback.errors import IntegrityError, MissingObject, NotFoundError
 from volback.store.base import Store
 

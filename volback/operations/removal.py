@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from volback.catalog.model import Member, Source
+from volback.catalog.model import Source
+from volback.catalog.units import Member
 from volback.engine.engine import Engine
 from volback.errors import EngineError, IntegrityError
 from volback.operations.volumes import write_into

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from volback.archive.parent import begins_of
 from volback.archive.repacked import FrameUse
 from volback.catalog.index import decode_unit
-from volback.catalog.model import Manifest, Unit, UsedObject
+from volback.catalog.model import Manifest, UsedObject
+from volback.catalog.units import Unit
 from volback.operations.open_backup import OpenBackup
 from volback.policy.packing import HALF
 

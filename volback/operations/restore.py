@@ -35,12 +35,13 @@ from volback.operations.directories import make_directory, remove_directory
 from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.locks import volume_lock
-from volback.operations.open_backup import OpenBackup, Selection
+from volback.operations.open_backup import OpenBackup
 from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
 from volback.operations.removal import paths_written, remove_paths
 from volback.operations.restore_part import check_part, fit_part, missing_bytes, put_back
 from volback.operations.restore_target import Target, TargetOptions, check_target, choose_target
+from volback.operations.selection import Selection
 from volback.operations.sources import volume_source
 from volback.operations.trust import Authorship, authorship
 from volback.operations.verify import verify_backup
@@ -100,7 +101,7 @@ def restore(
     check_target(options, replace=options.replace)
     sweep(ctx, engine, repository)
     opened = OpenBackup.of(repository, repository.find(reference))
-    selection = opened.selection(member_path(path) for path in options.paths) if options.paths else None
+    selection = Selection.of(opened, map(member_path, options.paths)) if options.paths else None
     manifest = opened.manifest
     seen = seen_volume(ctx.settings.state, manifest.host, manifest.volume)
     author = authorship(repository, manifest)

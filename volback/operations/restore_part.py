@@ -12,8 +12,9 @@ from volback.archive import tar
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError
-from volback.operations.open_backup import OpenBackup, Selection
+from volback.operations.open_backup import OpenBackup
 from volback.operations.removal import remove_paths
+from volback.operations.selection import Selection
 from volback.operations.volumes import open_reader, scan, write_into
 from volback.state.runs import Run
 
@@ -61,7 +62,7 @@ def put_back(engine: Engine, run: Run, selection: Selection, target: Source, for
     Raises EngineError, IntegrityError.
     """
     part = {member.path: member.type for member in selection.members()}
-    before = former.selection_of(part.keys())
+    before = Selection.only(former, part.keys())
     kept = {member.path for member in before.members() if member.type == "d"}
     made = [path for path, type_ in part.items() if type_ != "d" or path not in kept]
     remove_paths(engine, run, target, made)

@@ -21,7 +21,8 @@ from volback.archive.cut import PrivilegedAttribute
 from volback.archive.record import Recorder, part_of_unit
 from volback.catalog.index import decode_unit, encode_unit, read_lines
 from volback.catalog.keys import BackupKey, parse_backup_key
-from volback.catalog.model import ObjectDigest, ScanFacts, Source, Unit
+from volback.catalog.model import ObjectDigest, ScanFacts, Source
+from volback.catalog.units import Unit
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, StoreError, StoreUnreachable, cleaning_up

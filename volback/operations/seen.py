@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from volback.archive.segments import Segment
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Span, Unit
+from volback.catalog.units import Frame, Span, Unit
 from volback.policy.subset import Subset
 
 _RECORD, _MASK = struct.Struct(">QQ16s"), 2**64 - 1

@@ -17,7 +17,7 @@ from volback.archive.seal import in_order
 from volback.archive.segments import Segment
 from volback.catalog.index import begin_of, check_units
 from volback.catalog.keys import BackupKey
-from volback.catalog.model import Frame, Member, Piece, Unit
+from volback.catalog.units import Frame, Member, Piece, Unit
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
