@@ -522,3 +522,48 @@ def test_a_prune_that_was_killed_leaves_whole_backups_and_is_ended_by_the_next_b
     assert made.parent == last.id
     assert Catalog(commands.store).litter() == []
     commands.run("verify", "--data")
+
+
+def _left_after_a_removal(commands: Commands) -> Manifest:
+    """A backup that uses a quarter of the large object of one that was removed."""
+    first = commands.back_up()
+    with open(commands.root / "large", "r+b") as file:
+        file.write(os.urandom(3 * MIB // 2))
+    last = commands.back_up()
+    commands.run("remove", first.name)
+    return last
+
+
+def _assert_repacked(commands: Commands, last: Manifest, target: str, path_of: Callable[[str], Path]) -> None:
+    """Nothing that is unused lies there, and the backup is what it was."""
+    assert commands.run("check", "--json").json["result"]["findings"] == []
+    now = Catalog(commands.store).read(last.key)
+    assert (now.revision, now.digest) == (2, last.digest)
+    large = list(commands.path(last.key.prefix).parent.rglob("data*.zst"))
+    assert sum(path.stat().st_size for path in large) < 2.4 * MIB
+    commands.run("restore", last.name, "--as", target, "--prove")
+    assert differences(fingerprint(commands.root), fingerprint(path_of(target))) == []
+
+
+def test_prune_repacks_what_is_used_in_part_and_it_restores_with_proof(
+    commands: Commands, volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    last = _left_after_a_removal(commands)
+    pruned = commands.run("prune", commands.name, "--keep-last", "5", "--json").json["result"]
+    assert [one["objects"] for one in pruned["repacked"]] == [1]
+    _assert_repacked(commands, last, volume_name("restored"), volume_path)
+    following = commands.back_up()
+    assert following.parent == last.id
+    commands.assert_equal_to_a_full_one(following)
+
+
+@pytest.mark.parametrize("step", ["after LocalStore.put", "before LocalStore.delete", "after LocalStore.delete"])
+def test_a_repack_that_was_killed_leaves_whole_backups_and_is_ended_by_the_next(
+    commands: Commands, volume_name: Callable[..., str], volume_path: Callable[[str], Path], step: str
+) -> None:
+    last = _left_after_a_removal(commands)
+    assert struck(commands.run, signal.SIGKILL, step, "repack", commands.name) == -signal.SIGKILL
+    commands.run("check")
+    commands.run("verify", "--data")
+    commands.run("repack", commands.name)
+    _assert_repacked(commands, last, volume_name("restored"), volume_path)

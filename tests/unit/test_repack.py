@@ -24,6 +24,7 @@ from volback.context import Context, open_engine
 from volback.context.repository import Repository
 from volback.encryption.sources import Sources, identity_file
 from volback.errors import IntegrityError, MissingObject, StoreError
+from volback.operations.check import check
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import Comparing, choose_parent, known_parent
 from volback.operations.prune import prune
@@ -86,6 +87,7 @@ def assert_whole(store: Store, made: _Made) -> None:
     for id_, manifest in found.items():
         assert isinstance(manifest, Manifest)
         assert stream_of(store, manifest) == made.streams[id_]
+    assert check(of(store)).wrong == []
 
 
 def assert_clean(store: Store) -> None:
@@ -94,6 +96,7 @@ def assert_clean(store: Store) -> None:
     needed = catalog.references(HOST, VOLUME).users.keys()
     assert {info.key for info in store.list()} == needed | {"volback.json"}
     assert len(list(catalog.revisions())) == len(catalog.backups())
+    assert check(of(store)).findings == ()
 
 
 def test_a_repack_frees_what_nobody_uses_and_changes_no_backup(made: _Made, ctx: Context) -> None:

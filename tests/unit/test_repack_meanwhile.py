@@ -16,7 +16,9 @@ from tests.support.nights import id_of, key_of, make_nights, put_all, remove, st
 from tests.support.stored import HOST, VOLUME, commit_next
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
+from volback.context.repository import Repository
 from volback.errors import IntegrityError
+from volback.operations.check import check
 from volback.operations.repack import RepackResult, repack
 from volback.operations.repack_plan import Packing
 from volback.policy.keep import KeepRules
@@ -70,6 +72,7 @@ class _Setting:
         for manifest in Catalog(self.bucket).manifests():
             assert isinstance(manifest, Manifest)
             assert stream_of(self.bucket, manifest) == self.made.streams[manifest.id]
+        assert check(Repository(self.bucket, lambda: HOST)).wrong == []
 
     def later(self, rules: KeepRules = KEEP_ALL) -> None:
         """Time passes, and both machines prune, and repack what is left to do, until nothing is condemned any more."""
@@ -87,6 +90,7 @@ class _Setting:
         catalog = Catalog(self.bucket)
         needed = catalog.references(HOST, VOLUME).users.keys()
         assert {info.key for info in self.bucket.list() if "/" in info.key} == needed
+        assert check(Repository(self.bucket, lambda: HOST)).findings == ()
 
 
 def _steps(made: _Made, directory: Path) -> int:
