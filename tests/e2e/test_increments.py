@@ -471,7 +471,7 @@ def test_prune_keeps_the_data_that_a_kept_increment_uses(commands: Commands) -> 
     commands.run("prune", commands.name, "--keep-last", "1")
     commands.run("verify", "--data")
     held = {path.name for path in commands.path(first.key.prefix).parent.iterdir()}
-    assert held == {fourth.id, *fourth.depends_on}
+    assert held == {fourth.id, *commands.library.repository.find(fourth.name).depends_on}
     last = commands.back_up(full=True)
     commands.run("prune", commands.name, "--keep-last", "1")
     assert [path.name for path in commands.path(first.key.prefix).parent.iterdir()] == [last.id]

@@ -213,7 +213,7 @@ def test_a_project_is_refused_as_a_whole(
 
     container.remove(force=True)
     done = run_volback("restore", "--project", project, "--replace", "--prove", "--json").json["result"]
-    assert list(done) == ["project", "set", "whole", "restored", "not_restored"]
+    assert list(done) == ["project", "set", "whole", "restored", "not_restored", "requests"]
     assert [each["volume"] for each in done["restored"]] == two
     assert [each["safety_backup"] is None for each in done["restored"]] == [True, False]
     assert all((volume_path(volume) / "file").read_text() == "as backed up" for volume in two)

@@ -57,7 +57,8 @@ def _assert_nothing_is_left(run_volback: Volback, engine: EngineSession, at: str
     if run_volback.repository.exists():
         assert Catalog(LocalStore(run_volback.repository)).litter() == [], at
         names = [path.name for path in run_volback.repository.rglob("*") if path.is_file()]
-        assert set(names) <= {"volback.json", "manifest.json", "index.jsonl.zst", "data.tar.zst", "data.zst"}, at
+        known = {"volback.json", "manifest.json", "notes.json", "index.jsonl.zst", "data.tar.zst", "data.zst"}
+        assert set(names) <= known, at
 
 
 def _has_volume(engine: EngineSession, name: str) -> bool:

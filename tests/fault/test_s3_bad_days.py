@@ -150,4 +150,6 @@ def test_what_a_killed_first_backup_uploaded_is_used_by_the_next_one(
         run_volback("backup", source, env=env)
         assert open_uploads(radosgw.client(), bucket) == []
         assert list((run_volback.state / "runs").iterdir()) == []
-        assert radosgw.client().list_objects_v2(Bucket=bucket)["KeyCount"] == 1 + 2 * 3
+        assert radosgw.client().list_objects_v2(Bucket=bucket)["KeyCount"] == 1 + 2 * 3 + 1, (
+            "and the notes of the first"
+        )

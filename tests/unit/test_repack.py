@@ -433,6 +433,9 @@ def test_while_a_manifest_cannot_be_read_nothing_is_repacked(made: _Made, ctx: C
     result = run(ctx, store)
     assert (len(result.errors), result.volumes) == (1, ())
     assert "while it is unknown" in result.errors[0].message
+    pruned = prune(ctx, open_engine(ctx), of(store), KeepRules(last=1), packing=Packing())
+    assert (pruned.errors, pruned.repacked) == ((), ()), "it is said once, as a warning"
+    assert [one.key.id for one in pruned.judged if one.damage] == [id_of(7)]
     assert {info.key for info in store.list()} == before
 
 

@@ -260,7 +260,10 @@ class _Prune:
             self._needs[group.host, group.volume] = needs.without(removed.backups)
 
     def _note_left(self, group: _Group, needs: References) -> None:
-        """Only a volume of which something may be repacked is looked at again."""
+        """Only a volume of which something may be repacked is looked at again; nothing is while a manifest cannot be
+        read, which is said already."""
+        if needs.unreadable:
+            return
         there = [one for key, one in ((key_of(one), one) for one in group.found.values()) if needs.has(key)]
         held = {key: stored for key, stored in group.held.items() if needs.has(key)}
         has_strays = len(needs.manifests) > len(there) or self._repository.catalog.strays(held, needs)
