@@ -22,6 +22,14 @@ class OutputClosed(Exception):
     """Nobody reads standard output any more."""
 
 
+def is_readable(descriptor: int, limit_s: float) -> bool:
+    """Whether there is something to read, or the other side is gone, within that time. Of any descriptor: `select`
+    takes none above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(limit_s * 1000))
+
+
 def take_standard_streams() -> None:
     """Replace sys.stdout and sys.stderr; those that are closed are opened on /dev/null, as no file of volback may get
     their numbers."""

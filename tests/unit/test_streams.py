@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import subprocess
 import sys
 from typing import IO, Any
 
 import pytest
+
+from volback.streams import is_readable
 
 _SAYS = """
 import logging, sys
@@ -92,3 +96,23 @@ def test_a_failure_keeps_its_exit_code_whoever_reads(option: list[str]) -> None:
         os.close(stdout)
         assert code == 2
         assert said.startswith("error: No such option: --nope")
+
+
+def test_a_descriptor_of_a_high_number_is_waited_for() -> None:
+    """A process with many open files: the guard's pipe gets a number that `select` does not take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < 2048:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
+    made = os.pipe()
+    source, sink = (fcntl.fcntl(end, fcntl.F_DUPFD, 1024) for end in made)
+    try:
+        assert not is_readable(source, 0)
+        os.write(sink, b".")
+        assert is_readable(source, 60)
+        assert os.read(source, 1) == b"."
+        os.close(made[1])
+        os.close(sink)
+        assert is_readable(source, 60), "its end is there to be read"
+    finally:
+        os.close(made[0])
+        os.close(source)

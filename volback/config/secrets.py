@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 import subprocess
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from volback.config.places import Place, Problem
 from volback.errors import UsageError
+from volback.streams import is_readable
 
 _WAIT_S = 30.0
 _SECRET_MAX_BYTES = 1024 * 1024
@@ -74,7 +74,7 @@ def _read_pipe(descriptor: int, limit_bytes: int) -> bytes:
     """Raises TimeoutError."""
     data = bytearray()
     while len(data) <= limit_bytes:
-        if not select.select([descriptor], [], [], _WAIT_S)[0]:
+        if not is_readable(descriptor, _WAIT_S):
             raise TimeoutError(errno.ETIMEDOUT, f"nothing came within {_WAIT_S:.0f} s")
         chunk = os.read(descriptor, min(65536, limit_bytes + 1 - len(data)))
         if not chunk:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from volback.live.resuming import Resumer
 from volback.printable import printable
 from volback.settings import Settings, load_settings
 from volback.state.runs import Run, open_run
+from volback.streams import is_readable
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +73,7 @@ class Guard:
 
     def await_ready(self) -> None:
         """Wait until it watches. Raises EngineError if it does not: nothing must be stopped then."""
-        ready, _, _ = select.select([self._ready], [], [], READY_S)
-        word = os.read(self._ready, 1) if ready else b""
+        word = os.read(self._ready, 1) if is_readable(self._ready, READY_S) else b""
         os.close(self._ready)
         if word != b".":
             lines = (self._run.directory / "guard.log").read_text(errors="backslashreplace").strip().splitlines()
