@@ -46,9 +46,10 @@ class References:
                 found[key][key.revision or 1] = name
         return [[name for _, name in sorted(names.items())] for names in found.values()]
 
-    def has(self, key: BackupKey) -> bool:
-        """Whether that backup is there, in any revision."""
-        return key in self.manifests.values()
+    @property
+    def backups(self) -> set[BackupKey]:
+        """The backups that are there, in any revision."""
+        return set(self.manifests.values())
 
     def unneeded(self, keys: Iterable[str]) -> list[str]:
         """Return those of `keys` that no manifest references. Ask `check_known` before one of them is deleted."""

@@ -244,9 +244,8 @@ class _Prune:
         needs, removed, is_done = group.needs, Removed(), False
         try:
             if self._dry_run:
-                left = needs.without(doomed)
                 removed.backups += doomed
-                for stored in freed_objects(group.held, doomed, needs, left):
+                for stored in freed_objects(group.held, doomed, needs, needs.without(doomed)):
                     later = self._is_shared and not is_document(stored.key)
                     (removed.condemned if later else removed.objects).append(stored.key)
             elif doomed:
@@ -255,17 +254,19 @@ class _Prune:
             is_done = True
         finally:
             self._locked.update(removed.locked)
-            self._record(group, decisions, removed, [] if is_done else _left_over(group, removed))
-            self._note_left(group, needs.without(removed.backups))
-            self._needs[group.host, group.volume] = needs.without(removed.backups)
+            left = needs.without(removed.backups)
+            self._record(group, decisions, removed, [] if is_done else _left_over(group, removed, left))
+            self._note_left(group, left)
+            self._needs[group.host, group.volume] = left
 
     def _note_left(self, group: _Group, needs: References) -> None:
         """Only a volume of which something may be repacked is looked at again; nothing is while a manifest cannot be
         read, which is said already."""
-        if needs.unreadable:
+        if self._packing is None or needs.unreadable:
             return
-        there = [one for key, one in ((key_of(one), one) for one in group.found.values()) if needs.has(key)]
-        held = {key: stored for key, stored in group.held.items() if needs.has(key)}
+        backups = needs.backups
+        there = [one for one in group.found.values() if key_of(one) in backups]
+        held = {key: stored for key, stored in group.held.items() if key in backups}
         has_strays = len(needs.manifests) > len(there) or self._repository.catalog.strays(held, needs)
         if candidates([one for one in there if isinstance(one, Manifest)]) or has_strays:
             self._left[group.host, group.volume] = frozenset(one.id for one in there)
@@ -330,9 +331,8 @@ def _tell(group: _Group, doomed: Sequence[BackupKey]) -> None:
     log.info("%s/%s: %s", group.host, group.volume, what)
 
 
-def _left_over(group: _Group, removed: Removed) -> list[StoredObject]:
+def _left_over(group: _Group, removed: Removed, left: References) -> list[StoredObject]:
     """What nobody needs of a volume whose removal came to no end: neither gone nor condemned."""
-    left = group.needs.without(removed.backups)
     known = {*removed.objects, *removed.condemned, *removed.locked}
     freed = freed_objects(group.held, removed.backups, group.needs, left)
     return [stored for stored in freed if stored.key not in known]

@@ -116,7 +116,8 @@ class _Volume:
         found = current(revisions)
         held, condemned = catalog.survey(host, volume)
         sizes = sizes_of(held)
-        used = [name for name in condemned if name in references_of(revisions).users]
+        needed = references_of(revisions).users
+        used = [name for name in condemned if name in needed]
         self._result.lifted += used
         if not self._dry_run:
             catalog.lift(one for name in used for one in condemned[name])

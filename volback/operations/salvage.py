@@ -139,7 +139,8 @@ class Salvage:
         needs.check_known("what a killed backup had stored")
         condemned = self._repository.catalog.condemned(self._repository.host, self._source.name)
         names = [name for name in names if name not in condemned]
-        unneeded = [name for name in needs.unneeded(names) if (key := parse_backup_key(name)) and not needs.has(key)]
+        backups = needs.backups
+        unneeded = [name for name in needs.unneeded(names) if (key := parse_backup_key(name)) and key not in backups]
         sizes = {name: self._repository.store.finish(name) or 0 for name in unneeded}
         largest = max(sizes, key=sizes.__getitem__, default="")
         return largest if sizes.get(largest) else None
