@@ -65,6 +65,7 @@ def test_a_repository_in_order_has_no_findings(place: Place) -> None:
     assert place("check") == "3 backups checked, which use 6 objects: none wrong\n"
     assert place("check", "--all-hosts") == "4 backups checked, which use 8 objects: none wrong\n"
     assert place("check", "web2/files") == "1 backup checked, which use 2 objects: none wrong\n"
+    assert place("check", "web2/files", "web2/files") == "1 backup checked, which use 2 objects: none wrong\n"
     place("hold", f"db@{IDS[0]}")
     assert place.findings("--all-hosts", code=0) == []
 

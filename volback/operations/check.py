@@ -16,10 +16,11 @@ from volback.catalog.keys import NOTES_NAME, BackupKey, parse_manifest_key
 from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
 from volback.context.repository import Repository
-from volback.errors import NotFoundError, UsageError
+from volback.errors import NotFoundError
 from volback.operations.remove import key_of, sizes_of
+from volback.operations.scopes import VERIFY_ONE, scopes_of
 from volback.operations.verify import repository_damage
 
 Kind = Literal["missing", "wrong_size", "unreadable", "double", "condemned", "unreferenced"]
@@ -72,7 +73,7 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
     found: dict[tuple[str, str], list[Found]] = {}
     held: dict[BackupKey, list[StoredObject]] = {}
     condemned: dict[str, list[Condemnation]] = {}
-    for host, volume in scopes(repository, volumes, all_hosts=all_hosts):
+    for host, volume in scopes_of(repository, volumes, all_hosts=all_hosts, for_one=VERIFY_ONE):
         manifests = list(repository.catalog.revisions(host, volume))
         if not manifests and volume is not None:
             raise NotFoundError(f"no backup of {volume} in {repository.store.url}", "see `volback list`")
@@ -92,17 +93,6 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
     findings += _damaged_notes(repository, held)
     findings[:0] = [Finding("unreadable", damage.object, damage.message) for damage in repository_damage(repository)]
     return Checked(sum(walk.backups for walk in walks), sum(walk.objects for walk in walks), tuple(findings))
-
-
-def scopes(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[tuple[str | None, str | None]]:
-    """Hosts and volumes; None is all of them."""
-    named = [parse_reference(text) for text in volumes]
-    for reference in named:
-        if reference.id_prefix is not None:
-            raise UsageError(f"{str(reference)!r} names one backup", "name a volume; for one backup: volback verify")
-    if not named:
-        return [(None if all_hosts else repository.host, None)]
-    return [(one.host or (None if all_hosts else repository.host), one.volume) for one in named]
 
 
 class _Walk:

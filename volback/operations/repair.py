@@ -21,11 +21,11 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError
-from volback.operations.check import scopes
 from volback.operations.heal import Damaged, Wounded, find_intact, judge, revise, wounded
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import known_parent
 from volback.operations.remove import key_of, name_of_found, sizes_of, volume_locks
+from volback.operations.scopes import VERIFY_ONE, scopes_of
 from volback.operations.verify import verify_all
 from volback.state.damaged import damaged_frames
 
@@ -84,7 +84,7 @@ def repair(
     With `data`, all of it is read first. Raises UsageError, IdentityNeeded, StoreUnreachable.
     """
     result = Repaired()
-    for scope in scopes(repository, volumes, all_hosts=all_hosts):
+    for scope in scopes_of(repository, volumes, all_hosts=all_hosts, for_one=VERIFY_ONE):
         groups: dict[tuple[str, str], list[Found]] = {}
         for one in repository.catalog.manifests(*scope):
             groups.setdefault((one.host, one.volume), []).append(one)

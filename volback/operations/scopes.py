@@ -10,17 +10,21 @@ from volback.errors import UsageError
 
 Scope = tuple[str | None, str | None]
 """Host and volume; None is all of them."""
+REMOVE_ONE = "to remove one backup: volback remove"
+VERIFY_ONE = "for one backup: volback verify"
 
 
-def scopes_of(repository: Repository, volumes: Sequence[str], *, all_hosts: bool) -> list[Scope]:
+def scopes_of(
+    repository: Repository, volumes: Sequence[str], *, all_hosts: bool, for_one: str = REMOVE_ONE
+) -> list[Scope]:
     """Return what the names mean (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
-    Raises UsageError for the name of one backup.
+    Raises UsageError for the name of one backup; `for_one` says what to do with one.
     """
     scopes: list[Scope] = []
     for text in volumes:
         named = parse_reference(text)
         if named.id_prefix is not None:
-            raise UsageError(f"{text!r} names one backup", "name a volume; to remove one backup: volback remove")
+            raise UsageError(f"{text!r} names one backup", f"name a volume; {for_one}")
         scopes.append((named.host or (None if all_hosts else repository.host), named.volume))
     return list(dict.fromkeys(scopes)) or [(None if all_hosts else repository.host, None)]
