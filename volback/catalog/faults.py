@@ -25,18 +25,11 @@ class Fault:
 
 
 def faults_of(manifest: Manifest, size_of: SizeOf) -> Iterator[Fault]:
-    """Yield the faults of the backup's own objects, then of those of others that it uses."""
-    for key, expected_bytes in needed_objects(manifest):
+    """Yield the faults of the backup's own objects, its index first, then of those of others that it uses."""
+    sizes = {manifest.index_key: manifest.index.size_bytes} | manifest.sizes
+    for key, expected_bytes in sizes.items():
         size_bytes = size_of(key)
         if size_bytes < 0:
             yield Fault("missing", key, f"{key} is missing")
         elif size_bytes != expected_bytes:
             yield Fault("wrong_size", key, f"{key} has {size_bytes} bytes, not {expected_bytes}")
-
-
-def needed_objects(manifest: Manifest) -> Iterator[tuple[str, int]]:
-    """Yield key and size of every object without which the backup is not complete."""
-    yield manifest.index_key, manifest.index.size_bytes
-    yield manifest.data_key, manifest.data.size_bytes
-    for used in manifest.uses:
-        yield manifest.key_of(used), used.size_bytes

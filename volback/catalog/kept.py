@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable
 
 from volback.catalog.condemned import Condemned, are_usable
-from volback.catalog.keys import BackupKey
+from volback.catalog.listing import key_of
 from volback.catalog.model import Manifest
 from volback.catalog.space import Space
 from volback.errors import IntegrityError, NotFoundError, StoreDenied, cleaning_up
@@ -86,7 +86,7 @@ class Keeping(Space):
             self._objects.stat(keeper.manifest_key)
         except NotFoundError:
             try:
-                newest = self.read(BackupKey(keeper.host, keeper.volume, keeper.id))
+                newest = self.read(key_of(keeper))
             except (NotFoundError, IntegrityError):
                 return False
             return newest.manifest_key != but.manifest_key and names.issubset(newest.references)

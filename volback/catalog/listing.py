@@ -47,6 +47,11 @@ class DamagedManifest:
 Found = Manifest | DamagedManifest
 
 
+def key_of(found: Found) -> BackupKey:
+    """The key of its backup."""
+    return BackupKey(found.host, found.volume, found.id)
+
+
 class Listing:
     """Lists the backups of one repository. Every method may raise StoreError or StoreUnreachable."""
 
@@ -219,7 +224,7 @@ def current(found: Iterable[Found]) -> list[Found]:
     valid, the highest."""
     chosen: dict[BackupKey, Found] = {}
     for one in found:
-        key = BackupKey(one.host, one.volume, one.id)
+        key = key_of(one)
         if isinstance(one, Manifest) or not isinstance(chosen.get(key), Manifest):
             chosen[key] = one
     return list(chosen.values())

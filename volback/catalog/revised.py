@@ -5,15 +5,15 @@ A killed repack leaves both, and new objects that no manifest names yet. Locks b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from volback.catalog.condemned import GRACE_S
 from volback.catalog.keys import BackupKey
-from volback.catalog.listing import DamagedManifest, Found
+from volback.catalog.listing import DamagedManifest, Found, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.references import References, references_of
-from volback.catalog.space import Removed, Space, is_document, is_whole
+from volback.catalog.space import Removed, Space, is_document, is_whole, sizes_of
 
 
 class Revised(Space):
@@ -48,8 +48,8 @@ class Revised(Space):
         self, replaced: Iterable[Manifest], held: Mapping[BackupKey, Iterable[StoredObject]], left: References
     ) -> list[str]:
         """What only those manifests have needed."""
-        there = {stored.key for stored in _all(held)}
-        return sorted({name for one in replaced for name in one.references}.intersection(there).difference(left.users))
+        names = {name for one in replaced for name in one.references}
+        return sorted(names.intersection(sizes_of(held)).difference(left.users))
 
     def end_repack(
         self, host: str, volume: str, found: Sequence[Found], removed: Removed, *, grace_s: int = GRACE_S
@@ -60,7 +60,7 @@ class Revised(Space):
         Raises IntegrityError where a manifest cannot be read.
         """
         held, condemned = self.survey(host, volume)
-        sizes = {stored.key: stored.size_bytes for stored in _all(held)}
+        sizes = sizes_of(held)
         replaced, strays = superseded(found, sizes), self.strays(held, references_of(found))
         if not replaced and not set(strays).difference(condemned):
             return False
@@ -94,7 +94,7 @@ def superseded(found: Iterable[Found], sizes: Mapping[str, int]) -> list[Manifes
     objects there."""
     revisions: dict[BackupKey, list[Found]] = {}
     for one in found:
-        revisions.setdefault(BackupKey(one.host, one.volume, one.id), []).append(one)
+        revisions.setdefault(key_of(one), []).append(one)
     return [one for of_backup in revisions.values() for one in _replaced(of_backup, sizes)]
 
 
@@ -103,7 +103,3 @@ def _replaced(revisions: list[Found], sizes: Mapping[str, int]) -> list[Manifest
     if isinstance(last, DamagedManifest) or any(sizes.get(name) != size for name, size in last.sizes.items()):
         return []
     return [one for one in earlier if isinstance(one, Manifest)]
-
-
-def _all(held: Mapping[BackupKey, Iterable[StoredObject]]) -> Iterator[StoredObject]:
-    return (stored for objects in held.values() for stored in objects)

@@ -158,9 +158,8 @@ class Space(Condemnations):
 
     def _delete_manifests(self, doomed: Collection[BackupKey], needs: References, removed: Removed) -> None:
         manifests = needs.manifests_of(doomed)
-        self._delete(
-            (name for names in manifests for name in names[:-1]), removed.locked, removed.note
-        )  # the highest one counts
+        # The highest one counts, so it goes last.
+        self._delete((name for names in manifests for name in names[:-1]), removed.locked, removed.note)
         self._delete((name for names in manifests for name in names[-1:]), removed.locked, removed.note_last)
 
     def _condemn_first(self, doomed: Collection[BackupKey], needs: References, removed: Removed, grace_s: int) -> None:
@@ -210,6 +209,11 @@ def freed_objects(
         for stored in objects:
             if (key in doomed or stored.key in ours) and stored.key not in left.users:
                 yield stored
+
+
+def sizes_of(held: Mapping[BackupKey, Iterable[StoredObject]]) -> dict[str, int]:
+    """The size of each object that is held, by its key."""
+    return {stored.key: stored.size_bytes for objects in held.values() for stored in objects}
 
 
 def manifests_in(held: Mapping[BackupKey, Iterable[StoredObject]]) -> set[str]:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from volback.catalog.condemned import Condemnation, Condemned, until
-from volback.catalog.faults import faults_of, needed_objects
+from volback.catalog.faults import faults_of
 from volback.catalog.keys import NOTES_NAME, BackupKey, parse_manifest_key
-from volback.catalog.listing import DamagedManifest, Found, current
+from volback.catalog.listing import DamagedManifest, Found, current, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference
+from volback.catalog.space import sizes_of
 from volback.context.repository import Repository
 from volback.errors import NotFoundError
-from volback.operations.remove import key_of, sizes_of
 from volback.operations.scopes import VERIFY_ONE, scopes_of
 from volback.operations.verify import repository_damage
 
@@ -111,7 +111,7 @@ class _Walk:
         self._users: dict[str, list[Manifest]] = {}
         for one in self._found:
             if isinstance(one, Manifest):
-                for name, _ in needed_objects(one):
+                for name in one.references:
                     self._users.setdefault(name, []).append(one)
         self.objects = len(self._users)
         self.backups = len(current(self._found))

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from volback.catalog.condemned import Condemnation, Locked, Verdicts, judge, until
 from volback.catalog.keys import parse_backup_key
 from volback.catalog.references import References
+from volback.catalog.space import sizes_of
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
 
@@ -55,7 +56,7 @@ class Worker:
         held, condemned = self._catalog.survey(host, volume)
         if not condemned:
             return WorkedOff()
-        sizes = {one.key: one.size_bytes for stored in held.values() for one in stored}
+        sizes = sizes_of(held)
         sizes.update(dict.fromkeys(self._uploads - sizes.keys(), 0))
         needs = self._catalog.references_now(host, volume, held, needs)
         try:

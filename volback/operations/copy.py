@@ -21,6 +21,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Literal, NamedTuple
 
 from volback.catalog.copies import is_same_backup, objects_of
+from volback.catalog.faults import faults_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.private import in_clear
@@ -255,20 +256,12 @@ def _is_there(target: Repository, item: Copy) -> bool:
             f"repository {target.store.url} has another backup {item.name}",
             f"see what it is: volback --repo {target.store.url} show {item.name}",
         )
-    for key, expected in objects_of(held):
-        _check_there(target, item, key, expected)
-    return True
-
-
-def _check_there(target: Repository, item: Copy, key: str, expected: ObjectDigest) -> None:
-    """A skipped backup must have all objects at the right size: one day its copy may be the only one."""
-    size = target.size_of(key)
-    if size != expected.size_bytes:
-        what = "is missing" if size < 0 else f"has {size} bytes, not {expected.size_bytes}"
+    for fault in faults_of(held, target.size_of):  # one day this copy may be the only one
         raise IntegrityError(
-            f"backup {item.name} in {target.store.url} is damaged: {key} {what}",
+            f"backup {item.name} in {target.store.url} is damaged: {fault.message}",
             f"remove it there, then copy it again: volback --repo {target.store.url} remove {item.name}",
         )
+    return True
 
 
 def _check_kept(target: Repository, item: Copy, kept: Kept) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from volback.archive.complete import CompleteIndex
 from volback.archive.frames import Verified
 from volback.archive.parent import Reused, begins_of
-from volback.catalog.copies import objects_of, stored_anew
+from volback.catalog.copies import stored_anew
+from volback.catalog.faults import faults_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
 from volback.context import Context
@@ -114,9 +115,8 @@ def _opened(target: Repository, manifest: Manifest) -> OpenBackup:
     opened = shown(target, manifest)
     if opened.is_closed:
         raise IdentityNeeded(f"its backup {manifest.id} is encrypted")
-    for key, expected in objects_of(manifest):
-        if target.size_of(key) != expected.size_bytes:
-            raise IntegrityError(f"{key} is missing, or has another size")
+    for fault in faults_of(manifest, target.size_of):
+        raise IntegrityError(fault.message)
     return OpenBackup.as_stored(target, opened)
 
 

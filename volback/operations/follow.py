@@ -13,7 +13,7 @@ from volback.archive.parent import begins_of
 from volback.archive.ranges import Slice
 from volback.archive.segments import Segment
 from volback.catalog.index import decode_unit
-from volback.catalog.keys import BackupKey
+from volback.catalog.listing import key_of
 from volback.catalog.model import Manifest
 from volback.catalog.units import Extent, Frame, Piece
 from volback.context.repository import Repository
@@ -28,7 +28,7 @@ def newer_revision(repository: Repository, manifest: Manifest) -> Manifest | Non
     Raises IdentityNeeded.
     """
     try:
-        newest = repository.catalog.read(BackupKey(manifest.host, manifest.volume, manifest.id))
+        newest = repository.catalog.read(key_of(manifest))
     except (NotFoundError, IntegrityError) as exc:
         log.debug("%s has no later revision: %s", manifest.name, exc.message)
         return None

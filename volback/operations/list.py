@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from volback.catalog.keys import BackupKey
-from volback.catalog.listing import DamagedManifest
+from volback.catalog.listing import DamagedManifest, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.notes import NO_NOTES, Notes
 from volback.catalog.objects import StoredObject
@@ -101,7 +101,7 @@ def age_s(ctx: Context, id: str) -> float:
 
 
 def _row(ctx: Context, repository: Repository, found: Manifest | DamagedManifest) -> Row:
-    key = BackupKey(found.host, found.volume, found.id)
+    key = key_of(found)
     name = str(Reference(found.host, found.volume, found.id))
     if isinstance(found, DamagedManifest):
         return Row(key, name, age_s(ctx, found.id), None, found.error)

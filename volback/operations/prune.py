@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from volback.catalog.condemned import GRACE_S, Locked
 from volback.catalog.keys import BackupKey, host_prefix, parse_backup_key, volume_prefix
-from volback.catalog.listing import Found, current
+from volback.catalog.listing import Found, current, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.references import References, references_of
-from volback.catalog.space import Removed, freed_objects, is_document, is_whole, manifests_in
+from volback.catalog.space import Removed, freed_objects, is_document, is_whole, manifests_in, sizes_of
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
@@ -36,7 +36,7 @@ from volback.operations.lines import Lines
 from volback.operations.prune_candidates import candidates_of
 from volback.operations.prune_result import NOT_REMOVED, CondemnedOf, FreedOf, HalfMade, Judged, PruneResult, judged
 from volback.operations.recover import sweep_repository
-from volback.operations.remove import key_of, remove_from, sizes_of, volume_locks
+from volback.operations.remove import remove_from, volume_locks
 from volback.operations.repack import Repacking
 from volback.operations.repack_plan import Packing, candidates
 from volback.operations.scopes import Scope, scopes_of

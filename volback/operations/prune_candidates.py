@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from volback.catalog.faults import faults_of
 from volback.catalog.keys import BackupKey
-from volback.catalog.listing import DamagedManifest, Found
+from volback.catalog.listing import DamagedManifest, Found, key_of
 from volback.catalog.notes import NO_NOTES, Notes
 from volback.latest import created_at
 from volback.policy.keep import Candidate
@@ -18,7 +18,7 @@ def candidates_of(
     """Yield the backups of one volume. `sizes` has all objects there, `lines` the line of each engine, `notes` those of
     the backups that have some."""
     for backup in found:
-        noted = notes.get(BackupKey(backup.host, backup.volume, backup.id), NO_NOTES)
+        noted = notes.get(key_of(backup), NO_NOTES)
         if isinstance(backup, DamagedManifest):
             yield Candidate(
                 backup.id,

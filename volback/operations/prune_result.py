@@ -8,13 +8,12 @@ from datetime import datetime
 
 from volback.catalog.condemned import Locked
 from volback.catalog.keys import BackupKey
-from volback.catalog.listing import Found
+from volback.catalog.listing import Found, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference
 from volback.errors import Interrupted, VolbackError
 from volback.latest import created_at
-from volback.operations.remove import key_of
 from volback.operations.repack import Repacked
 
 NOT_REMOVED = "could not be removed"

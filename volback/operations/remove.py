@@ -7,7 +7,7 @@ killed run left half removed is not a backup any more, and the next run deletes 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,12 +15,11 @@ from itertools import groupby
 
 from volback.catalog.condemned import GRACE_S, Locked
 from volback.catalog.keys import BackupKey, parse_backup_key
-from volback.catalog.listing import DamagedManifest, Found
+from volback.catalog.listing import DamagedManifest, Found, key_of
 from volback.catalog.model import Manifest
-from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.references import References
-from volback.catalog.space import Removed
+from volback.catalog.space import Removed, sizes_of
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
@@ -112,11 +111,6 @@ def _remove_some(
     return RemovedBackups(names, freed, condemned, until, removed.locked, error)
 
 
-def sizes_of(held: Mapping[BackupKey, Iterable[StoredObject]]) -> dict[str, int]:
-    """The size of each object, by its key."""
-    return {stored.key: stored.size_bytes for objects in held.values() for stored in objects}
-
-
 @contextmanager
 def volume_locks(ctx: Context, engine: Engine, repository: Repository, backups: Iterable[Found]) -> Iterator[None]:
     """Hold the locks of the volume of the backups: one for each engine that they were made on.
@@ -179,11 +173,6 @@ def _journalled(
         except StoreError as exc:
             log.info("objects that a kill leaves half removed will be swept when they are old: %s", exc.message)
         yield half_removed
-
-
-def key_of(backup: Found) -> BackupKey:
-    """Its key."""
-    return BackupKey(backup.host, backup.volume, backup.id)
 
 
 def name_of_found(backup: Found) -> str:

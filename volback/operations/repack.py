@@ -17,7 +17,7 @@ from volback.catalog.keys import parse_backup_key
 from volback.catalog.listing import Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.references import references_of
-from volback.catalog.space import Removed
+from volback.catalog.space import Removed, sizes_of
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
@@ -34,7 +34,7 @@ from volback.interrupts import deferred_signals
 from volback.measures import count, human_size
 from volback.operations.open_backup import OpenBackup
 from volback.operations.recover import sweep_repository
-from volback.operations.remove import sizes_of, volume_locks
+from volback.operations.remove import volume_locks
 from volback.operations.repack_plan import Candidate, Chosen, Packing, candidates, choose, measured
 from volback.operations.repack_volume import VolumeRepack, Written
 from volback.operations.scopes import scopes_of

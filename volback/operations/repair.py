@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from volback.catalog.faults import faults_of
 from volback.catalog.keys import BackupKey, is_object_name, object_id, parse_manifest_key
-from volback.catalog.listing import DamagedManifest, Found, current
+from volback.catalog.listing import DamagedManifest, Found, current, key_of
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.objects import Kept, StoredObject
 from volback.catalog.references import references_of
+from volback.catalog.space import sizes_of
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
@@ -24,7 +25,7 @@ from volback.errors import IntegrityError, VolbackError
 from volback.operations.heal import Damaged, Wounded, find_intact, judge, revise, wounded
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import known_parent
-from volback.operations.remove import key_of, name_of_found, sizes_of, volume_locks
+from volback.operations.remove import name_of_found, volume_locks
 from volback.operations.scopes import VERIFY_ONE, scopes_of
 from volback.operations.verify import verify_all
 from volback.state.damaged import damaged_frames
