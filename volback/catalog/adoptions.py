@@ -11,7 +11,7 @@ import msgspec
 from volback.catalog.keys import host_prefix
 from volback.catalog.model import FORMAT
 from volback.catalog.objects import Objects
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, open_document, seal_document
+from volback.catalog.sealed import open_document, read_document, seal_document
 from volback.errors import NotFoundError
 
 ADOPTIONS_NAME = "%adoptions.json"
@@ -28,7 +28,7 @@ def read_adoptions(objects: Objects, host: str) -> dict[str, str]:
     """The adoptions of a host; none where nothing was adopted. Raises FormatError."""
     key = host_prefix(host) + ADOPTIONS_NAME
     try:
-        data = b"".join(objects.open(key, length=DOCUMENT_MAX_BYTES + 1))
+        data = read_document(objects, key)
     except NotFoundError:
         return {}
     return open_document(data, Adoptions, key).engines

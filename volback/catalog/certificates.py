@@ -13,7 +13,7 @@ import msgspec
 from volback.catalog.keys import encode_part
 from volback.catalog.model import FORMAT
 from volback.catalog.objects import Objects
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, Signature, Signer, open_document, seal_document, signature_of
+from volback.catalog.sealed import Signature, Signer, open_document, read_document, seal_document, signature_of
 from volback.errors import FormatError, NotFoundError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def read_certificates(objects: Objects) -> list[tuple[Certificate, Signature]]:
     found = []
     for stored in list(objects.list(CERTIFICATES_PREFIX))[:CERTIFICATES_MAX]:
         try:
-            data = b"".join(objects.open(stored.key, length=DOCUMENT_MAX_BYTES + 1))
+            data = read_document(objects, stored.key)
             certificate, signature = open_document(data, Certificate, stored.key), signature_of(data)
             if signature is None or not _KEY.fullmatch(certificate.key):
                 raise FormatError(f"{stored.key} is not a certificate")

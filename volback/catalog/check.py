@@ -24,7 +24,7 @@ _SIZE_LIMIT = 2**63
 def check_manifest(manifest: Manifest, key: BackupKey) -> Manifest:
     """Return `manifest` if it is valid and belongs under `key`. Raises FormatError with the first fault."""
     for fault in _faults(manifest, key):
-        raise FormatError(f"manifest {key.manifest_of(key.revision or 1)} {fault}")
+        raise FormatError(f"manifest {key.listed_manifest} {fault}")
     return manifest
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from volback.catalog.model import FORMAT
 from volback.catalog.objects import Objects
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, Signer, open_document, seal_document
+from volback.catalog.sealed import Signer, open_document, read_document, seal_document
 from volback.errors import ConflictError, FormatError, NotFoundError, UsageError
 
 KEYS_PREFIX: Final = "keys/"
@@ -59,7 +59,7 @@ def key_names(objects: Objects) -> list[str]:
 def read_key_file(objects: Objects, name: str) -> bytes:
     """The age file of one key. Raises NotFoundError, FormatError for one that is too large."""
     try:
-        data = b"".join(objects.open(file_key(name), length=KEY_FILE_MAX_BYTES + 1))
+        data = read_document(objects, file_key(name), KEY_FILE_MAX_BYTES)
     except NotFoundError as exc:
         raise no_such_key(objects, name) from exc
     if len(data) > KEY_FILE_MAX_BYTES:
@@ -71,7 +71,7 @@ def read_note(objects: Objects, name: str) -> tuple[KeyNote, bytes] | None:
     """The note beside a key file and its bytes; None where there is none. Raises FormatError."""
     key = note_key(name)
     try:
-        data = b"".join(objects.open(key, length=DOCUMENT_MAX_BYTES + 1))
+        data = read_document(objects, key)
     except NotFoundError:
         return None
     note = open_document(data, KeyNote, key)

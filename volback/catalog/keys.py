@@ -95,6 +95,11 @@ class BackupKey:
         """Key of the notes, which may be there or not."""
         return self.prefix + NOTES_NAME
 
+    @property
+    def listed_manifest(self) -> str:
+        """Key of the revision of the manifest that a listing showed; of the first where no listing was asked."""
+        return self.manifest_of(self.revision or 1)
+
     def manifest_of(self, revision: int) -> str:
         """Key of one revision of the manifest."""
         return self.prefix + manifest_name(revision)

@@ -182,7 +182,7 @@ class Listing:
             try:
                 found = self._manifests.load(one)
             except NotFoundError:
-                log.debug("%s was removed meanwhile", one.manifest_of(_revision(one)))
+                log.debug("%s was removed meanwhile", one.listed_manifest)
             except IntegrityError as exc:
                 damage = damage or exc
             else:
@@ -216,7 +216,7 @@ class Listing:
 
 def damaged(key: BackupKey, error: VolbackError) -> DamagedManifest:
     """The revision of that key, which cannot be read."""
-    return DamagedManifest(key.manifest_of(key.revision or 1), key.host, key.volume, key.id, error)
+    return DamagedManifest(key.listed_manifest, key.host, key.volume, key.id, error)
 
 
 def current(found: Iterable[Found]) -> list[Found]:

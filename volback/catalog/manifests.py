@@ -10,8 +10,8 @@ import msgspec
 from volback.catalog.check import check_manifest
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest
-from volback.catalog.objects import Kept, Objects, StoredObject
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, IsSigned, open_document, proven_signer
+from volback.catalog.objects import Kept, Objects, StoredObject, name_of_copy
+from volback.catalog.sealed import DOCUMENT_MAX_BYTES, IsSigned, open_document, proven_signer, read_document
 from volback.errors import FormatError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
 
 _DOCUMENTS_FOR_EACH_RANGE = 8
@@ -56,17 +56,17 @@ class Manifests:
 
         Raises NotFoundError, FormatError.
         """
-        document = read_document(self._objects, _name_of(key))
+        document = read_document(self._objects, key.listed_manifest)
         return self._manifest(document, key), document
 
     def fetch(self, key: BackupKey, stored: StoredObject, *, cached: bool, stop: threading.Event) -> Fetched:
         """Read one manifest's document; an error that is about this one alone is returned."""
-        name = _name_in_cache(stored)
+        name = name_of_copy(stored)
         if cached and (document := self._kept.get(name)) is not None:
             return Fetched(key, name, document, is_copy=True)
         try:
             limit = _AHEAD_MAX_BYTES if self.at_once > 1 else DOCUMENT_MAX_BYTES
-            document = b"" if stop.is_set() else read_document(self._objects, _name_of(key), limit)
+            document = b"" if stop.is_set() else read_document(self._objects, key.listed_manifest, limit)
         except StoreUnreachable:
             raise
         except (NotFoundError, IntegrityError, StoreError) as exc:
@@ -91,23 +91,9 @@ class Manifests:
 
     def _manifest(self, document: bytes, key: BackupKey) -> Manifest:
         """Raises FormatError, also for a signature that is not that of its key."""
-        what = f"manifest {_name_of(key)}"
+        what = f"manifest {key.listed_manifest}"
         manifest = check_manifest(open_document(document, Manifest, what), key)
         if self._is_encrypted is not None and manifest.is_closed != self._is_encrypted:
             both = ("encrypted", "in clear") if manifest.is_closed else ("in clear", "encrypted")
             raise FormatError(f"{what} is {both[0]}, and the repository is {both[1]}")
         return msgspec.structs.replace(manifest, signed_by=proven_signer(document, self._is_signed, what))
-
-
-def _name_of(key: BackupKey) -> str:
-    return key.manifest_of(key.revision or 1)
-
-
-def read_document(objects: Objects, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
-    """The bytes of a document: one more than it may have, so that one too large is seen without reading all of it."""
-    return b"".join(objects.open(key, length=limit_bytes + 1))
-
-
-def _name_in_cache(stored: StoredObject) -> str:
-    """Another one once the object was written again, as far as the store's listing shows that."""
-    return f"{stored.key} {stored.size_bytes} {stored.modified_at.isoformat()} {stored.etag}"

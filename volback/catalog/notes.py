@@ -8,7 +8,6 @@ a tag or a hold can only keep a backup, and notes that cannot be read keep it to
 from __future__ import annotations
 
 import base64
-import binascii
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -20,9 +19,9 @@ from volback.ahead import read_ahead
 from volback.catalog.check import is_utc_time
 from volback.catalog.keys import BackupKey, parse_backup_key
 from volback.catalog.model import FORMAT
-from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject
-from volback.catalog.private import Cipher
-from volback.catalog.sealed import open_document, seal_document
+from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject, name_of_copy
+from volback.catalog.private import Cipher, from_base64
+from volback.catalog.sealed import open_document, read_document, seal_document
 from volback.errors import FormatError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, UsageError
 
 NOTES_MAX_BYTES = 256 * 1024
@@ -133,7 +132,7 @@ class AllNotes:
         return notes
 
     def _read_listed(self, key: BackupKey, stored: StoredObject, *, cached: bool) -> Notes:
-        name = f"{stored.key} {stored.size_bytes} {stored.modified_at.isoformat()} {stored.etag}"
+        name = name_of_copy(stored)
         try:
             copy = self._kept.get(name) if cached else None
             document = self._document(key) if copy is None else copy
@@ -149,7 +148,7 @@ class AllNotes:
         return notes
 
     def _document(self, key: BackupKey) -> bytes:
-        data = b"".join(self._objects.open(key.notes, length=NOTES_MAX_BYTES + 1))
+        data = read_document(self._objects, key.notes, NOTES_MAX_BYTES)
         if len(data) > NOTES_MAX_BYTES:
             raise FormatError(f"{key.notes} is larger than {NOTES_MAX_BYTES} bytes")
         return data
@@ -168,10 +167,7 @@ def text_of(notes: Notes, key: BackupKey, cipher: Cipher | None) -> str | None:
     if notes.fields.private is None or cipher is None:
         return notes.fields.note
     what = f"the note in {key.notes}"
-    try:
-        stored = base64.b64decode(notes.fields.private, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise FormatError(f"{what} is not base64") from exc
+    stored = from_base64(notes.fields.private, f"{what} is not base64")
     private = open_document(cipher.unseal(stored, what), _Private, what)
     if private.backup != key.prefix:
         raise FormatError(f"{what} is that of another backup")

@@ -65,6 +65,12 @@ class Kept(Protocol):
         """Keep `data` under `name`, if that is possible."""
 
 
+def name_of_copy(stored: StoredObject) -> str:
+    """The name of a local copy: another one once the object was written again, as far as the store's listing shows
+    that."""
+    return f"{stored.key} {stored.size_bytes} {stored.modified_at.isoformat()} {stored.etag}"
+
+
 class KeptNothing:
     """No copies are kept."""
 

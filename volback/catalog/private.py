@@ -96,15 +96,20 @@ class _Nothing:
         raise NotImplementedError
 
 
+def from_base64(text: str, fault: str) -> bytes:
+    """What was written as base64. Raises FormatError, which says `fault`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise FormatError(fault) from exc
+
+
 def opened(manifest: Manifest, cipher: Cipher) -> Manifest:
     """Return the manifest with its private part. Raises IdentityNeeded, FormatError, IntegrityError."""
     if manifest.private is msgspec.UNSET:
         return manifest
     what = f"manifest {manifest.manifest_key}"
-    try:
-        stored = base64.b64decode(manifest.private, validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise FormatError(f"{what} has a private part that is not base64") from exc
+    stored = from_base64(manifest.private, f"{what} has a private part that is not base64")
     private = open_document(cipher.unseal(stored, what), _Private, f"the private part of {what}")
     if private.backup != manifest.name or len(private.used_sha256) != len(manifest.uses):
         raise FormatError(f"{what} has the private part of another backup")

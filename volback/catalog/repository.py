@@ -16,13 +16,12 @@ from volback.catalog.check import check_manifest, check_repository
 from volback.catalog.condemned import GRACE_S
 from volback.catalog.kept import Keeping, not_kept
 from volback.catalog.keys import REPOSITORY_KEY, BackupKey
-from volback.catalog.manifests import read_document
 from volback.catalog.model import AGE, FORMAT, Manifest, RepositoryEncryption, RepositoryInfo
 from volback.catalog.objects import Kept, Objects
 from volback.catalog.private import Cipher, closed
 from volback.catalog.reference import Reference
 from volback.catalog.revised import Revised
-from volback.catalog.sealed import IsSigned, Signer, open_document, proven_signer, seal_document
+from volback.catalog.sealed import IsSigned, Signer, open_document, proven_signer, read_document, seal_document
 from volback.errors import (
     ConflictError,
     FormatError,

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from volback.catalog.model import FORMAT
+from volback.catalog.objects import Objects
 from volback.errors import FormatError
 
 DOCUMENT_MAX_BYTES = 16 * 1024 * 1024
@@ -88,6 +89,11 @@ def open_document(data: bytes, document_type: type[T], what: str) -> T:
     body = _sealed_body(data, what)
     _check_format(_decode(body, _Header, what).format, what)
     return _decode(body, document_type, what)
+
+
+def read_document(objects: Objects, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
+    """The bytes of a document: one more than it may have, so that one too large is seen without reading all of it."""
+    return b"".join(objects.open(key, length=limit_bytes + 1))
 
 
 def signature_of(data: bytes) -> Signature | None:

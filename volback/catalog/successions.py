@@ -13,7 +13,7 @@ import msgspec
 
 from volback.catalog.model import FORMAT
 from volback.catalog.objects import Objects
-from volback.catalog.sealed import DOCUMENT_MAX_BYTES, Signature, Signer, open_document, seal_document, signature_of
+from volback.catalog.sealed import Signature, Signer, open_document, read_document, seal_document, signature_of
 from volback.errors import FormatError, NotFoundError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def read_succession(objects: Objects, former: str) -> tuple[Succession, Signatur
     """What follows a recipient, and its signature, which is not proven yet; None where nothing says it."""
     key = _key_of(former)
     try:
-        data = b"".join(objects.open(key, length=DOCUMENT_MAX_BYTES + 1))
+        data = read_document(objects, key)
         succession, signature = open_document(data, Succession, key), signature_of(data)
         if signature is None or succession.former != former or not _is_valid(succession):
             raise FormatError(f"{key} does not say what follows that recipient")
