@@ -12,7 +12,7 @@ from volback.archive import ranges
 from volback.archive.frames import CopiedFrames, MovedIndex, joined
 from volback.archive.lookup import KnownExtent, Line, Place, StoredExtents, sort_key
 from volback.archive.parent import Reused
-from volback.catalog.index import decode_unit, is_same_but_for_places
+from volback.catalog.index import is_same_but_for_places
 from volback.catalog.units import Frame, Piece, Unit
 
 
@@ -51,7 +51,7 @@ class CompleteIndex:
             if same is not None and is_same_but_for_places(_line(unit), _line(same)):
                 self.index.add_unchanged(same)
             else:
-                yield from self._composed(decode_unit(_line(unit), room=unit.segment.room), same)
+                yield from self._composed(unit.segment.unit(unit.number), same)
 
     def _composed(self, unit: Unit, same: Reused | None) -> Iterator[ranges.Slice]:
         known, pieces = self._stored.known(self._near(unit, same)), list[Piece]()

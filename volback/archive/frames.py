@@ -15,14 +15,12 @@ from volback.archive.lookup import Place
 from volback.archive.parent import Reused
 from volback.archive.ranges import Fetched
 from volback.archive.segments import IndexWriter, StoredIndex
-from volback.catalog.index import decode_unit, encode_unit
+from volback.catalog.index import encode_unit
 from volback.catalog.model import ObjectDigest
 from volback.catalog.units import Frame, Piece, Unit
 
 Verified = Generator[tuple[Fetched, memoryview], None, None]
 """Slices whose extents have been verified, in order (`seal.unseal`)."""
-FramePlace = Callable[[Frame], Frame]
-"""Where a frame lies now: itself, where it has not moved."""
 
 
 class CopiedFrames:
@@ -45,10 +43,6 @@ class CopiedFrames:
             offset = offsets[frame.offset] = self.stored_bytes
             self.stored_bytes += frame.stored_bytes
         return Frame(self._backup, offset, frame.stored_bytes, frame.raw_bytes)
-
-    def known(self, frame: Frame) -> Frame | None:
-        """Return the place of a frame; None where it was never asked for."""
-        return self.place(frame) if frame.offset in self._offsets.get(frame.backup, ()) else None
 
     def data(self, verified: Verified) -> Iterator[bytes | memoryview]:
         """Yield the new object's bytes, from slices that have been verified; closes `verified`.
@@ -98,7 +92,7 @@ class UsedFrames:
             return reused.raw_bytes
         if len(owners) == 1:
             return 0
-        return self.raw_bytes_in_others(decode_unit(reused.segment.line(reused.number)))
+        return self.raw_bytes_in_others(reused.segment.unit(reused.number))
 
     def raw_bytes_in_others(self, unit: Unit) -> int:
         """The same of a decoded unit."""
@@ -131,12 +125,12 @@ class MovedIndex:
         self._stream.update(reused.begin.digest)
         self._index.add_unchanged(reused.segment, reused.number)
 
-    def add_moved(self, reused: Reused, place: FramePlace) -> None:
-        """Add a line, decoded only where one of its frames has moved."""
-        if all(place(frame) == frame for frame in reused.begin.frames):
-            self.add_unchanged(reused)
+    def add_moved(self, reused: Reused, is_moved: Callable[[Frame], bool], moved: Callable[[Unit], Unit]) -> None:
+        """Add a line; where one of its frames has moved, it is decoded, and added as `moved` returns it."""
+        if any(map(is_moved, reused.begin.frames)):
+            self.add(moved(reused.segment.unit(reused.number)))
         else:
-            self.add(moved(decode_unit(reused.segment.line(reused.number), room=reused.segment.room), place))
+            self.add_unchanged(reused)
 
     def stream_digest(self) -> str:
         """SHA-256 over all units' digests: that of the backup, wherever its frames lie."""
@@ -162,8 +156,3 @@ def joined(extents: Iterable[tuple[Place, int, bytes]]) -> Iterator[Piece]:
         stop = place.start + size
     if sizes:
         yield Piece(frame, start, sizes, b"".join(digests))
-
-
-def moved(unit: Unit, place: FramePlace) -> Unit:
-    """Return a unit with its frames at their new places; extents, digests and members are the same."""
-    return unit._replace(pieces=[piece._replace(frame=place(piece.frame)) for piece in unit.pieces])

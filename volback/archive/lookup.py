@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from volback.archive.segments import Segment
-from volback.catalog.index import decode_unit, first_path_of
+from volback.catalog.index import first_path_of
 from volback.catalog.units import Frame, Unit
 from volback.errors import FormatError
 
@@ -118,7 +118,7 @@ class StoredExtents:
 
     def _places(self, line: Line) -> Iterator[tuple[bytes, Place]]:
         try:
-            unit = decode_unit(line.segment.line(line.number), room=line.segment.room)
+            unit = line.segment.unit(line.number)
         except FormatError as exc:
             log.info("nothing of a unit of backup %s is used again: %s", line.segment.backup, exc.message)
             return

@@ -15,7 +15,7 @@ from volback.archive.lookup import KnownExtent, Line, StoredExtents, no_extent
 from volback.archive.plan import Plan, PlannedUnit
 from volback.archive.segments import Segment
 from volback.catalog.index import LineBegin, begin_of, check_units
-from volback.catalog.units import Frame
+from volback.catalog.units import Frame, Unit
 from volback.errors import FormatError
 
 
@@ -48,6 +48,13 @@ def begins_of(segments: Iterable[Segment], holders: Collection[str] | None = Non
             begin = begin_of(line, room=segment.room)
             _check_holders(begin.frames, holders)
             yield Reused(segment, number, begin)
+
+
+def units_with(lines: Iterable[Reused], is_wanted: Callable[[Frame], bool]) -> Iterator[Unit]:
+    """Decode the units that have something in a frame that is wanted, and no other."""
+    for line in lines:
+        if any(map(is_wanted, line.begin.frames)):
+            yield line.segment.unit(line.number)
 
 
 class Parent:

@@ -7,12 +7,12 @@ others, into new frames. Every extent is verified before it is written anew; wha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from volback.archive.codec import FrameCodec
-from volback.archive.ranges import Fetched
+from volback.archive.frames import Verified
 from volback.catalog.model import ObjectDigest
 from volback.catalog.units import DIGEST_BYTES, Frame, Piece, Unit
 
@@ -99,7 +99,7 @@ class RepackedFrames:
         starts = self._packed.get(place, {})
         return any(start not in starts for start, _, _ in piece.extents())
 
-    def data(self, verified: Generator[tuple[Fetched, memoryview], None, None]) -> Iterator[bytes | memoryview]:
+    def data(self, verified: Verified) -> Iterator[bytes | memoryview]:
         """Yield the new object's bytes, from pieces that have been verified, whole; closes `verified`."""
         with closing(verified):
             for fetched, raw in verified:

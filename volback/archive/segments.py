@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from volback.archive.codec import decompress, frame_length, lines_compressor
-from volback.catalog.index import Room, endless, read_lines
+from volback.catalog.index import Room, decode_unit, endless, read_lines
 from volback.catalog.model import INDEX_OBJECTS_MAX, ObjectDigest
 from volback.catalog.runs import decode_runs, encode_runs
-from volback.catalog.units import Run
+from volback.catalog.units import Run, Unit
 from volback.errors import IntegrityError
 
 SEGMENT_BYTES = 4 * 1024
@@ -57,6 +57,10 @@ class Segment:
     def line(self, number: int) -> bytes:
         """One of its lines."""
         return _kept.lines(self)[number]
+
+    def unit(self, number: int) -> Unit:
+        """The unit of one of its lines. Raises IntegrityError, FormatError."""
+        return decode_unit(self.line(number), room=self.room)
 
 
 class _Kept:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from volback.archive.complete import CompleteIndex
 from volback.archive.frames import Verified
-from volback.archive.parent import Reused, begins_of
+from volback.archive.parent import Reused
 from volback.catalog.copies import stored_anew
 from volback.catalog.faults import faults_of
 from volback.catalog.keys import BackupKey
@@ -135,7 +135,7 @@ def _putting(target: Repository, key: BackupKey) -> Callable[[str, Iterable[Buff
 
 def _units(backup: OpenBackup) -> list[Reused]:
     try:
-        return list(begins_of(backup.segments, backup.holders))
+        return list(backup.lines())
     except IntegrityError as exc:
         raise IntegrityError(f"backup {backup.name} is damaged: {exc.message}", VERIFY_HINT) from exc
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from volback.archive.parent import begins_of
 from volback.archive.ranges import Slice
 from volback.archive.segments import Segment
-from volback.catalog.index import decode_unit
 from volback.catalog.listing import key_of
 from volback.catalog.model import Manifest
 from volback.catalog.units import Extent, Frame, Piece
@@ -77,5 +76,4 @@ class Moved:
 
 
 def _extents(segment: Segment, number: int) -> Iterator[_Place]:
-    unit = decode_unit(segment.line(number), room=segment.room)
-    return (_Place(piece.frame, extent) for piece in unit.pieces for extent in piece.extents())
+    return (_Place(piece.frame, extent) for piece in segment.unit(number).pieces for extent in piece.extents())

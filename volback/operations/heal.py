@@ -11,18 +11,19 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 from volback.archive import ranges
-from volback.archive.frames import MovedIndex
+from volback.archive.frames import MovedIndex, joined
 from volback.archive.lookup import Place
-from volback.archive.parent import begins_of
+from volback.archive.parent import units_with
 from volback.archive.segments import Segment
-from volback.catalog.index import decode_unit
 from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.units import Frame, Piece, Unit
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
+from volback.operations.revision import Name, revision_of
 from volback.state.damaged import Frames, is_damaged
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Wounded:
 def wounded(backup: OpenBackup, is_bad: IsBad) -> Wounded:
     """Return what of a backup lies in frames that cannot be read; from its index alone."""
     found = Wounded(backup)
-    for unit in _units_with(backup, is_bad):
+    for unit in units_with(backup.lines(), is_bad):
         for piece in unit.pieces:
             if is_bad(piece.frame):
                 found.needed.update(extent.digest for extent in piece.extents())
@@ -119,8 +120,8 @@ def _candidates(
 
 
 def _pieces(segment: Segment) -> Iterator[Piece]:
-    for line in segment.lines():
-        yield from decode_unit(line, room=segment.room).pieces
+    for number in range(segment.count()):
+        yield from segment.unit(number).pieces
 
 
 def _verified(
@@ -148,7 +149,7 @@ def _verified(
 
 def judge(one: Wounded, intact: Collection[bytes], is_bad: IsBad) -> None:
     """Say which files are lost with it, and which are not: by the paths that have bytes in what cannot be read."""
-    for unit in _units_with(one.backup, is_bad):
+    for unit in units_with(one.backup.lines(), is_bad):
         lost, touched = dict[str, None](), dict[str, None]()
         for start, piece in zip(unit.starts(), unit.pieces, strict=True):
             if not is_bad(piece.frame):
@@ -176,65 +177,36 @@ def revise(
     damaged: Damaged,
     *,
     revision: int,
-    usable: Mapping[tuple[str, bool], UsedObject],
+    usable: Mapping[Name, UsedObject],
 ) -> Manifest:
     """Commit a new revision of a backup whose index names the intact places. Nothing is removed.
 
     `usable` are the objects of the volume, as they are stored. Raises StoreError, IntegrityError, ConflictError.
     """
     old, store = one.backup.manifest, repository.store
-    own = f"{old.id}.{revision}"
-    index = MovedIndex(own)
-    for line in begins_of(one.backup.segments, one.backup.holders):
-        if any(damaged.is_bad(frame) for frame in line.begin.frames):
-            unit = decode_unit(line.segment.line(line.number), room=line.segment.room)
-            index.add(unit._replace(pieces=list(_replaced(unit.pieces, intact, damaged.is_bad))))
-        else:
-            index.add_unchanged(line)
-    if index.stream_digest() != old.digest:
-        raise IntegrityError(f"the index of {one.name} is not that of the backup", "see volback verify --data")
-    stored = index.end()
-    data = index.frames.used
-    uses = [
-        usable[name].using(min(size, usable[name].size_bytes))
-        for name, size in sorted(
-            {(id_, False): size for id_, size in data.items() if id_ != old.id}.items()
-            | {(id_, True): size for id_, size in stored.used.items()}.items()
-        )
-    ]
-    new = old.healed(
-        revision, index=stored.digest, index_table_bytes=stored.table_bytes, uses=uses,
-        data=old.data if one.lost else _as_it_is(repository, old),
-    )  # fmt: skip
+    index = MovedIndex(f"{old.id}.{revision}")
+    for line in one.backup.lines():
+        index.add_moved(line, damaged.is_bad, partial(_replaced, intact=intact, is_bad=damaged.is_bad))
+    data = None if one.lost else partial(_as_it_is, repository, old)
+    new, stored = revision_of(old, revision, index, usable, data=data)
     store.put(new.index_key, iter(stored.buffers), if_absent=True)
     holders = {backup.manifest.id: backup.manifest for _, backup in intact.values()}
     repository.catalog.commit(new, kept_by=[old, *holders.values()])
     return new
 
 
-def _replaced(
-    pieces: Iterable[Piece], intact: Mapping[bytes, tuple[Place, OpenBackup]], is_bad: IsBad
-) -> Iterator[Piece]:
-    """The pieces of a unit; extents that follow one another in a frame stay together."""
-    last: Piece | None = None
-    for piece in pieces:
-        if not is_bad(piece.frame):
-            if last is not None:
-                yield last
-                last = None
-            yield piece
-            continue
-        for extent in piece.extents():
-            known = intact.get(extent.digest)
-            place = Place(piece.frame, extent.start) if known is None else known[0]
-            if last is not None and (last.frame, last.start + last.raw_bytes) == place:
-                last = Piece(last.frame, last.start, [*last.sizes, extent.size], last.digests + extent.digest)
-                continue
-            if last is not None:
-                yield last
-            last = Piece(place.frame, place.start, [extent.size], extent.digest)
-    if last is not None:
-        yield last
+def _replaced(unit: Unit, *, intact: Mapping[bytes, tuple[Place, OpenBackup]], is_bad: IsBad) -> Unit:
+    """The same unit, with what is damaged at its intact places, as far as there are some."""
+    pieces, extents = list[Piece](), list[tuple[Place, int, bytes]]()
+    for piece in unit.pieces:
+        if is_bad(piece.frame):
+            for start, size, digest in piece.extents():
+                place, _ = intact.get(digest, (Place(piece.frame, start), None))
+                extents.append((place, size, digest))
+        else:
+            pieces += [*joined(extents), piece]
+            extents.clear()
+    return unit._replace(pieces=[*pieces, *joined(extents)])
 
 
 def _as_it_is(repository: Repository, manifest: Manifest) -> ObjectDigest:
@@ -246,10 +218,3 @@ def _as_it_is(repository: Repository, manifest: Manifest) -> ObjectDigest:
         digest.update(buffer)
         size += len(buffer)
     return ObjectDigest(size_bytes=size, sha256=digest.hexdigest())
-
-
-def _units_with(backup: OpenBackup, is_bad: IsBad) -> Iterator[Unit]:
-    """The units that have something in such a frame; no other is decoded."""
-    for line in begins_of(backup.segments, backup.holders):
-        if any(is_bad(frame) for frame in line.begin.frames):
-            yield decode_unit(line.segment.line(line.number), room=line.segment.room)

@@ -12,6 +12,7 @@ from itertools import chain
 from volback.archive import ranges
 from volback.archive.announced import Announced
 from volback.archive.codec import FrameCodec, ZstdCodec
+from volback.archive.parent import Reused, begins_of
 from volback.archive.seal import open_slice, unseal
 from volback.archive.segments import Segment
 from volback.catalog.index import select_units
@@ -97,6 +98,10 @@ class OpenBackup:
     def holders(self) -> Collection[str]:
         """The data objects that the index may name, by their object ids."""
         return self._objects.keys()
+
+    def lines(self) -> Iterator[Reused]:
+        """Its units, of which only the beginnings of their lines are decoded. Raises FormatError."""
+        return begins_of(self.segments, self.holders)
 
     def units(self) -> Iterator[Unit]:
         """Yield the units in stream order, the end-of-archive unit last. Raises IntegrityError."""

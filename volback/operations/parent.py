@@ -185,11 +185,16 @@ def _open_closed(repository: Repository, manifest: Manifest, known: KnownParent,
     """
     if kept is not None:
         return OpenBackup(repository.store, kept, kept=known)
+    fetch_indexes(repository, manifest, known)
+    return OpenBackup(repository.store, repository.opened(manifest), kept=known)
+
+
+def fetch_indexes(repository: Repository, manifest: Manifest, known: KnownParent) -> None:
+    """Let this machine keep the index objects of others that a backup uses. Raises IdentityNeeded, StoreError."""
     for used in manifest.uses:
         if used.is_index and not known.has_index(used.object_id):
             key = manifest.key_of(used)
             known.put(key, b"".join(repository.store.open(key)))
-    return OpenBackup(repository.store, repository.opened(manifest), kept=known)
 
 
 def _of_line(

@@ -33,6 +33,7 @@ from volback.errors import (
 from volback.interrupts import deferred_signals
 from volback.measures import count, human_size
 from volback.operations.open_backup import OpenBackup
+from volback.operations.parent import fetch_indexes
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import volume_locks
 from volback.operations.repack_plan import Candidate, Chosen, Packing, candidates, choose, measured
@@ -311,13 +312,9 @@ class _Round:
         known = KnownParent(self._ctx.settings.state, self._repository.id, manifest.host, manifest.volume)
         if known.id != manifest.id:
             return
-        store = self._repository.store
         try:
-            for used in manifest.uses:
-                if used.is_index and not known.has_index(used.object_id):
-                    key = manifest.key_of(used)
-                    known.put(key, b"".join(store.open(key)))
-            known.keep(manifest, store.open(manifest.index_key))
+            fetch_indexes(self._repository, manifest, known)
+            known.keep(manifest, self._repository.store.open(manifest.index_key))
         except StoreError as exc:
             log.warning("the next backup of %s will store everything: %s", manifest.volume, exc.message)
 

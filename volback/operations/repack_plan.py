@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from volback.archive.parent import begins_of
+from volback.archive.parent import begins_of, units_with
 from volback.archive.repacked import FrameUse
-from volback.catalog.index import decode_unit
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.units import Unit
 from volback.operations.open_backup import OpenBackup
+from volback.operations.revision import Name, name_of
 from volback.policy.packing import HALF
 
 WORTH_BYTES = 64 * 1024
 """What frees less is left: the manifests and indexes that are written anew take some of it."""
 EXTENTS_MAX = 2_000_000
 """So many are packed at once: the place of each takes some 150 bytes of memory. A later repack goes on."""
-
-Name = tuple[str, bool]
-"""An object: its object id, and whether it is an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Candidate:
     @property
     def name(self) -> Name:
         """How indexes name it."""
-        return self.object.object_id, self.object.is_index
+        return name_of(self.object)
 
     @property
     def unused_bytes(self) -> int:
@@ -67,7 +64,7 @@ def candidates(manifests: Sequence[Manifest]) -> list[Candidate]:
     found: dict[Name, Candidate] = {}
     for manifest in manifests:
         for used in manifest.uses:
-            if (name := (used.object_id, used.is_index)) in own:
+            if (name := name_of(used)) in own:
                 continue
             one = found.setdefault(name, Candidate(used))
             one.users.append(manifest.id)
@@ -88,7 +85,7 @@ class Chosen:
     @property
     def name(self) -> Name:
         """How indexes name it."""
-        return self.object.object_id, self.object.is_index
+        return name_of(self.object)
 
     @property
     def packed_extents(self) -> int:
@@ -139,9 +136,8 @@ def _used(
             if segment.offset in offsets:
                 continue
             offsets[segment.offset] = len(segment.stored)
-            for line in begins_of([segment], backup.holders):
-                if any(frame.backup in wanted for frame in line.begin.frames):
-                    _count(decode_unit(segment.line(line.number), room=segment.room), wanted, frames)
+            for unit in units_with(begins_of([segment], backup.holders), lambda frame: frame.backup in wanted):
+                _count(unit, wanted, frames)
     return frames, segments
 
 

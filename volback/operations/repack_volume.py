@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volback.archive import ranges
 from volback.archive.codec import FrameCodec, ZstdCodec
-from volback.archive.frames import MovedIndex
-from volback.archive.parent import Reused, begins_of
+from volback.archive.frames import MovedIndex, Verified
+from volback.archive.parent import Reused, begins_of, units_with
 from volback.archive.repacked import RepackedFrames, moved
-from volback.archive.segments import Segment, StoredIndex
-from volback.catalog.index import decode_unit
-from volback.catalog.keys import BackupKey, repacked_name, revision_in
+from volback.archive.segments import Segment
+from volback.catalog.keys import BackupKey, repacked_name
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.objects import StoredObject
+from volback.catalog.units import Frame
 from volback.context.repository import Repository
-from volback.errors import IntegrityError
 from volback.operations.open_backup import OpenBackup
-from volback.operations.repack_plan import Chosen, Name
+from volback.operations.repack_plan import Chosen
+from volback.operations.revision import Name, name_of, next_revision, revision_of
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class VolumeRepack:
         self._repository = repository
         self._opened = {backup.manifest.id: backup for backup in opened}
         self._kept = KeptInMemory()
-        self._revisions = {id_: 1 + _highest(held.get(one.key, ())) for id_, one in self._opened.items()}
+        self._revisions = {id_: next_revision(one.manifest, held.get(one.key, ())) for id_, one in self._opened.items()}
         self._objects: dict[Name, UsedObject] = {}
         """New objects."""
         self._holders: dict[Name, Manifest] = {}
@@ -111,9 +111,7 @@ class VolumeRepack:
         )  # fmt: skip
         self._objects[made.object_id, False] = made
 
-    def _verified(
-        self, group: Sequence[Chosen], repacked: RepackedFrames
-    ) -> Generator[tuple[ranges.Fetched, memoryview], None, None]:
+    def _verified(self, group: Sequence[Chosen], repacked: RepackedFrames) -> Verified:
         """What is used, in the order in which the newest backup needs it, then what only older ones need."""
         wanted = {one.object.object_id for one in group}
         for id_ in sorted({id_ for one in group for id_ in one.users}, reverse=True):
@@ -124,17 +122,11 @@ class VolumeRepack:
         """Commit a new revision of a backup. Nothing is taken from these index objects."""
         old = backup.manifest
         number = self._revisions[old.id]
-        index = self._moved(backup, f"{old.id}.{number}", indexes)
-        if index.stream_digest() != old.digest:
-            raise IntegrityError(f"the index of {backup.name} is not that of the backup", "see volback verify --data")
-        stored = index.end()
-        new = old.healed(
-            number, data=old.data, index=stored.digest, index_table_bytes=stored.table_bytes,
-            uses=self._uses(old, index.frames.used, index.frames.own_bytes, stored, f"{old.id}.{number}"),
-        )  # fmt: skip
+        usable = {name_of(one): one for one in old.usable} | self._objects
+        new, stored = revision_of(old, number, self._moved(backup, f"{old.id}.{number}", indexes), usable)
         self._put(new.index_key, iter(stored.buffers))
         self._kept.put(new.index_key, b"".join(stored.buffers))
-        holders = [self._holders[name] for one in new.uses if (name := _name(one)) in self._holders]
+        holders = [self._holders[name] for one in new.uses if (name := name_of(one)) in self._holders]
         self._repository.catalog.commit(new, kept_by=[old, *{holder.id: holder for holder in holders}.values()])
         self.written.replaced.append(old)
         self.written.made.append(new)
@@ -144,29 +136,19 @@ class VolumeRepack:
         """Its index with all frames at their new places; a line that an older backup's new index has is taken from
         there."""
         index, copies = MovedIndex(own), dict[Segment, Segment]()
-        for line in begins_of(backup.segments, backup.holders):
+        for line in backup.lines():
             segment = line.segment
             if (known := self._lines.get((segment.backup, segment.offset, line.number))) is not None:
                 index.add_unchanged(known)
-            elif segment.backup in indexes and not any(frame.backup in self._places for frame in line.begin.frames):
+            elif segment.backup in indexes and not any(map(self._is_moved, line.begin.frames)):
                 copy = copies.setdefault(segment, Segment(own, segment.offset, segment.stored, segment.room))
                 index.add_unchanged(replace(line, segment=copy))
-            elif any(frame.backup in self._places for frame in line.begin.frames):
-                index.add(moved(decode_unit(segment.line(line.number), room=segment.room), self._places))
             else:
-                index.add_unchanged(line)
+                index.add_moved(line, self._is_moved, lambda unit: moved(unit, self._places))
         return index
 
-    def _uses(
-        self, old: Manifest, data: Mapping[str, int], own_bytes: int, index: StoredIndex, own: str
-    ) -> list[UsedObject]:
-        """What the new revision uses beside its own first data object and its index."""
-        usable = {_name(one): one for one in old.usable} | self._objects
-        used = {(id_, False): size for id_, size in data.items() if id_ != old.id}
-        if own_bytes:
-            used[own, False] = own_bytes
-        used |= {(id_, True): size for id_, size in index.used.items()}
-        return [usable[name].using(size) for name, size in sorted(used.items())]
+    def _is_moved(self, frame: Frame) -> bool:
+        return frame.backup in self._places
 
     def _note(self, backup: OpenBackup, new: Manifest) -> None:
         """Remember what the new revision holds, for the backups after it."""
@@ -198,16 +180,5 @@ def _by_oldest(chosen: Iterable[Chosen]) -> dict[str, list[Chosen]]:
 
 def _slices(backup: OpenBackup, wanted: Collection[str], repacked: RepackedFrames) -> Iterator[ranges.Slice]:
     """What the backup has in these objects that is not repacked yet."""
-    for line in begins_of(backup.segments, backup.holders):
-        if any(frame.backup in wanted for frame in line.begin.frames):
-            unit = decode_unit(line.segment.line(line.number), room=line.segment.room)
-            yield from ranges.whole(filter(repacked.lacks, unit.pieces))
-
-
-def _name(used: UsedObject) -> Name:
-    return used.object_id, used.is_index
-
-
-def _highest(stored: Iterable[StoredObject]) -> int:
-    """The highest revision of which something lies there, also where a killed run has left it."""
-    return max((revision_in(one.key.rpartition("/")[2]) for one in stored), default=1)
+    for unit in units_with(backup.lines(), lambda frame: frame.backup in wanted):
+        yield from ranges.whole(filter(repacked.lacks, unit.pieces))

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from volback.catalog.faults import faults_of
-from volback.catalog.keys import BackupKey, is_object_name, object_id, parse_manifest_key
+from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest, Found, current, key_of
 from volback.catalog.model import Manifest, UsedObject
 from volback.catalog.objects import Kept, StoredObject
@@ -26,6 +26,7 @@ from volback.operations.heal import Damaged, Wounded, find_intact, judge, revise
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import known_parent
 from volback.operations.remove import name_of_found, volume_locks
+from volback.operations.revision import Name, name_of, next_revision
 from volback.operations.scopes import VERIFY_ONE, scopes_of
 from volback.operations.verify import verify_all
 from volback.state.damaged import damaged_frames
@@ -187,7 +188,7 @@ class _Volume:
                 self._result.lost.append(Lost(one.name, "some of its data is nowhere else", list(one.lost)))
                 if not one.healed or _faulty(manifest, sizes):
                     continue
-            revision = 1 + _highest(manifest, held.get(key_of(manifest), ()))
+            revision = next_revision(manifest, held.get(key_of(manifest), ()))
             if not self._dry_run:
                 revise(self._repository, one, intact, damaged, revision=revision, usable=usable)
             self._result.healed.append(Healed(one.name, revision, list(one.healed)))
@@ -206,23 +207,11 @@ def _data_of(manifest: Manifest) -> Iterator[UsedObject]:
     return (one for one in manifest.usable if not one.is_index)
 
 
-def _usable(opened: Iterable[OpenBackup], sizes: dict[str, int]) -> dict[tuple[str, bool], UsedObject]:
+def _usable(opened: Iterable[OpenBackup], sizes: dict[str, int]) -> dict[Name, UsedObject]:
     """All objects that these backups have and use, as they are stored now."""
-    found: dict[tuple[str, bool], UsedObject] = {}
+    found: dict[Name, UsedObject] = {}
     for manifest in (backup.manifest for backup in opened):
         for used in manifest.usable:
             as_stored = used.of_size(sizes.get(manifest.key_of(used), 0))
-            found.setdefault((used.object_id, used.is_index), as_stored)
+            found.setdefault(name_of(used), as_stored)
     return found
-
-
-def _highest(manifest: Manifest, stored: Iterable[StoredObject]) -> int:
-    """The highest revision of which something lies there."""
-    numbers = [manifest.revision]
-    for one in stored:
-        name = one.key.rpartition("/")[2]
-        if (key := parse_manifest_key(one.key)) is not None:
-            numbers.append(key.revision or 1)
-        elif is_object_name(name):
-            numbers.append(int(object_id("", name).removeprefix(".") or 1))
-    return max(numbers)
