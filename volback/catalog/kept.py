@@ -26,7 +26,7 @@ class Keeping(Space):
 
     def renew_all(self, manifest: Manifest) -> None:
         """Let what is condemned of all that it references stay for another grace time: it will be put, or used."""
-        self.renew(self._condemned_of(manifest), manifest.references)
+        self.renew(self.known_condemned(manifest.host, manifest.volume), manifest.references)
 
     def keep(self, manifest: Manifest, keepers: Iterable[Manifest]) -> None:
         """To be called before it is known that all is stored, and the manifest written: what is condemned stays for
@@ -40,12 +40,12 @@ class Keeping(Space):
         for keeper in keepers:
             if keeper.id == manifest.id and not self._is_stored(keeper.manifest_key):
                 raise not_kept(keeper.id)
-        _raise_if(self.renew(self._condemned_of(manifest), self._unkept(manifest, keepers)))
+        _raise_if(self.renew(self.known_condemned(manifest.host, manifest.volume), self._unkept(manifest, keepers)))
 
     def check_kept(self, manifest: Manifest, keepers: Iterable[Manifest]) -> None:
         """To be called when the manifest is written. Raises IntegrityError where a removal may not have seen it."""
         unkept = self._unkept(manifest, keepers)
-        condemned = self._condemned_of(manifest)
+        condemned = self.known_condemned(manifest.host, manifest.volume)
         if names := unkept.intersection(condemned):
             try:
                 written_at = self._objects.stat(manifest.manifest_key).modified_at
@@ -82,15 +82,13 @@ class Keeping(Space):
 
     def _is_there(self, keeper: Manifest, names: set[str], *, but: Manifest) -> bool:
         """Whether a keeper is there, or a later revision that keeps these objects too, other than the new manifest."""
+        if self._is_stored(keeper.manifest_key):
+            return True
         try:
-            self._objects.stat(keeper.manifest_key)
-        except NotFoundError:
-            try:
-                newest = self.read(key_of(keeper))
-            except (NotFoundError, IntegrityError):
-                return False
-            return newest.manifest_key != but.manifest_key and names.issubset(newest.references)
-        return True
+            newest = self.read(key_of(keeper))
+        except (NotFoundError, IntegrityError):
+            return False
+        return newest.manifest_key != but.manifest_key and names.issubset(newest.references)
 
     def _is_stored(self, key: str) -> bool:
         try:
@@ -99,10 +97,10 @@ class Keeping(Space):
             return False
         return True
 
-    def _condemned_of(self, manifest: Manifest) -> Condemned:
-        """What is condemned of the volume; nothing where a key may not list."""
+    def known_condemned(self, host: str, volume: str) -> Condemned:
+        """What is condemned of a volume; nothing where a key may not list."""
         try:
-            return self.condemned(manifest.host, manifest.volume)
+            return self.condemned(host, volume)
         except StoreDenied as exc:
             log.debug("what is condemned is not known: %s", exc.message)
             return {}

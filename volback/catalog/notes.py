@@ -71,6 +71,10 @@ class Notes:
         """The tags that were added after the backup was made."""
         return self.fields.tags
 
+    def tags_with(self, given: Iterable[str]) -> list[str]:
+        """The tags that a backup was given when it was made, and those that were added later, each once."""
+        return list(dict.fromkeys([*given, *self.tags]))
+
     @property
     def is_held(self) -> bool:
         """Whether the backup must not be removed."""

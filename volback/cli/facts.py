@@ -75,7 +75,7 @@ def listed_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Tr
 def noted_facts(manifest: Manifest, notes: Notes) -> Facts:
     """Tags of a backup, and what its notes say besides."""
     return {
-        "tags": list(dict.fromkeys([*manifest.tags, *notes.tags])),
+        "tags": notes.tags_with(manifest.tags),
         "held": notes.is_held,
         "held_at": notes.fields.held_at,
         "verified_at": notes.fields.verified_at,

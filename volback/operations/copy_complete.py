@@ -123,13 +123,8 @@ def _opened(target: Repository, manifest: Manifest) -> OpenBackup:
 def _putting(target: Repository, key: BackupKey) -> Callable[[str, Iterable[Buffer]], object]:
     """How the copy's own objects are put: what is there may be of a copy that another machine is making, unless it is
     condemned. Then it is of one that failed, or was removed."""
-    names = [key.increment, key.index]
-    try:
-        condemned = target.catalog.condemned(key.host, key.volume)
-    except StoreDenied as exc:
-        log.debug("what is condemned is not known: %s", exc.message)
-        condemned = {}
-    target.catalog.renew(condemned, names)
+    condemned = target.catalog.known_condemned(key.host, key.volume)
+    target.catalog.renew(condemned, [key.increment, key.index])
     return lambda name, chunks: target.store.put(name, chunks, if_absent=name not in condemned)
 
 

@@ -17,7 +17,7 @@ from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.latest import created_at
 from volback.operations.lines import Lines
-from volback.operations.notes import all_tags, text_for_people
+from volback.operations.notes import text_for_people
 from volback.policy.keep import has_tags
 
 
@@ -35,7 +35,7 @@ class Row:
     @property
     def tags(self) -> list[str]:
         """Those of the manifest, and those that were added later."""
-        return [] if self.manifest is None else all_tags(self.manifest, self.notes)
+        return [] if self.manifest is None else self.notes.tags_with(self.manifest.tags)
 
 
 def list_backups(

@@ -31,12 +31,7 @@ class Noted:
     @property
     def tags(self) -> list[str]:
         """Those of the manifest, and those that were added later."""
-        return all_tags(self.manifest, self.notes)
-
-
-def all_tags(manifest: Manifest, notes: Notes) -> list[str]:
-    """The tags of the manifest, and those that were added later."""
-    return list(dict.fromkeys([*manifest.tags, *notes.tags]))
+        return self.notes.tags_with(self.manifest.tags)
 
 
 def hold(ctx: Context, repository: Repository, references: Iterable[str]) -> list[Noted]:
