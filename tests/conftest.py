@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
+from tests.support.events import Events, followed
 from tests.support.repository import new_repository
 from tests.support.s3 import moto, radosgw, rclone, seaweedfs
 from tests.support.sweeper import swept
@@ -121,6 +122,13 @@ def engine(session_id: str) -> Iterator[EngineSession]:
     session.remove()
     session.client.close()
     assert not leftovers, f"left behind by this session's tests: {leftovers}"
+
+
+@pytest.fixture(scope="session")
+def events(engine: EngineSession) -> Iterator[Events]:
+    """What happens to containers, from this fixture's first use on."""
+    with followed(engine) as events:
+        yield events
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,7 @@ from tests.support.databases import (
     wait_until,
 )
 from tests.support.engine import EngineSession, Volback
+from tests.support.events import Event, Events
 from tests.support.mariadb import assert_mariadb_is_consistent, mariadb_entries, mariadb_load
 from tests.support.repository import new_repository
 from tests.support.s3 import S3Server
@@ -173,12 +174,10 @@ def _at_work(loads: dict[str, Load]) -> None:
         load.wait_for_more(50)
 
 
-def _event_ns(container: Any, action: str, since_ns: int) -> int:
-    """When the engine said this of a container, once since then."""
-    since, until = (f"{at // 10**9}.{at % 10**9:09}" for at in (since_ns, time.time_ns()))
-    asked = {"container": container.id, "event": action}
-    (event,) = container.client.api.events(since=since, until=until, filters=asked, decode=True)
-    return int(event["timeNano"])
+def _event_ns(events: list[Event], container: Any, action: str) -> int:
+    """When the engine said this of a container, once."""
+    (time_ns,) = [one.time_ns for one in events if (one.container, one.action) == (container.id, action)]
+    return time_ns
 
 
 @pytest.mark.usefixtures("parents")
@@ -190,20 +189,22 @@ def test_quiesced_databases_are_restored_whole(
     volumes: list[str],
     run_volback: Volback,
     restored: Restored,
+    *,
+    events: Events,
 ) -> None:
     how, passes = options.split()
     still, again, consistency = EVENTS[how]
     _at_work(loads)
-    began_ns = time.time_ns()
+    began_s = time.time()
     result = run_volback("backup", *volumes, how, passes, "--json").json["result"]
     _at_work(loads)
 
     _increments(result, consistency)
-    committed = {}
+    committed, happened = {}, events.since(began_s)
     for service, load in loads.items():
         container = compose.container(service)
-        still_ns = _event_ns(container, still, began_ns)
-        seen_s = (_event_ns(container, again, began_ns) - still_ns) / 1e9
+        still_ns = _event_ns(happened, container, still)
+        seen_s = (_event_ns(happened, container, again) - still_ns) / 1e9
         assert result["downtime_s"][container.name] > seen_s - CLOCKS_S
         committed[service] = load.before(still_ns)
     restored.holds(committed, recovered=how == "--pause")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback
+from tests.support.events import Events, of_client
 from tests.support.halt import halted, struck
 from tests.support.image import image_tar
 from tests.support.library import Library
@@ -30,12 +31,6 @@ from volback.store.local import LocalStore
 Volumes = Callable[..., str]
 Containers = Callable[..., Any]
 STOP = SetOptions(quiesce="stop")
-
-
-def _events(engine: EngineSession, since: float, what: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and action of each event, in order; an engine keeps its last 256."""
-    found = engine.client.events(since=since, until=time.time() + 0.1, decode=True, filters=what)
-    return [(event["Actor"]["Attributes"]["name"], event["Action"]) for event in found]
 
 
 def _journalled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -74,7 +69,7 @@ def _started_at(container: Any) -> str:
     ids=["down", "refuses", "down when listed"],
 )
 def test_where_the_repository_fails_no_container_is_stopped(
-    library: Library, engine: EngineSession, volume_factory: Volumes, container_factory: Containers,
+    library: Library, events: Events, volume_factory: Volumes, container_factory: Containers,
     monkeypatch: pytest.MonkeyPatch, *, fault: FailCall, error: type[VolbackError],
 ) -> None:  # fmt: skip
     """When the set begins, or only when its sources are prepared."""
@@ -90,11 +85,11 @@ def test_where_the_repository_fails_no_container_is_stopped(
     assert ([type(exc) for exc in found], held) == ([error], [])
     assert list(library.repository.catalog.backups()) == []
     assert _started_at(container) == started_at
-    assert _events(engine, since, {"container": container.id}) == []
+    assert events.actions(since, container) == []
 
 
 def test_where_a_helper_cannot_scan_no_container_is_stopped(
-    run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+    run_volback: Volback, engine: EngineSession, events: Events, volume_factory: Volumes, container_factory: Containers
 ) -> None:
     """Its image has a shell, and no find."""
     volume, image = volume_factory(), f"volback-test-shell:{engine.id}"
@@ -106,11 +101,11 @@ def test_where_a_helper_cannot_scan_no_container_is_stopped(
     finally:
         engine.client.images.remove(image, force=True)
     assert said.stderr.startswith("error: the scan of the volume was cut off")
-    assert _events(engine, since, {"container": container.id}) == []
+    assert events.actions(since, container) == []
 
 
 def test_a_source_that_cannot_be_prepared_fails_alone_and_its_container_runs_on(
-    library: Library, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+    library: Library, events: Events, volume_factory: Volumes, container_factory: Containers
 ) -> None:
     bad, good = volume_factory("bad"), volume_factory("good")
     containers = [container_factory(volumes={volume: "/data"}) for volume in (bad, good)]
@@ -119,7 +114,7 @@ def test_a_source_that_cannot_be_prepared_fails_alone_and_its_container_runs_on(
     done = _back_up(_on(library, FaultStore(library.repository.store, [fault])), bad, good)
     assert list(done.failed) == [bad]
     assert [backup.manifest.volume for backup in done.backups] == [good]
-    assert _events(engine, since, {"container": containers[0].id}) == []
+    assert events.actions(since, containers[0]) == []
     assert list(done.downtime_s) == [containers[1].name]
 
 
@@ -149,7 +144,7 @@ def _mounts(helper: Any, volume: str) -> bool:
 
 
 def test_of_many_sources_only_a_few_have_a_helper_that_waits(
-    library: Library, engine: EngineSession, volume_factory: Volumes, container_factory: Containers,
+    library: Library, events: Events, volume_factory: Volumes, container_factory: Containers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(sets, "HELPERS_AT_MOST", 1)
@@ -161,8 +156,9 @@ def test_of_many_sources_only_a_few_have_a_helper_that_waits(
     assert {backup.manifest.consistency for backup in done.backups} == {"stopped"}
     there: set[str] = set()
     most = 0
-    for name, action in _events(engine, since, {"label": f"volback.client={client_id(library.ctx.settings.state)}"}):
-        there = there | {name} if action == "start" else there - {name} if action == "die" else there
+    for event in of_client(events.since(since), client_id(library.ctx.settings.state)):
+        changed = {"start": there | {event.name}, "die": there - {event.name}}
+        there = changed.get(event.action, there)
         most = max(most, len(there))
     assert most == 2, "one is read, and the next one waits"
     assert _started_at(container) > ""

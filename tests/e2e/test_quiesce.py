@@ -13,6 +13,7 @@ import docker.types
 import pytest
 
 from tests.support.engine import EngineSession, Volback
+from tests.support.events import Events
 from tests.support.halt import delayed, halted
 from tests.support.library import Library, open_library
 from tests.support.remote import wait_for
@@ -42,32 +43,31 @@ def _state(container: Any) -> str:
     return str(container.status)
 
 
-def _events(engine: EngineSession, since: float, *containers: Any) -> list[tuple[str, str]]:
+def _events(events: Events, since: float, *containers: Any) -> list[tuple[str, str]]:
     """What happened to the containers, in order: (name, die | start | pause | unpause).
 
     An engine reports a moment after it has acted: the last event of each has to be what brought it to its state.
     """
-    wait_for(lambda: _are_reported(engine, *containers), "the report of the last event")
-    return _reported(engine, since, *containers)
+    wait_for(lambda: _are_reported(events, *containers), "the report of the last event")
+    return _reported(events, since, *containers)
 
 
-def _are_reported(engine: EngineSession, *containers: Any) -> bool:
-    last = dict(_reported(engine, 0, *containers))
+def _are_reported(events: Events, *containers: Any) -> bool:
+    last = dict(_reported(events, 0, *containers))
     brought_by = {"running": ("start", "unpause"), "paused": ("pause",), "exited": ("die",)}
-    here = engine.client.api.containers(all=True, filters={"id": [one.id for one in containers]})
+    here = containers[0].client.api.containers(all=True, filters={"id": [one.id for one in containers]})
     states = {one["Names"][0].removeprefix("/"): str(one["State"]) for one in here}
     return all(name not in last or last[name] in brought_by.get(states[name], last.values()) for name in states)
 
 
-def _reported(engine: EngineSession, since: float, *containers: Any) -> list[tuple[str, str]]:
-    wanted = {"event": ["die", "start", "pause", "unpause"], "container": [one.id for one in containers]}
-    found = engine.client.events(since=since, until=time.time() + 0.1, decode=True, filters=wanted)
-    return [(event["Actor"]["Attributes"]["name"], event["Action"]) for event in found]
+def _reported(events: Events, since: float, *containers: Any) -> list[tuple[str, str]]:
+    ids = {one.id for one in containers}
+    return [(event.name, event.action) for event in events.since(since) if event.container in ids]
 
 
-def _after_the_end(engine: EngineSession, container: Any) -> float:
+def _after_the_end(events: Events, container: Any) -> float:
     """A time after a container that ends was reported as dead: newer engines do that a little after it has ended."""
-    wait_for(lambda: (container.name, "die") in _events(engine, 0, container), f"the end of {container.name}")
+    wait_for(lambda: (container.name, "die") in _events(events, 0, container), f"the end of {container.name}")
     return time.time()
 
 
@@ -89,7 +89,7 @@ def writer(container_factory: Containers, volume: str, volume_path: Callable[[st
 
 
 def test_stop_ends_a_container_by_its_own_signal_and_starts_it_again(
-    run_volback: Volback, engine: EngineSession, volume: str, writer: Any
+    run_volback: Volback, events: Events, volume: str, writer: Any
 ) -> None:
     since = time.time()
     said = run_volback("backup", volume, "--stop", "--json").json["result"]
@@ -98,12 +98,12 @@ def test_stop_ends_a_container_by_its_own_signal_and_starts_it_again(
     assert run_volback("cat", volume, "farewell").stdout == "stopped well\n"
     assert run_volback("show", volume, "--json").json["result"]["containers"] == [writer.name]
     assert _state(writer) == "running"
-    assert _events(engine, since, writer) == [(writer.name, "die"), (writer.name, "start")]
+    assert _events(events, since, writer) == [(writer.name, "die"), (writer.name, "start")]
 
 
 def test_a_stop_that_fails_and_goes_on_is_waited_for_on_a_busy_engine(
     library: Library, volume: str, volume_path: Callable[[str], Path], container_factory: Containers,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, events: Events
 ) -> None:  # fmt: skip
     """The engine forgets that it has sent the signal: it keeps 256 events. The container ends a second after that."""
     ends = "until [ -e /data/forgotten ]; do sleep 0.1; done; sleep 1; exit 0"
@@ -126,24 +126,24 @@ def test_a_stop_that_fails_and_goes_on_is_waited_for_on_a_busy_engine(
 
 
 def test_pause_freezes_a_container_that_goes_on_where_it_was(
-    run_volback: Volback, engine: EngineSession, volume: str, writer: Any
+    run_volback: Volback, events: Events, volume: str, writer: Any
 ) -> None:
     since = time.time()
     said = run_volback("backup", volume, "--pause")
     assert f"{writer.name} was down for" in said.stdout
     assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "paused"
-    assert _events(engine, since, writer) == [(writer.name, "pause"), (writer.name, "unpause")]
+    assert _events(events, since, writer) == [(writer.name, "pause"), (writer.name, "unpause")]
 
 
 def test_who_only_reads_or_does_not_run_is_left_alone(
-    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers, test_image: str
+    run_volback: Volback, events: Events, volume: str, container_factory: Containers, test_image: str
 ) -> None:
     reader = container_factory(volumes={}, mounts=[docker.types.Mount("/data", volume, read_only=True)])
     done = container_factory("exit 0", volumes={volume: "/data"})
-    since = _after_the_end(engine, done)
+    since = _after_the_end(events, done)
     said = run_volback("backup", volume, "--stop", "--json").json
     assert said["result"]["downtime_s"] == {}
-    assert _events(engine, since, reader, done) == []
+    assert _events(events, since, reader, done) == []
     assert _state(done) == "exited"
 
 
@@ -164,16 +164,16 @@ SWARM = {"com.docker.swarm.service.name": "web", "com.docker.swarm.task.id": "t1
 
 
 def test_what_a_scheduler_would_replace_is_not_stopped_but_may_be_paused(
-    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, container_factory: Containers
+    run_volback: Volback, engine: EngineSession, events: Events, volume: str, writer: Any, container_factory: Containers
 ) -> None:
     task = container_factory(volumes={volume: "/data"}, labels=engine.labels | SWARM)
     since = time.time()
     said = run_volback("backup", volume, "--stop", check_exit=5)
     assert f"container {task.name!r} belongs to swarm service 'web'" in said.stderr
     assert "docker service scale web=0" in said.stderr
-    assert _events(engine, since, writer, task) == [], "nothing was stopped before that was seen"
+    assert _events(events, since, writer, task) == [], "nothing was stopped before that was seen"
     run_volback("backup", volume, "--pause")
-    assert _events(engine, since, task) == [(task.name, "pause"), (task.name, "unpause")]
+    assert _events(events, since, task) == [(task.name, "pause"), (task.name, "unpause")]
 
 
 def test_a_label_that_asks_to_stop_what_a_scheduler_owns_fails_that_volume_alone(
@@ -190,18 +190,18 @@ def test_a_label_that_asks_to_stop_what_a_scheduler_owns_fails_that_volume_alone
 
 @pytest.mark.parametrize("what", ["ended", "removed"])
 def test_a_paused_container_that_its_scheduler_has_replaced_is_not_started(
-    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers, what: str
+    run_volback: Volback, engine: EngineSession, events: Events, volume: str, container_factory: Containers, what: str
 ) -> None:
     task = container_factory(volumes={volume: "/data"}, labels=engine.labels | SWARM)
     with halted(run_volback, "buffer 0 of read", "backup", volume, "--pause") as run:
         task.unpause()
         task.kill()
-        since = _after_the_end(engine, task)
+        since = _after_the_end(events, task)
         if what == "removed":
             task.remove()
     assert run.ended.exit_code == 3, run.ended
     assert "swarm service 'web' starts another one" in run.ended.stderr
-    assert _events(engine, since, task) == []
+    assert _events(events, since, task) == []
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
@@ -251,7 +251,7 @@ def _wait_until_it_crashes_all_the_time(container: Any) -> None:
 
 
 def test_dependants_stop_first_and_start_last(
-    run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+    run_volback: Volback, engine: EngineSession, events: Events, volume_factory: Volumes, container_factory: Containers
 ) -> None:
     """By a shared network, also where the dependant has no volume; and by compose's depends_on."""
     volume = volume_factory("order")
@@ -264,7 +264,7 @@ def test_dependants_stop_first_and_start_last(
     sidecar = container_factory(network_mode=f"container:{database.id}")
     since = time.time()
     run_volback("backup", volume, "--stop")
-    happened = _events(engine, since, database, web, sidecar)
+    happened = _events(events, since, database, web, sidecar)
     order = [happened.index((one.name, "die")) for one in (sidecar, database)]
     assert order == sorted(order)
     assert happened.index((web.name, "die")) < happened.index((database.name, "die"))
@@ -333,7 +333,7 @@ def test_one_volume_in_several_containers(
 
 
 def test_a_second_run_does_not_get_a_shared_container_restarted_under_its_feet(
-    run_volback: Volback, volume_factory: Volumes, container_factory: Containers, engine: EngineSession
+    run_volback: Volback, volume_factory: Volumes, container_factory: Containers, events: Events
 ) -> None:
     one, other = volume_factory("one"), volume_factory("other")
     shared = container_factory(volumes={one: "/one", other: "/other"})
@@ -344,7 +344,7 @@ def test_a_second_run_does_not_get_a_shared_container_restarted_under_its_feet(
         assert _state(shared) == "exited"
     assert first.ended.exit_code == 0, first.ended
     assert _state(shared) == "running"
-    assert _events(engine, since, shared) == [(shared.name, "die"), (shared.name, "start")]
+    assert _events(events, since, shared) == [(shared.name, "die"), (shared.name, "start")]
     assert run_volback("show", one, "--json").json["result"]["backup"]["consistency"] == "stopped"
 
 
@@ -412,7 +412,7 @@ def test_a_container_that_was_made_anew_while_it_was_down_is_started(
 
 
 def test_a_container_that_was_made_anew_and_runs_already_counts_as_resumed(
-    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, create_container: Containers
+    run_volback: Volback, events: Events, volume: str, writer: Any, create_container: Containers
 ) -> None:
     with halted(run_volback, "buffer 0 of read", "backup", volume, "--stop") as run:
         writer.remove()
@@ -422,7 +422,7 @@ def test_a_container_that_was_made_anew_and_runs_already_counts_as_resumed(
     assert run.ended.exit_code == 3, run.ended
     assert f"container {writer.name!r} was started by others" in run.ended.stderr, "it wrote while it was read"
     assert run_volback("show", volume, "--json").json["result"]["backup"]["consistency"] == "live"
-    assert _events(engine, since, new) == [(new.name, "start")]
+    assert _events(events, since, new) == [(new.name, "start")]
 
 
 def test_a_compose_service_is_found_again_under_another_name(
@@ -478,7 +478,7 @@ def test_a_host_directory_that_containers_bind(
 
 
 def test_labels_say_who_is_still_what_is_excluded_and_what_is_run(
-    run_volback: Volback, engine: EngineSession, volume: str, container_factory: Containers
+    run_volback: Volback, engine: EngineSession, events: Events, volume: str, container_factory: Containers
 ) -> None:
     labels = engine.labels | {
         "volback.quiesce": "pause", "volback.exclude": "*.log", "volback.stopp-timeout": "3",
@@ -495,7 +495,7 @@ def test_labels_say_who_is_still_what_is_excluded_and_what_is_run(
     assert container.exec_run(["/bin/cat", "/data/after"]).output == b"dumped\n"
     since = time.time()
     run_volback("backup", volume, "--stop", check_exit=3)
-    assert _events(engine, since, container)[0] == (container.name, "die"), "the call counts before labels"
+    assert _events(events, since, container)[0] == (container.name, "die"), "the call counts before labels"
 
 
 def test_a_failed_command_fails_its_volume_and_its_counterpart_runs_all_the_same(
@@ -514,13 +514,13 @@ def test_a_failed_command_fails_its_volume_and_its_counterpart_runs_all_the_same
 
 
 def test_volumes_that_are_named_together_are_one_set_under_one_quiesce(
-    run_volback: Volback, engine: EngineSession, volume_factory: Volumes, container_factory: Containers
+    run_volback: Volback, events: Events, volume_factory: Volumes, container_factory: Containers
 ) -> None:
     volumes = [volume_factory("one"), volume_factory("other")]
     container = container_factory(volumes={volumes[0]: "/one", volumes[1]: "/other"})
     since = time.time()
     run_volback("backup", *volumes, "--stop")
-    assert _events(engine, since, container) == [(container.name, "die"), (container.name, "start")]
+    assert _events(events, since, container) == [(container.name, "die"), (container.name, "start")]
     sets = [row["set"] for row in run_volback("list", "--json").json["result"]["backups"]]
     assert sets[0] == sets[1]
     assert sets[0]["volumes"] == volumes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback
+from tests.support.events import Events, of_client
 from tests.support.halt import halted, struck
 from tests.support.library import Library, open_library
 from tests.support.remote import wait_for
@@ -62,11 +64,6 @@ def library(engine: EngineSession, tmp_path: Path) -> Library:
     return open_library(engine, tmp_path)
 
 
-def _events(engine: EngineSession, since: float, what: dict[str, Any]) -> list[tuple[str, str]]:
-    found = engine.client.events(since=since, until=time.time() + 0.1, decode=True, filters=what)
-    return [(event["Actor"]["Attributes"]["name"], event["Action"]) for event in found]
-
-
 def _state(container: Any) -> str:
     container.reload()
     return str(container.status)
@@ -80,7 +77,12 @@ def _stopped(library: Library, *volumes: str, two_passes: bool | None = None) ->
 
 
 def test_what_is_written_as_containers_stop_is_in_the_backup(
-    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, volume_path: Callable[[str], Path]
+    run_volback: Volback,
+    engine: EngineSession,
+    events: Events,
+    volume: str,
+    writer: Any,
+    volume_path: Callable[[str], Path],
 ) -> None:
     run_volback("backup", volume)
     (volume_path(volume) / "database").write_bytes(random.Random(5).randbytes(3_000_000))
@@ -91,9 +93,7 @@ def test_what_is_written_as_containers_stop_is_in_the_backup(
     assert 3_300_000 < made["stored_bytes"] < 4_500_000, "the database and the farewell, once"
     assert made["unused_bytes"] < 100_000
     assert 0 < result["downtime_s"][writer.name] < 60
-    assert _events(engine, since, {"container": writer.id, "event": ["die", "start"]}) == [
-        (writer.name, "die"), (writer.name, "start"),
-    ]  # fmt: skip
+    assert events.actions(since, writer) == ["die", "start"]
     farewell = volume_path(volume) / "farewell"
     run_volback("verify", "--data")
     run_volback("restore", volume, "--as", f"{volume}-copy")
@@ -119,7 +119,12 @@ def test_without_an_earlier_backup_two_passes_make_one_that_needs_no_other(
 
 
 def test_all_first_passes_come_before_the_first_stop(
-    library: Library, engine: EngineSession, volume: str, volume_factory: Volumes, container_factory: Containers
+    library: Library,
+    engine: EngineSession,
+    events: Events,
+    volume: str,
+    volume_factory: Volumes,
+    container_factory: Containers,
 ) -> None:
     other = volume_factory("other")
     container = container_factory(volumes={volume: "/one", other: "/other"})
@@ -129,15 +134,11 @@ def test_all_first_passes_come_before_the_first_stop(
     since = time.time()
     second = backup_set(*library, sources, SetOptions(quiesce="pause"))
     assert [made.passes for made in second.backups] == [2, 2]
-    helpers = {"label": f"volback.client={client_id(library.ctx.settings.state)}"}
-    stopped_at = next(_times(engine, since, {"container": container.id, "event": "pause"}))
-    assert len([at for at in _times(engine, since, {**helpers, "event": "start"}) if at < stopped_at]) == 4
-    assert len([at for at in _times(engine, since, {**helpers, "event": "die"}) if at < stopped_at]) == 2
-
-
-def _times(engine: EngineSession, since: float, what: dict[str, Any]) -> Any:
-    found = engine.client.events(since=since, until=time.time() + 0.1, decode=True, filters=what)
-    return (event["timeNano"] for event in found)
+    happened = events.since(since)
+    stopped_ns = next(one.time_ns for one in happened if (one.container, one.action) == (container.id, "pause"))
+    helpers = of_client(happened, client_id(library.ctx.settings.state))
+    before = Counter(helper.action for helper in helpers if helper.time_ns < stopped_ns)
+    assert (before["start"], before["die"]) == (4, 2)
 
 
 def test_a_container_that_comes_during_the_first_pass_is_paused_too(
@@ -156,14 +157,13 @@ def test_a_container_that_comes_during_the_first_pass_is_paused_too(
     ("step", "stops"), [("buffer 0 of read", 0), ("buffer 0 of read#2", 1)], ids=["first", "second"]
 )
 def test_a_run_that_is_struck_in_one_of_its_passes_leaves_nothing(
-    run_volback: Volback, engine: EngineSession, volume: str, writer: Any, *, step: str, stops: int, number: int
+    run_volback: Volback, events: Events, volume: str, writer: Any, *, step: str, stops: int, number: int
 ) -> None:
     run_volback("backup", volume)
     since = time.time()
     struck(run_volback, number, step, "backup", volume, "--stop")
     run_volback("recover")
-    died = [action for _, action in _events(engine, since, {"container": writer.id, "event": "die"})]
-    assert (_state(writer), len(died)) == ("running", stops)
+    assert (_state(writer), events.actions(since, writer).count("die")) == ("running", stops)
     run_volback("verify", "--data")
     run_volback("backup", volume)
     assert Catalog(LocalStore(run_volback.repository)).litter() == []

@@ -18,8 +18,6 @@ CUT = "fastcdc-128k-64k"
 BLOCK_BYTES = 64 * 1024
 WHOLE_BYTES = 80 * 1024
 """Up to this size, data is one extent."""
-_TAIL_BYTES = BLOCK_BYTES // 4
-"""A shorter rest before an anchor belongs to the block before it."""
 _LARGE_BYTES = 128 * 1024**3
 """Beyond this size all sizes double with each doubling of the file: a file has about two million extents at most."""
 _SCALE_MAX = 16
