@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import docker
 
-from scripts.bench_contestants import ALL, IMAGE, LABEL, S3, Contestant, Place, Volback, clear
+from scripts.bench_contestants import ALL, IMAGE, S3, Contestant, Volback
 from scripts.bench_increments import INCREMENTS, case_increments
 from scripts.bench_measure import MIB, Sample, bytes_below, measure, ratio, spread, verdict
+from scripts.bench_place import LABEL, Place, fresh_place, place_in
 from scripts.bench_prune import case_prune
-from tests.support.engine import build_image, connect, remove_volume
+from tests.support.engine import build_image, connect
 from tests.support.fingerprint import differences, fingerprint
 
 GIB = 1024 * MIB
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="of files and bytes (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="for all that is stored")
+    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="for what has no place in memory")
     parser.add_argument(
         "--only", action="append", choices=sorted(INCREMENTS), help="of the case increments; repeatable"
     )
@@ -111,7 +112,8 @@ def case_memory(client: docker.DockerClient, options: Options) -> dict[str, Any]
         ("10 GiB", "big", (10, GIB), 200),
         ("a million files", "tiny", (1_000_000,), 600),
     ):
-        with _filled_volume(client, options, kind, *numbers) as place:
+        with place_in(client, options.directory / label.replace(" ", "-")) as place:  # on a disk: 20 GiB
+            _fill(place, options, kind, *numbers)
             contestant = Volback(place)
             for action, sample in _both(contestant, place, check=False):
                 row = {"data": label, "action": action, "peak_bytes": sample.peak_bytes, "seconds": sample.seconds}
@@ -170,17 +172,18 @@ def _race(
         build_image(client, IMAGE, {LABEL: "1"})
     samples: dict[str, dict[str, list[Sample]]] = {"backup": {}, "restore": {}}
     stored: dict[str, int] = {}
-    with _filled_volume(client, options, kind, *numbers) as place:
-        raw_bytes = bytes_below(place.source)
-        for number in range(options.runs):
-            at = number % len(contestants)  # nobody always comes after the one who leaves most to delete
-            for make in (*contestants[at:], *contestants[:at]):
+    raw_bytes = 0
+    print(f"\n{kind}: {' '.join(map(str, numbers))} (files, bytes), at scale {options.scale}")
+    for number in range(options.runs):
+        at = number % len(contestants)
+        for make in (*contestants[at:], *contestants[:at]):
+            with _filled_place(client, options, kind, *numbers) as place:
                 contestant = make(place)
                 _say(f"  round {number + 1}: {contestant.name}")
-                clear(place)
+                raw_bytes = bytes_below(place.source)
                 for action, sample in _both(contestant, place, check=number == 0):
                     samples[action].setdefault(contestant.name, []).append(sample)
-                stored[contestant.name] = bytes_below(contestant.stored())
+                stored[contestant.name] = contestant.stored_bytes()
     return _report(samples, stored, raw_bytes)
 
 
@@ -197,23 +200,21 @@ def _both(contestant: Contestant, place: Place, *, check: bool) -> Iterator[tupl
 
 
 @contextmanager
-def _filled_volume(client: docker.DockerClient, options: Options, kind: str, *numbers: int) -> Iterator[Place]:
-    """A volume with data. Another process makes it: ru_maxrss of a child begins at what its parent had."""
-    scaled = [str(max(1, int(number * options.scale))) for number in numbers]
-    if kind == "big":  # fewer bytes a file, not fewer files
-        scaled[0] = str(numbers[0])
-    name = f"volback-bench-{os.getpid()}-{kind}"
-    print(f"\n{kind}: {' '.join(scaled)} (files, bytes)")
-    source = Path(client.volumes.create(name, labels={LABEL: "1"}).attrs["Mountpoint"])
-    place = Place(client, name, source, options.directory)
-    try:
-        command = [sys.executable, "-m", "tests.support.tree", kind, str(source), *scaled]
-        subprocess.run(command, check=True)
-        clear(place)
+def _filled_place(client: docker.DockerClient, options: Options, kind: str, *numbers: int) -> Iterator[Place]:
+    """A fresh filesystem, whose volume has data."""
+    with fresh_place(client, inodes=max(200_000, 3 * numbers[0])) as place:
+        _fill(place, options, kind, *numbers)
         yield place
-    finally:
-        clear(place)
-        remove_volume(client, name)
+
+
+def _fill(place: Place, options: Options, kind: str, *numbers: int) -> None:
+    """Another process makes the data: ru_maxrss of a child begins at what its parent had."""
+    scaled = [max(1, int(number * options.scale)) for number in numbers]
+    if kind == "big":  # fewer bytes a file, not fewer files
+        scaled[0] = numbers[0]
+    command = [sys.executable, "-m", "tests.support.tree", kind, str(place.source), *map(str, scaled)]
+    subprocess.run(command, check=True)
+    os.sync()
 
 
 def _report(samples: dict[str, dict[str, list[Sample]]], stored: dict[str, int], raw_bytes: int) -> dict[str, Any]:

@@ -5,50 +5,30 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import boto3
-import docker
 from botocore.config import Config
 
-from tests.support.engine import remove_volume
+from scripts.bench_measure import bytes_below
+from scripts.bench_place import Place
 
-LABEL = "volback.bench"
 IMAGE = "volback-bench:latest"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a contestant works: what it reads, and a directory that is empty at each start."""
-
-    client: docker.DockerClient
-    volume: str
-    source: Path
-    directory: Path
-
-    def new_volume(self) -> str:
-        """An empty volume to restore into."""
-        return str(self.client.volumes.create(f"{self.volume}-restored", labels={LABEL: "1"}).name)
-
-    def mountpoint(self, volume: str) -> Path:
-        return Path(self.client.volumes.get(volume).attrs["Mountpoint"])
-
-
 class Contestant(Protocol):
-    """`prepare` and `stored` are not timed; the commands that `backup` and `restore` return are."""
+    """`prepare` and `stored_bytes` are not timed; the commands that `backup` and `restore` return are."""
 
     name: str
     environment: dict[str, str]
 
     def prepare(self) -> None: ...
     def backup(self) -> list[str]: ...
-    def stored(self) -> Path: ...
+    def stored_bytes(self) -> int: ...
     def prepare_restore(self) -> None: ...
     def restore(self) -> list[str]: ...
     def restored(self) -> Path: ...
@@ -73,17 +53,17 @@ class Volback:
     def backup(self) -> list[str]:
         return [*self._command, "backup", self._place.volume]
 
-    def stored(self) -> Path:
-        return self._place.directory / "repository"
+    def stored_bytes(self) -> int:
+        return bytes_below(self._place.directory / "repository")
 
     def prepare_restore(self) -> None:
         return
 
     def restore(self) -> list[str]:
-        return [*self._command, "restore", self._place.volume, "--as", f"{self._place.volume}-restored"]
+        return [*self._command, "restore", self._place.volume, "--to", str(self.restored())]
 
     def restored(self) -> Path:
-        return self._place.mountpoint(f"{self._place.volume}-restored")
+        return self._place.directory / "restored"
 
 
 class VolbackS3(Volback):
@@ -100,6 +80,9 @@ class VolbackS3(Volback):
         make_bucket(self._bucket)
         super().prepare()
 
+    def stored_bytes(self) -> int:
+        return bytes_in_bucket(self._bucket)
+
 
 class Files:
     """What the others share: one stored thing, restored into a directory beside it."""
@@ -115,6 +98,9 @@ class Files:
 
     def stored(self) -> Path:
         return self._place.directory / "stored"
+
+    def stored_bytes(self) -> int:
+        return bytes_below(self.stored())
 
     def prepare_restore(self) -> None:
         self.restored().mkdir()
@@ -148,15 +134,9 @@ class DockerPipe(Files):
         line = "docker run --rm -v {}:/data:ro {} tar -C /data -I zstd -c . > {}"
         return self._shell(line, self._place.volume, IMAGE, self.stored())
 
-    def prepare_restore(self) -> None:
-        self._place.new_volume()
-
     def restore(self) -> list[str]:
         line = "docker run --rm -i -v {}:/data {} tar -C /data -I zstd -xp --numeric-owner < {}"
-        return self._shell(line, f"{self._place.volume}-restored", IMAGE, self.stored())
-
-    def restored(self) -> Path:
-        return self._place.mountpoint(f"{self._place.volume}-restored")
+        return self._shell(line, self.restored(), IMAGE, self.stored())
 
 
 class Restic(Files):
@@ -198,8 +178,8 @@ class ResticS3(Restic):
         make_bucket(self._bucket)
         super().prepare()
 
-    def stored(self) -> Path:
-        return self._place.directory
+    def stored_bytes(self) -> int:
+        return bytes_in_bucket(self._bucket)
 
 
 class Borg(Files):
@@ -235,18 +215,18 @@ S3: tuple[Callable[[Place], Contestant], ...] = (VolbackS3, Volback, ResticS3)
 
 def make_bucket(name: str) -> None:
     """It goes with the server: scripts/stack down removes all."""
-    endpoint = os.environ["VOLBACK_S3_ENDPOINT"]
+    _s3().create_bucket(Bucket=name)
+
+
+def bytes_in_bucket(name: str) -> int:
+    pages = _s3().get_paginator("list_objects_v2").paginate(Bucket=name)
+    return sum(found["Size"] for page in pages for found in page.get("Contents", ()))
+
+
+def _s3() -> Any:
     config = Config(s3={"addressing_style": "path"})
-    client = boto3.Session().client("s3", "us-east-1", endpoint_url=endpoint, config=config)
-    client.create_bucket(Bucket=name)
-
-
-def clear(place: Place) -> None:
-    """Remove what a contestant stored and restored, and let the disk come to rest."""
-    remove_volume(place.client, f"{place.volume}-restored")
-    shutil.rmtree(place.directory, ignore_errors=True)
-    place.directory.mkdir(parents=True)
-    os.sync()
+    endpoint = os.environ["VOLBACK_S3_ENDPOINT"]
+    return boto3.Session().client("s3", "us-east-1", endpoint_url=endpoint, config=config)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -24,9 +23,10 @@ from typing import Any, NamedTuple, Protocol
 import docker
 
 from scripts.bench_changes import DATA, MB
-from scripts.bench_contestants import IMAGE, LABEL, Borg, Contestant, Place, Restic, Volback
-from scripts.bench_measure import MIB, Sample, bytes_below, measure, output_of, ratio, spread, verdict
-from tests.support.engine import build_image, remove_containers, remove_volume
+from scripts.bench_contestants import IMAGE, Borg, Contestant, Restic, Volback
+from scripts.bench_measure import MIB, Sample, measure, output_of, ratio, spread, verdict
+from scripts.bench_place import LABEL, Place, fresh_place, part_of
+from tests.support.engine import build_image, remove_containers
 from tests.support.fingerprint import differences, fingerprint
 
 CHECKED = (Volback, Restic, Borg)
@@ -34,8 +34,6 @@ YOUNG_S = 3
 """A file whose ctime is younger than 2 s when it is read is read again by the next backup."""
 BLOCK_BYTES = 64 * 1024
 DEPTH = 100
-DISK_BYTES = 40 * 1024 * MIB
-"""Of the sparse image; what is stored there needs memory."""
 INODES = 3_000_000
 """At scale 1. Their tables are written by mkfs, as the kernel would otherwise do it while something is measured."""
 
@@ -103,9 +101,9 @@ def _what(name: str) -> str:
 def _race(client: docker.DockerClient, options: Options, name: str) -> dict[str, Any]:
     series = {contestant.name: Series() for contestant in CHECKED}
     for number in range(options.runs):
-        with fresh_place(client, options.scale) as place:
+        with fresh_place(client, inodes=_inodes(options)) as place:
             _data("make", name, place, options, seed=number)
-            contestants = [kind(_part(place, kind.name)) for kind in CHECKED]
+            contestants = [kind(part_of(place, kind.name)) for kind in CHECKED]
             for contestant in contestants:
                 contestant.prepare()
                 measure(contestant.backup(), contestant.environment)
@@ -118,10 +116,10 @@ def _race(client: docker.DockerClient, options: Options, name: str) -> dict[str,
 
 
 def _measured(contestant: Contestant, series: Series) -> None:
-    before = bytes_below(contestant.stored())
+    before = contestant.stored_bytes()
     series.samples.append(measure(contestant.backup(), contestant.environment))
     os.sync()
-    series.new_bytes.append(bytes_below(contestant.stored()) - before)
+    series.new_bytes.append(contestant.stored_bytes() - before)
 
 
 def _verify(contestant: Contestant, backups: int) -> None:
@@ -174,8 +172,8 @@ def _case_deep(client: docker.DockerClient, options: Options) -> dict[str, Any]:
     depth = max(2, int(DEPTH * min(1.0, options.scale)))
     seconds: dict[str, list[float]] = {"deep": [], "full": []}
     for number in range(options.runs):
-        with fresh_place(client, options.scale) as place:
-            chain, full = Volback(_part(place, "chain")), Volback(_part(place, "full"))
+        with fresh_place(client, inodes=_inodes(options)) as place:
+            chain, full = Volback(part_of(place, "chain")), Volback(part_of(place, "full"))
             _data("make", "deep", place, options, seed=number)
             for contestant in (chain, full):
                 contestant.prepare()
@@ -188,17 +186,16 @@ def _case_deep(client: docker.DockerClient, options: Options) -> dict[str, Any]:
             for kind, contestant in (
                 (("deep", chain), ("full", full)) if number % 2 else (("full", full), ("deep", chain))
             ):
-                seconds[kind].append(_restored_s(contestant, place, kind))
+                seconds[kind].append(_restored_s(contestant, place))
     print(f"  {depth} increments deep {spread(seconds['deep'])} s, full {spread(seconds['full'])} s")
     return seconds | {"ratio": _against("restore", seconds["deep"], seconds["full"], DEEP_GOAL), "depth": depth}
 
 
-def _restored_s(contestant: Contestant, place: Place, name: str) -> float:
+def _restored_s(contestant: Contestant, place: Place) -> float:
     """Restores into a directory of the fresh filesystem, and compares."""
-    target = place.directory / f"restored-{name}"
-    volback = str(Path(sys.executable).with_name("volback"))
-    sample = measure([volback, "restore", place.volume, "--to", str(target)], contestant.environment)
-    wrong = differences(fingerprint(place.source), fingerprint(target))
+    contestant.prepare_restore()
+    sample = measure(contestant.restore(), contestant.environment)
+    wrong = differences(fingerprint(place.source), fingerprint(contestant.restored()))
     if wrong:
         sys.exit("\n".join([*wrong[:10], "error: what was restored is not what was backed up"]))
     return sample.seconds
@@ -209,8 +206,8 @@ def _case_two_pass(client: docker.DockerClient, options: Options) -> dict[str, A
     seconds: dict[str, list[float]] = {"one pass": [], "two passes": []}
     build_image(client, IMAGE, {LABEL: "1"})
     for number in range(options.runs):
-        with fresh_place(client, options.scale) as place, _writer(client, place.volume) as writer:
-            contestant = Volback(_part(place, "volback"))
+        with fresh_place(client, inodes=_inodes(options)) as place, _writer(client, place.volume) as writer:
+            contestant = Volback(part_of(place, "volback"))
             contestant.prepare()
             _data("make", "two-pass", place, options, seed=number)
             for kind, how in (("one pass", ["--full", "--no-two-pass"]), ("two passes", ["--two-pass"])):
@@ -240,41 +237,8 @@ def _writer(client: docker.DockerClient, volume: str) -> Iterator[str]:
         remove_containers([container])
 
 
-@contextmanager
-def fresh_place(client: docker.DockerClient, scale: float) -> Iterator[Place]:
-    """A new filesystem with an empty volume and a directory for all else; it is gone afterwards."""
-    name = f"volback-bench-{os.getpid()}"
-    image, mounted = Path(f"/dev/shm/{name}.img"), Path(f"/var/tmp/{name}-disk")
-    source = mounted / "volume"
-    try:
-        _make_disk(image, mounted, inodes=max(200_000, int(INODES * scale)))
-        source.mkdir()
-        (mounted / "stored").mkdir()
-        options = {"type": "none", "o": "bind", "device": str(source)}
-        client.volumes.create(name, driver="local", driver_opts=options, labels={LABEL: "1"})
-        yield Place(client, name, source, mounted / "stored")
-    finally:
-        remove_volume(client, name)
-        subprocess.run(["umount", str(mounted)], check=False)
-        image.unlink(missing_ok=True)
-        if not mounted.is_mount():
-            shutil.rmtree(mounted, ignore_errors=True)
-
-
-def _make_disk(image: Path, mounted: Path, *, inodes: int) -> None:
-    mounted.mkdir()
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    now = "lazy_itable_init=0,lazy_journal_init=0"
-    subprocess.run(["mkfs.ext4", "-q", "-E", now, "-N", str(inodes), "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
-
-
-def _part(place: Place, name: str) -> Place:
-    """A contestant's own directory there."""
-    directory = place.directory / name
-    directory.mkdir()
-    return Place(place.client, place.volume, place.source, directory)
+def _inodes(options: Options) -> int:
+    return max(200_000, int(INODES * options.scale))
 
 
 def _data(action: str, name: str, place: Place, options: Options, *, seed: int, wait_s: float = YOUNG_S) -> None:
