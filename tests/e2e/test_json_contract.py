@@ -202,6 +202,15 @@ def test_restore(run_volback: Volback, volume: str, volume_name: Callable[..., s
     assert said.json["result"]["proven"] is True
 
 
+def test_clone(run_volback: Volback, volume: str, volume_name: Callable[..., str]) -> None:
+    cloned = {"source": "str", "volume": "str", "files": "int", "raw_bytes": "int", "sockets_skipped": "int"}
+    cloned |= {"consistency": "str", "containers": ["str"], "proven": "bool", "proof": COMPARED, "duration_s": "float"}
+    result = result_of(run_volback("clone", volume, volume_name("copy"), "--json"), "clone")
+    assert shape(result) == cloned
+    result = result_of(run_volback("clone", volume, volume_name("copy"), "--no-prove", "--json"), "clone")
+    assert shape(result) == cloned | {"proof": "null"}
+
+
 def test_verify(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("verify", "--data", "--json"), "verify")
     assert shape(result) == {"checked": "int", "damaged": [], "subset": "null", "signed": "null"}

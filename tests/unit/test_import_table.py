@@ -19,6 +19,7 @@ FLOORS = {
     "cli": 10,
     "schedule": 9,
     "jobs": 8,
+    "moving": 8,
     "operations": 7,
     "live": 6,
     "context": 5,

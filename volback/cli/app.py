@@ -39,6 +39,7 @@ _FAMILIES = {
     "key": ("key",),
     "backup": ("backup",),
     "restore": ("restore",),
+    "move": ("clone",),
     "browse": ("list", "show", "ls", "cat"),
     "compare": ("diff", "find", "history", "du"),
     "check": ("verify", "prove"),

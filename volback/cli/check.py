@@ -10,13 +10,14 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup, complete_volume
+from volback.cli.differences import comparison_lines
+from volback.cli.facts import comparison_facts
 from volback.cli.words import count, first_of, read_option
 from volback.errors import IntegrityError
 from volback.measures import named
 from volback.policy.subset import read_subset
 
 if TYPE_CHECKING:
-    from volback.operations.prove import Comparison
     from volback.operations.verify import Signed
     from volback.operations.verify_data import Damage
 
@@ -98,13 +99,7 @@ def prove(
 
     with call_of(context).opened() as (ctx, engine, repository):
         found = operation.prove(ctx, engine, repository, backup, volume)
-    result = {
-        "identical": found.identical,
-        "different": found.different,
-        "missing": found.missing,
-        "extra": found.extra,
-        "lacking": found.lacking,
-    }
+    result = comparison_facts(found)
     warnings = [
         f"attribute {name} is missing on {count(len(paths), 'file')}, and would be set only by restore"
         f" --privileged-xattrs: {named(paths)}"
@@ -113,10 +108,10 @@ def prove(
     if not found.differs:
         text = "identical but for these attributes" if warnings else "identical, bit for bit"
         return Outcome(result, [text], warnings, incomplete=bool(warnings))
-    odd = len(found.different) + len(found.missing) + len(found.extra)
+    odd = found.odd
     verb = "differs" if odd == 1 else "differ"
     error = IntegrityError(f"{count(odd, 'file')} {verb} from backup {backup}", "the volume may have changed since")
-    return Outcome(result, _difference_lines(found), warnings, errors=[error])
+    return Outcome(result, comparison_lines(found), warnings, errors=[error])
 
 
 def _damage_lines(damaged: list[Damage]) -> Iterator[str]:
@@ -136,8 +131,3 @@ def _signed_lines(signed: Signed) -> Iterator[str]:
             for name, key in signed.others.items()
         ]
         yield from first_of(names, "  ")
-
-
-def _difference_lines(found: Comparison) -> Iterator[str]:
-    for word, paths in (("differs", found.different), ("missing", found.missing), ("extra  ", found.extra)):
-        yield from first_of(paths, f"{word}  ")

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from volback.cli.listings import shown_name, shown_time
-from volback.cli.words import count, human_size
+from volback.cli.words import count, first_of, human_size
 
 if TYPE_CHECKING:
     from volback.catalog.differences import Change, Difference
     from volback.catalog.states import State
     from volback.catalog.units import Member
     from volback.operations.diff import Totals
+    from volback.operations.prove import Comparison
     from volback.operations.search import Epoch
 
 _TYPES = {
@@ -32,6 +33,12 @@ def difference_lines(found: Iterable[Difference]) -> Iterator[str]:
         elif item.changes and item.before is not None and item.after is not None:
             rest = "; content not compared" if item.unclear == "content" else ""
             yield f"changed  {name}: {changes_text(item.changes, item.before, item.after)}{rest}"
+
+
+def comparison_lines(found: Comparison) -> Iterator[str]:
+    """The files that a proof found to differ, the first of each kind."""
+    for word, paths in (("differs", found.different), ("missing", found.missing), ("extra  ", found.extra)):
+        yield from first_of(paths, f"{word}  ")
 
 
 def totals_lines(totals: Totals, *, is_live: bool, was_read: bool) -> Iterator[str]:

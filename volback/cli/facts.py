@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from volback.operations.backup import BackupResult
     from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview
+    from volback.operations.prove import Comparison
     from volback.operations.search import Epoch, Version
     from volback.operations.trust import Trusted
     from volback.operations.usage import Usage
@@ -193,6 +194,17 @@ def epoch_facts(epoch: Epoch) -> Facts:
         "backups": epoch.backups,
         "changes": list(epoch.changes),
         "entry": None if epoch.state is None else entry_facts(epoch.state.member),
+    }
+
+
+def comparison_facts(found: Comparison) -> Facts:
+    """What a proof found."""
+    return {
+        "identical": found.identical,
+        "different": found.different,
+        "missing": found.missing,
+        "extra": found.extra,
+        "lacking": found.lacking,
     }
 
 

@@ -46,10 +46,11 @@ class UnusedStorage:
             )
 
     @contextmanager
-    def replacing(self) -> Iterator[None]:
+    def replacing(self, *, done: str = "", again: str = "") -> Iterator[None]:
         """Check before and after the block that replaces the content; what came and went meanwhile counts too.
 
-        Raises ConflictError.
+        Raises ConflictError. `done` and `again`: what was done to it, and is to be done once more, where that is not a
+        restore.
         """
         with self._engine.arrivals(self._storage) as arrivals:
             self.check()
@@ -58,10 +59,11 @@ class UnusedStorage:
             used |= {user.name: user.labels for user in self._active() if self._may_write(user)}
         if used:
             name = min(used)
-            done, again = ("replaced", "with --replace") if self._is_volume else ("restored", "into an empty directory")
+            how = "replaced" if self._is_volume else "restored"
+            once_more = f"restore again {'with --replace' if self._is_volume else 'into an empty directory'}"
             raise ConflictError(
-                f"{self._what} was used by container {name!r} while it was {done}, and may hold its changes",
-                f"stop it ({stop_command(name, used[name])}), and restore again {again}",
+                f"{self._what} was used by container {name!r} while it was {done or how}, and may hold its changes",
+                f"stop it ({stop_command(name, used[name])}), and {again or once_more}",
             )
 
     def warnings(self, *, above: bool = False) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
-from volback.errors import ConflictError, IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable
 from volback.operations.due import with_due
 from volback.operations.first_pass import FirstPass, FirstReading, Note, first_pass, note_nothing
 from volback.operations.lines import Lines
@@ -35,7 +35,7 @@ from volback.operations.parent import ChosenParent, Comparing, choose_parent
 from volback.operations.recover import discard
 from volback.operations.salvage import Salvage
 from volback.operations.starting import started
-from volback.operations.volumes import is_lost_when_unmounted, open_reader, unreadable
+from volback.operations.volumes import check_mounted, open_reader, unreadable
 from volback.policy.storage import Storage
 from volback.state.journal import NewBackup
 from volback.state.runs import Run
@@ -130,11 +130,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
     UsageError for a pattern that is not valid.
     """
     verdicts = Verdicts(wanted.excludes)
-    if is_lost_when_unmounted(engine, source):
-        raise ConflictError(
-            f"volume {source.name!r} is in memory (tmpfs), and empty while no container runs that mounts it",
-            "start its container, and back it up live or with --pause",
-        )
+    check_mounted(engine, source, hint="start its container, and back it up live or with --pause")
     _ = repository.info  # without which nothing is written
     ctx.progress.start(f"scan {source.name}", total_bytes=None, total_files=None)
     with ExitStack() as stack:

@@ -48,6 +48,11 @@ class Comparison:
         return bool(self.different or self.missing or self.extra)
 
     @property
+    def odd(self) -> int:
+        """How many paths differ, but for those attributes."""
+        return len(self.different) + len(self.missing) + len(self.extra)
+
+    @property
     def identical(self) -> bool:
         """Whether nothing differs."""
         return not (self.differs or self.lacking)
@@ -108,7 +113,7 @@ def compare(
         return Comparison([], [], [])
     stream = backup.read(item for unit in backup.numbered(odd) for item in ranges.whole(unit.pieces))
     signed = signatures(chain(stream, [tar.END_OF_ARCHIVE]))
-    return _compared(signed, _read_again(engine, run, source, excludes, changed), may_lack)
+    return compare_signatures(signed, _read_again(engine, run, source, excludes, changed), may_lack)
 
 
 def compare_part(
@@ -117,12 +122,17 @@ def compare_part(
     """Compare a part of a backup with a volume that contains only this part, or (not `alone`) other files too."""
     expected = signatures(selection.stream())
     if not alone:
-        return _compared(expected, _read_again(engine, run, source, [], set(expected)), may_lack)
+        return compare_signatures(expected, _read_again(engine, run, source, [], set(expected)), may_lack)
+    return compare_signatures(expected, signatures_of(engine, run, source), may_lack)
+
+
+def signatures_of(engine: Engine, run: Run, source: Source) -> dict[bytes, Signature]:
+    """Read a volume or directory, and return the signature of each member by its path. Raises EngineError."""
     with open_reader(engine, run, source) as reader:
         plan = scan(reader, [])
         found = signatures(reader.read(plan.names()))
         _check_read(reader.messages())
-    return _compared(expected, found, may_lack)
+    return found
 
 
 def _read_again(
@@ -146,7 +156,9 @@ def signatures(stream: Iterable[Buffer]) -> dict[bytes, Signature]:
     }
 
 
-def _compared(expected: dict[bytes, Signature], found: dict[bytes, Signature], may_lack: MayLack) -> Comparison:
+def compare_signatures(
+    expected: dict[bytes, Signature], found: dict[bytes, Signature], may_lack: MayLack
+) -> Comparison:
     """Compare signatures by path."""
     different: list[bytes] = []
     lacking: dict[str, list[str]] = {}

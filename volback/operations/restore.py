@@ -6,7 +6,6 @@ No byte reaches tar before its frame's digest is verified. A failed restore remo
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from volback.engine.engine import Engine
 from volback.engine.streams import VolumeWriter
 from volback.errors import (
     ConflictError,
-    EngineError,
     IntegrityError,
     Interrupted,
     NotFoundError,
@@ -46,7 +44,8 @@ from volback.operations.sources import volume_source
 from volback.operations.trust import Authorship, authorship
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import (
-    full_target,
+    check_extracted,
+    check_written,
     new_volume,
     open_writer,
     unset_warnings,
@@ -287,21 +286,13 @@ class _Restore:
         origin = self._selection or self._backup
         with closing(_counted(self._ctx, origin)) as stream:
             status = writer.write(stream)
-        said = tar.read_extract_messages(writer.messages(), status)
-        if said.is_full:
-            raise full_target(self._target, self._missing_bytes)
-        self._check(status, said.failures + said.warnings, _EXTRACT)
+        said = check_extracted(self._target, writer, status, self._missing_bytes)
         self._unset_warnings += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
         self._unset.update((name, path) for (name, _), paths in said.unset.items() for path in paths)
 
     def _command(self, command: list[str], stream: Iterable[bytes | memoryview]) -> None:
         status, said_bytes = write_into(self._engine, self._run, self._target, command, stream)
-        self._check(status, said_bytes.decode(errors="backslashreplace").splitlines(), command)
-
-    def _check(self, status: int, messages: list[str], command: list[str]) -> None:
-        if status or messages:
-            message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
-            raise EngineError(f"{self._target.kind} {self._target.name!r} could not be written: {message}")
+        check_written(self._target, status, said_bytes.decode(errors="backslashreplace").splitlines(), command)
 
     def _missing_bytes(self) -> tuple[int, int]:
         """How many bytes did not fit into the target, and of how many. Raises EngineError."""

@@ -83,6 +83,14 @@ def is_lost_when_unmounted(engine: Engine, volume: Source) -> bool:
     return not any(user.is_active for user in engine.users(volume.name))
 
 
+def check_mounted(engine: Engine, source: Source, *, hint: str) -> None:
+    """Raises ConflictError for a volume in memory that no running container mounts: it is empty then."""
+    if is_lost_when_unmounted(engine, source):
+        raise ConflictError(
+            f"volume {source.name!r} is in memory (tmpfs), and empty while no container runs that mounts it", hint
+        )
+
+
 @contextmanager
 def new_volume(
     engine: Engine,
@@ -195,6 +203,28 @@ def write_into(
     """Run `command` as `open_writer` does; return its exit status and its messages."""
     with open_writer(engine, run, target, command) as writer:
         return writer.write(stream), writer.messages()
+
+
+def check_extracted(
+    target: Source, writer: VolumeWriter, status: int, missing: Callable[[], tuple[int, int]]
+) -> tar.ExtractMessages:
+    """Return what the extracting tar of `writer` has said. Raises EngineError where it wrote less than all, or had to
+    warn.
+
+    `missing`: see full_target.
+    """
+    said = tar.read_extract_messages(writer.messages(), status)
+    if said.is_full:
+        raise full_target(target, missing)
+    check_written(target, status, said.failures + said.warnings, tar.EXTRACT)
+    return said
+
+
+def check_written(target: Source, status: int, messages: list[str], command: list[str]) -> None:
+    """Raises EngineError for a command in `target` that failed, or said anything."""
+    if status or messages:
+        message = messages[0] if messages else f"{shlex.join(command[:2])} ended with status {status}"
+        raise EngineError(f"{target.kind} {target.name!r} could not be written: {message}")
 
 
 def full_target(target: Source, missing: Callable[[], tuple[int, int]]) -> EngineError:

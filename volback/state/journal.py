@@ -13,7 +13,9 @@ import msgspec
 from volback.errors import FormatError
 from volback.policy.hooks import Hook
 
-Kind = Literal["backup", "quiesce", "restore", "import", "copy", "remove", "prove", "diff", "doctor"]
+Kind = Literal[
+    "backup", "quiesce", "restore", "import", "copy", "remove", "prove", "diff", "doctor", "clone", "migrate"
+]  # fmt: skip
 """What a run does; `remove` is `prune` too, `quiesce` is what stops containers for a set of backups."""
 
 

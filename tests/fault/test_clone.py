@@ -1,0 +1,107 @@
+"""Clones that fail or die half-way: no half-made volume looks like a whole one."""
+
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fault.conftest import StepsOf
+from tests.support.engine import EngineSession, Volback
+from tests.support.fingerprint import differences, fingerprint
+from tests.support.halt import struck
+from tests.support.library import open_library
+from volback.errors import EngineError
+from volback.moving.clone import clone
+from volback.moving.move import MoveOptions
+
+LABEL = "com.docker.volback.restore"
+
+
+def _fill(path: Path) -> None:
+    (path / "directory").mkdir()
+    for number in range(20):
+        (path / "directory" / f"small-{number}").write_bytes(os.urandom(3000))
+    (path / "large").write_bytes(os.urandom(6 << 20))
+
+
+def _volumes(engine: EngineSession) -> dict[str, dict[str, str]]:
+    """Labels of this session's volumes."""
+    return {volume.name: volume.attrs["Labels"] or {} for volume in engine.volumes()}
+
+
+def _assert_nothing_is_left(run_volback: Volback, engine: EngineSession, at: str) -> None:
+    label = f"volback.client={(run_volback.state / 'client-id').read_text()}"
+    assert engine.client.containers.list(all=True, ignore_removed=True, filters={"label": label}) == [], at
+    assert list((run_volback.state / "runs").iterdir()) == [], at
+
+
+@pytest.fixture
+def commands(
+    run_volback: Volback, volume_factory: Callable[..., str], volume_name: Callable[..., str], tmp_path: Path
+) -> tuple[str, str, list[str]]:
+    """The volume, the name of its clone, and the steps of cloning it."""
+    source, target = volume_factory("struck", fill=_fill), volume_name("target")
+    log = tmp_path / "log"
+    assert struck(run_volback, signal.SIGTERM, 0, "clone", source, target, env={"STRIKE_LOG": str(log)}) == 0
+    return source, target, log.read_text().splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_clone_that_dies_leaves_a_whole_volume_or_a_marked_one(
+    number: signal.Signals, run_volback: Volback, engine: EngineSession, commands: tuple[str, str, list[str]],
+    volume_path: Callable[[str], Path], some_of: StepsOf,
+) -> None:  # fmt: skip
+    source, target, steps = commands
+    expected = fingerprint(volume_path(source))
+    assert len(steps) >= 15
+    for step, name in some_of(list(enumerate(steps, 1))):
+        if target in _volumes(engine):
+            engine.client.volumes.get(target).remove()
+        struck(run_volback, number, step, "clone", source, target)
+        if number == signal.SIGKILL and target in _volumes(engine):
+            assert LABEL in _volumes(engine)[target], name
+            run_volback("doctor", "--fix", check_exit=None)
+        _assert_nothing_is_left(run_volback, engine, f"step {step}: {name}")
+        if target in _volumes(engine):
+            assert differences(expected, fingerprint(volume_path(target))) == [], name
+    assert differences(expected, fingerprint(volume_path(source))) == []
+
+
+def test_a_clone_into_an_empty_volume_that_was_killed_is_remembered(
+    run_volback: Volback, volume_factory: Callable[..., str]
+) -> None:
+    source, target = volume_factory("source", fill=_fill), volume_factory("empty")
+    assert struck(run_volback, signal.SIGKILL, "buffer 1 of write", "clone", source, target) == -9
+    said = run_volback("doctor", "--json", check_exit=None).json["result"]["checks"]
+    (check,) = (check for check in said if check["name"] == "replaced volumes")
+    assert f"'{target}'" in check["text"]
+    assert "is not empty" in run_volback("clone", source, target, check_exit=5).stderr
+
+
+def test_a_failed_clone_leaves_no_volume_and_an_empty_one_empty(
+    engine: EngineSession,
+    tmp_path: Path,
+    volume_factory: Callable[..., str],
+    volume_name: Callable[..., str],
+    mount_small: Callable[[int], Path],
+    volume_path: Callable[[str], Path],
+) -> None:
+    library = open_library(engine, tmp_path)
+    original = volume_factory("large", fill=lambda path: (path / "large").write_bytes(os.urandom(8 << 20)))
+    small, new = mount_small(4 << 20), volume_name("new")
+    options = {"type": "none", "o": "bind", "device": str(small)}
+    with pytest.raises(EngineError, match=rf"no space left in volume '{new}': .* of .* did not fit"):
+        clone(*library, original, new, MoveOptions(driver_options=options))
+    assert new not in {volume.name for volume in engine.client.volumes.list()}
+    (small / "large").unlink()
+
+    empty = volume_factory("empty", driver="local", driver_opts=options)
+    with pytest.raises(EngineError, match="no space left"):
+        clone(*library, original, empty, MoveOptions())
+    assert list(small.iterdir()) == []
+    assert list((library.ctx.settings.state / "runs").iterdir()) == []

@@ -1,0 +1,85 @@
+"""Move: what `clone` and `migrate` share: a volume is copied, proven, and described by one result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from volback.catalog.model import Consistency, Source
+from volback.context import Context
+from volback.moving.proof import prove_transfer
+from volback.moving.sides import Side
+from volback.moving.targets import TargetOptions, filling, storage_warnings
+from volback.moving.transfer import Transferred, transfer
+from volback.operations.observe import Observer
+from volback.operations.prove import Comparison
+from volback.operations.starting import started
+from volback.operations.volumes import check_mounted, open_reader
+from volback.state.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOptions(TargetOptions):
+    """How to move."""
+
+    prove: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One volume that is on the other side now; the source is as it was."""
+
+    source: Source
+    target: Source
+    files: int
+    raw_bytes: int
+    sockets: int
+    consistency: Consistency
+    containers: tuple[str, ...]
+    """That had the source mounted."""
+    proof: Comparison | None
+    """None where no proof was wanted."""
+    duration_s: float
+    warnings: tuple[str, ...] = ()
+    incomplete: bool = False
+    """Whether something did not arrive as it was: the warnings name it."""
+
+
+def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOptions, *, hint: str) -> Moved:
+    """Copy and prove. A target that differs stays, to be looked at: the result says so.
+
+    Raises ConflictError, with that hint, for a target that exists and is not empty; EngineError. After an error the
+    target is as it was before.
+    """
+    began = time.monotonic()
+    check_mounted(source.engine, source.volume, hint="start its container first")
+    observer = Observer(source.engine, source.volume)
+    with observer.observing():
+        observer.begin()
+        with (
+            started(open_reader(source.engine, run, source.volume)) as reading,
+            filling(ctx, run, target, options, hint=hint) as (made, writing),
+        ):
+            done = transfer(ctx, run, source, made, reading.opened(), writing.opened(), digested=options.prove)
+            observer.end()
+            proof = prove_transfer(ctx, run, source, made, done) if options.prove else None
+    return _moved(source, made, observer, done, proof, time.monotonic() - began)
+
+
+def _moved(
+    source: Side, made: Side, observer: Observer, done: Transferred, proof: Comparison | None, duration_s: float
+) -> Moved:
+    notices = observer.notices(but=[]) + storage_warnings(source.volume, made.volume)
+    return Moved(
+        source.volume,
+        made.volume,
+        done.files,
+        done.raw_bytes,
+        done.sockets,
+        observer.consistency("live"),
+        tuple(sorted(observer.users)),
+        proof,
+        duration_s,
+        (*notices, *done.warnings),
+        incomplete=bool(done.warnings),
+    )
