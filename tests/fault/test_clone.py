@@ -1,6 +1,5 @@
 """Clones that fail or die half-way: no half-made volume looks like a whole one."""
 
-
 from __future__ import annotations
 
 import os

@@ -40,6 +40,7 @@ FLOORS = {
     "latest": 0,
     "masking": 0,
     "measures": 0,
+    "pace": 0,
     "printable": 0,
     "priority": 0,
     "progress": 0,

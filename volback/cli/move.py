@@ -12,7 +12,7 @@ from volback.cli.complete import complete_volume
 from volback.cli.differences import comparison_lines
 from volback.cli.facts import comparison_facts
 from volback.cli.words import count, human_size, pairs
-from volback.errors import IntegrityError
+from volback.errors import IntegrityError, VolbackError
 from volback.measures import human_duration, named
 from volback.policy.storage import described, is_plain
 
@@ -24,7 +24,6 @@ Examples:
   volback clone db db-copy                    a second volume, proven equal
   volback clone db db-test --label env=test
 """
-
 _Volume = Annotated[str, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
 _Label = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")]
 _Driver = Annotated[str | None, typer.Option(metavar="NAME", help="Volume driver. [default: local]")]
@@ -64,11 +63,11 @@ def clone(
     )
     with call_of(context).opened() as (ctx, engine, repository):
         done = operation.clone(ctx, engine, repository, volume, new, options)
-    return _outcome(done)
+    return _outcome(done, f"volume {done.source.name} -> volume {done.target.name}")
 
 
-def _outcome(done: Moved) -> Outcome:
-    text, warnings, errors = list(_lines(done)), list(done.warnings), []
+def _outcome(done: Moved, title: str) -> Outcome:
+    text, warnings, errors = [title, *_lines(done)], list(done.warnings), list[VolbackError](done.errors)
     proof = done.proof
     if proof is not None:
         warnings += [
@@ -90,12 +89,16 @@ def _difference(done: Moved, odd: int) -> IntegrityError:
 
 
 def _lines(done: Moved) -> Iterator[str]:
-    yield f"volume {done.source.name} -> volume {done.target.name}"
     proven = "not proven" if done.proof is None else "proven bit for bit" if done.proof.identical else "compared"
     size = f"{count(done.files, 'file')}, {human_size(done.raw_bytes)}"
-    yield f"  {size} in {human_duration(done.duration_s)}, {proven}"
+    sent = f", {human_size(done.sent_bytes)} sent" if done.sent_bytes != done.raw_bytes else ""
+    yield f"  {size}{sent} in {human_duration(done.duration_s)}, {proven}"
     if not is_plain(done.target.driver, done.target.options):
         yield f"  on {described(done.target.driver, done.target.options)}"
+    if done.safety_backup:
+        yield f"  safety backup of the replaced data: {done.safety_backup}"
+    if done.source_removed:
+        yield f"  volume {done.source.name} is removed"
 
 
 def _facts(done: Moved) -> dict[str, object]:

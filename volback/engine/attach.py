@@ -19,7 +19,7 @@ from typing import Any
 
 from volback.engine.helper import BUFFER_BYTES, WRITE_LIMIT_S, Helper
 from volback.engine.raw import BROKEN, STDOUT, WOULD_BLOCK, Wire, upgrade
-from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
+from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action
 from volback.errors import EngineUnreachable
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class AttachReader(Attachment):
         super().__init__(
             place,
             f"{scan}{again}{{ {_CHUNKS}; }} >/tmp/names; "
-            f"exec {shlex.join(commands.read)} --files-from=/tmp/names --file=-",
+            f"exec {shlex.join([*commands.read, *commands.on_wire])} --files-from=/tmp/names --file=-",
             write=False,
         )
 
@@ -176,8 +176,10 @@ class AttachReader(Attachment):
 class AttachWriter(Attachment):
     """Runs one command in a container that has the target mounted writable, and gives it a stream."""
 
-    def __init__(self, place: Place, command: list[str]) -> None:
-        super().__init__(place, f"{{ {_CHUNKS}; }} | {shlex.join(command)} >&2", write=True)
+    is_wire = True
+
+    def __init__(self, place: Place, commands: WriteCommands) -> None:
+        super().__init__(place, f"{{ {_CHUNKS}; }} | {shlex.join(commands.on_wire or commands.write)} >&2", write=True)
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """See VolumeWriter."""

@@ -19,7 +19,7 @@ from volback.engine.helper import Limits
 from volback.engine.own import Own, OwnContainer, find_own
 from volback.engine.services import Service, Tasks
 from volback.engine.storage import Arrivals, StorageUser, find_storage, storage_users
-from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
+from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter, WriteCommands
 from volback.engine.transport import Transports
 from volback.engine.volumes import Volume, VolumeUser
 from volback.errors import ConflictError, NotFoundError
@@ -111,6 +111,10 @@ class Engine:
     def ensure_image(self) -> str:
         """Return the helper image's name; create it where it is missing."""
         return image.ensure_image(self._client, self.info, self._image)
+
+    def has_program(self, name: str) -> bool:
+        """Whether helpers have this program, as far as that is known: of an image that volback assembles."""
+        return self.ensure_image() == f"{image.REPOSITORY}:{image.TAG}" and image.is_assembled_with(name)
 
     def has_image(self) -> bool:
         """Whether the helper image exists already."""
@@ -251,23 +255,33 @@ class Engine:
         read: list[str],
         scan_end: str,
         rescan: bool = False,
+        on_wire: Iterable[str] = (),
     ) -> AbstractContextManager[VolumeReader]:
         """Read a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
 
         See ReadCommands for what it runs.
         """
         place = self._place(self._mount(target, run, read_only=True), run, directory)
-        return self._transports.reader(place, ReadCommands(scan, read, scan_end, rescan))
+        return self._transports.reader(place, ReadCommands(scan, read, scan_end, rescan, [*on_wire]))
 
     def writer(
-        self, target: Target, *, run: str, directory: Path, write: list[str], privileged_xattrs: bool = False
+        self,
+        target: Target,
+        *,
+        run: str,
+        directory: Path,
+        write: list[str],
+        privileged_xattrs: bool = False,
+        on_wire: list[str] | None = None,
     ) -> AbstractContextManager[VolumeWriter]:
         """Write into a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
 
-        `privileged_xattrs` gives the helper CAP_SYS_ADMIN, which attributes such as security.ima need.
+        `privileged_xattrs` gives the helper CAP_SYS_ADMIN, which attributes such as security.ima need. `on_wire`: see
+        WriteCommands.
         """
         place = self._place(self._mount(target, run, read_only=False), run, directory)
-        return self._transports.writer(replace(place, privileged_xattrs=privileged_xattrs), write)
+        commands = WriteCommands(write, on_wire)
+        return self._transports.writer(replace(place, privileged_xattrs=privileged_xattrs), commands)
 
     def probe(self, *, run: str, directory: Path, size_bytes: int = probe.SIZE_BYTES) -> probe.Speed:
         """Measure how fast zeros come from a helper, and by which transport. Raises EngineError."""

@@ -99,6 +99,11 @@ def is_present(client: Any, name: str) -> bool:
     return True
 
 
+def is_assembled_with(program: str) -> bool:
+    """Whether an image that this host assembles has the program."""
+    return program in PROGRAMS and shutil.which(program) is not None
+
+
 def assemble() -> bytes:
     """Return a root filesystem (a tar) of this host's own programs and the libraries that they load."""
     out = io.BytesIO()

@@ -24,7 +24,7 @@ import docker.types
 from volback.engine.connect import explained
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
 from volback.engine.mounts import is_about_path
-from volback.engine.streams import HelperStreams, Place, ReadCommands, no_action
+from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action
 from volback.errors import EngineError, VolbackError
 from volback.feed import Feed
 
@@ -229,8 +229,11 @@ class PipeReader(Pipes):
 class PipeWriter(Pipes):
     """Runs one command in a container that has the target mounted writable, and gives it a stream."""
 
-    def __init__(self, place: Place, command: list[str]) -> None:
-        super().__init__(place, f"exec {shlex.join(command)} </io/data 2>>/io/messages", ("data",), write=True)
+    is_wire = False
+
+    def __init__(self, place: Place, commands: WriteCommands) -> None:
+        script = f"exec {shlex.join(commands.write)} </io/data 2>>/io/messages"
+        super().__init__(place, script, ("data",), write=True)
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """See VolumeWriter. The pipe is written in a thread: who makes the buffers does not wait for the command, nor

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -41,6 +41,9 @@ class VolumeReader(Protocol):
 
 class VolumeWriter(Protocol):
     """One writing into a volume: `write`, then `messages`."""
+
+    is_wire: bool
+    """Whether its input crosses a connection, and not a pipe of this host: it runs the command for that."""
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """Give the command all buffers and return its exit status once it has ended. Raises EngineError."""
@@ -82,6 +85,17 @@ class ReadCommands:
     scan_end: str
     rescan: bool = False
     """Whether the scan is run twice, the second time when it is asked for."""
+    on_wire: list[str] = field(default_factory=list)
+    """More arguments of `read` where its output crosses a connection, and not a pipe of this host: to compress it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCommands:
+    """What a writing helper runs."""
+
+    write: list[str]
+    on_wire: list[str] | None = None
+    """In its place where its input crosses a connection, and not a pipe of this host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from volback.engine.attach import AttachReader, AttachWriter
 from volback.engine.pipe import PipeReader, PipeUnusableError, PipeWriter
-from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter
+from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter, WriteCommands
 from volback.settings import Transport
 
 log = logging.getLogger(__name__)
@@ -39,9 +39,9 @@ class Transports:
         """Read; raises what VolumeReader raises."""
         return self._open(lambda: PipeReader(place, commands), lambda: AttachReader(place, commands))
 
-    def writer(self, place: Place, command: list[str]) -> AbstractContextManager[VolumeWriter]:
+    def writer(self, place: Place, commands: WriteCommands) -> AbstractContextManager[VolumeWriter]:
         """Write; raises what VolumeWriter raises."""
-        return self._open(lambda: PipeWriter(place, command), lambda: AttachWriter(place, command))
+        return self._open(lambda: PipeWriter(place, commands), lambda: AttachWriter(place, commands))
 
     @contextmanager
     def _open(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from volback.catalog.model import Consistency, Source
 from volback.context import Context
+from volback.errors import VolbackError
 from volback.moving.proof import prove_transfer
 from volback.moving.sides import Side
-from volback.moving.targets import TargetOptions, filling, storage_warnings
-from volback.moving.transfer import Transferred, transfer
+from volback.moving.targets import Filling, TargetOptions, filling, storage_warnings
+from volback.moving.transfer import Transferred, Wires, transfer
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
 from volback.operations.starting import started
@@ -23,6 +24,10 @@ class MoveOptions(TargetOptions):
     """How to move."""
 
     prove: bool = True
+    compress: bool = True
+    """Whether what goes from one host to another is compressed."""
+    bytes_s: float | None = None
+    """At most so many go to the target in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,15 @@ class Moved:
     """That had the source mounted."""
     proof: Comparison | None
     """None where no proof was wanted."""
+    sent_bytes: int
+    """What the target's helper was given."""
     duration_s: float
+    safety_backup: str | None = None
+    """Of what the target held before."""
     warnings: tuple[str, ...] = ()
+    source_removed: bool = False
+    errors: tuple[VolbackError, ...] = ()
+    """What failed after the move was done."""
     incomplete: bool = False
     """Whether something did not arrive as it was: the warnings name it."""
 
@@ -56,30 +68,34 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
     observer = Observer(source.engine, source.volume)
     with observer.observing():
         observer.begin()
+        wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
         with (
-            started(open_reader(source.engine, run, source.volume)) as reading,
-            filling(ctx, run, target, options, hint=hint) as (made, writing),
+            started(open_reader(source.engine, run, source.volume, on_wire=wires.of_reader)) as reading,
+            filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint) as filled,
         ):
-            done = transfer(ctx, run, source, made, reading.opened(), writing.opened(), digested=options.prove)
+            made, reader, writer = filled.side, reading.opened(), filled.writing.opened()
+            done = transfer(ctx, run, source, made, reader, writer, digested=options.prove, wires=wires)
             observer.end()
             proof = prove_transfer(ctx, run, source, made, done) if options.prove else None
-    return _moved(source, made, observer, done, proof, time.monotonic() - began)
+    return _moved(source, filled, observer, done, proof, time.monotonic() - began)
 
 
 def _moved(
-    source: Side, made: Side, observer: Observer, done: Transferred, proof: Comparison | None, duration_s: float
+    source: Side, filled: Filling, observer: Observer, done: Transferred, proof: Comparison | None, duration_s: float
 ) -> Moved:
-    notices = observer.notices(but=[]) + storage_warnings(source.volume, made.volume)
+    notices = observer.notices(but=[]) + storage_warnings(source.volume, filled.side.volume)
     return Moved(
         source.volume,
-        made.volume,
+        filled.side.volume,
         done.files,
         done.raw_bytes,
         done.sockets,
         observer.consistency("live"),
         tuple(sorted(observer.users)),
         proof,
+        done.sent_bytes,
         duration_s,
+        filled.safety_backup,
         (*notices, *done.warnings),
         incomplete=bool(done.warnings),
     )

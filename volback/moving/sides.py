@@ -23,6 +23,10 @@ class Side:
         """It, in words."""
         return f"volume {self.volume.name!r}"
 
+    def is_same(self, other: Side) -> bool:
+        """Whether both are one volume."""
+        return (self.engine.info.id, self.volume.name) == (other.engine.info.id, other.volume.name)
+
     def locked(self, ctx: Context) -> AbstractContextManager[None]:
         """Hold it for a block. Raises LockedError."""
         return volume_lock(ctx, self.engine.info.id, self.volume)

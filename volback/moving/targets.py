@@ -13,21 +13,46 @@ from functools import partial
 from volback.archive import tar
 from volback.catalog.model import Source
 from volback.context import Context
+from volback.context.repository import Repository
 from volback.engine.streams import VolumeWriter
-from volback.errors import ConflictError
+from volback.errors import ConflictError, Interrupted, VolbackError
+from volback.latest import SAFETY_TAG
 from volback.moving.sides import Side, source_side
+from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
+from volback.operations.sources import volume_source
 from volback.operations.starting import Starting, started
 from volback.operations.volumes import check_written, new_volume, open_writer, write_into
 from volback.policy.inherited import Wanted, inherited_labels
 from volback.policy.storage import described, is_plain
 from volback.state.journal import Replacing
-from volback.state.runs import Run
+from volback.state.runs import Run, dead_runs
 
 _EXTRACT = [*tar.EXTRACT, "--file=-"]
 _EMPTY = ["find", ".", "-mindepth", "1", "!", "-path", "./lost+found", "-delete"]
+_MOVES = ("clone", "migrate")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Replacing what a target holds."""
+
+    repository: Repository
+    """Where the safety copy goes."""
+    safety_backup: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """A target that can be filled."""
+
+    side: Side
+    """As it is: one that exists has labels and a driver of its own."""
+    writing: Starting[VolumeWriter]
+    safety_backup: str | None = None
+    """The backup of what was in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +62,8 @@ class TargetOptions:
     labels: dict[str, str] = field(default_factory=dict)
     driver: str | None = None
     driver_options: dict[str, str] = field(default_factory=dict)
+    replace: Replacement | None = None
+    """How the content of a volume that exists is replaced; None: only an empty one is filled."""
 
     @property
     def is_given(self) -> bool:
@@ -74,17 +101,17 @@ def storage_warnings(source: Source, target: Source) -> list[str]:
 
 @contextmanager
 def filling(
-    ctx: Context, run: Run, target: Side, options: TargetOptions, *, hint: str
-) -> Iterator[tuple[Side, Starting[VolumeWriter]]]:
-    """Make the target, or take the one that is there and empty, for the block that fills it; yield it as it is.
+    ctx: Context, run: Run, target: Side, options: TargetOptions, *, on_wire: str | None = None, hint: str
+) -> Iterator[Filling]:
+    """Make the target, or take the one that is there and empty, or is to be replaced, for the block that fills it.
 
-    If the block raises, a new volume is removed, and one that was there is empty again. Raises ConflictError where it
-    is not empty, with that hint, or in use.
+    If the block raises, a new volume is removed, and one that was there is empty. Raises ConflictError where it is not
+    empty, with that hint, or in use. `on_wire`: see open_writer.
     """
-    writer = partial(open_writer, target.engine, run, target.volume, _EXTRACT)
+    writer = partial(open_writer, target.engine, run, target.volume, _EXTRACT, on_wire=on_wire)
     if not target.engine.has_volume(target.volume.name):
         with new_volume(target.engine, run, target.volume, writer, hint=hint) as starting:
-            yield target, starting
+            yield Filling(target, starting)
         return
     there = source_side(target.engine, target.volume.name)
     if options.is_given:
@@ -92,8 +119,8 @@ def filling(
             f"{there.what} exists already, and keeps its driver and its labels",
             f"leave out --label, --driver and --driver-opt, or {hint}",
         )
-    with _existing(ctx, run, there, writer, hint=hint) as starting:
-        yield there, starting
+    with _existing(ctx, run, there, options.replace, writer, hint=hint) as filled:
+        yield filled
 
 
 @contextmanager
@@ -101,23 +128,72 @@ def _existing(
     ctx: Context,
     run: Run,
     target: Side,
+    replace: Replacement | None,
     writer: Callable[[], AbstractContextManager[VolumeWriter]],
     *,
     hint: str,
-) -> Iterator[Starting[VolumeWriter]]:
+) -> Iterator[Filling]:
     engine, volume = target.engine, target.volume
-    entry = Replacing(engine=engine.info.id, host=engine.info.name, volume=volume.name)
-    with UnusedStorage(engine, volume).replacing(done="filled", again="move it again into an empty volume"):
+    with UnusedStorage(engine, volume).replacing(done="filled", again="move it again"):
         first = first_entry(engine, volume, run=run.id, directory=run.scratch("look"))
+        safety = None
         if first:
-            raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
-        with run.begun(entry, undo=partial(_empty, run, target)), started(writer()) as starting:
-            yield starting
+            if replace is None:
+                raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
+            if replace.safety_backup and not is_half_made(ctx, target):
+                safety = _safety_backup(ctx, target, replace)
+        entry = _entry(target, safety, replace)
+        with run.begun(entry, undo=partial(_emptied, run, target, safety)), _way_back(target, safety):
+            if first:
+                _empty(run, target)
+            with started(writer()) as starting:
+                yield Filling(target, starting, safety)
     forget_replacements(ctx, engine, volume.name)
 
 
-def _empty(run: Run, target: Side) -> bool:
-    """Returns True: afterwards nothing is left in it. Raises EngineError."""
+def is_half_made(ctx: Context, target: Side) -> bool:
+    """Whether a move of this machine that was killed filled the volume, which was empty before."""
+    with dead_runs(ctx.settings.state) as dead:
+        return any(
+            (entry.engine, entry.volume) == (target.engine.info.id, target.volume.name) and not entry.backup
+            for run in dead
+            if run.journal.kind in _MOVES
+            for entry in run.journal.of(Replacing)
+            if entry.safety_backup is None
+        )
+
+
+def _entry(target: Side, safety: str | None, replace: Replacement | None) -> Replacing:
+    info = target.engine.info
+    url = replace.repository.store.url if replace is not None and safety else ""
+    return Replacing(engine=info.id, host=info.name, volume=target.volume.name, repository=url, safety_backup=safety)
+
+
+def _safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:
+    source = volume_source(target.engine, target.volume.name)
+    options = BackupOptions(tags=[SAFETY_TAG])
+    return make_backup(ctx, target.engine, replace.repository, source, options).manifest.name
+
+
+@contextmanager
+def _way_back(target: Side, safety: str | None) -> Iterator[None]:
+    """Add to an error of the block how the former content comes back."""
+    try:
+        yield
+    except (VolbackError, Interrupted) as exc:
+        if safety is not None:
+            name = target.volume.name
+            exc.hint = f"{target.what} is empty now; its former content: volback restore {safety} --as {name} --replace"
+        raise
+
+
+def _emptied(run: Run, target: Side, safety: str | None) -> bool:
+    """Whether nothing has to be remembered: the volume is empty, as it was before."""
+    _empty(run, target)
+    return safety is None
+
+
+def _empty(run: Run, target: Side) -> None:
+    """Raises EngineError."""
     status, messages = write_into(target.engine, run, target.volume, _EMPTY, ())
     check_written(target.volume, status, messages.decode(errors="backslashreplace").splitlines(), _EMPTY)
-    return True

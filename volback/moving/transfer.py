@@ -1,6 +1,7 @@
 """Transfer: one pass over a volume: read by a helper, through this process, written by another helper.
 
-At most a few buffers are in memory at any time. No file and no repository lies between.
+At most a few buffers are in memory at any time. No file and no repository lies between. Between hosts it goes as zstd:
+a helper on another host compresses, or decompresses, there; for a helper on this host this process does.
 """
 
 from __future__ import annotations
@@ -9,15 +10,48 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
-from volback.archive import tar
+from volback.archive import tar, wire
 from volback.context import Context
+from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.errors import EngineError
+from volback.feed import Feed
 from volback.moving.sides import Side
 from volback.operations.noticed import odd
 from volback.operations.volumes import check_extracted, scan, unset_warnings, unwritten_bytes
+from volback.pace import Pace
 from volback.state.runs import Run
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """How the stream goes from one host to another."""
+
+    compress_from: bool = False
+    """Whether the source's helper compresses, where it is on another host."""
+    compress_to: bool = False
+    """Whether the target's helper decompresses, where it is on another host."""
+    pace: Pace | None = None
+
+    @classmethod
+    def between(cls, source: Engine, target: Engine, *, compress: bool, bytes_s: float | None) -> Wires:
+        """For two engines; what is on a pipe of this host goes as it is all the same."""
+        pace = None if bytes_s is None else Pace(bytes_s)
+        return cls(compress and source.has_program("zstd"), compress and target.has_program("zstd"), pace)
+
+    @property
+    def of_reader(self) -> list[str]:
+        """More arguments of the source's tar, where it is on another host."""
+        return [f"--use-compress-program={wire.COMPRESS}"] if self.compress_from else []
+
+    @property
+    def of_writer(self) -> str | None:
+        """The program before the target's tar, where it is on another host."""
+        return wire.DECOMPRESS if self.compress_to else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +66,8 @@ class Transferred:
     """Skipped, as an archive cannot hold them."""
     digest: bytes
     """SHA-256 of the stream: a reading of the target gives the same. Empty where it was not wanted."""
+    sent_bytes: int = 0
+    """What the target's helper was given."""
     unset: frozenset[tuple[str, str]] = frozenset()
     """Name of an attribute that could not be set, and path of the file, as text."""
     warnings: list[str] = field(default_factory=list)
@@ -39,13 +75,25 @@ class Transferred:
 
 
 def transfer(
-    ctx: Context, run: Run, source: Side, target: Side, reader: VolumeReader, writer: VolumeWriter, *, digested: bool
+    ctx: Context,
+    run: Run,
+    source: Side,
+    target: Side,
+    reader: VolumeReader,
+    writer: VolumeWriter,
+    *,
+    digested: bool,
+    wires: Wires = Wires(),
 ) -> Transferred:
     """Copy all files. Raises EngineError where not all could be read or written."""
     plan = scan(reader, [])
     ctx.progress.start(f"move {source.volume.name}", total_bytes=plan.total_bytes, total_files=len(plan.records))
     passing = Passing(lambda size: ctx.progress.advance(raw_bytes=size), digested=digested)
-    status = writer.write(passing.through(reader.read(plan.names())))
+    sent = Passing(_nothing, digested=False)
+    stream = _converted(reader.read(plan.names()), passing, compress=writer.is_wire and wires.compress_to)
+    if wires.pace is not None:
+        stream = wires.pace.slowed(stream)
+    status = writer.write(sent.through(stream))
     changed, failures = tar.read_warnings(reader.messages())
     if failures:
         more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
@@ -57,6 +105,7 @@ def transfer(
         passing.size_bytes,
         plan.sockets,
         passing.digest,
+        sent.size_bytes,
         frozenset((name, path) for (name, _), paths in said.unset.items() for path in paths),
         changed + odd(plan) + unset_warnings(said, privileged_xattrs=None),
     )
@@ -75,11 +124,46 @@ class Passing:
         """Of what has passed; empty where that was not wanted."""
         return self._sha256.digest() if self._sha256 is not None else b""
 
-    def through(self, buffers: Iterable[bytes | bytearray]) -> Iterator[bytes | memoryview]:
+    def through(self, buffers: Iterable[Buffer]) -> Iterator[bytes | memoryview]:
         """Yield the same buffers."""
         for buffer in buffers:
-            if self._sha256 is not None:
-                self._sha256.update(buffer)
-            self.size_bytes += len(buffer)
-            self._count(len(buffer))
+            self.take(buffer)
             yield memoryview(buffer)
+
+    def take(self, buffer: Buffer) -> None:
+        """Count and digest one buffer."""
+        if self._sha256 is not None:
+            self._sha256.update(buffer)
+        self.size_bytes += len(buffer)
+        self._count(len(buffer))
+
+
+def _converted(
+    stream: Iterable[bytes | bytearray], passing: Passing, *, compress: bool
+) -> Iterator[bytes | memoryview]:
+    """Yield what the target's helper takes of what the source's helper gives; `passing` sees it in its plain form."""
+    buffers = iter(stream)
+    first = next(buffers, b"")
+    everything = chain([first], buffers)
+    if not wire.is_compressed(first):
+        plain = passing.through(everything)
+        return wire.compressed(plain) if compress else plain
+    return _watched(everything, passing) if compress else passing.through(wire.plain(everything))
+
+
+def _watched(stream: Iterable[bytes | bytearray], passing: Passing) -> Iterator[memoryview]:
+    """Yield a compressed stream as it is; a thread looks into it."""
+
+    def look(taken: Iterable[bytes | bytearray]) -> None:
+        for buffer in wire.plain(taken):
+            passing.take(buffer)
+
+    with Feed[bytes | bytearray](look, "wire-digest") as looking:
+        for buffer in stream:
+            looking.add([buffer])
+            yield memoryview(buffer)
+        looking.end()
+
+
+def _nothing(size: int) -> None:
+    pass

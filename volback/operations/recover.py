@@ -55,8 +55,13 @@ _ENGINELESS: tuple[Kind, ...] = ("copy", "remove")
 """Runs of these kinds do not use an engine."""
 
 
-def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True) -> Leftovers:
-    """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError."""
+def sweep(
+    ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True, others: Collection[str] = ()
+) -> Leftovers:
+    """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError.
+
+    `others`: ids of engines for which the caller sweeps too, so that nothing on them is reported here.
+    """
     left = FoundLeftovers()
     state = ctx.settings.state
     helpers = engine.leftover_helpers(running=lambda: live_runs(state))
@@ -69,6 +74,7 @@ def sweep(ctx: Context, engine: Engine, repository: Repository, *, remove: bool 
                 engine.remove_helper(helper)
         for run in dead:
             _sweep_run(ctx, engine, repository, run, left, remove=remove)
+    left.elsewhere = [entry for entry in left.elsewhere if not (isinstance(entry, OnEngine) and entry.engine in others)]
     if remove:
         _warn_of(left)
     return left.all()

@@ -38,18 +38,27 @@ log = logging.getLogger(__name__)
 
 
 def open_reader(
-    engine: Engine, run: Run, source: Source, *, one_file_system: bool = False, rescan: bool = False
+    engine: Engine,
+    run: Run,
+    source: Source,
+    *,
+    one_file_system: bool = False,
+    rescan: bool = False,
+    read: Iterable[str] = (),
+    on_wire: Iterable[str] = (),
 ) -> AbstractContextManager[VolumeReader]:
     """Start a helper that scans and reads `source` with the arguments that make the stream deterministic.
 
-    `rescan`: it scans twice, the second time when it is asked to.
+    `rescan`: it scans twice, the second time when it is asked to. `read` and `on_wire` are more arguments of its tar,
+    the second where the stream crosses a connection.
     """
     return engine.reader(
         source,
         run=run.id,
         directory=run.scratch("read"),
         scan=tar.SYNC_AND_FIND_ONE_FILE_SYSTEM if one_file_system else tar.SYNC_AND_FIND,
-        read=tar.CREATE,
+        read=[*tar.CREATE, *read],
+        on_wire=on_wire,
         scan_end=tar.SCAN_END,
         rescan=rescan,
     )
@@ -184,17 +193,33 @@ class _Making:
 
 
 def open_writer(
-    engine: Engine, run: Run, target: Source, command: list[str], *, privileged_xattrs: bool = False
+    engine: Engine,
+    run: Run,
+    target: Source,
+    command: list[str],
+    *,
+    privileged_xattrs: bool = False,
+    on_wire: str | None = None,
 ) -> AbstractContextManager[VolumeWriter]:
     """Start a helper that has `target` mounted writable, and runs `command` on what it is given.
 
     What was written is on disk at its end: the target's filesystem is synced. A sync that fails is status 1, and a
-    message. `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN.
+    message. `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN. `on_wire`: what comes over a
+    connection goes through this program first.
     """
-    synced = ["/bin/sh", "-c", f"{shlex.join(command)}; status=$?; sync -f . || exit 1; exit $status"]
+    script = shlex.join(command)
     return engine.writer(
-        target, run=run.id, directory=run.scratch("write"), write=synced, privileged_xattrs=privileged_xattrs
+        target,
+        run=run.id,
+        directory=run.scratch("write"),
+        write=_synced(script),
+        privileged_xattrs=privileged_xattrs,
+        on_wire=_synced(f"{on_wire} | {script}") if on_wire else None,
     )
+
+
+def _synced(script: str) -> list[str]:
+    return ["/bin/sh", "-c", f"{script}; status=$?; sync -f . || exit 1; exit $status"]
 
 
 def write_into(

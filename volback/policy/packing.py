@@ -23,6 +23,14 @@ def read_size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def read_rate(text: str) -> int:
+    """`20MiB` or `20MiB/s` in bytes a second. Raises InvalidValue."""
+    rate = read_size(text.strip().removesuffix("/s"))
+    if not rate:
+        raise InvalidValue("is not a number of bytes a second", "write a number above 0 and a unit, such as 20MiB")
+    return rate
+
+
 def read_share(text: str) -> float:
     """`50%` as 0.5. Raises InvalidValue for what is not more than 0 and at most 100 percent."""
     found = _SHARE.fullmatch(text)
