@@ -203,7 +203,13 @@ def test_restore(run_volback: Volback, volume: str, volume_name: Callable[..., s
 
 
 def test_clone(run_volback: Volback, volume: str, volume_name: Callable[..., str]) -> None:
-    cloned = {"source": "str", "volume": "str", "files": "int", "raw_bytes": "int", "sockets_skipped": "int"}
+    cloned: dict[str, Any] = {
+        "source": "str",
+        "volume": "str",
+        "files": "int",
+        "raw_bytes": "int",
+        "sockets_skipped": "int",
+    }
     cloned |= {"consistency": "str", "containers": ["str"], "proven": "bool", "proof": COMPARED, "duration_s": "float"}
     result = result_of(run_volback("clone", volume, volume_name("copy"), "--json"), "clone")
     assert shape(result) == cloned

@@ -132,6 +132,10 @@ class _Reader:
             passed += 1
             yield buffer
 
+    @property
+    def is_wire(self) -> bool:
+        return bool(self._opened.is_wire)
+
     def check(self) -> None:
         self._opened.check()
 

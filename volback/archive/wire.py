@@ -6,6 +6,7 @@ Helpers on other hosts do it with the program zstd; this is the same for the end
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import IO, cast
 
 import zstandard
 
@@ -35,7 +36,7 @@ def plain(buffers: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
 
     Raises EngineError where they are damaged.
     """
-    source = _Source(buffers)
+    source = cast(IO[bytes], _Source(buffers))  # of a file, it is only read
     reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX_BYTES).stream_reader(
         source, read_across_frames=True
     )

@@ -82,7 +82,7 @@ def _outcome(done: Moved, title: str) -> Outcome:
 
 def _difference(done: Moved, odd: int) -> IntegrityError:
     name, verb = done.target.name, "differs" if odd == 1 else "differ"
-    hint = f"look at it, remove it (docker volume rm {name}), and do it again"
+    hint = f"inspect it, remove it (docker volume rm {name}), and do it again"
     if done.consistency == "live":
         hint = "files may have changed after they were copied; stop the containers that write, and do it again"
     return IntegrityError(f"{count(odd, 'file')} of volume {name!r} {verb} from volume {done.source.name!r}", hint)
