@@ -1,8 +1,7 @@
 """Proof: the target is read again on its own host, and compared with what was read of the source.
 
 The digest of the stream that was copied is known, so only the target is read. Where it gives another one, both are
-read and compared path by path: a filesystem may keep the same file with other holes, and that is no difference of the
-files.
+read and compared path by path, so each file that differs is named.
 """
 
 from __future__ import annotations
