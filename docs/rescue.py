@@ -37,9 +37,8 @@ def main(repository, name, identity=None):
     check(place == (*directory.parts[-2:], ids[-1]), f"the manifest of {ids[-1]} is of another backup")
     print(f"rescue: {manifest['kind']} backup {asked}@{ids[-1]}", file=sys.stderr)
     with tempfile.TemporaryFile() as index, open(1, "wb", closefd=False) as stream:
-        copy_index(directory, manifest, index)
-        with zstd(index) as lines:
-            write_stream(directory, manifest, lines.stdout, stream)
+        copy_lines(directory, manifest, index)
+        write_stream(directory, manifest, index, stream)
 
 
 def read_manifest(directory):
@@ -55,30 +54,27 @@ def read_manifest(directory):
 
 def objects(directory, manifest, kind):
     """The paths of its data or index objects by what indexes call them: ID, or ID.N of a later revision."""
-    number = manifest.get("revision", 1)
-    index = "index.jsonl.zst" if number == 1 else f"index.{number}.jsonl.zst"
+    index = "index.jsonl.zst" if manifest.get("revision", 1) == 1 else f"index.{manifest['revision']}.jsonl.zst"
     own = {"index": index, "data": "data.tar.zst" if manifest["kind"] == "full" else "data.zst"}
     used = [(used["id"], used["name"]) for used in manifest["uses"] if used["name"].startswith(kind)]
     names = [(manifest["id"], own[kind]), *used]
     return {backup_id + "".join(re.findall(r"\.\d+", name)): directory / backup_id / name for backup_id, name in names}
 
 
-def copy_index(directory, manifest, index):
-    """Copy the index as it is stored, all runs in order, each one verified."""
+def copy_lines(directory, manifest, index):
+    """Write the lines of the index, all runs in order, each one verified."""
     paths = objects(directory, manifest, "index")
     own_id, own_path = next(iter(paths.items()))
     own = Path(plain(own_path)).read_bytes()
     check(sha256(own).hex() == manifest["index"]["sha256"], f"{own_path} is damaged")
     runs = [[own_id, 0, len(own), base64.b64encode(sha256(own))]]
     if manifest["index_table_bytes"]:
-        with tempfile.TemporaryFile() as table:
-            table.write(own[-manifest["index_table_bytes"] :])
-            with zstd(table) as text:
-                runs = json.load(text.stdout)["runs"]
-    for object_id, offset, stored_bytes, digest in runs:
-        run = read_part(paths[object_id], offset, stored_bytes)
-        check(sha256(run) == base64.b64decode(digest), f"{paths[object_id]} is damaged")
-        index.write(run)
+        runs = json.load(decompress(own[-manifest["index_table_bytes"] :], tempfile.TemporaryFile()))["runs"]
+    for object_id, *place, dictionary in (run if run[4:] else [*run, None] for run in runs):
+        with tempfile.NamedTemporaryFile() as lines:
+            if dictionary:
+                decompress(read_part(paths[dictionary[0]], *dictionary[1:]), lines)
+            decompress(read_part(paths[object_id], *place), index, *(["-D", lines.name] if dictionary else []))
 
 
 def write_stream(directory, manifest, lines, stream):
@@ -88,7 +84,8 @@ def write_stream(directory, manifest, lines, stream):
             for object_id, offset, stored_bytes, raw_bytes in frames:
                 check(0 <= raw_bytes <= FRAME_MAX_BYTES, "the index names an impossible frame")
                 stored.write(read_part(paths[object_id], offset, stored_bytes))
-            with zstd(stored) as raw:
+            stored.seek(0)
+            with subprocess.Popen(["zstd", "-dcq", "--no-check"], stdin=stored, stdout=subprocess.PIPE) as raw:
                 raw_frames = {frame: raw.stdout.read(frame[3]) for frame in frames}
         for frame in frames:  # zstd ends at the first one that is damaged
             check(len(raw_frames[frame]) == frame[3], f"{paths[frame[0]]} is damaged")
@@ -159,17 +156,21 @@ def plain(path):
     return OPENED[path].name if AGE else path
 
 
-def read_part(path, offset, size):
+def read_part(path, offset, size, digest=None):
     with open(plain(path), "rb") as file:
         file.seek(offset)
         part = file.read(size)
     check(len(part) == size, f"{path} is cut short")
+    check(digest is None or sha256(part) == base64.b64decode(digest), f"{path} is damaged")
     return part
 
 
-def zstd(stored):
-    stored.seek(0)
-    return subprocess.Popen(["zstd", "-dcq", "--no-check"], stdin=stored, stdout=subprocess.PIPE)
+def decompress(data, file, *options):
+    """Add what zstd makes of the data to a file, and return that, at its beginning."""
+    file.seek(0, 2)
+    subprocess.run(["zstd", "-dcq", *options], input=data, stdout=file, check=True)
+    file.seek(0)
+    return file
 
 
 def encoded(name):

@@ -130,6 +130,7 @@ STORE = MemoryStore("fuzz")
 FULL = OpenBackup(STORE, store_backup(STORE, BACKUP, make_plan([SCAN]), [STREAM]))
 INDEX = [b"".join(STORE.open(FULL.key.index))]
 RUNS = [Run(BACKUP, number * 500, 400, hashlib.sha256(b"%d" % number).digest()) for number in range(20)]
+RUNS[1] = RUNS[1]._replace(dictionary=RUNS[0]._replace(offset=20_000))
 FULL_DATA = b"".join(FULL.open_range(BACKUP, 0, FULL.manifest.data.size_bytes))
 """The stream as a backup, whole and true."""
 

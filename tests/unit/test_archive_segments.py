@@ -10,9 +10,19 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volback.archive.codec import compress_lines
-from volback.archive.segments import SEGMENT_BYTES, IndexWriter, Segment, StoredIndex, runs_of, split
+from volback.archive.codec import compress_after, compress_lines
+from volback.archive.segments import (
+    AFTER_BYTES,
+    SEGMENT_BYTES,
+    IndexWriter,
+    Segment,
+    StoredIndex,
+    compressed_after,
+    runs_of,
+    split,
+)
 from volback.catalog.model import INDEX_OBJECTS_MAX
+from volback.catalog.units import Run
 from volback.errors import FormatError, IntegrityError
 
 NEW, OLD = "20261123T160254Z-3f9c", "20261122T160254Z-aaaa"
@@ -115,7 +125,8 @@ def test_an_index_of_too_many_objects_is_written_whole() -> None:
 def test_small_segments_are_taken_into_new_ones() -> None:
     """Else each change would leave smaller ones behind."""
     small = Segment(OLD, 0, memoryview(compress_lines(_line(1, 130))))
-    large = Segment(OLD, 0, memoryview(compress_lines(b"".join(_line(number, 130) for number in range(2, 12)))))
+    many = compress_lines(b"".join(_line(number, 130) for number in range(2, 12)))
+    large = Segment(OLD, len(small.stored), memoryview(many))
     assert len(small.stored) < SEGMENT_BYTES // 16 < len(large.stored)
     for first, second in ((small, large), (large, small)):
         writer = IndexWriter(NEW, 3)
@@ -155,3 +166,104 @@ def test_what_is_not_a_segment_is_refused() -> None:
         Segment(OLD, 0, memoryview(compress_lines(b"no newline"))).lines()
     with pytest.raises(FormatError):
         runs_of(memoryview(compress_lines(b'{"runs":[["x",0,1,"AA=="]]}\n')), what="it")
+
+
+def _large(number: int, extents: int, changed: tuple[int, ...] = ()) -> bytes:
+    """The line of a large file: a digest for each extent, of which some changed."""
+    return b"%d " % number + b"".join(
+        hashlib.sha256(b"%d %d" % (extent, number if extent in changed else 0)).hexdigest().encode()
+        for extent in range(extents)
+    ) + b"\n"  # fmt: skip
+
+
+def _night(line: bytes, former: Segment, backup: str) -> tuple[StoredIndex, Segment]:
+    """An index with a small line and that of a large file, whose former line is known."""
+    writer = IndexWriter(backup, 3)
+    writer.add(_line(1, 200))
+    writer.add(line, former)
+    [segment] = writer.segments()
+    return writer.end(), segment
+
+
+def test_the_line_of_a_large_file_is_stored_as_what_is_new_in_it() -> None:
+    stored = compress_lines(_line(1, 200) + _large(1, 2000))
+    first = Segment(OLD, 0, memoryview(stored))
+    made, second = _night(_large(2, 2100, (7, 900)), first, NEW)
+    assert made.digest.size_bytes < len(stored) // 10
+    assert made.used == {OLD: len(stored)}
+    [run] = runs_of(memoryview(b"".join(made.buffers))[-made.table_bytes :], what="it")
+    assert run.dictionary == Run(OLD, 0, len(stored), hashlib.sha256(stored).digest())
+    own = memoryview(b"".join(made.buffers))[: -made.table_bytes]
+    found = compressed_after(NEW, 0, own, memoryview(stored), run.dictionary)
+    assert [line + b"\n" for line in found.lines()] == [_line(1, 200), _large(2, 2100, (7, 900))]
+    assert found.digest == second.digest != first.digest
+
+
+def test_a_dictionary_has_no_dictionary() -> None:
+    """So an index is read with one object more for each line, however many nights it changes."""
+    first = Segment(OLD, 0, memoryview(compress_lines(_large(1, 2000))))
+    _, second = _night(_large(2, 2100), first, NEW)
+    made, third = _night(_large(3, 2200), second, "20261124T160254Z-bbbb")
+    assert third.dictionary is first
+    assert made.used == {OLD: len(first.stored)}
+    assert third.lines()[1] + b"\n" == _large(3, 2200)
+
+
+def test_a_line_with_little_of_its_former_state_is_stored_whole() -> None:
+    first = Segment(OLD, 0, memoryview(compress_lines(_large(1, 2000))))
+    _, segment = _night(_large(2, 2000, tuple(range(1000))), first, NEW)
+    assert segment.dictionary is None
+    short = _night(_large(2, AFTER_BYTES // 64 - 1), first, NEW)
+    assert short[0].used == {}
+    of_first_pass = _night(_large(2, 2000), Segment(NEW, 0, first.stored), NEW)
+    assert of_first_pass[0].used == {}, "the index of a first pass is not stored"
+
+
+def test_an_unchanged_segment_keeps_its_dictionary() -> None:
+    first = Segment(OLD, 0, memoryview(compress_lines(_large(1, 2000))))
+    _, second = _night(_large(2, 2001), first, NEW)
+    writer = IndexWriter("20261124T160254Z-bbbb", 3)
+    for number in range(second.count()):
+        writer.add_unchanged(second, number)
+    made = writer.end()
+    assert made.used == {NEW: len(second.stored), OLD: len(first.stored)}
+    assert len(made.buffers) == 1, "nothing but the list of runs"
+
+
+def test_no_two_segments_have_one_dictionary() -> None:
+    """A reader refuses that: it would hold more than is stored."""
+    first = Segment(OLD, 0, memoryview(compress_lines(_large(1, 2000))))
+    _, second = _night(_large(2, 2001), first, NEW)
+    writer = IndexWriter("20261124T160254Z-bbbb", 3)
+    writer.add(_large(3, 2002), first)
+    for number in range(second.count()):
+        writer.add_unchanged(second, number)
+    writer.add(_large(4, 2002), first)
+    segments = writer.segments()
+    assert [segment.dictionary is first for segment in segments] == [True, False, False]
+    lines = [line + b"\n" for segment in segments for line in segment.lines()]
+    assert lines == [_large(3, 2002), _line(1, 200), _large(2, 2001), _large(4, 2002)]
+
+
+def test_an_index_of_too_many_objects_has_no_dictionaries() -> None:
+    writer, expected = IndexWriter(NEW, 3), []
+    for number in range(INDEX_OBJECTS_MAX + 1):
+        line = _large(number, 300 + number)
+        writer.add(line, Segment(f"20261101T0000{number:02}Z-0000", 0, memoryview(compress_lines(line))))
+        expected.append(line)
+    made = writer.end()
+    assert (made.used, made.table_bytes) == ({}, 0)
+    assert [line + b"\n" for line in _read(made, {})] == expected
+
+
+def test_what_is_not_one_segment_after_another_is_refused() -> None:
+    one, two = compress_lines(_line(1)), compress_lines(_line(1)) + compress_lines(_line(2))
+    place = Run(OLD, 0, len(one), hashlib.sha256(one).digest())
+    for stored, dictionary in ((two, one), (one, two)):
+        with pytest.raises(IntegrityError, match="a segment with a dictionary is not one"):
+            compressed_after(NEW, 0, memoryview(stored), memoryview(dictionary), place)
+    without = compressed_after(
+        NEW, 0, memoryview(compress_after(_large(1, 300), _large(1, 299))), memoryview(one), place
+    )
+    with pytest.raises(IntegrityError, match=f"index of backup {NEW} is damaged"):
+        without.lines()

@@ -220,25 +220,29 @@ def test_the_first_path_of_a_line_that_has_none_or_a_wrong_one() -> None:
             first_path_of(b'"members":[["%s"' % wrong)
 
 
-RUNS = st.lists(
-    st.builds(
-        Run,
-        st.sampled_from([ID, ID[:-1] + "0"]),
-        st.integers(0, 100),
-        st.integers(1, 100),
-        st.binary(min_size=32, max_size=32),
-    ),
-    max_size=5,
+PLACES = (
+    st.sampled_from([ID, ID[:-1] + "0"]),
+    st.integers(0, 100),
+    st.integers(1, 100),
+    st.binary(min_size=32, max_size=32),
 )
+RUNS = st.lists(
+    st.builds(Run, *PLACES, dictionary=st.none() | st.builds(Run, *PLACES, dictionary=st.none())), max_size=5
+)
+
+
+def _overlap(runs: list[Run]) -> bool:
+    bytes_of = [{(run.backup, at) for at in range(run.offset, run.offset + run.stored_bytes)} for run in runs]
+    return sum(map(len, bytes_of)) > len(set().union(*bytes_of))
 
 
 @given(RUNS)
 def test_runs_come_back_in_their_order_unless_they_overlap(runs: list[Run]) -> None:
-    bytes_of = [{(run.backup, at) for at in range(run.offset, run.offset + run.stored_bytes)} for run in runs]
+    """Neither do dictionaries; a run may be a dictionary, too."""
     line = encode_runs(runs)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    if sum(map(len, bytes_of)) == len(set().union(*bytes_of)):
+    if not _overlap(runs) and not _overlap([run.dictionary for run in runs if run.dictionary]):
         assert decode_runs(line) == runs
     else:
         with pytest.raises(FormatError, match="twice"):
@@ -258,8 +262,15 @@ RUN = Run(ID, 0, 10, bytes(32))
 )  # fmt: skip
 def test_an_impossible_run_is_refused(changes: dict[str, Any]) -> None:
     assert decode_runs(encode_runs([RUN])) == [RUN]
+    impossible = RUN._replace(**changes)
+    for run in (impossible, RUN._replace(dictionary=impossible)):
+        with pytest.raises(FormatError):
+            decode_runs(encode_runs([run]))
+
+
+def test_a_dictionary_of_a_dictionary_is_refused() -> None:
     with pytest.raises(FormatError):
-        decode_runs(encode_runs([RUN._replace(**changes)]))
+        decode_runs(encode_runs([RUN._replace(dictionary=RUN._replace(dictionary=RUN))]))
 
 
 @pytest.mark.parametrize("line", [b"", b"\xff", b"[]", b"{}", b'{"runs":[[]]}', b'{"runs":' + b"[" * 100_000])

@@ -125,9 +125,8 @@ def test_frames_of_several_backups_are_read_in_groups(tmp_path: Path, frames: in
         directory, stream = tmp_path / "repository/host/volume", io.BytesIO()
         fields = rescue.read_sealed(directory / manifest.id / "manifest.json")
         with tempfile.TemporaryFile() as index:
-            rescue.copy_index(directory, fields, index)
-            with rescue.zstd(index) as lines:
-                rescue.write_stream(directory, fields, lines.stdout, stream)
+            rescue.copy_lines(directory, fields, index)
+            rescue.write_stream(directory, fields, index, stream)
         assert stream.getvalue() == b"".join(OpenBackup(store, manifest).stream())
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from volback.archive.lookup import KnownExtent, Line, StoredExtents, no_extent
+from volback.archive.lookup import KnownExtent, Line, StoredExtents, no_extent, sort_key
 from volback.archive.plan import Plan, PlannedUnit
-from volback.archive.segments import Segment
+from volback.archive.segments import AFTER_BYTES, Segment
 from volback.catalog.index import LineBegin, begin_of, check_units
 from volback.catalog.units import Frame, Unit
 from volback.errors import FormatError
@@ -76,6 +76,10 @@ class Parent:
         """Where the index has this very line, without its newline: of a unit that was read and had not changed."""
         return None
 
+    def former(self, path: bytes) -> Segment | None:
+        """Where the index has the former line of a large file that was read and has changed."""
+        return None
+
 
 class EarlierBackup(Parent):
     """An earlier backup of the same storage, compared with a plan."""
@@ -103,6 +107,8 @@ class EarlierBackup(Parent):
         wanted.pop("", None)
         self._hashes: dict[int, tuple[Segment, int]] = {}
         self._end: Line | None = None
+        self._files: dict[bytes, Segment] = {}
+        """Those whose lines are long, by what their paths are sorted by."""
         lines: list[Line] = []
         unchanged_files: list[Line] = []
         for unit in units:
@@ -122,6 +128,8 @@ class EarlierBackup(Parent):
         """A unit that is not used unchanged, to be looked up."""
         line = Line.of(unit.segment, unit.number)
         self._hashes[hash(unit.segment.line(unit.number))] = (unit.segment, unit.number)
+        if unit.begin.kind == "file" and len(unit.segment.line(unit.number)) >= AFTER_BYTES:
+            self._files[line.path] = unit.segment
         if unit.begin.kind == "end":
             self._end = line
         else:
@@ -139,6 +147,10 @@ class EarlierBackup(Parent):
         """Where the index has this very line, without its newline: of a unit that was read and had not changed."""
         found = self._hashes.get(hash(line))
         return found if found and found[0].line(found[1]) == line else None
+
+    def former(self, path: bytes) -> Segment | None:
+        """Where the index has the former line of a large file that was read and has changed."""
+        return self._files.get(sort_key(path))
 
     def known(self, number: int) -> KnownExtent:
         """The lookup for the extents of this unit of the plan; for the number after the last unit, of the end."""

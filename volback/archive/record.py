@@ -185,7 +185,7 @@ class Recorder:
         if (same := self._parent.same_line(line[:-1])) is not None:
             self._index.add_unchanged(*same)
         else:
-            self._index.add(line)
+            self._index.add(line, self._parent.former(end.members[0].path) if end.kind == "file" else None)
         self._progress.advance(raw_bytes=unit.raw_bytes, files=len(end.members))
 
     def _pieces(self, extents: list[Extents]) -> Iterator[Piece]:

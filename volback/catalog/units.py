@@ -123,3 +123,5 @@ class Run(NamedTuple):
     stored_bytes: int
     digest: bytes
     """SHA-256 of these stored bytes."""
+    dictionary: Run | None = None
+    """A segment, compressed without one, that was the dictionary of this run, which then is one segment."""

@@ -5,7 +5,6 @@ Of backups only indexes are read. Of a volume, files are scanned; with `data`, t
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -135,7 +134,7 @@ def _size(state: State | None) -> int:
 
 
 def _segments(backup: OpenBackup) -> frozenset[bytes]:
-    return frozenset(hashlib.sha256(segment.stored).digest() for segment in backup.segments)
+    return frozenset(segment.digest for segment in backup.segments)
 
 
 def _states(
@@ -151,7 +150,7 @@ def _numbers(backup: OpenBackup, shared: frozenset[bytes]) -> set[int]:
     numbers, at = set[int](), 0
     for segment in backup.segments:
         stop = at + len(segment.lines())
-        if hashlib.sha256(segment.stored).digest() not in shared:
+        if segment.digest not in shared:
             numbers.update(range(at, stop))
         at = stop
     return numbers

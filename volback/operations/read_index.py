@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from volback.ahead import read_ahead
-from volback.archive.segments import Segment, runs_of, split
+from volback.archive.segments import Segment, compressed_after, runs_of, split
 from volback.catalog.index import Room
 from volback.catalog.model import Manifest
 from volback.catalog.objects import Kept
@@ -45,22 +45,33 @@ class IndexReader:
             raise IntegrityError(f"index of {self._name} is shorter than its list of runs", VERIFY_HINT)
         own_bytes = expected.size_bytes - table_bytes
         runs = runs_of(stored[own_bytes:], what=f"index of {self._name}")
-        if sum(run.stored_bytes for run in runs) > INDEX_MAX_BYTES:
+        claimed = sum(part.stored_bytes for run in runs for part in (run, run.dictionary) if part is not None)
+        if claimed > INDEX_MAX_BYTES:
             raise IntegrityError(f"index of {self._name} claims more than {INDEX_MAX_BYTES} bytes", VERIFY_HINT)
 
-        def read(run: Run, _: threading.Event) -> tuple[Run, memoryview]:
+        def read(run: Run) -> memoryview:
             if run.backup == own:
-                return run, stored[:own_bytes][run.offset : run.offset + run.stored_bytes]
-            return run, memoryview(self._read_run(run))
+                return stored[:own_bytes][run.offset : run.offset + run.stored_bytes]
+            return memoryview(self._read_run(run))
 
-        with closing(read_ahead(read, runs, ahead=self._store.parallel_reads)) as pieces:
-            return [segment for run, piece in pieces for segment in self._segments(run, piece)]
+        def read_both(run: Run, _: threading.Event) -> tuple[Run, memoryview, memoryview | None]:
+            return run, read(run), None if run.dictionary is None else read(run.dictionary)
 
-    def _segments(self, run: Run, stored: memoryview) -> Iterator[Segment]:
+        with closing(read_ahead(read_both, runs, ahead=self._store.parallel_reads)) as pieces:
+            return [segment for found in pieces for segment in self._segments(*found)]
+
+    def _segments(self, run: Run, stored: memoryview, dictionary: memoryview | None) -> Iterator[Segment]:
+        self._check(run, stored)
+        if run.dictionary is None or dictionary is None:
+            yield from split(run.backup, run.offset, stored, room=self._room)
+            return
+        self._check(run.dictionary, dictionary)
+        yield compressed_after(run.backup, run.offset, stored, dictionary, run.dictionary, room=self._room)
+
+    def _check(self, run: Run, stored: memoryview) -> None:
         if len(stored) != run.stored_bytes or hashlib.sha256(stored).digest() != run.digest:
             message = f"backup {self._name} is damaged: the index of {run.backup} is not what it was"
             raise IntegrityError(message, VERIFY_HINT)
-        return split(run.backup, run.offset, stored, room=self._room)
 
     def _read_run(self, run: Run) -> bytes:
         used = next((one for one in self._manifest.uses if one.is_index and one.object_id == run.backup), None)

@@ -136,6 +136,8 @@ def _used(
             if segment.offset in offsets:
                 continue
             offsets[segment.offset] = len(segment.stored)
+            if (before := segment.dictionary) is not None:
+                segments.setdefault(before.backup, {})[before.offset] = len(before.stored)
             for unit in units_with(begins_of([segment], backup.holders), lambda frame: frame.backup in wanted):
                 _count(unit, wanted, frames)
     return frames, segments

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from volback.archive import ranges
@@ -118,7 +118,7 @@ class VolumeRepack:
             backup = self._opened[id_]
             yield from backup.unsealed(_slices(backup, wanted, repacked))
 
-    def _revise(self, backup: OpenBackup, indexes: Collection[str]) -> None:
+    def _revise(self, backup: OpenBackup, indexes: Set[str]) -> None:
         """Commit a new revision of a backup. Nothing is taken from these index objects."""
         old = backup.manifest
         number = self._revisions[old.id]
@@ -132,7 +132,7 @@ class VolumeRepack:
         self.written.made.append(new)
         self._note(backup, new)
 
-    def _moved(self, backup: OpenBackup, own: str, indexes: Collection[str]) -> MovedIndex:
+    def _moved(self, backup: OpenBackup, own: str, indexes: Set[str]) -> MovedIndex:
         """Its index with all frames at their new places; a line that an older backup's new index has is taken from
         there."""
         index, copies = MovedIndex(own), dict[Segment, Segment]()
@@ -140,6 +140,8 @@ class VolumeRepack:
             segment = line.segment
             if (known := self._lines.get((segment.backup, segment.offset, line.number))) is not None:
                 index.add_unchanged(known)
+            elif segment.dictionary is not None and {segment.backup, segment.dictionary.backup} & indexes:
+                index.add(moved(segment.unit(line.number), self._places))
             elif segment.backup in indexes and not any(map(self._is_moved, line.begin.frames)):
                 copy = copies.setdefault(segment, Segment(own, segment.offset, segment.stored, segment.room))
                 index.add_unchanged(replace(line, segment=copy))

@@ -6,7 +6,6 @@ again, and of a new segment only the lines are decoded that contain the longest 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -129,7 +128,7 @@ class _Search:
 
     def states(self, backup: OpenBackup) -> Iterator[State]:
         """The states that are wanted, in stream order. Raises IntegrityError, before anything is yielded."""
-        digests = [hashlib.sha256(segment.stored).digest() for segment in backup.segments]
+        digests = [segment.digest for segment in backup.segments]
         found = {digest: self._known[digest] for digest in digests if digest in self._known}
         numbers: dict[int, bytes] = {}
         at = 0
