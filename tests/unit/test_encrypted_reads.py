@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from volback.catalog.repository import Catalog
 from volback.context.repository import Repository
 from volback.encryption.sources import Sources, identity_file
 from volback.operations import contents
+from volback.store.base import Store, Wrapper
 from volback.store.local import LocalStore
 from volback.store.memory import MemoryStore
 
@@ -45,6 +48,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryStore, BackupK
 
 def reads_of(store: CountingStore, name: str) -> list[Read]:
     return [one for one in store.reads if one.key.endswith(name)]
+
+
+class _Threads(Wrapper):
+    """Notes in which threads data is read."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.names: set[str] = set()
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        if "/data." in key:
+            self.names.add(threading.current_thread().name.partition("_")[0])
+        return self._inner.open(key, start=start, length=length)
+
+
+def test_what_is_encrypted_is_decrypted_in_threads(made: tuple[MemoryStore, BackupKey], tmp_path: Path) -> None:
+    """Of a directory too: who uses one range need not wait for the next one to be decrypted."""
+    store, key = _Threads(made[0]), made[1]
+    where = Repository(store, lambda: key.host, sources=Sources((identity_file(own_file(tmp_path)),)))
+    opened = contents.open_backup(where, f"{key.volume}@{key.id}")
+    assert sum(map(len, opened.stream())) == opened.manifest.raw_bytes
+    assert store.names == {"ahead"}
 
 
 def test_one_small_file_costs_its_index_its_frame_and_their_pieces(

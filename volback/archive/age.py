@@ -131,27 +131,22 @@ class Pieces:
         The chunks begin with a piece. Raises DamagedPiece once what comes before it is yielded, also where they end
         before `stop`, and not with the last piece: to know that one is not the last takes a byte more than it has.
         """
-        number, kept = first, bytearray()
+        number, kept = first, b""
         for chunk in chunks:
-            kept += chunk
-            whole = (len(kept) - 1) // SEALED_BYTES
-            whole = whole if stop is None else min(whole, stop - number)
-            if whole > 0:
-                with memoryview(kept) as view:
-                    cuts = [view[at * SEALED_BYTES : (at + 1) * SEALED_BYTES] for at in range(whole)]
-                    plain, damaged = self._open_some(number, cuts)
-                    del cuts
-                if plain:
-                    yield plain
-                if damaged is not None:
-                    raise damaged
-                number += whole
-                del kept[: whole * SEALED_BYTES]
+            with memoryview(chunk) as view:
+                cuts, kept = _cut(kept, view, most=None if stop is None else stop - number)
+                plain, damaged = self._open_some(number, cuts)
+                number += len(cuts)
+                del cuts
+            if plain:
+                yield plain
+            if damaged is not None:
+                raise damaged
             if number == stop:
                 return
-        yield self.open(number, bytes(kept), is_last=True)
+        yield self.open(number, kept, is_last=True)
 
-    def _open_some(self, number: int, cuts: list[memoryview]) -> tuple[bytes, DamagedPiece | None]:
+    def _open_some(self, number: int, cuts: list[Buffer]) -> tuple[bytes, DamagedPiece | None]:
         """What the pieces hold, from `number` on, to the first one that is damaged."""
         plain = list[bytes]()
         for at, cut in enumerate(cuts):
@@ -160,6 +155,22 @@ class Pieces:
             except DamagedPiece as exc:
                 return b"".join(plain), exc
         return b"".join(plain), None
+
+
+def _cut(kept: bytes, chunk: memoryview, *, most: int | None) -> tuple[list[Buffer], bytes]:
+    """Cut `kept` and what follows it into sealed pieces, at most so many; return them, and what is left.
+
+    A piece that ends where the chunk does is left: it may be the last one. Only what is in two chunks is copied.
+    """
+    whole = (len(kept) + len(chunk) - 1) // SEALED_BYTES
+    whole = whole if most is None else min(whole, most)
+    if whole < 1:
+        return [], kept + chunk
+    first = SEALED_BYTES - len(kept)
+    cuts: list[Buffer] = [kept + chunk[:first] if kept else chunk[:first]]
+    ends = range(first + SEALED_BYTES, first + whole * SEALED_BYTES, SEALED_BYTES)
+    cuts += [chunk[end - SEALED_BYTES : end] for end in ends]
+    return cuts, bytes(chunk[first + (whole - 1) * SEALED_BYTES :])
 
 
 def _piece_nonce(number: int, is_last: bool) -> bytes:
