@@ -103,8 +103,10 @@ def project(engine: EngineSession, volume: str, volume_path: Callable[[str], Pat
             engine.client.volumes.create(name, labels=engine.labels | labels)
             (volume_path(name) / "file").write_text(part)
 
+    copies = [f"{volume}-staging_{part}" for part in names.values()]
+    engine.names.update(copies)
     yield make
-    for name in names:
+    for name in [*names, *copies]:
         remove_volume(engine.client, name)
 
 

@@ -58,9 +58,10 @@ class Compose:
         }
         self._path.write_text(json.dumps(document))  # JSON is YAML
 
-    def __call__(self, *arguments: str) -> str:
-        """Run it; return all that it said."""
-        command = ["docker-compose", "--ansi", "never", "-p", self.project, "-f", str(self._path), *arguments]
+    def __call__(self, *arguments: str, project: str | None = None) -> str:
+        """Run it, for the project or for another one; return all that it said."""
+        options = ["--ansi", "never", "-p", project or self.project, "-f", str(self._path)]
+        command = ["docker-compose", *options, *arguments]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment, check=False
         )
@@ -87,7 +88,7 @@ def library(run_volback: Volback, engine: EngineSession) -> Library:
 
 
 def back_up_set(
-    library: Library, project: str, sources: list[Source], *, of: list[str] | None = None
+    library: Library, project: str | None, sources: list[Source], *, of: list[str] | None = None
 ) -> list[Manifest]:
     """Back up each source as a part of one set; the set's volumes are `of`, where it is not the sources'."""
     volumes = of or [source.name for source in sources]
@@ -213,7 +214,7 @@ def test_a_project_is_refused_as_a_whole(
 
     container.remove(force=True)
     done = run_volback("restore", "--project", project, "--replace", "--prove", "--json").json["result"]
-    assert list(done) == ["project", "set", "whole", "restored", "not_restored", "requests"]
+    assert list(done) == ["project", "set", "whole", "as_project", "restored", "not_restored", "requests"]
     assert [each["volume"] for each in done["restored"]] == two
     assert [each["safety_backup"] is None for each in done["restored"]] == [True, False]
     assert all((volume_path(volume) / "file").read_text() == "as backed up" for volume in two)
@@ -248,12 +249,72 @@ def test_one_volume_that_fails_does_not_stop_the_next_and_is_named(
     assert {volume.name for volume in engine.volumes()} & set(names) == {names[0], names[2]}
 
 
+def test_a_project_comes_back_from_a_set_of_more_as_another_project(
+    run_volback: Volback, library: Library, compose: Compose, engine: EngineSession, volume_path: VolumePath
+) -> None:
+    compose("up", "--no-start")
+    everything = sorted([*compose.volumes, compose.external])
+    for volume in everything:
+        (volume_path(volume) / "file").write_text(volume)
+    made = back_up_set(library, None, [volume_source(library.engine, volume) for volume in everything])[0].set
+    assert made is not None
+    new = f"{compose.project}2"
+    names = [f"{new}_db", f"{new}_uploads"]
+    engine.names.update(names)
+    call = ["restore", "--project", compose.project, "--as-project", new]
+
+    planned = run_volback(*call, "--dry-run", check_exit=3)
+    heading, *lines = planned.stdout.splitlines()
+    assert heading == f"set {made.id} of project {compose.project}, as project {new}"
+    assert [line.partition(" -> ")[2].partition("  would restore ")[0] for line in lines] == [
+        f"volume {name}" for name in names
+    ]
+    assert not set(names) & {volume.name for volume in engine.volumes()}
+    said = run_volback(*call, "--prove", "--json", check_exit=3).json
+    assert [each["volume"] for each in said["result"]["restored"]] == names
+    assert said["warnings"] == [
+        f"volume {compose.external!r} exists, and both projects use that name: it stays as it is"
+    ]
+    for old, name in zip(compose.volumes, names, strict=True):
+        assert (volume_path(name) / "file").read_text() == old
+        assert labels_of(engine, name).items() >= {"com.docker.compose.project": new}.items()
+    up = compose("up", "--no-start", project=new)
+    assert [line for line in up.splitlines() if "volume" in line.lower() or "warn" in line.lower()] == []
+    compose("down", "--volumes", project=new)
+
+
+def test_several_volumes_come_back_together_and_what_is_there_stays(
+    run_volback: Volback, library: Library, two: list[str], engine: EngineSession, volume_path: VolumePath
+) -> None:
+    first, second = two
+    made = back_up_set(library, None, [volume_source(library.engine, volume) for volume in two])[0].set
+    assert made is not None
+    engine.client.volumes.get(first).remove()
+    (volume_path(second) / "newer").touch()
+
+    for call in (["restore", second, first], ["restore", second, first, "--dry-run"]):
+        said = run_volback(*call, check_exit=5)
+        assert errors(said) == [f"error: volumes exist already, so none was restored: {second}"]
+    assert said.stdout.splitlines()[0] == f"set {made.id}"
+    assert [line.split()[-2:] for line in said.stdout.splitlines()[1:]] == [["in", "place"], ["10.0", "KiB"]]
+    assert first not in {volume.name for volume in engine.volumes()}
+    said = run_volback("restore", "--all", check_exit=3)
+    assert said.stdout.splitlines()[-1] == f"not restored: {second}"
+    assert said.stderr == f"warning: volume {second!r} exists already: it stays as it is\n"
+    assert (volume_path(second) / "newer").exists()
+    assert first in {volume.name for volume in engine.volumes()}
+
+
 WRONG_CALLS = {
     "--project does not accept --as": ["--project", "shop", "--as", "x"],
     "--project does not accept --path and --to": ["--project", "shop", "--path", "x", "--to", "/x"],
     "--project restores all volumes of a project; do not name a BACKUP with it": ["--project", "shop", "db"],
-    "--set requires --project NAME": ["--set", "2026"],
-    "no backup is named": [],
+    "--project does not accept --driver": ["--project", "shop", "--driver", "local", "--dry-run"],
+    "a restore of several volumes does not accept --as": ["db", "uploads", "--as", "x"],
+    "--all does not accept --to": ["--all", "--to", "/srv"],
+    "--all restores every volume": ["--all", "db"],
+    "--as-project requires --project NAME": ["db", "--as-project", "blog"],
+    "no backup is named": ["--set", "2026"],
 }
 
 

@@ -49,6 +49,7 @@ def make_backup(
     depends_on: list[str] | None = None,
     set: SetOf | None = None,
     engine_id: str = MANIFEST.engine_id,
+    labels: dict[str, str] | None = None,
 ) -> BackupKey:
     """Put a backup into the store, which becomes a repository if it is none."""
     catalog, key = Catalog(store), BackupKey(host, volume, id)
@@ -56,8 +57,9 @@ def make_backup(
     dice = random.Random(str(key))
     data, index = dice.randbytes(data_bytes), compress_lines(dice.randbytes(5000))
     uses = [_use_of(store, BackupKey(host, volume, needed)) for needed in depends_on or []]
+    source = msgspec.structs.replace(source_of(volume), labels=labels or {})
     manifest = msgspec.structs.replace(
-        MANIFEST, id=id, host=host, volume=volume, source=source_of(volume), kind="incremental" if uses else "full",
+        MANIFEST, id=id, host=host, volume=volume, source=source, kind="incremental" if uses else "full",
         data=_digest(data), index=_digest(index), stored_bytes=len(data), uses=uses, set=set, engine_id=engine_id,
         digest=hashlib.sha256(data + index).hexdigest(),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from volback.catalog.space import Removed
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.errors import Interrupted, NotFoundError, StoreDenied, StoreUnreachable
-from volback.operations.restore_set import find_set
+from volback.operations.stored_sets import find_set
 from volback.operations.verify import verify
 from volback.settings import Settings
 from volback.state.cache import Cache

@@ -12,7 +12,7 @@ from tests.support.repository import make_backup, manifest_of
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import SetOf
 from volback.errors import NotFoundError, UsageError
-from volback.operations.restore_set import find_set
+from volback.operations.stored_sets import find_set
 from volback.settings import Settings
 
 VOLUMES = ["shop_db", "shop_uploads"]
@@ -135,3 +135,86 @@ def test_sets_of_other_projects_and_hosts_are_pointed_to(library: Library) -> No
         find_set(library.repository, "shop")
     assert caught.value.hint == "there are sets of web1/other, web2/shop"
     assert find_set(library.repository, "web2/shop")[0].made.id == set_id(2)
+
+
+LABELS = {"com.docker.compose.project": "shop"}
+
+
+def back_up_all(
+    library: Library, day: int, volumes: list[str], *, lost: tuple[str, ...] = (), shop: tuple[str, ...] = ("shop_",)
+) -> None:
+    """A set as `backup --all` makes it; of the volumes that begin so the labels say that they are the project's."""
+    made = SetOf(id=set_id(day), project=None, volumes=volumes)
+    for at, volume in enumerate(volumes, 1):
+        if volume not in lost:
+            labels = LABELS if volume.startswith(shop) else {}
+            id_ = f"202611{day:02}T00000{at}Z-bbbb"
+            make_backup(library.repository.store, id_, volume=volume, data_bytes=10, set=made, labels=labels)
+
+
+def back_up_alone(library: Library, day: int, volume: str, labels: dict[str, str]) -> None:
+    make_backup(
+        library.repository.store, f"202611{day:02}T000009Z-cccc", volume=volume, data_bytes=10, labels=labels
+    )  # fmt: skip
+
+
+def test_a_set_of_more_than_the_project_is_reduced_to_its_volumes(library: Library) -> None:
+    back_up(library, 1)
+    back_up_all(library, 2, ["blog_db", *VOLUMES])
+    found, warnings = find_set(library.repository, "shop")
+    assert (found.made.id, list(found.backups), found.missing, warnings) == (set_id(2), VOLUMES, [], [])
+    assert find_set(library.repository, "shop", set_id(2))[0].backups.keys() == set(VOLUMES)
+
+
+def test_what_other_projects_lack_of_a_set_does_not_matter(library: Library) -> None:
+    back_up_all(library, 1, ["blog_db", *VOLUMES])
+    back_up_all(library, 2, ["blog_db", *VOLUMES], lost=("blog_db",))
+    found, warnings = find_set(library.repository, "shop")
+    assert (found.made.id, found.missing, warnings) == (set_id(2), [], [])
+
+
+def test_a_set_in_which_a_volume_of_the_project_failed_is_passed_over(library: Library) -> None:
+    back_up_all(library, 1, ["blog_db", *VOLUMES])
+    back_up_all(library, 2, ["blog_db", *VOLUMES], lost=("shop_uploads",))
+    found, warnings = find_set(library.repository, "shop")
+    assert found.made.id == set_id(1)
+    assert warnings == [f"set {set_id(2)} is newer, but lacks shop_uploads: {set_id(1)} is restored instead"]
+
+
+def test_a_set_without_a_newer_volume_of_the_project_is_not_whole(library: Library) -> None:
+    back_up_all(library, 1, VOLUMES)
+    back_up_alone(library, 2, "shop_new", LABELS)
+    with pytest.raises(NotFoundError, match="no set of project 'shop' is complete"):
+        find_set(library.repository, "shop")
+    found, warnings = find_set(library.repository, "shop", set_id(1))
+    assert (list(found.backups), found.missing) == (VOLUMES, ["shop_new"])
+    assert warnings == [f"set {set_id(1)} is not complete: it lacks shop_new"]
+
+
+def test_a_volume_that_is_backed_up_alone_is_named(library: Library) -> None:
+    back_up_alone(library, 1, "shop_alone", LABELS)
+    back_up_alone(library, 1, "blog_alone", {})
+    back_up_all(library, 2, VOLUMES)
+    found, warnings = find_set(library.repository, "shop")
+    assert list(found.backups) == VOLUMES
+    assert warnings == [
+        f"volume 'shop_alone' of project 'shop' is not in set {set_id(2)}, and not restored:"
+        " volback restore web1/shop_alone"
+    ]
+
+
+def test_an_external_volume_is_known_by_this_machine_alone(library: Library) -> None:
+    back_up_all(library, 1, ["shared", *VOLUMES])
+    assert list(find_set(library.repository, "shop")[0].backups) == VOLUMES
+
+    def is_known(host: str, volume: str) -> bool:
+        return (host, volume) == ("web1", "shared")
+
+    found, _ = find_set(library.repository, "shop", is_known=is_known)
+    assert list(found.backups) == ["shared", *VOLUMES]
+
+
+def test_sets_that_hold_nothing_of_the_project_are_not_its_own(library: Library) -> None:
+    back_up_all(library, 1, ["blog_db", "blog_uploads"])
+    with pytest.raises(NotFoundError, match="no set of project 'shop' on host web1"):
+        find_set(library.repository, "shop")

@@ -38,10 +38,10 @@ from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
 from volback.operations.removal import paths_written, remove_paths
 from volback.operations.restore_part import check_part, fit_part, missing_bytes, put_back
-from volback.operations.restore_target import Target, TargetOptions, check_target, choose_target
+from volback.operations.restore_target import Target, TargetOptions, check_target, known_target
 from volback.operations.selection import Selection
 from volback.operations.sources import volume_source
-from volback.operations.trust import Authorship, authorship
+from volback.operations.trust import Authorship
 from volback.operations.verify import verify_backup
 from volback.operations.volumes import (
     check_extracted,
@@ -54,7 +54,6 @@ from volback.operations.volumes import (
 )
 from volback.state.journal import NewDirectory, Reading, Replacing
 from volback.state.runs import Run
-from volback.state.seen_volumes import seen_volume
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +100,7 @@ def restore(
     sweep(ctx, engine, repository)
     opened = OpenBackup.of(repository, repository.find(reference))
     selection = Selection.of(opened, map(member_path, options.paths)) if options.paths else None
-    manifest = opened.manifest
-    seen = seen_volume(ctx.settings.state, manifest.host, manifest.volume)
-    author = authorship(repository, manifest)
-    target = choose_target(manifest, options, backup=opened.name, is_known=author.vouches_or(seen.had_label))
+    target, author = known_target(ctx, repository, opened.manifest, options)
     with (
         volume_lock(ctx, engine.info.id, target.source),
         Run(ctx.settings.state, "restore", opened.name) as run,

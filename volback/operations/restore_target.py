@@ -11,10 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from volback.catalog.model import Manifest, Source
+from volback.context import Context
+from volback.context.repository import Repository
 from volback.errors import UsageError
 from volback.masking import HIDDEN, masked_keys, with_values
+from volback.operations.trust import Authorship, authorship
 from volback.policy.inherited import Wanted, inherited_labels, unconfirmed_warning
 from volback.policy.storage import described, is_plain, is_tmpfs
+from volback.state.seen_volumes import seen_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,15 @@ class Target:
         """Say in what the new volume is not the one of the backup."""
         labels = [unconfirmed_warning(self.source.name, self.unconfirmed_labels)] if self.unconfirmed_labels else []
         return changed_storage(manifest, self.source) + labels + hidden_labels(manifest, self.source)
+
+
+def known_target(
+    ctx: Context, repository: Repository, manifest: Manifest, options: TargetOptions
+) -> tuple[Target, Authorship]:
+    """Return what is to be filled, and who has made the backup: both decide which labels count. Raises UsageError."""
+    seen, author = seen_volume(ctx.settings.state, manifest.host, manifest.volume), authorship(repository, manifest)
+    is_known = author.vouches_or(seen.had_label)
+    return choose_target(manifest, options, backup=manifest.name, is_known=is_known), author
 
 
 def choose_target(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from volback.masking import HIDDEN
+from volback.policy.projects import COMPOSE_NAMES, PODMAN_PROJECT, PROJECT, VOLUME
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 """Engines from 23.0 on: a plain `docker volume prune` removes volumes that have it."""
@@ -23,13 +24,6 @@ _NEVER = frozenset({
 _ACTING = ("com.docker.", "io.podman.", "io.containers.", "io.kubernetes.", "io.portainer.", "volback.")
 """Labels by which compose, swarm, other managers and volback act on a volume. Under another name they would act on the
 copy."""
-
-_PROJECT = "com.docker.compose.project"
-_COMPOSE_NAMES = frozenset({
-    _PROJECT, "com.docker.compose.volume", "com.docker.compose.version", "io.podman.compose.project",
-})  # fmt: skip
-"""They say which volume of which project it is. `com.docker.compose.config-hash` is not one of them: where it differs,
-compose offers to make the volume anew, and `up -y` does (seen with 2.40)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,7 @@ def unconfirmed_warning(volume: str, unconfirmed: Iterable[str]) -> str:
 
 def _says_the_name(labels: Mapping[str, str], key: str, wanted: Wanted) -> bool:
     """Whether a label of compose only repeats what the person named: the project, or a volume called PROJECT_VOLUME."""
-    project = labels.get(_PROJECT)
-    if key not in _COMPOSE_NAMES or project is None or labels.get("io.podman.compose.project", project) != project:
+    project = labels.get(PROJECT)
+    if key not in COMPOSE_NAMES or project is None or labels.get(PODMAN_PROJECT, project) != project:
         return False
-    return project == wanted.project or wanted.name == f"{project}_{labels.get('com.docker.compose.volume')}"
+    return project == wanted.project or wanted.name == f"{project}_{labels.get(VOLUME)}"

@@ -1,0 +1,69 @@
+"""Restored: what `restore` shows of a volume that was restored, or would be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from volback.cli.words import count, human_size
+from volback.policy.storage import described, is_plain
+
+if TYPE_CHECKING:
+    from volback.operations.restore import RestoreResult
+    from volback.operations.restore_dry_run import Planned
+    from volback.operations.together import Chosen
+
+
+def restored_lines(done: RestoreResult) -> Iterator[str]:
+    """What was restored, to where."""
+    proven = ", proven bit for bit" if done.proven else ""
+    yield f"{done.backup} -> {done.target.kind} {done.target.name}"
+    yield f"  {count(done.files, 'file')}, {human_size(done.raw_bytes)}{proven}"
+    if done.target.kind == "volume" and not is_plain(done.target.driver, done.target.options):
+        yield f"  on {described(done.target.driver, done.target.options)}"
+    if done.author.is_certified:
+        yield "  signed by a certified key of its host"
+    if done.safety_backup:
+        yield f"  safety backup of the replaced data: {done.safety_backup}"
+
+
+def restored_facts(done: RestoreResult) -> dict[str, object]:
+    """One restored volume or directory."""
+    return {
+        "volume": done.target.name,
+        "files": done.files,
+        "raw_bytes": done.raw_bytes,
+        "proven": done.proven,
+        "backup": done.backup,
+        "safety_backup": done.safety_backup,
+        "signed_by": done.author.signed_by,
+        "certified": done.author.is_certified,
+    }
+
+
+def planned_line(planned: Planned) -> str:
+    """What would be restored, to where."""
+    backup, target = planned.backup, planned.target
+    what = f"{count(backup.files, 'file')}, {human_size(backup.raw_bytes)}"
+    return f"{backup.name} -> {target.kind} {target.name}  would restore {what}{', in place' if planned.exists else ''}"
+
+
+def planned_facts(planned: Planned) -> dict[str, object]:
+    """One restore that was not made."""
+    return {
+        "volume": planned.target.name,
+        "backup": planned.backup.name,
+        "files": planned.backup.files,
+        "raw_bytes": planned.backup.raw_bytes,
+        "exists": planned.exists,
+    }
+
+
+def chosen_facts(chosen: Chosen | None) -> dict[str, object]:
+    """Which set several volumes come from; null where they are of none, or of several."""
+    made = None if chosen is None else chosen.made
+    return {
+        "project": None if chosen is None else chosen.project,
+        "set": None if made is None else made.id,
+        "whole": chosen is None or not chosen.missing,
+    }
