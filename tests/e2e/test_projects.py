@@ -279,8 +279,10 @@ def test_a_project_comes_back_from_a_set_of_more_as_another_project(
         assert (volume_path(name) / "file").read_text() == old
         assert labels_of(engine, name).items() >= {"com.docker.compose.project": new}.items()
     up = compose("up", "--no-start", project=new)
-    assert [line for line in up.splitlines() if "volume" in line.lower() or "warn" in line.lower()] == []
     compose("down", "--volumes", project=new)
+    # The label of the tests is one of volback's, which a copy does not get; compose v1 says that it is not there.
+    said_of_volumes = [line for line in up.splitlines() if "volume" in line.lower() or "warn" in line.lower()]
+    assert [line for line in said_of_volumes if 'label "volback.test" has changed' not in line] == []
 
 
 def test_several_volumes_come_back_together_and_what_is_there_stays(

@@ -218,3 +218,11 @@ def test_sets_that_hold_nothing_of_the_project_are_not_its_own(library: Library)
     back_up_all(library, 1, ["blog_db", "blog_uploads"])
     with pytest.raises(NotFoundError, match="no set of project 'shop' on host web1"):
         find_set(library.repository, "shop")
+
+
+def test_ids_of_one_second_are_in_no_order(library: Library) -> None:
+    made = SetOf(id="20261101T000000Z-ffff", project=None, volumes=VOLUMES)
+    for at, volume in enumerate(VOLUMES):
+        id_ = f"20261101T000000Z-000{at}"
+        make_backup(library.repository.store, id_, volume=volume, data_bytes=10, set=made, labels=LABELS)
+    assert find_set(library.repository, "shop")[0].made == made

@@ -169,9 +169,9 @@ class _Search:
 
     def _sets(self, manifests: Iterable[Read]) -> Iterator[StoredSet]:
         """Yield a set of the project each time that a backup of it was read, newest first; one that was made without
-        the project, once all of its backups are read: a set's id is older than those of its backups."""
+        the project, once all of its backups are read: none is older than the set, by the second."""
         for key, read in manifests:
-            yield from self._closed(before=key.id)
+            yield from self._closed(before=second_of(key.id))
             found = self._add(key, read)
             if found is not None and found.made.project is not None:
                 yield found
@@ -180,7 +180,7 @@ class _Search:
         yield from self._closed(before="")
 
     def _closed(self, *, before: str) -> Iterator[StoredSet]:
-        for id_ in sorted((id_ for id_ in self._open if id_ > before), reverse=True):
+        for id_ in sorted((id_ for id_ in self._open if second_of(id_) > before), reverse=True):
             yield from self._close(id_)
 
     def _close(self, id_: str) -> Iterator[StoredSet]:
@@ -231,6 +231,11 @@ class _Search:
     def _ids(self, found: dict[str, StoredSet] | list[str]) -> str:
         latest = sorted(found)[-_NAMED_AT_MOST:]
         return ", ".join(latest) if len(latest) == len(found) else f"(latest {_NAMED_AT_MOST}) {', '.join(latest)}"
+
+
+def second_of(id: str) -> str:
+    """The part of an id that is a time. Ids of one second are in no order: a set's may be above those of its backups."""
+    return id.partition("-")[0]
 
 
 def _newest_first(keys: Iterable[BackupKey]) -> list[BackupKey]:

@@ -14,7 +14,7 @@ from volback.catalog.model import Manifest, SetOf
 from volback.catalog.reference import Reference, parse_reference
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, UsageError, VolbackError, because
-from volback.operations.stored_sets import check_set_prefix
+from volback.operations.stored_sets import check_set_prefix, second_of
 from volback.policy.projects import PROJECT
 
 
@@ -143,11 +143,11 @@ def _sets(backups: Iterable[Manifest]) -> list[SetOf]:
 
 
 def _in_set(repository: Repository, latest: Manifest, made: SetOf) -> Manifest | None:
-    """The backup of the same volume in that set: its id is younger than the set's. None where there is none."""
+    """The backup of the same volume in that set: it is not older than the set. None where there is none."""
     if latest.set is not None and latest.set.id == made.id:
         return latest if latest.set == made else None
     keys = repository.catalog.backups(latest.host, latest.volume)
-    for key in (key for key in keys if made.id <= key.id < latest.id):
+    for key in (key for key in keys if key.id < latest.id and second_of(key.id) >= second_of(made.id)):
         found = _read(repository, key)
         if found is not None and found.set == made:
             return found
