@@ -9,7 +9,7 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
-from volback.cli.restored import chosen_facts, planned_facts, planned_line, restored_facts, restored_lines
+from volback.cli.restored import chosen_facts, planned_facts, planned_lines, restored_facts, restored_lines
 from volback.cli.words import pairs
 
 if TYPE_CHECKING:
@@ -157,4 +157,4 @@ def _dry_run(call: Call, backup: str, options: RestoreOptions) -> Outcome:
         planned, obstacle = dry_run(ctx, engine, repository, backup, options)
         requests = requests_facts(repository)
     result = {**chosen_facts(None), "as_project": None, "planned": [planned_facts(planned)], "requests": requests}
-    return Outcome(result, [planned_line(planned)], list(planned.warnings), [obstacle] if obstacle else [])
+    return Outcome(result, list(planned_lines(planned)), list(planned.warnings), [obstacle] if obstacle else [])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from volback.cli.call import Call, Outcome
 from volback.cli.facts import requests_facts
-from volback.cli.restored import chosen_facts, planned_facts, planned_line, restored_facts, restored_lines
+from volback.cli.restored import chosen_facts, planned_facts, planned_lines, restored_facts, restored_lines
 from volback.errors import UsageError, failures
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _outcome(done: SetRestoreResult | SetDryRun, several: Several, requests: obj
     facts = {**chosen_facts(done.chosen), "as_project": several.as_project}
     text = list(_heading(done.chosen, several))
     if isinstance(done, SetDryRun):
-        text += [planned_line(each) for each in done.planned]
+        text += [line for each in done.planned for line in planned_lines(each)]
         result = {**facts, "planned": [planned_facts(each) for each in done.planned], "requests": requests}
         return Outcome(result, text, list(done.warnings), done.obstacles, done.chosen.is_partial)
     text += [line for each in done.restored for line in restored_lines(each)]

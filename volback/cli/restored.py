@@ -41,11 +41,12 @@ def restored_facts(done: RestoreResult) -> dict[str, object]:
     }
 
 
-def planned_line(planned: Planned) -> str:
+def planned_lines(planned: Planned) -> Iterator[str]:
     """What would be restored, to where."""
     backup, target = planned.backup, planned.target
+    yield f"{backup.name} -> {target.kind} {target.name}"
     what = f"{count(backup.files, 'file')}, {human_size(backup.raw_bytes)}"
-    return f"{backup.name} -> {target.kind} {target.name}  would restore {what}{', in place' if planned.exists else ''}"
+    yield f"  would restore {what}{', in place' if planned.exists else ''}"
 
 
 def planned_facts(planned: Planned) -> dict[str, object]:

@@ -234,7 +234,7 @@ class _Search:
 
 
 def second_of(id: str) -> str:
-    """The part of an id that is a time. Ids of one second are in no order: a set's may be above those of its backups."""
+    """The part of an id that is a time. Ids of one second are in no order, also those of a set and its backups."""
     return id.partition("-")[0]
 
 
