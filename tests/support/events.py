@@ -72,7 +72,7 @@ class Events:
     def _note(self, event: dict[str, Any]) -> None:
         actor, action = event["Actor"], str(event["Action"])
         if event["Type"] == "volume":
-            self._marks.add(str(actor["ID"]))
+            self._marks.add(str(actor["ID"] or actor["Attributes"]["name"]))  # Podman gives volumes no id
         elif action != "create":
             labels = actor["Attributes"]
             self._came.append(Event(str(actor["ID"]), labels["name"], labels, action, int(event["timeNano"])))
