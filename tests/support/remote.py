@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ _DOCKERD = """
 hostname {name}; ip link set lo up
 mkdir -p /etc/docker; mount --bind {directory}/etc /etc/docker
 exec dockerd --data-root {directory}/root --exec-root {directory}/exec --pidfile {directory}/docker.pid \
-  --iptables=false --bridge=none -H unix://{directory}/docker.sock
+  --iptables=false --bridge=none -H unix://{directory}/docker.sock {options}
 """
 
 
@@ -38,6 +39,10 @@ class SecondEngine:
 
     directory: Path
     name: str
+    options: Sequence[str] = ()
+    """More options of dockerd."""
+    on_our_loopback: bool = False
+    """Whether it shares this side's network: to be reached there by an address that is among its options."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,10 +52,11 @@ class SecondEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError if it does not."""
-        script = _DOCKERD.format(name=self.name, directory=self.directory)
+        script = _DOCKERD.format(name=self.name, directory=self.directory, options=shlex.join(self.options))
+        network = [] if self.on_our_loopback else ["--net"]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--uts", "--net", "--propagation", "private", "sh", "-c", script],
+                ["unshare", "--mount", "--uts", *network, "--propagation", "private", "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_for(lambda: _answers(self), f"second engine: see {self.directory}/log")
@@ -82,21 +88,21 @@ class SecondEngine:
 
 
 @contextmanager
-def second_engine() -> Iterator[SecondEngine]:
+def second_engine(options: Sequence[str] = (), *, on_our_loopback: bool = False) -> Iterator[SecondEngine]:
     """Start it, wait until it answers, and end it and what it started."""
     with (
         tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as directory,
-        _dockerd(Path(directory)) as engine,
+        _dockerd(Path(directory), options, on_our_loopback=on_our_loopback) as engine,
     ):
         yield engine
 
 
 @contextmanager
-def _dockerd(directory: Path) -> Iterator[SecondEngine]:
+def _dockerd(directory: Path, options: Sequence[str], *, on_our_loopback: bool) -> Iterator[SecondEngine]:
     name = f"second-{secrets.token_hex(3)}"
     for part in ("root", "exec", "etc"):
         (directory / part).mkdir(parents=True)
-    engine = SecondEngine(directory, name)
+    engine = SecondEngine(directory, name, options, on_our_loopback)
     try:
         engine.start()
         yield engine

@@ -116,7 +116,12 @@ def _global(
         typer.Option(metavar="REPO", help="Directory, s3://BUCKET/PREFIX, or its name. [default: $VOLBACK_REPO]"),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(metavar="ENGINE", help="Docker engine, like ssh://HOST. [default: $DOCKER_HOST]")
+        str | None,
+        typer.Option(metavar="ENGINE", help="Engine: ssh://HOST, or a docker context. [default: $DOCKER_HOST]"),
+    ] = None,
+    docker_context: Annotated[
+        str | None,
+        typer.Option("--context", metavar="NAME", help="Docker context to use. [default: $DOCKER_CONTEXT]"),
     ] = None,
     config_files: Annotated[
         list[str] | None,
@@ -136,7 +141,7 @@ def _global(
     ] = False,
 ) -> None:
     call = call_of(context)
-    call.repository, call.engine, call.config = repo, host, config_files or []
+    call.repository, call.engine, call.config = repo, _engine(host, docker_context), config_files or []
     call.accept_repository, call.identities = accept_repository, identities or []
     call.json, call.quiet, call.verbose, call.debug = json, quiet, verbose, debug
     call.command = context.invoked_subcommand or ""
@@ -147,6 +152,17 @@ def _global(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise UsageError("no command given")
+
+
+def _engine(host: str | None, docker_context: str | None) -> str | None:
+    """The engine that both options name. Raises UsageError."""
+    if docker_context is None:
+        return host
+    if host is not None:
+        raise UsageError("--host and --context exclude each other", "give one: --host takes the name of a context, too")
+    from volback.engine.address import check_context_name
+
+    return check_context_name(docker_context)
 
 
 def _log(call: Call) -> None:

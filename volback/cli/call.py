@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from volback.engine.engine import Engine
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug", "--accept-repository"})
-_WITH_VALUE = frozenset({"--repo", "--host", "--config", "--identity", "--log-format"})
+_WITH_VALUE = frozenset({"--repo", "--host", "--context", "--config", "--identity", "--log-format"})
 
 
 @dataclass(slots=True)

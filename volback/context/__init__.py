@@ -58,15 +58,18 @@ class Context:
     """Where identities and passphrases come from: options, the environment, a person at a terminal."""
 
 
-def open_engine(ctx: Context) -> Engine:
-    """The engine that the settings name; it is connected when it is first used."""
+def open_engine(ctx: Context, address: str | None = None) -> Engine:
+    """The engine at an address (also a docker context's name), else the one that the settings name.
+
+    It is connected when it is first used.
+    """
     # Only here: docker takes 0.2 s to import, which a command that needs no engine would pay.
     from volback.engine.engine import Engine
     from volback.engine.helper import Limits
 
     settings = ctx.settings
     return Engine(
-        settings.engine,
+        settings.engine if address is None else address,
         client_id=lambda: client_id(settings.state),
         image=settings.helper_image,
         limits=Limits(settings.helper_cpus, settings.helper_memory_bytes, settings.helper_io_weight),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import ssl
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,34 +15,34 @@ from datetime import datetime
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-import docker
-import docker.context
 import docker.errors
 import docker.tls
 import requests.exceptions
 import urllib3.exceptions
 
+from volback.engine.address import Endpoint, find_endpoint
 from volback.engine.client import Client
+from volback.engine.contexts import Tls
 from volback.engine.ssh import ssh_client
 from volback.errors import (
     ConflictError,
     EngineError,
     EngineUnreachable,
     NotFoundError,
-    UsageError,
     VolbackError,
     as_failure,
 )
 from volback.masking import masked_mount
 
 DEFAULT_TIMEOUT_S = 60.0
-LOCAL_SOCKET = "unix:///var/run/docker.sock"
 _MINIMUM_API = (1, 40)
 _CLOCK_DOUBT_S = 2.0
 """Less is the time that the answer took, and what was cut off below the second."""
 _PLUGIN = re.compile(r'plugin "?([^" ]+)"? not found')
 _GONE = re.compile(r"no container with ID (\w+) found in database: no such container$")
 """Podman's reason, with status 500, if a container is removed while it is asked for."""
+_WANTS_TLS = "Client sent an HTTP request to an HTTPS server"
+_TLS_HINT = "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, or use a docker context that has its certificates"
 _START_HINT = "start the engine, or name another with --host"
 
 
@@ -65,15 +66,15 @@ class EngineInfo:
 def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[Any, EngineInfo]:
     """Return a low-level client and the engine's description.
 
-    Without `url`: DOCKER_HOST, then the current docker context, then the local socket.
-    Raises EngineUnreachable (no engine, no permission, no answer in `timeout_s`), UsageError for a URL that is not
+    `url` may be the name of a docker context; without it the environment says which engine (see `find_endpoint`).
+    Raises EngineUnreachable (no engine, no permission, no answer in `timeout_s`), UsageError for an address that is not
     valid.
     """
-    base_url, tls = _endpoint(url)
-    what = f"engine {base_url}"
+    endpoint = find_endpoint(url, os.environ)
+    what = endpoint.what
     try:
         with translated(what):
-            client = _client(base_url, tls, timeout_s)
+            client = _client(endpoint, timeout_s)
             facts, version = client.info(), client.version()
         info = _describe(facts, version)
         api = tuple(int(part) for part in info.api_version.split("."))
@@ -98,10 +99,7 @@ def translated(what: str) -> Iterator[None]:
             ) from exc
         raise NotFoundError(f"{what} does not exist: {_reason(exc)}") from exc
     except docker.errors.APIError as exc:
-        if (gone := _GONE.search(_reason(exc))) and gone[1] in what:
-            raise NotFoundError(f"{what} does not exist: {_reason(exc)}") from exc
-        kind = ConflictError if exc.status_code == 409 else EngineError
-        raise kind(f"{what}: the engine refused: {_reason(exc)}") from exc
+        raise _refused(what, exc) from exc
     except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError) as exc:
         raise EngineUnreachable(f"{what}: the engine does not answer", "check whether it hangs: docker info") from exc
     except requests.exceptions.ChunkedEncodingError as exc:
@@ -115,31 +113,16 @@ def translated(what: str) -> Iterator[None]:
         raise _not_connected(what, exc) from exc
 
 
-def _endpoint(url: str | None) -> tuple[str, Any]:
-    if url is None and "DOCKER_HOST" in os.environ:
-        url = os.environ["DOCKER_HOST"]
-        if os.environ.get("DOCKER_TLS_VERIFY"):
-            params = docker.utils.kwargs_from_env()
-            return str(params["base_url"]), params.get("tls", False)
-    if url is not None:
-        if urlsplit(url).scheme not in ("unix", "tcp", "http", "https", "ssh"):
-            raise UsageError(
-                f"engine {url!r} is not an engine address", "like unix:///var/run/docker.sock or ssh://HOST"
-            )
-        return url, False
-    try:
-        context = docker.context.ContextAPI.get_current_context()
-    except docker.errors.DockerException as exc:
-        raise UsageError(f"docker context cannot be read: {exc}", "name the engine with --host") from exc
-    if context is None or context.Name == "default" or not context.Host:
-        return LOCAL_SOCKET, False
-    return context.Host, context.TLSConfig or False
+def _client(endpoint: Endpoint, timeout_s: float) -> Any:
+    if urlsplit(endpoint.url).scheme == "ssh":
+        return ssh_client(endpoint.url, timeout_s=timeout_s)
+    tls = _tls_config(endpoint.tls) if endpoint.tls else False
+    return Client(base_url=endpoint.url, tls=tls, timeout=timeout_s, version="auto")
 
 
-def _client(base_url: str, tls: Any, timeout_s: float) -> Any:
-    if urlsplit(base_url).scheme == "ssh":
-        return ssh_client(base_url, timeout_s=timeout_s)
-    return Client(base_url=base_url, tls=tls, timeout=timeout_s, version="auto")
+def _tls_config(tls: Tls) -> Any:
+    own = (str(tls.certificate), str(tls.key)) if tls.certificate and tls.key else None
+    return docker.tls.TLSConfig(client_cert=own, ca_cert=str(tls.ca) if tls.ca else None, verify=tls.is_verified)
 
 
 def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
@@ -170,6 +153,15 @@ def _clock_ahead_s(there: str) -> float:
         return 0.0
     ahead_s = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00")).timestamp() - time.time()
     return ahead_s if abs(ahead_s) > _CLOCK_DOUBT_S else 0.0
+
+
+def _refused(what: str, exc: docker.errors.APIError) -> VolbackError:
+    reason = _reason(exc)
+    if _WANTS_TLS in reason:
+        return EngineUnreachable(f"{what}: the engine wants TLS", _TLS_HINT)
+    if (gone := _GONE.search(reason)) and gone[1] in what:
+        return NotFoundError(f"{what} does not exist: {reason}")
+    return (ConflictError if exc.status_code == 409 else EngineError)(f"{what}: the engine refused: {reason}")
 
 
 def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError:
@@ -212,6 +204,8 @@ def _innermost(exc: BaseException) -> BaseException:
 
 def _unreachable_hint(exc: BaseException) -> str:
     text = _root_cause(exc)
+    if isinstance(_innermost(exc), ssl.SSLError):
+        return "check that it speaks TLS, and the certificates: DOCKER_CERT_PATH, or those of the docker context"
     if "Permission denied" in text:
         return "run as root, or as a user of the group docker"
     return _START_HINT

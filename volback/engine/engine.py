@@ -68,6 +68,11 @@ class Engine:
         return self._connection is not None
 
     @property
+    def address(self) -> str | None:
+        """What a person called it: an address or the name of a docker context; None: nothing was given."""
+        return self._url
+
+    @property
     def info(self) -> EngineInfo:
         """What the engine says of itself."""
         return self._connected()[1]

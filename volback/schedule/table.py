@@ -20,12 +20,12 @@ MARK = "# Written by `volback schedule install`; `volback schedule remove` takes
 
 _PASSED_ON = (
     "VOLBACK_HOSTNAME", "VOLBACK_HELPER_IMAGE", "VOLBACK_HELPER_CPUS", "VOLBACK_HELPER_MEMORY_MIB",
-    "VOLBACK_SHRINK_RATIO",    "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "VOLBACK_CACHE_MIB",
-    "DOCKER_HOST", "DOCKER_CONTEXT",
+    "VOLBACK_SHRINK_RATIO", "VOLBACK_ENGINE_TIMEOUT", "VOLBACK_TRANSPORT", "VOLBACK_CACHE_MIB",
+    "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY",
 )  # fmt: skip
 _PATHS_PASSED_ON = (
     "VOLBACK_CONFIG", "VOLBACK_STATE_DIR", "VOLBACK_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
-    "DOCKER_CONFIG",
+    "DOCKER_CONFIG", "DOCKER_CERT_PATH",
 )  # fmt: skip
 """Variables that are passed to a scheduled run with their current values. None is secret; others belong into the
 files."""

@@ -1,0 +1,129 @@
+"""Engines by address: contexts as the docker command writes them, over a socket, over ssh, and over TLS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Authority
+from tests.support.contexts import Contexts
+from tests.support.engine import Volback
+from tests.support.ports import free_port
+from tests.support.remote import Relay, SecondEngine, second_engine, ssh_server
+
+
+class TlsEngine:
+    """An engine that serves TLS on the loopback, and asks each client for a certificate."""
+
+    def __init__(self, engine: SecondEngine, url: str, authority: Authority, certificates: Path) -> None:
+        self.engine = engine
+        self.url = url
+        self.authority = authority
+        self.certificates = certificates
+        """Of a client."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"DOCKER_HOST": self.url, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(self.certificates)}
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsEngine]:
+    directory = tmp_path_factory.mktemp("tls")
+    authority = Authority("volback-test")
+    server, client = authority.write(directory / "server", "engine"), authority.write(directory / "client", "client")
+    url = f"tcp://127.0.0.1:{free_port()}"
+    files = [("cacert", "ca"), ("cert", "cert"), ("key", "key")]
+    options = ["--host", url, "--tlsverify", *(f"--tls{option}={server / name}.pem" for option, name in files)]
+    with second_engine(options, on_our_loopback=True) as engine:
+        yield TlsEngine(engine, url, authority, client)
+
+
+@pytest.fixture
+def contexts(tmp_path: Path) -> Contexts:
+    return Contexts(tmp_path / "docker")
+
+
+def host_of(run_volback: Volback, *options: str, env: dict[str, str]) -> str:
+    """The name of the engine's host that a command reaches."""
+    checks = run_volback(*options, "doctor", "--json", env={"DOCKER_HOST": ""} | env, check_exit=None).json
+    (found,) = (check for check in checks["result"]["checks"] if check["name"] == "engine")
+    return str(found["facts"].get("host", found["text"]))
+
+
+def test_a_context_names_an_engine_however_it_is_given(
+    run_volback: Volback, second: SecondEngine, contexts: Contexts
+) -> None:
+    contexts.create("there", second.url)
+    environment = contexts.environment
+    ways: list[tuple[tuple[str, ...], dict[str, str]]] = [
+        (("--host", "there"), {}), (("--context", "there"), {}), ((), {"DOCKER_CONTEXT": "there"})
+    ]  # fmt: skip
+    for options, variables in ways:
+        assert host_of(run_volback, *options, env=environment | variables) == second.name
+    assert host_of(run_volback, env=environment) != second.name
+    contexts.use("there")
+    assert host_of(run_volback, env=environment) == second.name
+    assert host_of(run_volback, "--context", "default", env=environment) != second.name
+
+
+def test_a_context_over_ssh(run_volback: Volback, second: SecondEngine, contexts: Contexts, tmp_path: Path) -> None:
+    with ssh_server(tmp_path / "ssh", second) as (url, programs):
+        contexts.create("there", url)
+        environment = contexts.environment | {"PATH": f"{programs}:{os.environ['PATH']}"}
+        assert host_of(run_volback, "--context", "there", env=environment) == second.name
+
+
+def test_a_wrong_name_is_one_line_with_the_names_that_are_known(run_volback: Volback, contexts: Contexts) -> None:
+    contexts.create("prod", "ssh://web2")
+    failed = run_volback("--host", "prdo", "volumes", env=contexts.environment, check_exit=2)
+    first, hint = failed.stderr.splitlines()
+    assert first == "error: engine 'prdo' is neither an address nor a docker context"
+    assert hint.startswith("hint: docker contexts: default, prod; an address is like ")
+    run_volback("--host", "prod", "--context", "prod", "volumes", env=contexts.environment, check_exit=2)
+    run_volback("--context", "ssh://web2", "volumes", env=contexts.environment, check_exit=2)
+
+
+def test_a_volume_is_backed_up_and_restored_over_tls(run_volback: Volback, tls: TlsEngine, contexts: Contexts) -> None:
+    """Through the attach connection: records of TLS are shorter than what is read at once."""
+    with closing(tls.engine.client()) as client:
+        path = Path(client.volumes.create("far").attrs["Mountpoint"])
+        (path / "random").write_bytes(os.urandom(9 << 20))
+        attach = tls.environment | {"VOLBACK_TRANSPORT": "attach"}
+        run_volback("backup", "far", env=attach)
+        contexts.create("there", tls.url, certificates=tls.certificates)
+        context = contexts.environment | {"VOLBACK_TRANSPORT": "attach", "DOCKER_HOST": ""}
+        run_volback("--context", "there", "restore", "far", "--as", "near", "--prove", env=context)
+        assert client.containers.list(all=True, ignore_removed=True) == []
+        for volume in client.volumes.list():
+            volume.remove()
+
+
+def test_an_engine_that_wants_tls_or_another_certificate_is_explained(
+    run_volback: Volback, tls: TlsEngine, tmp_path: Path
+) -> None:
+    failed = run_volback("volumes", env={"DOCKER_HOST": tls.url}, check_exit=8)
+    first, hint = failed.stderr.splitlines()
+    assert first == f"error: engine {tls.url}: the engine wants TLS"
+    assert hint.startswith("hint: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH")
+    other = Authority("stranger").write(tmp_path / "other", "client")
+    failed = run_volback("volumes", env=tls.environment | {"DOCKER_CERT_PATH": str(other)}, check_exit=8)
+    first, hint = failed.stderr.splitlines()
+    assert "certificate verify failed" in first
+    assert "DOCKER_CERT_PATH" in hint
+    shutil.copy(tls.certificates / "ca.pem", other / "ca.pem")
+    failed = run_volback("volumes", env=tls.environment | {"DOCKER_CERT_PATH": str(other)}, check_exit=8)
+    assert len(failed.stderr.splitlines()) == 2
+
+
+def test_tls_to_an_engine_without_it_is_explained(run_volback: Volback, second: SecondEngine, tls: TlsEngine) -> None:
+    with Relay(second.directory / "docker.sock") as relay:
+        failed = run_volback("volumes", env=tls.environment | {"DOCKER_HOST": relay.url}, check_exit=8)
+    first, hint = failed.stderr.splitlines()
+    assert first.startswith("error: engine tcp://127.0.0.1:")
+    assert hint.startswith("hint: check that it speaks TLS")
