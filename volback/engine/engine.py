@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,23 @@ class Engine:
     def has_image(self) -> bool:
         """Whether the helper image exists already."""
         return image.is_present(self._client, self._image or f"{image.REPOSITORY}:{image.TAG}")
+
+    def take_image(self, origin: Engine) -> bool:
+        """Load the helper image of another engine if this one has none, from one connection into the other.
+
+        Return whether it was loaded. Raises ConflictError if it is for another processor, EngineError.
+        """
+        name = origin.ensure_image()
+        if self.has_image() or image.is_present(self._client, name):
+            return False
+        theirs, mine = image.processor_of(origin._client, name), self.info.architecture
+        if not image.is_same_processor(theirs or origin.info.architecture, mine):
+            raise ConflictError(
+                f"helper image {name} is for {theirs}, and the engine of host {self.info.name} is {mine}"
+            )
+        with closing(image.save(origin._client, name)) as saved:
+            image.load(self._client, name, saved)
+        return True
 
     def volumes(self, label: str | None = None) -> list[Volume]:
         """Every volume, by name."""

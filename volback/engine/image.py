@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
+import re
 import shutil
 import subprocess
 import tarfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ _GO_NAMES = {
     "loongarch64": "loong64",
 }  # fmt: skip
 _REPLACED_S = 2.0
+_CHUNK_BYTES = 1024 * 1024
+_LOADED = re.compile(r"Loaded image(?: ID|\(s\))?: (\S+)")
+"""https://github.com/moby/moby/blob/master/image/tarexport/load.go; (s): Podman."""
 _RECIPE = repr(("1", PROGRAMS, _MOUNT_POINTS))
 TAG = hashlib.sha256(_RECIPE.encode()).hexdigest()[:12]
 
@@ -102,6 +107,31 @@ def is_present(client: Any, name: str) -> bool:
 def is_assembled_with(program: str) -> bool:
     """Whether an image that this host assembles has the program."""
     return program in PROGRAMS and shutil.which(program) is not None
+
+
+def processor_of(client: Any, name: str) -> str:
+    """The processor that an image is for, as the engine names it; empty where it does not say."""
+    with translated(f"image {name}"):
+        return str(client.inspect_image(name).get("Architecture") or "")
+
+
+def save(client: Any, name: str) -> Iterator[bytes]:
+    """Yield an image as `docker save` writes it, as it arrives. Raises EngineError."""
+    with translated(f"image {name}"):
+        yield from client.get_image(name, chunk_size=_CHUNK_BYTES)
+
+
+def load(client: Any, name: str, saved: Iterable[bytes]) -> None:
+    """Load an image from what `save` yields, and let it have its name. Raises EngineError, and what `saved` raises."""
+    with translated(f"image {name}"):
+        said = "".join(str(line.get("stream") or "") for line in client.load_image(saved))
+        if is_present(client, name):
+            return
+        loaded = _LOADED.search(said)  # Podman gives names a registry of its own: localhost/
+        if loaded is None:
+            raise EngineError(f"image {name}: the engine has not loaded it: {said.strip() or 'it does not say why'}")
+        repository, _, tag = name.rpartition(":")
+        client.tag(loaded[1], repository, tag)
 
 
 def assemble() -> bytes:

@@ -1,0 +1,109 @@
+"""Look: what a target is, before anything is copied into it: empty or not, its room, what its filesystem takes.
+
+One helper finds it all. It writes one small file and removes it, and only where nothing else is.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from volback.archive import tar
+from volback.archive.attributes import Kind, probe_archive, refused_kinds
+from volback.catalog.model import Source
+from volback.engine.engine import Engine
+from volback.errors import EngineError
+
+_ALL_IDS = 2**32 - 1
+_FIELDS = 6
+
+# Fields end with NUL, which no name and no message contains. stat: image.PROGRAMS has it, a configured image may not.
+_FACTS = r"""
+first=$(find . -mindepth 1 -maxdepth 1 ! -name lost+found -printf x -quit) || exit 1
+{ find . -mindepth 1 -maxdepth 1 ! -name lost+found -printf %%f -quit; printf '\0'
+find . -maxdepth 0 -printf %%F; printf '\0'
+stat -f -c '%%a %%S %%c %%d' . 2>/dev/null; printf '\0'
+cat /proc/self/uid_map; printf '\0'; cat /proc/self/gid_map; printf '\0'; } >&2
+if [ -n "$first" ]; then cat >/dev/null; exit 0; fi
+%(extract)s; status=$?
+find . -maxdepth 1 -name %(name)s -delete; exit $status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The ids of owners that exist in the engine's user namespace: ranges of (first, count)."""
+
+    ranges: tuple[tuple[int, int], ...] = ((0, _ALL_IDS),)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether it is the host's own namespace, where every id exists."""
+        return (0, _ALL_IDS) in self.ranges
+
+    def has(self, id_: int) -> bool:
+        """Whether the id exists."""
+        return any(first <= id_ < first + count for first, count in self.ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found of a target."""
+
+    first_entry: str
+    """The name of something that is in it; empty where nothing is."""
+    filesystem: str
+    """Its type, as the kernel names it."""
+    block_bytes: int | None = None
+    free_bytes: int | None = None
+    free_inodes: int | None = None
+    """None where it is not known, or the filesystem has no limit of its own."""
+    uids: Ids = Ids()
+    gids: Ids = Ids()
+    refuses: frozenset[Kind] = frozenset()
+    """Attributes that it does not take; not looked at where something is in it."""
+
+
+def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> Look:
+    """Look into a volume; `run` is the id of the run that asks, and `directory` a new one inside its own.
+
+    Raises NotFoundError, EngineError.
+    """
+    name = f".volback-probe-{secrets.token_hex(6)}"
+    script = _FACTS % {"extract": shlex.join(tar.EXTRACT), "name": name}
+    with engine.writer(target, run=run, directory=directory, write=["/bin/sh", "-c", script]) as helper:
+        status, said = helper.write([probe_archive(name)]), helper.messages()
+    fields = said.split(b"\0")
+    if len(fields) != _FIELDS:
+        why = said.decode(errors="backslashreplace").strip() or f"status {status}"
+        raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
+    first, filesystem, room, uids, gids, messages = fields
+    if status and not tar.read_extract_messages(messages, status).unset:
+        why = messages.decode(errors="backslashreplace").strip().rpartition("\n")[2] or f"status {status}"
+        raise EngineError(f"nothing can be written into {target.kind} {target.name!r}: {why}")
+    return Look(
+        first.decode(errors="backslashreplace"),
+        filesystem.decode(errors="backslashreplace"),
+        *_room(room),
+        _ids(uids),
+        _ids(gids),
+        refused_kinds(messages),
+    )
+
+
+def _room(text: bytes) -> tuple[int | None, int | None, int | None]:
+    """Size of a block, and what is free, of bytes and inodes."""
+    numbers = [int(word) for word in text.split() if word.isdigit()]
+    if len(numbers) != 4:
+        return None, None, None
+    blocks, block_bytes, inodes, free_inodes = numbers
+    return block_bytes, blocks * block_bytes, free_inodes if inodes else None
+
+
+def _ids(text: bytes) -> Ids:
+    """Each line is the first id inside, that outside, and how many: user_namespaces(7)."""
+    lines = [line.split() for line in text.splitlines()]
+    ranges = tuple((int(words[0]), int(words[2])) for words in lines if len(words) == 3)
+    return Ids(ranges) if ranges else Ids()
