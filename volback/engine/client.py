@@ -1,4 +1,4 @@
-"""Client: the library's client of an engine, which asks for the engine's version once."""
+"""Client: the library's client of an engine, with what the library and requests do not do as an engine needs it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ class Client(docker.APIClient):  # type: ignore[misc]  # the library has no type
         if self.said is None:
             self.said = super().version(api_version=api_version)
         return self.said
+
+    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Let the engine's own authority count. In requests REQUESTS_CA_BUNDLE comes before a session's `verify`
+        (https://github.com/psf/requests/issues/3829)."""
+        verify = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)

@@ -158,13 +158,19 @@ def _clock_ahead_s(there: str) -> float:
 def _refused(what: str, exc: docker.errors.APIError) -> VolbackError:
     reason = _reason(exc)
     if _WANTS_TLS in reason:
-        return EngineUnreachable(f"{what}: the engine wants TLS", _TLS_HINT)
+        return _wants_tls(what)
     if (gone := _GONE.search(reason)) and gone[1] in what:
         return NotFoundError(f"{what} does not exist: {reason}")
     return (ConflictError if exc.status_code == 409 else EngineError)(f"{what}: the engine refused: {reason}")
 
 
+def _wants_tls(what: str) -> EngineUnreachable:
+    return EngineUnreachable(f"{what}: the engine wants TLS", _TLS_HINT)
+
+
 def _not_connected(what: str, exc: docker.errors.DockerException) -> EngineError:
+    if isinstance(exc.__cause__, docker.errors.APIError) and _WANTS_TLS in _reason(exc.__cause__):
+        return _wants_tls(what)
     cause = _root_cause(exc)
     if _is_of_this_machine(innermost := _innermost(exc)):
         return explained(innermost, what)

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def processor_of(client: Any, name: str) -> str:
         return str(client.inspect_image(name).get("Architecture") or "")
 
 
-def save(client: Any, name: str) -> Iterator[bytes]:
+def save(client: Any, name: str) -> Generator[bytes, None, None]:
     """Yield an image as `docker save` writes it, as it arrives. Raises EngineError."""
     with translated(f"image {name}"):
         yield from client.get_image(name, chunk_size=_CHUNK_BYTES)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from volback.archive import scan as scans
 from volback.archive.attributes import KINDS, Kind
 from volback.archive.plan import HEADER_ESTIMATE_BYTES, Plan
-from volback.archive.tar import padded
 from volback.engine.connect import EngineInfo
 from volback.errors import EngineError
 from volback.measures import count, human_duration, human_size, named
