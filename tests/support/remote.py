@@ -28,6 +28,7 @@ from tests.support.ports import free_port
 _DOCKERD = """
 hostname {name}; ip link set lo up
 mkdir -p /etc/docker; mount --bind {directory}/etc /etc/docker
+[ ! -e {directory}/ids ] || for file in /etc/subuid /etc/subgid; do mount --bind {directory}/ids $file; done
 exec dockerd --data-root {directory}/root --exec-root {directory}/exec --pidfile {directory}/docker.pid \
   --iptables=false --bridge=none -H unix://{directory}/docker.sock {options}
 """
@@ -85,6 +86,17 @@ class SecondEngine:
     def inside(self, *command: str | Path) -> None:
         """Run a command in the engine's mount namespace."""
         subprocess.run(["nsenter", "--mount", "--target", str(self.pid), "--", *command], check=True)
+
+
+@contextmanager
+def namespaced_engine() -> Iterator[SecondEngine]:
+    """A second engine whose containers run in a user namespace with 65536 ids, as `--userns-remap` makes it."""
+    with tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # root of that namespace is somebody else here
+        (directory / "ids").write_text("nobody:200000:65536\nnogroup:200000:65536\n")
+        with _dockerd(directory, ["--userns-remap=nobody:nogroup"], on_our_loopback=False) as engine:
+            yield engine
 
 
 @contextmanager

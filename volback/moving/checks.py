@@ -31,7 +31,8 @@ class Room:
 def room_for(plan: Plan, block_bytes: int) -> Room:
     """Return what the files of a plan take at least on a filesystem with blocks of that size.
 
-    Only a file with one name is rounded up to blocks. Directories, and what the filesystem needs itself, come on top.
+    Only files with one name are rounded up to blocks, and count as inodes. Directories, and what the filesystem needs
+    itself, come on top.
     """
     size = plan.total_bytes - HEADER_ESTIMATE_BYTES * len(plan.records)
     links = 0

@@ -80,9 +80,8 @@ def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> L
         why = said.decode(errors="backslashreplace").strip() or f"status {status}"
         raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
     first, filesystem, room, uids, gids, messages = fields
-    if status and not tar.read_extract_messages(messages, status).unset:
-        why = messages.decode(errors="backslashreplace").strip().rpartition("\n")[2] or f"status {status}"
-        raise EngineError(f"nothing can be written into {target.kind} {target.name!r}: {why}")
+    if status and (failures := tar.read_extract_messages(messages, status).failures):
+        raise EngineError(f"nothing can be written into {target.kind} {target.name!r}: {failures[0]}")
     return Look(
         first.decode(errors="backslashreplace"),
         filesystem.decode(errors="backslashreplace"),
