@@ -28,6 +28,12 @@ _NEVER = "0001-"
 """How the engine's text begins for the start of a container that was never started."""
 
 
+RestartPolicy = tuple[str, int]
+"""When the engine starts a container by itself (no, always, unless-stopped, on-failure), and after how many failures
+it gives up; 0: never."""
+NO_RESTART: RestartPolicy = ("no", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """What a container mounts; `source` is a volume's name, or a path of the engine's host."""
@@ -56,6 +62,7 @@ class Container:
     mounts: tuple[Mount, ...]
     shares: tuple[str, ...]
     """Ids or names of containers whose network, PID or IPC namespace it uses, or to which it is linked."""
+    restart_policy: RestartPolicy = NO_RESTART
 
     @property
     def is_active(self) -> bool:
@@ -166,6 +173,13 @@ def was_signalled(client: Any, container: str, *, since: float, clock_ahead_s: f
         return False
 
 
+def set_restart_policy(client: Any, container: str, policy: RestartPolicy) -> None:
+    """Change when the engine starts it by itself; it is neither started nor stopped. Raises NotFoundError."""
+    name, retries = policy
+    with translated(f"container {container!r}"):
+        client.update_container(container, restart_policy={"Name": name, "MaximumRetryCount": retries})
+
+
 def pause(client: Any, container: str) -> None:
     """Freeze its processes. Raises NotRunningError while the engine waits to restart it."""
     try:
@@ -222,7 +236,13 @@ def _container(facts: dict[str, Any]) -> Container:
         labels=config.get("Labels") or {},
         mounts=tuple(_mount(mount) for mount in facts.get("Mounts") or []),
         shares=tuple(_shared(host)),
+        restart_policy=_restart_policy(host),
     )
+
+
+def _restart_policy(host: dict[str, Any]) -> RestartPolicy:
+    policy = host.get("RestartPolicy") or {}
+    return policy.get("Name") or "no", int(policy.get("MaximumRetryCount") or 0)
 
 
 def _health(state: dict[str, Any]) -> str | None:

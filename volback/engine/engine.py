@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from volback.engine import containers, helper, image, podman, probe, services, volumes
 from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, translated
-from volback.engine.containers import Container
+from volback.engine.containers import Container, RestartPolicy
 from volback.engine.events import Signals
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
@@ -212,6 +212,10 @@ class Engine:
     def stop_container(self, id: str, *, grace_s: int) -> None:
         """Stop it and wait for its end; after `grace_s` the engine kills it. Raises NotFoundError, EngineError."""
         containers.stop(self._client, id, grace_s=grace_s)
+
+    def set_restart_policy(self, id: str, policy: RestartPolicy) -> None:
+        """Change when the engine starts a container by itself. Raises NotFoundError, EngineError."""
+        containers.set_restart_policy(self._client, id, policy)
 
     def was_signalled(self, id: str, *, since: float) -> bool:
         """Whether a container was sent a signal since then (seconds since 1970), as far as the engine reports it."""

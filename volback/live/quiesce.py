@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from volback.context import Context
-from volback.engine.containers import Container
+from volback.engine.containers import NO_RESTART, Container
 from volback.engine.engine import Engine
 from volback.errors import NotFoundError, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.live.leaving import Left, leave_stopped, set_no_restart
 from volback.live.order import all_at_once
 from volback.live.plan import QuiesceTarget, never_pausable, stop_levels
 from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
@@ -47,7 +48,9 @@ class Quiesced:
         targets: list[QuiesceTarget],
         *,
         health_limit_s: float = HEALTH_LIMIT_S,
+        may_stay: bool = False,
     ) -> None:
+        """`may_stay`: they may stay stopped in the end (`leave_stopped`); the engine must not start them by itself."""
         self.errors: list[VolbackError] = []
         self.warnings: list[str] = []
         self.downtime_s: dict[str, float] = {}
@@ -57,6 +60,7 @@ class Quiesced:
         self._run = run
         self._targets = targets
         self._health_limit_s = health_limit_s
+        self._may_stay = may_stay
         self._down_since: dict[str, float] = {}
         self._started_at: dict[str, str] = {}
         self._await_released: Callable[[], None] | None = None
@@ -100,12 +104,20 @@ class Quiesced:
         if self._await_released is None and self._targets:
             self._await_released = in_thread(self._resume, "resume-containers")
 
+    def leave_stopped(self, idle: Iterable[Container] = (), *, only: Set[str] | None = None) -> Left:
+        """Leave them as they are from now on, whatever happens; see `leaving.leave_stopped`."""
+        with deferred_signals():
+            left = leave_stopped(self._engine, self._run, idle, only=only)
+        for container in left.containers:
+            self._note_downtime(container.name)
+        return left
+
     def _begin(self) -> list[list[Callable[[], None]]]:
         """Write the journal before anything is stopped; return what to do, level by level."""
         owned = [(item.container, item.service) for item in self._targets if item.service is not None]
         services = planned_services(self._engine, owned)
         alone = [item for item in self._targets if item.service is None]
-        planned = {item.container.id: _planned(self._engine, item, alone) for item in alone}
+        planned = {item.container.id: _planned(self._engine, item, alone, may_stay=self._may_stay) for item in alone}
         self._run.note(*planned.values(), *services)
         halts: list[list[Callable[[], None]]] = [
             [partial(self._halt, item, planned[item.container.id]) for item in level] for level in stop_levels(alone)
@@ -127,6 +139,7 @@ class Quiesced:
             held.phase, held.since = "stopping", time.time()
             self._run.write_journal()
             self._down_since[held.name] = time.monotonic()
+            self.warnings += set_no_restart(engine, held)
             if state in ("running", "restarting"):
                 if target.how == "stop":
                     engine.stop_container(held.id, grace_s=target.grace_s)
@@ -206,11 +219,12 @@ def _held_by_others(ctx: Context, run: Run) -> set[str]:
     }
 
 
-def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget]) -> HeldContainer:
+def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget], *, may_stay: bool) -> HeldContainer:
     info, container = engine.info, item.container
     needs = [other.container.id for other in targets if other is not item and container.needs(other.container)]
     owner = owner_of(container.labels)
     return HeldContainer(
         engine=info.id, host=info.name, id=container.id, name=container.name, how=item.how, grace_s=item.grace_s,
         needs=needs, replica=container.replica, owner=owner.what if owner else "",
+        restart_policy=container.restart_policy if may_stay and container.restart_policy != NO_RESTART else None,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
+from volback.live.leaving import restore_restart_policy, settle_left
 from volback.live.order import all_at_once, levels
 from volback.live.rescaling import Rescaler
 from volback.policy.schedulers import owner_of
@@ -73,6 +74,7 @@ class Resumer:
         One that fails does not stop the others, and stays in the journal; errors are collected, not raised.
         `on_resumed` gets their names, in threads. The caller defers signals, or is not the main thread.
         """
+        self.warnings += settle_left(self._engine, self._run).warnings
         all_at_once([partial(self._resume_containers, on_resumed), self._rescaler.rescale_all])
         self.rescaled += self._rescaler.rescaled
         self.errors += self._rescaler.errors
@@ -112,6 +114,8 @@ class Resumer:
 
     def _resume(self, held: HeldContainer) -> None:
         with container_lock(self._state, held.id):
+            if held.phase != "planned":
+                self.warnings += restore_restart_policy(self._engine, held)
             if _held_by_others(self._state, self._run.id, held.id):
                 return
             if held.phase == "planned":

@@ -127,8 +127,9 @@ def resume_containers(ctx: Context, engine: Engine, run: DeadRun, left: FoundLef
     if not any(_is_on(engine, entry) for entry in run.journal.quiescing):
         return
     if not resume:
-        left.containers.extend(held.name for held in run.journal.of(HeldContainer) if _is_on(engine, held))
-        left.services.extend(held.name for held in run.journal.of(HeldService) if _is_on(engine, held))
+        here = [held for held in run.journal.held if _is_on(engine, held)]
+        left.containers.extend(held.name for held in here if isinstance(held, HeldContainer))
+        left.services.extend(held.name for held in here if isinstance(held, HeldService))
         return
     resumer = Resumer(engine, ctx.settings.state, run)
     with deferred_signals():

@@ -131,6 +131,10 @@ class HeldContainer(OnEngine, frozen=False, tag="held-container", kw_only=True, 
     """Its compose project, service and number: a container that is made in its place has the same."""
     owner: str = ""
     """The scheduler's unit of work that it belongs to, in words: only that scheduler starts it."""
+    restart_policy: tuple[str, int] | None = None
+    """The one that it had, if the run has set it to `no`: it gets it back when it runs again."""
+    stays: bool = False
+    """Whether its volume is on another engine now: nobody starts it any more."""
 
     @property
     def what(self) -> str:
@@ -164,6 +168,8 @@ class HeldService(OnEngine, frozen=False, tag="held-service", kw_only=True, eq=F
     running: int = 0
     """How many tasks ran."""
     containers: list[HeldTask] = []
+    stays: bool = False
+    """As of a container."""
 
     @property
     def what(self) -> str:
@@ -219,7 +225,8 @@ class Journal(msgspec.Struct, kw_only=True):
     @property
     def held(self) -> list[HeldContainer | HeldService]:
         """What is to run again."""
-        return [entry for entry in self.entries if isinstance(entry, HeldContainer | HeldService)]
+        found = [entry for entry in self.entries if isinstance(entry, HeldContainer | HeldService)]
+        return [entry for entry in found if not entry.stays]
 
     @property
     def quiescing(self) -> list[Quiescing]:
