@@ -33,6 +33,7 @@ ENTRIES: list[Entry] = [
     NewDirectory(engine="A", path="/srv"),
     Replacing(engine="A", volume="v", repository="/r", safety_backup="h/v@1"),
     HeldContainer(engine="A", id="c1", name="pg", how="stop", phase="held", needs=["c0"]),
+    HeldContainer(engine="A", id="c3", name="app", how="stop", restart_policy=("on-failure", 3), stays=True),
     HeldService(
         engine="A",
         id="s1",
@@ -56,6 +57,13 @@ def test_every_entry_is_read_as_it_was_written() -> None:
     assert encode_journal(read) == written
 
 
+def test_what_stays_stopped_is_not_to_run_again_but_still_to_be_settled() -> None:
+    journal = Journal(pid=7, kind="quiesce", entries=ENTRIES)
+    assert {entry.name for entry in journal.held} == {"pg", "web"}
+    assert "app" in {entry.name for entry in journal.quiescing if isinstance(entry, HeldContainer)}
+    assert journal.is_open
+
+
 def test_entries_are_found_by_type_and_dropped_one_by_one() -> None:
     twice = [NewVolume(engine="A", name="v"), NewVolume(engine="A", name="v")]
     journal = Journal(pid=7, kind="restore", entries=[*ENTRIES, *twice])
@@ -63,6 +71,7 @@ def test_entries_are_found_by_type_and_dropped_one_by_one() -> None:
     assert journal.of(NewVolume) == [ENTRIES[2], twice[0]]
     assert [entry.what for entry in journal.quiescing] == [
         "stopped container 'pg'",
+        "stopped container 'app'",
         "scaled-down service 'web'",
         "command to be run in container 'pg'",
         "command to be run in container 'web.1.t'",
