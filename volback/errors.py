@@ -18,6 +18,7 @@
       StoreError            1    the store refused a read or a write (disk full)
         StoreDenied         1    its rights do not allow that
           ObjectLocked      1    an object lock or a retention does not allow it now
+        ManifestUnreadable  1    it did not return a manifest, so what that backup needs is unknown
         StoreUnreachable    9    no store, no answer in time
           NoRepository      9    the repository is not there, or is not the one that was there before
             RecipientChanged 7  it is encrypted for somebody else than before
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
@@ -183,6 +184,10 @@ class ObjectLocked(StoreDenied):
     until: datetime | None = None
 
 
+class ManifestUnreadable(StoreError):
+    """A store did not return a manifest that is there, so it is unknown what its backup needs: nothing is damaged."""
+
+
 class StoreUnreachable(StoreError):
     """The store does not answer."""
 
@@ -244,6 +249,11 @@ def because(exc: _E, what: str) -> _E:
     error = type(exc)(f"{what}: {exc.message}", exc.hint)
     error.__cause__ = exc
     return error
+
+
+def kind_of_all(errors: Collection[VolbackError]) -> type[VolbackError]:
+    """The type of the one error for several things that cannot be read: damage, if one of them is damaged."""
+    return IntegrityError if any(isinstance(one, IntegrityError) for one in errors) else type(next(iter(errors)))
 
 
 def failures(interrupted: Interrupted | None, errors: Iterable[VolbackError]) -> list[Failure]:

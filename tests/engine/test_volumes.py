@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_volumes_are_listed_where_sizes_are_not_known(
         listed = run_volback("--host", proxy.url, "volumes", env={"VOLBACK_ENGINE_TIMEOUT": "3"})
     assert name in listed.stdout
     assert listed.stderr.startswith("warning: the sizes are not known: sizes of volumes: ")
+
+
+def test_volumes_are_listed_without_a_repository(
+    run_volback: Volback, volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    """Where none was made yet it is a warning; where one was, its disk may not be mounted."""
+    name, usb = volume_factory("first"), tmp_path / "usb"
+    command = ["volumes", "--no-sizes", "--repo", str(usb)]
+    first = run_volback(*command, check_exit=3)
+    assert re.search(rf"^{name} .* unknown ", first.stdout, re.M)
+    assert first.stderr.startswith(f"warning: no backups yet: no repository in {usb}: it is empty or does not exist;")
+    assert f"to make one: volback init --repo {usb}" in first.stderr
+    run_volback("init", "--repo", str(usb))
+    assert re.search(rf"^{name} .* never ", run_volback(*command).stdout, re.M)
+    usb.rename(tmp_path / "unmounted")
+    lost = run_volback(*command, check_exit=9)
+    assert re.search(rf"^{name} .* unknown ", lost.stdout, re.M)
+    assert f"error: no repository in {usb}: it is empty or does not exist; its id was" in lost.stderr
 
 
 def test_a_volume_with_driver_options_is_listed(

@@ -22,7 +22,15 @@ from volback.catalog.model import FORMAT
 from volback.catalog.objects import Kept, KeptNothing, Objects, StoredObject, name_of_copy
 from volback.catalog.private import Cipher, from_base64
 from volback.catalog.sealed import open_document, read_document, seal_document
-from volback.errors import FormatError, IntegrityError, NotFoundError, StoreError, StoreUnreachable, UsageError
+from volback.errors import (
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    StoreError,
+    StoreUnreachable,
+    UsageError,
+    VolbackError,
+)
 
 NOTES_MAX_BYTES = 256 * 1024
 """Of a document: 32 of them are read at once."""
@@ -63,8 +71,13 @@ class Notes:
     fields: NoteFields = _NOTHING
     others: Mapping[str, object] = field(default_factory=dict)
     """Fields of a later version; they are kept."""
-    damage: str | None = None
+    error: VolbackError | None = None
     """Why they cannot be read. There may be a hold among them, so the backup counts as held."""
+
+    @property
+    def damage(self) -> str | None:
+        """Why they cannot be read, in words."""
+        return None if self.error is None else self.error.message
 
     @property
     def tags(self) -> list[str]:
@@ -104,7 +117,7 @@ class AllNotes:
         except NotFoundError:
             return NO_NOTES
         except IntegrityError as exc:
-            return Notes(damage=exc.message)
+            return Notes(error=exc)
 
     def listed(self, stored: Iterable[StoredObject], *, cached: bool = False) -> dict[BackupKey, Notes]:
         """Read the notes that a listing shows; there are none of the other backups. With `cached`, local copies are
@@ -146,7 +159,7 @@ class AllNotes:
         except StoreUnreachable:
             raise
         except (IntegrityError, StoreError) as exc:
-            return Notes(damage=exc.message)
+            return Notes(error=exc)
         if copy is None:
             self._kept.put(name, document)
         return notes

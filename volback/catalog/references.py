@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from volback.catalog.keys import BackupKey, parse_manifest_key
 from volback.catalog.listing import DamagedManifest, Found
 from volback.catalog.reference import Reference
-from volback.errors import IntegrityError, VolbackError
+from volback.errors import IntegrityError, ManifestUnreadable, VolbackError, kind_of_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,21 @@ class References:
     """Every revision of every manifest, by its key, also those that cannot be read."""
 
     def check_known(self, what: str) -> None:
-        """Raises IntegrityError where a manifest cannot be read, so that `what` may be needed."""
-        for key, error in self.unreadable.items():
-            names = [str(Reference(one.host, one.volume, one.id)) for one in self.unreadable]
-            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            named = " ".join(names)
-            raise IntegrityError(
-                f"{what} stays, as nothing of its volume is deleted while it is unknown what"
-                f" {Reference(key.host, key.volume, key.id)}{others} needs: {error.message}",
-                error.hint or f"if that is lost, volback remove {named} first",
-            )
+        """Raises IntegrityError where a manifest cannot be read, so that `what` may be needed; ManifestUnreadable where
+        none of them is damaged, but the store did not return it."""
+        if not self.unreadable:
+            return
+        is_damaged = issubclass(kind_of_all(self.unreadable.values()), IntegrityError)
+        names = [str(Reference(one.host, one.volume, one.id)) for one in self.unreadable]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        error = next(one for one in self.unreadable.values() if isinstance(one, IntegrityError) == is_damaged)
+        message = (
+            f"{what} stays, as nothing of its volume is deleted while it is unknown what"
+            f" {names[0]}{others} needs: {error.message}"
+        )
+        if is_damaged:
+            raise IntegrityError(message, error.hint or f"if that is lost, volback remove {' '.join(names)} first")
+        raise ManifestUnreadable(message, error.hint)
 
     def manifests_of(self, keys: Collection[BackupKey]) -> list[list[str]]:
         """Return the manifests of each of these backups, the highest revision last."""

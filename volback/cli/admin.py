@@ -51,16 +51,20 @@ def volumes(
     *,
     no_sizes: Annotated[bool, typer.Option("--no-sizes", help="Do not measure the volumes.")] = False,
 ) -> Outcome:
-    """List volumes, who uses them, and their last backups."""
+    """List volumes, who uses them, and their last backups.
+
+    They are listed without a repository, too: the exit code is 3 where none was there yet, and that of the error where
+    one was, or is not reached.
+    """
     from volback.operations.overview import overview
 
     with call_of(context).opened() as (ctx, engine, repository):
         found = overview(ctx, engine, repository, sizes=not no_sizes)
     text = _volume_table(found) if found.volumes else ["no volumes"]
-    errors = [] if found.missing is None else [found.missing]
-    why = found.unmeasured
-    warnings = [] if why is None else [f"the sizes are not known: {why.message}; --no-sizes does not ask for them"]
-    return Outcome({"volumes": [volume_facts(volume) for volume in found.volumes]}, text, warnings, errors)
+    errors = [] if found.unknown is None or found.is_first else [found.unknown]
+    warnings = _unknown_warnings(found)
+    facts = {"volumes": [volume_facts(volume) for volume in found.volumes]}
+    return Outcome(facts, text, warnings, errors, incomplete=found.is_first)
 
 
 def remove(
@@ -117,8 +121,18 @@ def _confirm(call: Call, names: list[str]) -> None:
         raise UsageError("nothing removed")
 
 
+def _unknown_warnings(found: Overview) -> list[str]:
+    """What could not be found out, beside what is an error."""
+    warnings = []
+    if found.unknown is not None and found.is_first:
+        warnings.append("; ".join(filter(None, [f"no backups yet: {found.unknown.message}", found.unknown.hint])))
+    if (why := found.unmeasured) is not None:
+        warnings.append(f"the sizes are not known: {why.message}; --no-sizes does not ask for them")
+    return warnings
+
+
 def _volume_table(found: Overview) -> list[str]:
-    never = "never" if found.missing is None else "unknown"
+    never = "never" if found.unknown is None else "unknown"
     rows = [
         [
             volume.name,

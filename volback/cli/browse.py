@@ -13,8 +13,8 @@ from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
 from volback.cli.listings import entry_lines, manifest_lines, notes_lines, percent
 from volback.cli.render import terminal_width
-from volback.cli.words import columns, count, human_age, human_size
-from volback.errors import IntegrityError, UsageError, VolbackError
+from volback.cli.words import columns, human_age, human_size, unread_failure, unread_warning, unread_word
+from volback.errors import UsageError
 
 if TYPE_CHECKING:
     from volback.catalog.units import Member
@@ -69,7 +69,8 @@ def list_(
 ) -> Outcome:
     """List backups, by volume, oldest first.
 
-    A backup whose manifest cannot be read is listed as damaged; the exit code is then 7.
+    A backup whose manifest is damaged is listed as that, and one whose manifest the store does not return as
+    unreadable; the exit code is then 7 or 1.
     """
     from volback.operations import list as operation
     from volback.operations.trust import known_trust
@@ -90,8 +91,10 @@ def list_(
             for row, error in damaged
         ],
     }
-    warnings = [f"backup {row.name} is damaged: {error.message}" for row, error in damaged]
-    return Outcome(result, text, warnings + shared, [_unreadable(damaged)] if damaged else [])
+    warnings = [unread_warning(row.name, error) for row, error in damaged]
+    return Outcome(
+        result, text, warnings + shared, [unread_failure([error for _, error in damaged])] if damaged else []
+    )
 
 
 def _none(call: Call, repository: Repository) -> list[str]:
@@ -173,13 +176,6 @@ def cat(
         write_data(contents.read_file(opened, contents.member_path(path)))
 
 
-def _unreadable(damaged: list[tuple[Row, VolbackError]]) -> VolbackError:
-    """The error for manifests that cannot be read: damaged ones first, then those that the store did not return."""
-    errors = [error for _, error in damaged]
-    kind = IntegrityError if any(isinstance(error, IntegrityError) for error in errors) else type(errors[0])
-    return kind(f"{count(len(damaged), 'backup')} cannot be read", "check all backups: volback verify")
-
-
 def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
     """`SHARED` is a column where a backup shares data with earlier ones."""
     rows = []
@@ -187,7 +183,7 @@ def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
         name = row.name if all_hosts else row.name.partition("/")[2]
         manifest = row.manifest
         if manifest is None:
-            rows.append([name, human_age(row.age_s), "-", "-", "-", "-", "damaged"])
+            rows.append([name, human_age(row.age_s), "-", "-", "-", "-", unread_word(row.error)])
             continue
         sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes), percent(manifest)
         held = ["(held)"] if row.notes.is_held else []

@@ -13,7 +13,7 @@ from volback.cli.complete import complete_backup, complete_volume
 from volback.cli.differences import comparison_lines
 from volback.cli.facts import comparison_facts
 from volback.cli.words import count, first_of, read_option
-from volback.errors import IntegrityError
+from volback.errors import IntegrityError, VolbackError, kind_of_all
 from volback.measures import named
 from volback.policy.subset import read_subset
 
@@ -63,10 +63,6 @@ def verify(
         part = None if subset is None else read_option("--subset", subset, lambda text: read_subset(text, today))
         found = operation.verify(ctx, repository, backups or [], data=data or part is not None, subset=part)
     damaged = [{"backup": item.backup, "object": item.object, "paths": item.paths} for item in found.damaged]
-    errors = []
-    if found.damaged:
-        names = ", ".join(dict.fromkeys(item.backup for item in found.damaged))
-        errors.append(IntegrityError(f"damaged: {names}", "restore from an older backup; create a new one now"))
     how = f"part {part.part} of {part.of} of the data" if part else "every byte" if data else "presence and sizes"
     summary = f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"
     text = [*_damage_lines(found.damaged), summary if found.checked else f"no backups in {repository.store.url}"]
@@ -79,7 +75,7 @@ def verify(
         "subset": str(part) if part else None,
         "signed": signed,
     }
-    return Outcome(result, text, errors=errors)
+    return Outcome(result, text, errors=list(_failures(found.damaged)))
 
 
 def prove(
@@ -114,9 +110,18 @@ def prove(
     return Outcome(result, comparison_lines(found), warnings, errors=[error])
 
 
+def _failures(damaged: list[Damage]) -> Iterator[VolbackError]:
+    """At most two: what is damaged, and what could not be read."""
+    if names := dict.fromkeys(item.backup for item in damaged if item.error is None):
+        yield IntegrityError(f"damaged: {', '.join(names)}", "restore from an older backup; create a new one now")
+    if unread := {item.backup: item.error for item in damaged if item.error is not None}:
+        errors = list(unread.values())
+        yield kind_of_all(errors)(f"cannot be read: {', '.join(unread)}", errors[0].hint)
+
+
 def _damage_lines(damaged: list[Damage]) -> Iterator[str]:
     for item in damaged:
-        yield f"damaged  {item.backup}: {item.message}"
+        yield f"{'damaged ' if item.error is None else 'unread  '} {item.backup}: {item.message}"
         yield from first_of(item.paths, "  lost   ")
 
 

@@ -15,8 +15,8 @@ from volback.cli.differences import difference_lines, epoch_text, totals_lines
 from volback.cli.facts import difference_facts, epoch_facts, totals_facts, usage_facts, version_facts
 from volback.cli.listings import shown_name, shown_time
 from volback.cli.render import terminal_width
-from volback.cli.words import columns, count, human_size
-from volback.errors import IntegrityError, UsageError
+from volback.cli.words import columns, count, human_size, unread_failure, unread_warning
+from volback.errors import UsageError, VolbackError
 
 if TYPE_CHECKING:
     from volback.operations.diff import Comparison
@@ -221,9 +221,8 @@ def _usage_lines(found: Usage, *, all_hosts: bool) -> Iterator[str]:
     yield f"repository: {human_size(found.stored_bytes)}"
 
 
-def _problems(errors: dict[str, str]) -> tuple[list[str], list[IntegrityError]]:
+def _problems(errors: dict[str, VolbackError]) -> tuple[list[str], list[VolbackError]]:
     """Warnings and the error about backups that could not be read."""
     if not errors:
         return [], []
-    failure = IntegrityError(f"{count(len(errors), 'backup')} cannot be read", "check all backups: volback verify")
-    return [f"backup {name} is damaged: {message}" for name, message in errors.items()], [failure]
+    return [unread_warning(name, error) for name, error in errors.items()], [unread_failure(list(errors.values()))]

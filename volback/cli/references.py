@@ -11,7 +11,7 @@ from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
 from volback.cli.words import count, first_of, human_size, requests_line
-from volback.errors import IntegrityError, VolbackError
+from volback.errors import IntegrityError, VolbackError, kind_of_all
 
 if TYPE_CHECKING:
     from volback.operations.check import Checked, Finding
@@ -52,19 +52,17 @@ def check(
     """Check that everything is there that backups reference.
 
     It reads manifests and a listing, and no data: `verify --data` reads every byte. Exit code 7 if a backup needs what
-    is missing or has another size, or a document cannot be read. What no backup references takes space, and
-    endangers nothing: `prune` removes it.
+    is missing or has another size, or a document is damaged; 1 if the store does not return one. What no backup
+    references takes space, and endangers nothing: `prune` removes it.
     """
     from volback.operations import check as operation
 
     with call_of(context).opened_repository() as (_, repository):
         found = operation.check(repository, volumes or [], all_hosts=all_hosts)
         requests = requests_facts(repository)
-    errors = []
-    if found.wrong:
-        message = f"{count(len(found.wrong), 'object')} of the repository {_is_or_are(len(found.wrong))} not as needed"
-        errors.append(IntegrityError(message, "volback repair says what can be rebuilt, and which files are lost"))
-    return Outcome({**_facts(found), "requests": requests}, [*_lines(found), *requests_line(requests)], errors=errors)
+    return Outcome(
+        {**_facts(found), "requests": requests}, [*_lines(found), *requests_line(requests)], errors=list(_wrong(found))
+    )
 
 
 def repair(
@@ -121,6 +119,16 @@ def _repair_lines(done: Repaired, *, dry_run: bool, data: bool) -> Iterator[str]
     work = f"{len(done.healed)} {would}healed, {len(done.rebuilt)} indexes {would}rebuilt, {len(done.lost)} with losses"
     nothing = "nothing to repair" if not (done.healed or done.rebuilt or done.lifted or done.lost) else work
     yield f"{count(done.backups, 'backup')}: {nothing}"
+
+
+def _wrong(found: Checked) -> Iterator[VolbackError]:
+    """At most two errors: for what is not as needed, and for what could not be read."""
+    unread = [finding.error for finding in found.wrong if finding.error is not None]
+    if number := len(found.wrong) - len(unread):
+        message = f"{count(number, 'object')} of the repository {_is_or_are(number)} not as needed"
+        yield IntegrityError(message, "volback repair says what can be rebuilt, and which files are lost")
+    if unread:
+        yield kind_of_all(unread)(f"{count(len(unread), 'object')} of the repository cannot be read", unread[0].hint)
 
 
 def _is_or_are(number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from volback.errors import UsageError
+from volback.errors import IntegrityError, UsageError, VolbackError, kind_of_all
 from volback.measures import count, human_duration, human_size
 from volback.policy.invalid import InvalidValue
 from volback.printable import printable
@@ -71,6 +71,22 @@ def condemned_words(stored_bytes: int, until: datetime | None) -> str:
     """What a later prune frees, and when, if that is known."""
     when = "later prune" if until is None else f"prune after {local_time(until)}"
     return f"{human_size(stored_bytes)} condemned: a {when} frees it"
+
+
+def unread_word(error: VolbackError | None) -> str:
+    """What a backup is whose manifest cannot be read: what a store does not return may be intact."""
+    return "damaged" if isinstance(error, IntegrityError) else "unreadable"
+
+
+def unread_warning(name: str, error: VolbackError) -> str:
+    """That a backup cannot be read, and why."""
+    return f"backup {name} is {unread_word(error)}: {error.message}"
+
+
+def unread_failure(errors: Sequence[VolbackError]) -> VolbackError:
+    """The error for several backups that cannot be read; where none is damaged, with the hint of the first one."""
+    kind, what = kind_of_all(errors), f"{count(len(errors), 'backup')} cannot be read"
+    return kind(what, "check all backups: volback verify" if issubclass(kind, IntegrityError) else errors[0].hint)
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from volback.config.times import zone_of
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
-from volback.errors import IntegrityError
+from volback.errors import IntegrityError, VolbackError
 from volback.latest import created_at, is_future, is_safety_copy
 from volback.measures import named
 from volback.notify.report import VolumeReport
@@ -98,15 +98,16 @@ def prune_sources(
 
 def verify_sources(
     ctx: Context, repository: Repository, job: Job, sources: list[Source], of: int
-) -> Iterator[IntegrityError]:
-    """Read the part of these volumes' stored data whose turn it is today; yields what is damaged."""
+) -> Iterator[VolbackError]:
+    """Read the part of these volumes' stored data whose turn it is today; yields what is damaged, or cannot be read."""
     zone = None if job.timezone is None else zone_of(job.timezone)
     part = part_of(ctx.now().astimezone(zone).date(), of)
     made = [found for source in sources for found in repository.catalog.manifests(repository.host, source.name)]
     for damage in verify_all(ctx, repository, made, data=True, subset=part).damaged:
         lost = f"; lost: {named(damage.paths)}" if damage.paths else ""
         hint = "restore from an older backup; create a new one now"
-        yield IntegrityError(f"backup {damage.backup}: {damage.message}{lost}", hint)
+        what = f"backup {damage.backup}: {damage.message}{lost}"
+        yield IntegrityError(what, hint) if damage.error is None else type(damage.error)(what, damage.error.hint)
 
 
 def _ruled(engine: Engine, job: Job, sources: list[Source]) -> Iterator[tuple[KeepRules, list[Source]]]:

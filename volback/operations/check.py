@@ -19,7 +19,7 @@ from volback.catalog.objects import StoredObject
 from volback.catalog.reference import Reference
 from volback.catalog.space import sizes_of
 from volback.context.repository import Repository
-from volback.errors import NotFoundError
+from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.operations.scopes import VERIFY_ONE, scopes_of
 from volback.operations.verify import repository_damage
 
@@ -38,6 +38,8 @@ class Finding:
     """Names of the backups that need it."""
     size_bytes: int = 0
     """Of what no backup needs."""
+    error: VolbackError | None = None
+    """Why it cannot be read, where that is no damage: the store did not return it."""
 
     @property
     def is_wrong(self) -> bool:
@@ -119,7 +121,7 @@ class _Walk:
     def findings(self) -> Iterator[Finding]:
         for one in self._found:
             if isinstance(one, DamagedManifest):
-                yield Finding("unreadable", one.key, one.error.message, (_name(key_of(one)),))
+                yield _unreadable(one.key, one.error, key_of(one))
         yield from self._faults()
         yield from self._doubles()
         yield from self._condemnations()
@@ -176,8 +178,13 @@ def _damaged_notes(
 ) -> Iterator[Finding]:  # fmt: skip
     there = [one for stored in held.values() for one in stored if one.key.endswith("/" + NOTES_NAME)]
     for key, notes in repository.catalog.notes.listed(there).items():
-        if notes.damage is not None:
-            yield Finding("unreadable", key.notes, notes.damage, (_name(key),))
+        if notes.error is not None:
+            yield _unreadable(key.notes, notes.error, key)
+
+
+def _unreadable(name: str, error: VolbackError, backup: BackupKey) -> Finding:
+    denied = None if isinstance(error, IntegrityError) else error
+    return Finding("unreadable", name, error.message, (_name(backup),), error=denied)
 
 
 def _names(users: Iterable[Manifest]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from volback.catalog.keys import parse_backup_key
 from volback.catalog.references import References
 from volback.catalog.space import sizes_of
 from volback.context.repository import Repository
-from volback.errors import IntegrityError
+from volback.errors import IntegrityError, ManifestUnreadable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Worker:
         needs = self._catalog.references_now(host, volume, held, needs)
         try:
             needs.check_known(f"what is condemned of {host}/{volume}")
-        except IntegrityError as exc:
+        except (IntegrityError, ManifestUnreadable) as exc:
             log.debug("%s", exc.message)
             verdicts = Verdicts(wait=list(condemned))
         else:

@@ -17,7 +17,7 @@ from volback.catalog.objects import StoredObject
 from volback.catalog.references import References
 from volback.context import Context
 from volback.context.repository import Repository
-from volback.errors import ConflictError, IntegrityError, LockedError
+from volback.errors import ConflictError, IntegrityError, LockedError, ManifestUnreadable
 from volback.latest import created_at
 from volback.operations.locks import prefix_lock
 from volback.operations.prune_result import HalfMade
@@ -87,7 +87,7 @@ class HalfMadeSweep:
             size = sum(stored.size_bytes for stored in litter)
             if not self.dry_run:
                 self._remove(key, uploads)
-        except (ConflictError, IntegrityError, LockedError) as exc:
+        except (ConflictError, IntegrityError, LockedError, ManifestUnreadable) as exc:
             log.debug("%s is not a half-made backup any more: %s", key.prefix, exc.message)
             return None
         return HalfMade(key, size, len(uploads), is_condemned=self.repository.store.is_shared)

@@ -18,7 +18,7 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, VolumeUser
-from volback.errors import EngineError, NoRepository
+from volback.errors import EngineError, IntegrityError, NoRepository, StoreError, VolbackError
 from volback.operations.lines import Lines
 from volback.operations.list import age_s
 
@@ -41,10 +41,12 @@ class VolumeOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All volumes. Where the repository is `missing`, their backups are not known."""
+    """All volumes. Where the repository cannot be read, their backups are `unknown`."""
 
     volumes: list[VolumeOverview]
-    missing: NoRepository | None
+    unknown: VolbackError | None
+    is_first: bool
+    """Whether it is only that no repository was ever there, as far as this machine remembers."""
     unmeasured: EngineError | None = None
     """Why no sizes are known, though they were asked for: measuring can take longer than the engine's time limit."""
 
@@ -60,11 +62,11 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
     except EngineError as exc:
         unmeasured = exc
     latest: dict[str, BackupKey] = {}
-    missing: NoRepository | None = None
+    unknown: VolbackError | None = None
     try:
         latest = _latest(ctx, engine, repository, {volume.name for volume in volumes})
-    except NoRepository as exc:
-        missing = exc
+    except (StoreError, IntegrityError) as exc:
+        unknown = exc
     rows = []
     for volume in volumes:
         last = latest.get(volume.name)
@@ -79,7 +81,8 @@ def overview(ctx: Context, engine: Engine, repository: Repository, *, sizes: boo
                 age_s=age_s(ctx, last.id) if last else None,
             )
         )
-    return Overview(rows, missing, unmeasured)
+    is_first = isinstance(unknown, NoRepository) and not repository.expected
+    return Overview(rows, unknown, is_first, unmeasured)
 
 
 def _latest(ctx: Context, engine: Engine, repository: Repository, volumes: set[str]) -> dict[str, BackupKey]:

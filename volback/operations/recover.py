@@ -16,7 +16,16 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.volumes import Volume
-from volback.errors import ConflictError, EngineError, IntegrityError, LockedError, NotFoundError, StoreDenied
+from volback.errors import (
+    ConflictError,
+    EngineError,
+    IntegrityError,
+    LockedError,
+    ManifestUnreadable,
+    NotFoundError,
+    StoreDenied,
+    VolbackError,
+)
 from volback.interrupts import deferred_signals
 from volback.live.post_hooks import run_pending
 from volback.live.resuming import Resumer
@@ -211,7 +220,7 @@ def discard(repository: Repository, key: BackupKey, *, is_copy: bool = False) ->
         repository.catalog.remove_litter(key.prefix, at_once=not is_copy)
     except ConflictError:
         log.debug("backup %s was committed before the interruption", key.prefix)
-    except (StoreDenied, IntegrityError) as exc:
+    except (StoreDenied, IntegrityError, ManifestUnreadable) as exc:
         log.warning("%s", _why_it_stays(key.prefix, exc))
         return False
     return True
@@ -341,13 +350,13 @@ def _sweep_backup(
         log.debug("%s was committed before its run died", entry.prefix)
     except LockedError:
         log.debug("%s is being copied again: that run is responsible for it", entry.prefix)
-    except (StoreDenied, IntegrityError) as exc:
+    except (StoreDenied, IntegrityError, ManifestUnreadable) as exc:
         left.kept.append(_why_it_stays(entry.prefix, exc))
         return False
     return True
 
 
-def _why_it_stays(prefix: str, why: StoreDenied | IntegrityError) -> str:
+def _why_it_stays(prefix: str, why: VolbackError) -> str:
     if isinstance(why, StoreDenied):
         instead = "until volback doctor --fix runs with a key that may delete"
         return f"what a failed run left in {prefix} stays, {instead}: {why.message}"

@@ -125,9 +125,11 @@ class _Volume:
             catalog.lift(one for name in used for one in condemned[name])
         self._result.backups += len(found)
         manifests = [one for one in found if isinstance(one, Manifest)]
-        self._result.lost += [
-            Lost(name_of_found(one), one.error.message, None) for one in found if isinstance(one, DamagedManifest)
-        ]
+        for one in found:
+            if isinstance(one, DamagedManifest) and isinstance(one.error, IntegrityError):
+                self._result.lost.append(Lost(name_of_found(one), one.error.message, None))
+            elif isinstance(one, DamagedManifest):  # the store did not return it: that says nothing of what is lost
+                self._result.errors.append(one.error)
         opened = list(self._opened(manifests, sizes))
         frames = damaged_frames(self._ctx.settings.state, self._repository.id, host, volume)
         keys = {one.object_id: manifest.key_of(one) for manifest in manifests for one in _data_of(manifest)}

@@ -16,7 +16,7 @@ from volback.catalog.listing import DamagedManifest
 from volback.catalog.reference import Reference
 from volback.catalog.states import State, states_of
 from volback.context.repository import Repository
-from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable, VolbackError
 from volback.operations.groups import Found, grouped
 from volback.operations.open_backup import OpenBackup
 from volback.policy.excludes import compile_pattern
@@ -56,7 +56,7 @@ class Epoch:
 class Unread:
     """Which backups could not be read, and why."""
 
-    errors: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, VolbackError] = field(default_factory=dict)
 
 
 def find(
@@ -150,14 +150,14 @@ def _opened(repository: Repository, manifests: Iterable[Found], unread: Unread) 
     for manifest in manifests:
         name = str(Reference(manifest.host, manifest.volume, manifest.id))
         if isinstance(manifest, DamagedManifest):
-            unread.errors[name] = manifest.error.message
+            unread.errors[name] = manifest.error
             continue
         try:
             yield OpenBackup.as_stored(repository, manifest)
         except StoreUnreachable:
             raise
         except (IntegrityError, StoreError) as exc:
-            unread.errors[name] = exc.message
+            unread.errors[name] = exc
 
 
 def _plain_text(pattern: str) -> bytes:

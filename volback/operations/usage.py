@@ -15,6 +15,7 @@ from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.catalog.references import references_of
 from volback.context.repository import Repository
+from volback.errors import VolbackError
 from volback.operations.groups import Found, Group, grouped
 
 
@@ -30,7 +31,7 @@ class BackupUsage:
     cannot be read: what that backup uses is not known, and nothing is removed."""
     needed_by: list[str]
     """Ids of the backups that use objects of it."""
-    error: str | None
+    error: VolbackError | None
     """Why its manifest cannot be read."""
 
     @property
@@ -98,7 +99,7 @@ def _of_volume(group: Group, sizes: Mapping[str, int]) -> VolumeUsage:
             sum(sizes[name] for name in own[backup.id]),
             None if unreadable - {backup.id} else alone[backup.id],
             sorted(set().union(*(users[name] for name in own[backup.id])) - {backup.id}),
-            backup.error.message if isinstance(backup, DamagedManifest) else None,
+            backup.error if isinstance(backup, DamagedManifest) else None,
         )
         for backup in group.wanted
     ]

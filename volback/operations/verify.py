@@ -109,7 +109,8 @@ def verify_all(
 
 
 def _unreadable(found: DamagedManifest) -> Damage:
-    return Damage(str(Reference(found.host, found.volume, found.id)), found.key, found.error.message, [])
+    error = None if isinstance(found.error, IntegrityError) else found.error
+    return Damage(str(Reference(found.host, found.volume, found.id)), found.key, found.error.message, [], error)
 
 
 def verify_backup(

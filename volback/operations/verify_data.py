@@ -20,7 +20,7 @@ from volback.catalog.keys import BackupKey
 from volback.catalog.units import Frame, Member, Piece, Unit
 from volback.context import Context
 from volback.context.repository import Repository
-from volback.errors import IntegrityError
+from volback.errors import IntegrityError, VolbackError
 from volback.operations.open_backup import OpenBackup
 from volback.operations.seen import Lost, Seen, records_of
 from volback.state.damaged import WHOLE
@@ -34,6 +34,8 @@ class Damage:
     object: str
     message: str
     paths: list[str]
+    error: VolbackError | None = None
+    """Why it cannot be read, where that is no damage: the store did not return it."""
 
 
 def read_all(ctx: Context, repository: Repository, backup: OpenBackup, seen: Seen) -> list[Damage]:
