@@ -356,6 +356,7 @@ def test_check(run_volback: Volback, volume: str) -> None:
 def test_repair(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("repair", "--json"), "repair")
     repaired = {
+        "document": "null",
         "backups": "int",
         "rebuilt": [],
         "lifted": [],

@@ -61,12 +61,15 @@ class Catalog(Revised, Keeping):
 
     def info(self) -> RepositoryInfo:
         """Read the repository's own document. Raises NotFoundError where there is no repository, FormatError."""
+        return self.load_info()[0]
+
+    def load_info(self) -> tuple[RepositoryInfo, bytes]:
+        """Read the repository's own document, and the bytes that hold it. Raises as `info`."""
         try:
             data = read_document(self._objects, REPOSITORY_KEY)
         except NotFoundError as exc:
             raise NotFoundError("no repository here", "check --repo; a new one is made by `volback init`") from exc
-        info = check_repository(open_document(data, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
-        return msgspec.structs.replace(info, signed_by=proven_signer(data, self._is_signed, REPOSITORY_KEY))
+        return info_of(data, self._is_signed), data
 
     def ensure_repository(
         self,
@@ -79,9 +82,7 @@ class Catalog(Revised, Keeping):
         try:
             return self.info()
         except NotFoundError:
-            requires = [] if encryption is None else [AGE]
-            made = RepositoryInfo(format=FORMAT, id=new_uuid(), requires=requires, encryption=encryption)
-            check_repository(made, REPOSITORY_KEY)
+            made = new_info(new_uuid(), encryption)
         try:
             self._objects.put(REPOSITORY_KEY, [seal_document(made, authority)], if_absent=True)
         except ConflictError:
@@ -217,6 +218,19 @@ class Catalog(Revised, Keeping):
             other = Reference(hosts[0], reference.volume, reference.id_prefix)
             return NotFoundError(message, f"there are some of {', '.join(hosts)}: say {other}")
         return NotFoundError(message, "volback list --all-hosts shows every backup")
+
+
+def info_of(document: bytes, is_signed: IsSigned | None) -> RepositoryInfo:
+    """What the document of a repository says. Raises FormatError, also for a signature that is not that of its key."""
+    info = check_repository(open_document(document, RepositoryInfo, REPOSITORY_KEY), REPOSITORY_KEY)
+    return msgspec.structs.replace(info, signed_by=proven_signer(document, is_signed, REPOSITORY_KEY))
+
+
+def new_info(id: str, encryption: RepositoryEncryption | None) -> RepositoryInfo:
+    """The document of a repository with that id. Raises FormatError where it would not be valid."""
+    requires = [] if encryption is None else [AGE]
+    made = RepositoryInfo(format=FORMAT, id=id, requires=requires, encryption=encryption)
+    return check_repository(made, REPOSITORY_KEY)
 
 
 def future_warnings(keys: Iterable[BackupKey], now: datetime) -> list[str]:

@@ -91,6 +91,12 @@ def open_document(data: bytes, document_type: type[T], what: str) -> T:
     return _decode(body, document_type, what)
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether these bytes are what somebody has written, whatever that says: they end in their own digest."""
+    body, seal = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
+    return seal == _HEAD_OF_SEAL + hashlib.sha256(body).hexdigest().encode() + _END
+
+
 def read_document(objects: Objects, key: str, limit_bytes: int = DOCUMENT_MAX_BYTES) -> bytes:
     """The bytes of a document: one more than it may have, so that one too large is seen without reading all of it."""
     return b"".join(objects.open(key, length=limit_bytes + 1))

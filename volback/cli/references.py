@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,7 +77,8 @@ def repair(
     """Rebuild what can be rebuilt, and name what is lost.
 
     It works on what `verify --data` and failed reads have found, and on what is missing. Files come back where newer
-    backups have stored the same data anew: run a backup first. Nothing is removed. Exit code 7 if something is lost.
+    backups have stored the same data anew: run a backup first. The repository's own document, volback.json, comes back
+    from this machine's copy, or with --identity. Nothing is removed. Exit code 7 if something is lost.
     """
     from volback.operations import repair as operation
 
@@ -94,7 +96,9 @@ def repair(
 
 
 def _repair_facts(done: Repaired) -> dict[str, object]:
+    document = done.document
     return {
+        "document": None if document is None else asdict(document),
         "backups": done.backups,
         "rebuilt": done.rebuilt,
         "lifted": done.lifted,
@@ -105,6 +109,10 @@ def _repair_facts(done: Repaired) -> dict[str, object]:
 
 def _repair_lines(done: Repaired, *, dry_run: bool, data: bool) -> Iterator[str]:
     would = "would be " if dry_run else ""
+    if (document := done.document) is not None:
+        how = "this machine's copy" if document.is_copy else "made anew with the identity"
+        encrypted = f", encrypted for {document.recipient}" if document.recipient else ""
+        yield f"{would}put back  volback.json: {how}, id {document.id}{encrypted}"
     for key in done.rebuilt:
         yield f"{would}rebuilt  {key}"
     for key in done.lifted:
@@ -117,8 +125,8 @@ def _repair_lines(done: Repaired, *, dry_run: bool, data: bool) -> Iterator[str]
         if lost.paths is not None:
             yield "  all its other files are intact" if data else "  no damage is known of its other files"
     work = f"{len(done.healed)} {would}healed, {len(done.rebuilt)} indexes {would}rebuilt, {len(done.lost)} with losses"
-    nothing = "nothing to repair" if not (done.healed or done.rebuilt or done.lifted or done.lost) else work
-    yield f"{count(done.backups, 'backup')}: {nothing}"
+    is_any = done.healed or done.rebuilt or done.lifted or done.lost
+    yield f"{count(done.backups, 'backup')}: {work if is_any else 'nothing to repair'}"
 
 
 def _wrong(found: Checked) -> Iterator[VolbackError]:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from volback.archive.age_keys import Identity, Recipient
 from volback.archive.primitives import is_signed
@@ -20,7 +19,7 @@ from volback.catalog.repository import Catalog
 from volback.encryption.keyring import Keyring
 from volback.encryption.pinning import check_recipient, pin
 from volback.encryption.sources import NO_SOURCES, Sources
-from volback.encryption.store import SUFFIX, EncryptedStore, Encryption, is_data
+from volback.encryption.store import EncryptedStore, Encryption, holds_encrypted
 from volback.errors import (
     EngineUnreachable,
     FormatError,
@@ -32,16 +31,13 @@ from volback.errors import (
     UsageError,
 )
 from volback.state.damaged import note_damaged
+from volback.state.documents import keep_document, kept_document
 from volback.state.host_key import host_secret
 from volback.state.journal import InRepository
 from volback.state.memory import Memory
 from volback.state.newest import newest_seen, note_newest
 from volback.state.pinned import pinned
 from volback.store.base import Store
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger(__name__)
 
@@ -87,21 +83,32 @@ class Repository:
 
     @cached_property
     def info(self) -> RepositoryInfo:
-        """The repository's own document, without which nothing is written.
+        """The repository's own document, without which nothing is written; this machine keeps a copy.
 
         Raises NoRepository where it is not there, or is not the one that was there before, RecipientChanged where it
         is encrypted for somebody else than before; FormatError.
         """
-        if self._memory is not None:
-            memory = self._memory
-            check_recipient(memory.state, self._admitted, memory.recipient, self.store.url, self.stored)
-        return self._admitted
+        info, document = self._admitted
+        if (memory := self._memory) is not None:
+            check_recipient(memory.state, info, memory.recipient, self.store.url, self.stored)
+            keep_document(memory.state, info.id, document)
+        return info
+
+    def check_remembered(self, info: RepositoryInfo) -> None:
+        """Raises as `info` would with that document: where this machine remembers another id, or another recipient."""
+        self._admit(info)
+        if (memory := self._memory) is not None:
+            check_recipient(memory.state, info, memory.recipient, self.store.url, self.stored)
 
     @cached_property
-    def _admitted(self) -> RepositoryInfo:
-        info = self._document()
-        if info is None:
+    def _admitted(self) -> tuple[RepositoryInfo, bytes]:
+        found = self._document()
+        if found is None:
             raise self._missing()
+        self._admit(found[0])
+        return found
+
+    def _admit(self, info: RepositoryInfo) -> None:
         if self._memory is not None and not self._memory.admits(info.id):
             raise NoRepository(
                 f"repository {self.store.url} is another one than before: its id is {info.id}, and was"
@@ -109,7 +116,6 @@ class Repository:
                 "is another disk mounted there? to use this one from now on, repeat the command with"
                 " --accept-repository",
             )
-        return info
 
     @cached_property
     def encryption(self) -> Encryption | None:
@@ -122,13 +128,16 @@ class Repository:
         except (NoRepository, FormatError) as exc:
             if isinstance(exc, UnknownRequirement) or (isinstance(exc, NoRepository) and self._document() is not None):
                 raise
-            if not any(info.key.endswith(SUFFIX) and is_data(info.key[: -len(SUFFIX)]) for info in self.stored.list()):
-                return None
-            return Encryption(None, self._keyring([]))
+            return Encryption(None, self.keyring) if holds_encrypted(self.stored) else None
         if stated is None:
             return None
         recipients = [stated.recipient, *stated.past]
         return Encryption(_recipient(stated.recipient), self._keyring(recipients), len(recipients))
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Gives all that can be opened, as where its own document is lost."""
+        return self._keyring([])
 
     def _keyring(self, recipients: list[str]) -> Keyring:
         return Keyring(self.stored, recipients, self.sources, what=f"repository {self.store.url}")
@@ -154,7 +163,14 @@ class Repository:
             return
         found = self._keyring([recipient])() if self.has_identities else []
         authority = authority_of(found[0]).public.hex() if found else None
-        pin(self._memory.state, self._admitted, recipient, self._memory.recipient, self.store.url, authority=authority)
+        pin(
+            self._memory.state,
+            self._admitted[0],
+            recipient,
+            self._memory.recipient,
+            self.store.url,
+            authority=authority,
+        )
 
     @property
     def authority(self) -> bytes | None:
@@ -192,7 +208,7 @@ class Repository:
         except NoRepository:
             if self._document() is not None or not Catalog(self.store).backups():
                 raise
-            log.warning("repository %s has lost its volback.json: see `volback verify`", self.store.url)
+            log.warning("repository %s has lost its volback.json: `volback repair` puts it back", self.store.url)
         else:
             if not is_encrypted:
                 return Catalog(self.store, self._copies, is_encrypted=False)
@@ -255,6 +271,18 @@ class Repository:
         return [] if self._memory is None else self._memory.ids
 
     @property
+    def kept_documents(self) -> list[bytes]:
+        """Copies of the documents that repositories had here, as far as this machine has them."""
+        if self._memory is None:
+            return []
+        return [kept for id in self._memory.ids if (kept := kept_document(self._memory.state, id)) is not None]
+
+    def forget_document(self) -> None:
+        """Let all be read again that its own document decides: it was put back."""
+        for name in ("info", "_admitted", "encryption", "catalog", "kept", "_copies"):
+            self.__dict__.pop(name, None)
+
+    @property
     def id(self) -> str:
         """Its id; empty where it has none that can be read. Raises StoreUnreachable where the store does not answer."""
         try:
@@ -269,9 +297,9 @@ class Repository:
             return entry.repository_id == self.id
         return entry.repository == self.store.url
 
-    def _document(self) -> RepositoryInfo | None:
+    def _document(self) -> tuple[RepositoryInfo, bytes] | None:
         try:
-            return Catalog(self.store, is_signed=is_signed).info()
+            return Catalog(self.store, is_signed=is_signed).load_info()
         except NotFoundError:
             return None
 
@@ -281,10 +309,10 @@ class Repository:
         known = f"; its id was {' or '.join(self.expected)}" if self.expected else ""
         option = " --accept-repository" if self.expected else ""
         new = f"volback init --repo {self._name}{option}" if found is None else "choose an empty place"
-        return NoRepository(
-            f"no repository in {self.store.url}: {there}{known}",
-            f"is the path right and mounted? to make one: {new}",
-        )
+        hint = f"is the path right and mounted? to make one: {new}"
+        if found is not None and self.expected and Catalog(self.stored).backups():
+            hint = "its backups are there: volback repair puts back what is lost"
+        return NoRepository(f"no repository in {self.store.url}: {there}{known}", hint)
 
     @cached_property
     def host(self) -> str:

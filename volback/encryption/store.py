@@ -93,6 +93,11 @@ def is_data(key: str) -> bool:
     return key.endswith(".zst")
 
 
+def holds_encrypted(store: Store) -> bool:
+    """Whether a repository's objects, as they are stored, are encrypted."""
+    return any(info.key.endswith(SUFFIX) and is_data(info.key[: -len(SUFFIX)]) for info in store.list())
+
+
 class EncryptedStore(Wrapper):
     """`inner`, with the objects that `covers` names encrypted; where there is no encryption, all passes unchanged."""
 

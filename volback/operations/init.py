@@ -12,7 +12,9 @@ from volback.catalog.model import RepositoryEncryption
 from volback.catalog.repository import Catalog
 from volback.context import Context
 from volback.context.repository import Repository
+from volback.encryption.store import holds_encrypted
 from volback.errors import ConflictError, NoRepository
+from volback.operations.document import encryption_of, own_identities
 from volback.operations.keys import Holder, first_key
 
 
@@ -75,7 +77,7 @@ def _make(ctx: Context, repository: Repository, id: str, first: FirstKey | None)
             hint = "name an empty directory, or a new one, with --repo"
             if is_lost:
                 message = f"{store.url} holds backups, but its {REPOSITORY_KEY} is lost"
-                hint = "copy that back from where it is; or give it a new one: volback init --accept-repository"
+                hint = "volback repair puts it back; or give it a new one: volback init --accept-repository"
             raise ConflictError(message, hint)
         if first is None:
             catalog.ensure_repository(lambda: id, *_former_encryption(repository))
@@ -103,13 +105,12 @@ def _make_encrypted(ctx: Context, catalog: Catalog, repository: Repository, id: 
 def _former_encryption(repository: Repository) -> tuple[RepositoryEncryption | None, SigningKey | None]:
     """How the backups of a repository that lost its document are encrypted, and its authority.
 
-    Raises IdentityNeeded.
+    Raises IdentityNeeded, ConflictError, IntegrityError.
     """
-    if repository.encryption is None:
+    if not holds_encrypted(repository.stored):
         return None, None
-    identities = repository.encryption.identities()
-    current, *past = [str(identity.recipient) for identity in identities]
-    return RepositoryEncryption(recipient=current, past=past), authority_of(identities[0])
+    line = own_identities(repository)
+    return encryption_of(line), authority_of(line[0])
 
 
 def _holds_backups(repository: Repository) -> ConflictError:

@@ -22,6 +22,7 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import IntegrityError, VolbackError
+from volback.operations.document import PutBack, put_back_document
 from volback.operations.heal import Damaged, Wounded, find_intact, judge, revise, wounded
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import known_parent
@@ -59,6 +60,8 @@ class Healed:
 class Repaired:
     """What was repaired, or would be."""
 
+    document: PutBack | None = None
+    """The repository's own document, where it was lost or damaged."""
     backups: int = 0
     """How many were looked at."""
     rebuilt: list[str] = field(default_factory=list)
@@ -83,23 +86,45 @@ def repair(
 ) -> Repaired:
     """Repair the backups of the named volumes (`VOLUME` or `HOST/VOLUME`), or of all of this host, or of every host.
 
-    With `data`, all of it is read first. Raises UsageError, IdentityNeeded, StoreUnreachable.
+    First comes the repository's own document. With `data`, all of it is read first. Raises UsageError, IdentityNeeded,
+    StoreUnreachable, and as `put_back_document`.
     """
-    result = Repaired()
-    for scope in scopes_of(repository, volumes, all_hosts=all_hosts, for_one=VERIFY_ONE):
-        groups: dict[tuple[str, str], list[Found]] = {}
-        for one in repository.catalog.manifests(*scope):
-            groups.setdefault((one.host, one.volume), []).append(one)
-        for found in groups.values():
-            try:
-                with nullcontext() if dry_run else volume_locks(ctx, engine, repository, found):
-                    if data:
-                        verify_all(ctx, repository, found, data=True)
-                    _Volume(ctx, repository, result, dry_run=dry_run).repair(found[0].host, found[0].volume)
-            except IntegrityError as exc:
-                log.debug("%s was not repaired", name_of_found(found[0]), exc_info=True)
-                result.errors.append(exc)
+    result = Repaired(document=put_back_document(repository, dry_run=dry_run))
+    if not dry_run:
+        _ = repository.info  # nothing is written without it
+    try:
+        for scope in scopes_of(repository, volumes, all_hosts=all_hosts, for_one=VERIFY_ONE):
+            groups: dict[tuple[str, str], list[Found]] = {}
+            for one in repository.catalog.manifests(*scope):
+                groups.setdefault((one.host, one.volume), []).append(one)
+            for found in groups.values():
+                _repair_group(ctx, engine, repository, found, result, data=data, dry_run=dry_run)
+    except VolbackError as exc:
+        if result.document is None:
+            raise
+        result.errors.append(exc)  # it must be said that the document was put back
     return result
+
+
+def _repair_group(
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    found: list[Found],
+    result: Repaired,
+    *,
+    data: bool,
+    dry_run: bool,
+) -> None:
+    """The backups of one volume."""
+    try:
+        with nullcontext() if dry_run else volume_locks(ctx, engine, repository, found):
+            if data:
+                verify_all(ctx, repository, found, data=True)
+            _Volume(ctx, repository, result, dry_run=dry_run).repair(found[0].host, found[0].volume)
+    except IntegrityError as exc:
+        log.debug("%s was not repaired", name_of_found(found[0]), exc_info=True)
+        result.errors.append(exc)
 
 
 class _Volume:
