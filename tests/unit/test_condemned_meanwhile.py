@@ -169,6 +169,28 @@ def test_a_first_upload_longer_than_the_grace_time(
     with_.later()
 
 
+def test_what_a_suspended_upload_has_stored_is_deleted_at_each_step_of_its_commit(tmp_path: Path) -> None:
+    """The machine sleeps for two days, at any step."""
+    committed = set[bool]()
+
+    def run(at: int) -> StepStore:
+        with_ = Setting(tmp_path, at)
+        manifest, _ = with_.begun()
+
+        def slept() -> None:
+            for _ in range(2):
+                with_.clock.pass_(30)
+                with_.there.prune(KEEP_ALL)
+
+        store = StepStore(with_.bucket, at, slept)
+        committed.add(commit(store, manifest, []))
+        with_.later()
+        return store
+
+    assert every_step(run) >= 5
+    assert committed == {True, False}
+
+
 def test_what_a_running_upload_has_stored_is_condemned_at_each_step_of_its_commit(tmp_path: Path) -> None:
     def run(at: int) -> StepStore:
         with_ = Setting(tmp_path, at)
@@ -296,7 +318,6 @@ def opened(store: Store, key: BackupKey) -> OpenBackup:
 
 
 def test_a_backup_that_was_removed_is_copied_again_while_its_data_is_deleted(tmp_path: Path) -> None:
-    """As far as this machine can know: between the last look of a prune and its deletion is one request."""
     done = set[str]()
 
     def run(at: int) -> StepStore:
@@ -318,6 +339,66 @@ def test_a_backup_that_was_removed_is_copied_again_while_its_data_is_deleted(tmp
 
     assert every_step(run) >= 10
     assert done == {"copied"}
+
+
+@pytest.mark.parametrize("grace_s", [0, GRACE_S])
+def test_a_removed_backup_is_copied_again_whole_at_each_step_of_the_prune_that_deletes_its_data(
+    tmp_path: Path, grace_s: int
+) -> None:
+    """Also between its last look at an object and the deletion: then the copy sees that it is being deleted."""
+    done = set[str]()
+
+    def run(at: int) -> StepStore:
+        with_ = Setting(tmp_path, at)
+        source = Machine(tmp_path / f"source{at}", bucket_of(with_.clock), with_.clock)
+        make_backup(source.store, FIRST, data_bytes=5000)
+        with_.here.remove(FIRST)
+        with_.clock.pass_(25)
+
+        def copied() -> None:
+            with_.clock.pass_(0.01)
+            ctx, _, target = with_.here.library()
+            (item,) = plan_copies(source.library().repository, target, [f"db@{FIRST}"])
+            try:
+                done.add(copy_backup(ctx, source.library().repository, target, item).done)
+            except IntegrityError as exc:
+                done.add("failed" if "may be deleting it by now" in exc.message else exc.message)
+
+        store = StepStore(with_.bucket, at, copied)
+        assert with_.there.prune(KEEP_ALL, grace_s=grace_s, store=store).errors == ()
+        assert_whole(with_.bucket)
+        with_.clock.pass_(1)
+        copied()
+        assert Catalog(with_.bucket).backups() == [with_.first]
+        with_.later()
+        assert [info.key for info in with_.bucket.list("web1/db/condemned/")] == []
+        return store
+
+    assert every_step(run) >= 10
+    assert done == {"copied", "skipped", "failed"}
+
+
+def test_what_a_killed_prune_was_deleting_is_copied_again_a_day_later(tmp_path: Path) -> None:
+    def run(at: int) -> StepStore:
+        with_ = Setting(tmp_path, at)
+        source = Machine(tmp_path / f"source{at}", bucket_of(with_.clock), with_.clock)
+        make_backup(source.store, FIRST, data_bytes=5000)
+        with_.here.remove(FIRST)
+        with_.clock.pass_(25)
+        store = dying(with_, at, lambda store: with_.there.prune(KEEP_ALL, store=store))
+        ctx, _, target = with_.here.library()
+        (item,) = plan_copies(source.library().repository, target, [f"db@{FIRST}"])
+        with suppress(IntegrityError):
+            copy_backup(ctx, source.library().repository, target, item)
+        assert_whole(with_.bucket)
+        with_.clock.pass_(25)
+        if not Catalog(with_.bucket).backups():
+            assert copy_backup(ctx, source.library().repository, target, item).done == "copied"
+        with_.later()
+        assert Catalog(with_.bucket).backups() == [with_.first]
+        return store
+
+    assert every_step(run) >= 10
 
 
 def test_what_is_removed_while_it_is_copied_is_copied_whole(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ machines are never compared with them.
 
 from __future__ import annotations
 
+import logging
+import secrets
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -16,10 +18,19 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from volback.ahead import read_ahead
-from volback.catalog.keys import TIME_KEY, condemned_key, condemned_prefix, parse_condemned_key
+from volback.catalog.keys import (
+    TIME_KEY,
+    condemned_key,
+    condemned_prefix,
+    deleting_key,
+    deleting_prefix,
+    parse_condemned_key,
+)
 from volback.catalog.listing import Listing
 from volback.catalog.objects import StoredObject
 from volback.errors import NotFoundError, ObjectLocked
+
+log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 
@@ -54,6 +65,11 @@ Locked = dict[str, ObjectLocked]
 """What an object lock keeps, by the key of the object."""
 Condemned = Mapping[str, Sequence[Condemnation]]
 """The condemnations of each object, by its key. The object stays until all of them allow to delete it."""
+
+
+def _is_old(stored: StoredObject, now: datetime) -> bool:
+    """Whether no prune lives any more that has written this list."""
+    return stored.modified_at + timedelta(seconds=GRACE_S) < now
 
 
 def condemnation_of(stored: StoredObject) -> Condemnation | None:
@@ -155,16 +171,24 @@ class Condemnations(Listing):
     def renew(self, condemned: Condemned, names: Iterable[str]) -> list[str]:
         """Condemn anew those of these objects that are condemned: they then stay for another grace time.
 
-        Return those for which it is too late, as a prune may be about to delete them.
+        Return those for which it is too late, as a prune may be about to delete them, or has deleted them just now.
         """
         late = []
         for name in names:
             if found := condemned.get(name, ()):
                 for one in found:
                     self._objects.put(one.key, [])
-                if not are_usable(found, self._objects.stat(found[0].key).modified_at):
+                renewed_at = self._time_of(found[0].key)
+                if renewed_at is None or not are_usable(found, renewed_at):
                     late.append(name)
         return late
+
+    def _time_of(self, key: str) -> datetime | None:
+        """When an object was written; None where it is not there."""
+        try:
+            return self._objects.stat(key).modified_at
+        except NotFoundError:
+            return None
 
     def condemned_until(self, name: str, grace_s: int) -> datetime:
         """When an object may be deleted that was condemned just now, by the store's clock."""
@@ -178,8 +202,18 @@ class Condemnations(Listing):
     def free(
         self, condemned: Condemned, names: Iterable[str], note: Callable[[str], None], locked: Locked | None = None
     ) -> None:
-        """Delete these objects, and their condemnations after them; `note` gets each. One whose condemnations are not
-        as they were listed stays: who needs it has renewed or lifted them. `locked` gets what a lock keeps."""
+        """Delete these objects of one volume, and their condemnations after them; `note` gets each. One whose
+        condemnations are not as they were listed stays: who needs it has renewed or lifted them. `locked` gets what a
+        lock keeps.
+
+        Who renews one between the look at it and the deletion sees in a list that it is too late. The list stays where
+        this fails, as a request may still be carried out.
+        """
+        names = list(names)
+        if not names:
+            return
+        list_key = deleting_key(names[0], secrets.token_hex(8))
+        self._objects.put(list_key, ["\n".join(names).encode()])
 
         def free(name: str) -> None:
             if all(map(self._is_current, condemned[name])):
@@ -188,12 +222,27 @@ class Condemnations(Listing):
                 self.lift(condemned[name])
 
         self._each(unless_locked(free, locked), names)
+        unless_locked(self._objects.delete, {})(list_key)
+
+    def drop_lists(self, lists: Iterable[StoredObject], now: datetime) -> None:
+        """Delete those lists that prunes have left which were killed a day ago or more; `now` is the store's time."""
+        self._each(unless_locked(self._objects.delete, {}), [one.key for one in lists if _is_old(one, now)])
+
+    def being_deleted(self, host: str, volume: str, renewed: Condemnation) -> set[str]:
+        """What prunes are deleting of a volume, or were when they were killed. To be asked once what is needed was
+        `renewed`, which shows the store's time: what is not among it then, and is there, stays."""
+        found, now = set[str](), self._time_of(renewed.key)
+        for stored in self._objects.list(deleting_prefix(host, volume)):
+            if now is not None and _is_old(stored, now):
+                continue
+            try:
+                found.update(b"".join(self._objects.open(stored.key)).decode(errors="replace").split("\n"))
+            except NotFoundError:
+                log.debug("the deletion of %s has ended", stored.key)
+        return found
 
     def _is_current(self, one: Condemnation) -> bool:
-        try:
-            return self._objects.stat(one.key).modified_at == one.at
-        except NotFoundError:
-            return False
+        return self._time_of(one.key) == one.at
 
     def store_time(self) -> datetime:
         """The time by the store's clock, which a small object shows that is written for that; it stays, as another

@@ -40,7 +40,10 @@ class Keeping(Space):
         for keeper in keepers:
             if keeper.id == manifest.id and not self._is_stored(keeper.manifest_key):
                 raise not_kept(keeper.id)
-        _raise_if(self.renew(self.known_condemned(manifest.host, manifest.volume), self._unkept(manifest, keepers)))
+        condemned = self.known_condemned(manifest.host, manifest.volume)
+        if needed := self._unkept(manifest, keepers).intersection(condemned):
+            _raise_if(self.renew(condemned, needed))
+            _raise_if(list(needed & self.being_deleted(manifest.host, manifest.volume, condemned[min(needed)][0])))
 
     def check_kept(self, manifest: Manifest, keepers: Iterable[Manifest]) -> None:
         """To be called when the manifest is written. Raises IntegrityError where a removal may not have seen it."""
@@ -54,9 +57,9 @@ class Keeping(Space):
                     return  # it was repacked already: who did it has found all that it needs
                 raise not_kept(manifest.id) from exc
             _raise_if([name for name in names if not are_usable(condemned[name], written_at)])
-        for used in manifest.uses:
-            if manifest.key_of(used) in unkept:
-                self.check_used(manifest.key_of(used), used.size_bytes)
+        for name, size_bytes in manifest.sizes.items():
+            if name in unkept:
+                self.check_used(name, size_bytes)
         self._lift(condemned, manifest.references)
 
     def check_used(self, key: str, expected_bytes: int) -> None:

@@ -285,8 +285,10 @@ def parse_backup_key(key: str) -> BackupKey | None:
 # condemned objects
 
 _CONDEMNED = "condemned"
+_DELETING = "deleting"
 _CONDEMNED_KEY = re.compile(rf"([^/]+/[^/]+/){_CONDEMNED}/(.+)\.(0|[1-9][0-9]{{0,8}})")
 """The place of an object's name without its grace time in seconds: up to 31 years."""
+_DELETING_KEY = re.compile(rf"[^/]+/[^/]+/{_CONDEMNED}/{_DELETING}/[^/]+")
 
 
 def condemned_prefix(host: str, volume: str) -> str:
@@ -298,6 +300,22 @@ def condemned_key(name: str, grace_s: int) -> str:
     """The key of the condemnation of an object of a backup: HOST/VOLUME/condemned/ID/NAME.GRACE."""
     host, volume, rest = name.split("/", 2)
     return f"{host}/{volume}/{_CONDEMNED}/{rest}.{grace_s}"
+
+
+def deleting_prefix(host: str, volume: str) -> str:
+    """The prefix of the lists of what is being deleted of one volume: HOST/VOLUME/condemned/deleting/."""
+    return f"{condemned_prefix(host, volume)}{_DELETING}/"
+
+
+def deleting_key(name: str, token: str) -> str:
+    """The key of a list of what is being deleted, of which an object of a backup is one."""
+    host, volume, _ = name.split("/", 2)
+    return f"{host}/{volume}/{_CONDEMNED}/{_DELETING}/{token}"
+
+
+def is_deleting_key(key: str) -> bool:
+    """Whether an object is a list of what is being deleted."""
+    return _DELETING_KEY.fullmatch(key) is not None
 
 
 def parse_condemned_key(key: str) -> tuple[str, int] | None:

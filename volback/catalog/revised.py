@@ -59,7 +59,7 @@ class Revised(Space):
 
         Raises IntegrityError where a manifest cannot be read.
         """
-        held, condemned = self.survey(host, volume)
+        held, condemned, _ = self.survey(host, volume)
         sizes = sizes_of(held)
         replaced, strays = superseded(found, sizes), self.strays(held, references_of(found))
         if not replaced and not set(strays).difference(condemned):
@@ -79,7 +79,7 @@ class Revised(Space):
 
         Raises IntegrityError where a manifest of the volume cannot be read.
         """
-        held, condemned = self.survey(host, volume)
+        held, condemned, _ = self.survey(host, volume)
         needs = self.references(host, volume)  # read after the listing, which shows nothing of what comes meanwhile
         needs.check_known(f"what a repack of {host}/{volume} has left")
         strays = self.strays(held, needs)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from volback.catalog.condemned import (
     GRACE_S,
@@ -20,7 +21,7 @@ from volback.catalog.condemned import (
     condemnation_of,
     unless_locked,
 )
-from volback.catalog.keys import BackupKey, parse_backup_key, parse_manifest_key, short_name
+from volback.catalog.keys import BackupKey, is_deleting_key, parse_backup_key, parse_manifest_key, short_name
 from volback.catalog.listing import prefix_of
 from volback.catalog.objects import StoredObject
 from volback.catalog.references import References, references_of
@@ -51,21 +52,32 @@ class Removed:
             self.backups.append(key)
 
 
+class Survey(NamedTuple):
+    """What a listing shows."""
+
+    held: dict[BackupKey, list[StoredObject]]
+    """What lies below each backup's prefix, committed or not, by host, volume and id."""
+    condemned: dict[str, list[Condemnation]]
+    """What is condemned of it, by the key of the object."""
+    lists: list[StoredObject]
+    """Those of what prunes are deleting, or were when they were killed."""
+
+
 class Space(Condemnations):
     """What one repository holds, and its removal. Every method may raise StoreError or StoreUnreachable."""
 
     def holdings(self, host: str | None = None, volume: str | None = None) -> dict[BackupKey, list[StoredObject]]:
         """Return what lies below each backup's prefix, committed or not, by host, volume and id; one listing."""
-        return self.survey(host, volume)[0]
+        return self.survey(host, volume).held
 
-    def survey(
-        self, host: str | None = None, volume: str | None = None
-    ) -> tuple[dict[BackupKey, list[StoredObject]], dict[str, list[Condemnation]]]:
-        """Return the holdings, and what is condemned of them, by the key of the object; one listing."""
+    def survey(self, host: str | None = None, volume: str | None = None) -> Survey:
+        """Return all that lies there; one listing."""
         found: dict[BackupKey, list[StoredObject]] = {}
-        condemned: list[Condemnation] = []
+        condemned, lists = list[Condemnation](), list[StoredObject]()
         wanted = None if volume is None else short_name(volume)
         for stored in self._objects.list(prefix_of(host, volume)):
+            if is_deleting_key(stored.key):
+                lists.append(stored)
             one = condemnation_of(stored)
             key = parse_backup_key(stored.key if one is None else one.name)
             if key is None or wanted not in {None, key.volume}:
@@ -74,7 +86,7 @@ class Space(Condemnations):
                 found.setdefault(key, []).append(stored)
             else:
                 condemned.append(one)
-        return dict(sorted(found.items())), by_name(condemned)
+        return Survey(dict(sorted(found.items())), by_name(condemned), lists)
 
     def references(self, host: str, volume: str) -> References:
         """Read all manifests of a volume, and return what they reference."""

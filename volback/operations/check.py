@@ -82,7 +82,7 @@ def check(repository: Repository, volumes: Sequence[str] = (), *, all_hosts: boo
         for one in manifests:
             found.setdefault((one.host, one.volume), []).append(one)
         # After the manifests: what they need is there by now.
-        listed, names = repository.catalog.survey(host, volume)
+        listed, names, _ = repository.catalog.survey(host, volume)
         held.update(listed)
         condemned.update(names)
     groups: dict[tuple[str, str], dict[BackupKey, list[StoredObject]]] = {}

@@ -53,7 +53,7 @@ class Worker:
         one manifest cannot be read, all waits.
         """
         now = self._now if self._grace_s or dry_run else self._catalog.store_time()
-        held, condemned = self._catalog.survey(host, volume)
+        held, condemned, _ = self._catalog.survey(host, volume)
         if not condemned:
             return WorkedOff()
         sizes = sizes_of(held)

@@ -172,7 +172,7 @@ class _Prune:
     def _scope(self, scope: Scope) -> None:
         # The store's time comes first: what is listed later was not condemned before it.
         now = self._repository.catalog.store_time() if self._is_shared and not self._dry_run else self._ctx.now()
-        held, condemned = self._repository.catalog.survey(*scope)
+        held, condemned, lists = self._repository.catalog.survey(*scope)
         groups = dict.fromkeys((key.host, key.volume) for key, stored in held.items() if is_whole(key, stored))
         if not groups and not condemned and scope[1] is not None:
             error = NotFoundError(f"no backup of {scope[1]} in {self._repository.store.url}", "see `volback list`")
@@ -192,6 +192,8 @@ class _Prune:
             volumes = {(key.host, key.volume) for name in condemned if (key := parse_backup_key(name))}
             volumes |= {(found.key.host, found.key.volume) for found in self._half_made}
             self._work_off(volumes | self._new.keys(), uploads, now)
+            if not self._dry_run:
+                self._repository.catalog.drop_lists(lists, now)
 
     def _sweep_half_made(self, begun: Holdings, uploads: Uploads, condemned: Container[str], now: datetime) -> None:
         """What is condemned already waits."""

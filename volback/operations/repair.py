@@ -141,7 +141,7 @@ class _Volume:
         catalog = self._repository.catalog
         revisions = list(catalog.revisions(host, volume))
         found = current(revisions)
-        held, condemned = catalog.survey(host, volume)
+        held, condemned, _ = catalog.survey(host, volume)
         sizes = sizes_of(held)
         needed = references_of(revisions).users
         used = [name for name in condemned if name in needed]
