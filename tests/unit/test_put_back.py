@@ -185,7 +185,7 @@ class _PutMeanwhile(LocalStore):
         return super().put(key, [b"mine"], if_absent=if_absent)
 
 
-def test_another_machine_that_is_faster_is_no_error(clear: Commands) -> None:
+def test_another_machine_may_be_faster(clear: Commands) -> None:
     was = document_of(clear).read_bytes()
     document_of(clear).unlink()
     repository = open_repository(context_of(clear))

@@ -39,7 +39,7 @@ class Finding:
     size_bytes: int = 0
     """Of what no backup needs."""
     error: VolbackError | None = None
-    """Why it cannot be read, where that is no damage: the store did not return it."""
+    """Why it cannot be read, where it is not damaged: the store did not return it."""
 
     @property
     def is_wrong(self) -> bool:

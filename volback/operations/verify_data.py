@@ -35,7 +35,7 @@ class Damage:
     message: str
     paths: list[str]
     error: VolbackError | None = None
-    """Why it cannot be read, where that is no damage: the store did not return it."""
+    """Why it cannot be read, where it is not damaged: the store did not return it."""
 
 
 def read_all(ctx: Context, repository: Repository, backup: OpenBackup, seen: Seen) -> list[Damage]:
