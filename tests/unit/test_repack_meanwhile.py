@@ -6,11 +6,13 @@ when the grace time is over and everything has been pruned again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.library import Library
 from tests.support.machines import HOUR, Clock, Killed, Machine, StepStore
 from tests.support.nights import id_of, key_of, make_nights, put_all, remove, stream_of
 from tests.support.stored import HOST, VOLUME, commit_next
@@ -19,8 +21,11 @@ from volback.catalog.repository import Catalog
 from volback.context.repository import Repository
 from volback.errors import IntegrityError
 from volback.operations.check import check
+from volback.operations.copy import copy_backup, plan_copies
+from volback.operations.open_backup import OpenBackup
 from volback.operations.repack import RepackResult, repack
 from volback.operations.repack_plan import Packing
+from volback.operations.verify import verify_all
 from volback.policy.keep import KeepRules
 from volback.store.base import Store
 from volback.store.memory import MemoryStore
@@ -166,6 +171,45 @@ def test_both_repack_at_once(made: _Made, tmp_path: Path) -> None:
         if step % 8 == 0:
             setting.later()
             setting.assert_clean()
+
+
+Reader = Callable[[Library, Repository], bytes]
+"""Reads a backup of the first machine's, and returns its stream; the other repository is empty."""
+
+
+def copied(source: Library, target: Repository) -> bytes:
+    (item,) = plan_copies(source.repository, target, [f"{VOLUME}@{id_of(4)}"])
+    assert copy_backup(source.ctx, source.repository, target, item).done == "copied"
+    assert check(target, [VOLUME]).findings == ()
+    return stream_of(target.stored, target.catalog.read(key_of(4)))
+
+
+def verified(source: Library, _: Repository) -> bytes:
+    found = source.repository.find(f"{VOLUME}@{id_of(4)}")
+    assert verify_all(source.ctx, source.repository, [found], data=True).damaged == []
+    return b"".join(map(bytes, OpenBackup.of(source.repository, found).stream()))
+
+
+@pytest.mark.parametrize("read", [copied, verified])
+def test_a_repack_comes_before_any_call_of_a_reader(made: _Made, tmp_path: Path, read: Reader) -> None:
+    """Then the grace time is over, and what was replaced is deleted."""
+    step, is_struck = 0, True
+    while is_struck:
+        setting, struck = _Setting(made, tmp_path, step), list[bool]()
+
+        def strike(setting: _Setting = setting, struck: list[bool] = struck) -> None:
+            struck.append(True)
+            assert setting.repack().errors == ()
+            setting.clock.pass_(25)
+            assert setting.here.prune(KEEP_ALL).errors == ()
+
+        target = MemoryStore("target")
+        Catalog(target).ensure_repository(lambda: "t" * 32)
+        source = setting.there.library(StepStore(setting.bucket, step, strike))
+        assert read(source, Repository(target, lambda: HOST)) == made.streams[id_of(4)]
+        setting.assert_whole()
+        step, is_struck = step + 2, bool(struck)
+    assert step > 10
 
 
 def test_a_repack_comes_before_any_call_of_a_backup(made: _Made, tmp_path: Path) -> None:

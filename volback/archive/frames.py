@@ -18,6 +18,7 @@ from volback.archive.segments import IndexWriter, StoredIndex
 from volback.catalog.index import encode_unit
 from volback.catalog.model import ObjectDigest
 from volback.catalog.units import Frame, Piece, Unit
+from volback.errors import IntegrityError
 
 Verified = Generator[tuple[Fetched, memoryview], None, None]
 """Slices whose extents have been verified, in order (`seal.unseal`)."""
@@ -48,7 +49,8 @@ class CopiedFrames:
         """Yield the new object's bytes, from slices that have been verified; closes `verified`.
 
         The slices come in the order in which `place` was asked for their frames; it may be asked while they are made.
-        A frame of which several slices are wanted is written with the first of them.
+        A frame of which several slices are wanted is written with the first of them. Raises IntegrityError where frames
+        are not among them that have a place.
         """
         with closing(verified):
             for fetched, _ in verified:
@@ -58,6 +60,8 @@ class CopiedFrames:
                 self._written += len(stored)
                 self._data.update(stored)
                 yield stored
+        if self._written != self.stored_bytes:
+            raise IntegrityError("frames that an index names were not among those that were read")
 
     def digest(self) -> ObjectDigest:
         """Size and SHA-256 of the new object, once `data` has ended."""

@@ -32,6 +32,7 @@ from volback.errors import (
     ConflictError,
     IdentityNeeded,
     IntegrityError,
+    MissingObject,
     NotFoundError,
     StoreDenied,
     UsageError,
@@ -174,8 +175,30 @@ def copy_backup(ctx: Context, source: Repository, target: Repository, item: Copy
 
     Raises IntegrityError if an object is not what the manifest says (nothing of it is at the target then),
     ConflictError if another backup has its name there, LockedError if another run copies it. On any error nothing of
-    it is left; after SIGKILL the next run removes it.
+    it is left; after SIGKILL the next run removes it. One that is repacked at the source meanwhile is copied as it is
+    then.
     """
+    while True:
+        try:
+            return _copy(ctx, source, target, item)
+        except MissingObject as exc:
+            if (newer := _newer(source, item)) is None:
+                raise
+            log.info("%s, as it was repacked: it is copied from the beginning", exc.message)
+            item = newer
+
+
+def _newer(source: Repository, item: Copy) -> Copy | None:
+    """The same backup in a later revision; None where there is none."""
+    found = _load(source, item.key, as_stored=item.document is not None, is_whole=item.is_whole)
+    if found is None or found.manifest.revision <= item.manifest.revision:
+        return None
+    if not is_same_backup(found.manifest, item.manifest):
+        return None
+    return _with_loose(found, {key: found if source.catalog.exists(key) else None for key in found.first})
+
+
+def _copy(ctx: Context, source: Repository, target: Repository, item: Copy) -> CopyResult:
     with prefix_lock(ctx, target, item.key.prefix):
         if _is_there(target, item):
             return CopyResult("skipped", 0)

@@ -59,8 +59,8 @@ class Base:
 def put_complete(ctx: Context, source: Repository, target: Repository, manifest: Manifest) -> Completed:
     """Store data and index of a copy. `manifest` is the backup's, opened, as the target is to have it.
 
-    Raises IntegrityError where what is needed of the source is damaged, ConflictError where another run stores the
-    same.
+    Raises IntegrityError where what is needed of the source is damaged (MissingObject, where it may have been repacked
+    meanwhile), ConflictError where another run stores the same.
     """
     backup, base = OpenBackup.of(source, manifest), find_base(target, manifest)
     damaged = damaged_frames(ctx.settings.state, target.id, manifest.host, manifest.volume)
@@ -72,7 +72,7 @@ def put_complete(ctx: Context, source: Repository, target: Repository, manifest:
     )
     put = _putting(target, manifest.key)
     ctx.progress.start(f"copy {manifest.volume}", total_bytes=None, total_files=None)
-    with closing(backup.unsealed(index.slices())) as verified:
+    with closing(backup.unsealed_as_indexed(index.slices())) as verified:
         put(manifest.key.increment, _counted(ctx, index, verified))
     stored = index.index.end()
     if index.index.stream_digest() != manifest.digest:

@@ -18,8 +18,10 @@ from volback.catalog.model import Manifest, ObjectDigest
 from volback.catalog.reference import Reference
 from volback.context import Context
 from volback.context.repository import Repository
-from volback.errors import ConflictError, IdentityNeeded, IntegrityError, NotFoundError
+from volback.errors import ConflictError, IdentityNeeded, IntegrityError, MissingObject, NotFoundError
 from volback.store.base import Buffer, Store
+
+_HINT = "see what is damaged with `volback verify --data`; copy an older backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _proven(ctx: Context, source: Store, name: str, key: str, expected: ObjectDi
                 ctx.progress.advance(raw_bytes=len(buffer))
                 yield buffer
     except NotFoundError as exc:
-        raise _damaged(name, f"{key} is missing") from exc
+        raise MissingObject(f"backup {name} is damaged: {key} is missing", _HINT) from exc
     if size != expected.size_bytes or digest.hexdigest() != (expected.sha256 or digest.hexdigest()):
         raise _damaged(name, f"{key} is not what was written")
 
@@ -172,5 +174,4 @@ def _buffers(store: Store, key: str, length: int) -> Generator[Buffer, None, Non
 
 
 def _damaged(name: str, what: str) -> IntegrityError:
-    hint = "see what is damaged with `volback verify --data`; copy an older backup"
-    return IntegrityError(f"backup {name} is damaged: {what}", hint)
+    return IntegrityError(f"backup {name} is damaged: {what}", _HINT)

@@ -182,6 +182,13 @@ class OpenBackup:
             else:
                 return
 
+    def unsealed_as_indexed(
+        self, slices: Iterable[ranges.Slice]
+    ) -> Generator[tuple[ranges.Fetched, memoryview], None, None]:
+        """As `unsealed`, for who copies the frames that the index names: raises MissingObject where the backup was
+        repacked meanwhile, as its bytes lie in other frames then."""
+        return self._unsealed(ranges.merged(iter(slices)), deque())
+
     def _followed(self, why: MissingObject) -> Moved:
         """Where the newest revision has what it does not find any more. Raises that error where there is none."""
         newer = self._newest(self._current.manifest)
