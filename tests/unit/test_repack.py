@@ -13,18 +13,21 @@ import pytest
 
 from tests.support.encrypted import encrypted_copy, own_file
 from tests.support.library import Library
-from tests.support.nights import LATER, context, copied, id_of, key_of, make_nights, put_all, remove, stream_of
+from tests.support.machines import StepStore
+from tests.support.nights import LATER, change, context, copied, id_of, key_of, make_nights, put_all, remove, stream_of
 from tests.support.repository import use_here
 from tests.support.stored import ENGINE, HOST, VOLUME, commit_next
 from tests.unit.test_rescue import _rescue
+from volback.catalog.index import decode_unit
 from volback.catalog.model import Manifest
 from volback.catalog.repository import Catalog
 from volback.cli.main import run as volback
 from volback.context import Context, open_engine
 from volback.context.repository import Repository
 from volback.encryption.sources import Sources, identity_file
-from volback.errors import IntegrityError, MissingObject, StoreError
+from volback.errors import IdentityNeeded, IntegrityError, MissingObject, StoreError
 from volback.operations.check import check
+from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import Comparing, choose_parent, known_parent
 from volback.operations.prune import prune
@@ -465,6 +468,33 @@ def test_an_encrypted_repository_is_repacked_with_an_identity(
     assert all(info.key.endswith((".age", ".json")) for info in store.list())
 
 
+def test_what_is_copied_without_an_identity_is_repacked_before_any_call(
+    made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
+) -> None:
+    """Another machine, which has the identity, repacks; what was replaced is gone at once."""
+    step, is_struck = 0, True
+    while is_struck:
+        store, target, struck = copied(closed[0]), MemoryStore("target"), list[bool]()
+        target.put("volback.json", store.open("volback.json"))
+
+        def repack_there(store: MemoryStore = store, struck: list[bool] = struck) -> None:
+            struck.append(True)
+            there = Repository(store, lambda: HOST, lambda: LATER, sources=closed[1])
+            assert repack(ctx, open_engine(ctx), there, Packing()).errors == ()
+
+        source, there = of(StepStore(store, step, repack_there)), of(target)
+        with suppress(IdentityNeeded):  # what it uses was copied in another revision
+            for item in plan_copies(source, there, [f"{VOLUME}@{id_of(8)}"]):
+                assert copy_backup(ctx, source, there, item).done == "copied"
+        with_key = Repository(target, lambda: HOST, lambda: LATER, sources=closed[1])
+        for found in with_key.catalog.manifests():
+            assert isinstance(found, Manifest)
+            assert b"".join(map(bytes, OpenBackup.of(with_key, found).stream())) == made.streams[found.id]
+        assert check(with_key).wrong == []
+        step, is_struck = step + 16, bool(struck)
+    assert step > 10
+
+
 def test_the_next_backup_of_this_machine_needs_no_identity(
     made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
 ) -> None:
@@ -509,6 +539,49 @@ def test_what_manifests_alone_say_is_unused_is_named_without_an_identity(
 # prune
 
 
+def test_what_was_said_of_a_backup_stays_and_a_held_one_is_never_pruned(made: _Made, ctx: Context) -> None:
+    store, held = copied(made.store), key_of(LEFT[0])
+    said = of(store).catalog.notes.change(
+        held, lambda notes: notes.with_(held_at="2026-02-01T00:00:00Z", tags=["release"], note="before the upgrade")
+    )
+    result = prune(ctx, open_engine(ctx), of(store), KeepRules(last=1), packing=Packing())
+    assert [one.objects > 0 for one in result.repacked] == [True]
+    assert {key.id for key in Catalog(store).backups()} == {held.id, id_of(8)}
+    assert Catalog(store).read(held).revision == 2
+    assert of(store).catalog.notes.read(held) == said
+    assert stream_of(store, Catalog(store).read(held)) == made.streams[held.id]
+
+
+def test_an_endless_chain_stays_small(tmp_path: Path) -> None:
+    """Forty nights, of which few are kept; each week it is as small as the kept ones alone would be, but for half."""
+    store, directory = MemoryStore("nights"), tmp_path / "chain"
+    directory.mkdir()
+    repository = make_nights(directory, store, 1, files=24)
+    here, rules = context(directory), KeepRules(last=3, weekly=2)
+    for night in range(1, 40):
+        change(directory / "volume", night, 24)
+        commit_next(here, repository, id_of(night), directory / "volume")
+        if night % 7 == 0:
+            assert prune(here, open_engine(here), repository, rules, packing=Packing()).errors == ()
+            kept = [one for one in Catalog(store).manifests() if isinstance(one, Manifest)]
+            assert len(kept) <= 5
+            assert total(store) <= 1.5 * needed_bytes(store, kept)
+    assert check(repository).findings == ()
+
+
+def needed_bytes(store: Store, kept: Iterable[Manifest]) -> int:
+    """What these backups need: each extent once, at its share of its frame, and their documents and indexes."""
+    extents, documents = dict[bytes, float](), dict[object, int]()
+    for manifest in kept:
+        documents[manifest.manifest_key] = store.stat(manifest.manifest_key).size_bytes
+        for segment in OpenBackup(store, manifest).segments:
+            documents[segment.backup, segment.offset] = len(segment.stored)
+            for piece in (piece for line in segment.lines() for piece in decode_unit(line).pieces):
+                share = piece.frame.stored_bytes / max(piece.frame.raw_bytes, 1)
+                extents |= {digest: size * share for _, size, digest in piece.extents()}
+    return round(sum(extents.values())) + sum(documents.values())
+
+
 def test_prune_repacks_what_the_backups_that_are_left_use(made: _Made, ctx: Context) -> None:
     store = copied(made.store)
     library = Library(ctx, open_engine(ctx), of(store))
@@ -551,8 +624,10 @@ def test_the_command_says_what_it_does(
     assert re.search(
         rf"^{HOST}/{VOLUME}: \d+ objects to repack, .* written, .* to free$", capsys.readouterr().out, re.M
     )
-    assert volback(["--json", "repack", "--below", "40%", "--max-repack", "100GiB"]) == 0
-    (facts,) = json.loads(capsys.readouterr().out)["result"]["repacked"]
+    assert volback(["--json", "--verbose", "repack", "--below", "40%", "--max-repack", "100GiB"]) == 0
+    said = capsys.readouterr()
+    assert re.search(rf"{HOST}/{VOLUME}: \d+ objects to repack, .* to read and to write anew, .* to free", said.err)
+    (facts,) = json.loads(said.out)["result"]["repacked"]
     assert (facts["volume"], facts["why"], facts["condemned_bytes"]) == (VOLUME, None, 0)
     assert facts["freed_bytes"] > facts["written_bytes"] > 0
     assert volback(["repack", "--below", "40%"]) == 0
