@@ -39,7 +39,7 @@ _FAMILIES = {
     "key": ("key",),
     "backup": ("backup",),
     "restore": ("restore",),
-    "move": ("clone",),
+    "move": ("clone", "migrate"),
     "browse": ("list", "show", "ls", "cat"),
     "compare": ("diff", "find", "history", "du"),
     "check": ("verify", "prove"),

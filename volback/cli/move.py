@@ -1,8 +1,8 @@
-"""`clone`: a volume's files in another volume, without a repository."""
+"""`clone` and `migrate`: a volume's files in another volume, on this engine or another, without a repository."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,9 +11,10 @@ from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
 from volback.cli.differences import comparison_lines
 from volback.cli.facts import comparison_facts
-from volback.cli.words import count, human_size, pairs
-from volback.errors import IntegrityError, VolbackError
+from volback.cli.words import count, human_size, pairs, read_option
+from volback.errors import IntegrityError, UsageError, VolbackError
 from volback.measures import human_duration, named
+from volback.policy.packing import read_rate
 from volback.policy.storage import described, is_plain
 
 if TYPE_CHECKING:
@@ -24,16 +25,38 @@ Examples:
   volback clone db db-copy                    a second volume, proven equal
   volback clone db db-test --label env=test
 """
+_MIGRATE_EPILOG = """\b
+Examples:
+  volback migrate db --to ssh://root@web2     the same name, on another host
+  volback migrate db --to web2 --as shop_db   web2 is a docker context
+  volback migrate db --to web2 --replace      keeps a safety backup
+"""
+
 _Volume = Annotated[str, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
 _Label = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")]
 _Driver = Annotated[str | None, typer.Option(metavar="NAME", help="Volume driver. [default: local]")]
 _DriverOpt = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")]
 _NoProve = Annotated[bool, typer.Option("--no-prove", help="Do not read the new volume again to compare it.")]
+_To = Annotated[str, typer.Option("--to", metavar="ENGINE", show_default=False, help="Where it goes.")]
+_From = Annotated[
+    str | None, typer.Option("--from", metavar="ENGINE", help="Where it is. [default: as for other commands: --host]")
+]
+_As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the volume there.")]
+_Replace = Annotated[bool, typer.Option("--replace", help="Replace what a volume there holds.")]
+_NoSafetyBackup = Annotated[
+    bool, typer.Option("--no-safety-backup", help="With --replace: do not back up that volume first.")
+]
+_RemoveSource = Annotated[bool, typer.Option("--remove-source", help="Remove the source once the target is proven.")]
+_Bandwidth = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="At most so much in a second, such as 20MiB; compressed bytes count.")
+]
+_NoCompress = Annotated[bool, typer.Option("--no-compress", help="Do not compress what goes to another host.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
     app.command(epilog=_CLONE_EPILOG)(clone)
+    app.command(epilog=_MIGRATE_EPILOG)(migrate)
 
 
 def clone(
@@ -66,7 +89,65 @@ def clone(
     return _outcome(done, f"volume {done.source.name} -> volume {done.target.name}")
 
 
-def _outcome(done: Moved, title: str) -> Outcome:
+def migrate(
+    context: typer.Context,
+    volume: _Volume,
+    *,
+    to: _To,
+    from_: _From = None,
+    name: _As = None,
+    label: _Label = None,
+    driver: _Driver = None,
+    driver_opt: _DriverOpt = None,
+    replace: _Replace = False,
+    no_safety_backup: _NoSafetyBackup = False,
+    remove_source: _RemoveSource = False,
+    bandwidth: _Bandwidth = None,
+    no_compress: _NoCompress = False,
+    no_prove: _NoProve = False,
+) -> Outcome:
+    """Copy a volume to another engine, and prove it there.
+
+    ENGINE is a docker context, ssh://USER@HOST, tcp://HOST:PORT or unix:///PATH. The containers that write to the
+    volume must be stopped. The volume there does not exist, or is empty, unless --replace is given. The source stays as
+    it is, unless --remove-source is given. The data goes through this process, and through no repository or file.
+    """
+    from volback.context import open_engine
+    from volback.moving import migrate as operation
+    from volback.moving.targets import Replacement
+
+    if no_safety_backup and not replace:
+        raise UsageError("--no-safety-backup goes with --replace")
+    call = call_of(context)
+    if from_ is not None:
+        call.engine = from_
+    with call.context() as ctx:
+        source, target = open_engine(ctx), open_engine(ctx, to)
+        repository = call.repository_at(ctx, call.repository, target)
+        options = operation.MigrateOptions(
+            labels=pairs(label, "--label"),
+            driver=driver,
+            driver_options=pairs(driver_opt, "--driver-opt"),
+            replace=Replacement(repository, safety_backup=not no_safety_backup) if replace else None,
+            prove=not no_prove,
+            compress=not no_compress,
+            bytes_s=None if bandwidth is None else read_option("--bandwidth", bandwidth, read_rate),
+            name=name,
+            remove_source=remove_source,
+        )
+        done = operation.migrate(ctx, source, target, repository, volume, options)
+        where = f"volume {done.source.name} on {source.info.name} -> volume {done.target.name} on {target.info.name}"
+    more = {
+        "from": source.info.name,
+        "to": target.info.name,
+        "sent_bytes": done.sent_bytes,
+        "safety_backup": done.safety_backup,
+        "source_removed": done.source_removed,
+    }
+    return _outcome(done, where, more)
+
+
+def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcome:
     text, warnings, errors = [title, *_lines(done)], list(done.warnings), list[VolbackError](done.errors)
     proof = done.proof
     if proof is not None:
@@ -77,7 +158,7 @@ def _outcome(done: Moved, title: str) -> Outcome:
         if proof.differs:
             text += comparison_lines(proof)
             errors.append(_difference(done, proof.odd))
-    return Outcome(_facts(done), text, warnings, errors, incomplete=done.incomplete)
+    return Outcome({**_facts(done), **more}, text, warnings, errors, incomplete=done.incomplete)
 
 
 def _difference(done: Moved, odd: int) -> IntegrityError:

@@ -1,0 +1,75 @@
+"""Migrate: a volume goes to another engine, which may be on another host, or to another name.
+
+The source is only read. It is removed if the person wants that, and only once the target is proven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from volback.context import Context
+from volback.context.repository import Repository
+from volback.engine.engine import Engine
+from volback.errors import ConflictError, UsageError, VolbackError
+from volback.moving.move import Moved, MoveOptions, move
+from volback.moving.sides import Side, source_side
+from volback.moving.targets import wanted_volume
+from volback.operations.recover import check_whole, half_restored, sweep
+from volback.policy.schedulers import stop_command
+from volback.state.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateOptions(MoveOptions):
+    """How to move to another engine."""
+
+    name: str | None = None
+    """Of the volume there; None: the same."""
+    remove_source: bool = False
+
+
+def migrate(
+    ctx: Context, source_engine: Engine, target_engine: Engine, repository: Repository, name: str,
+    options: MigrateOptions,
+) -> Moved:  # fmt: skip
+    """Move the volume `name` to another engine, where it does not exist, or is empty, or is to be replaced.
+
+    `repository` is that of the target's engine; it is used for what crashed runs left in it, and for a safety copy.
+    Raises NotFoundError, ConflictError, LockedError, EngineError.
+    """
+    if options.remove_source and not options.prove:
+        raise UsageError("--remove-source needs the proof", "leave out --no-prove")
+    source = source_side(source_engine, name)
+    target = Side(target_engine, wanted_volume(source.volume, options.name or name, options))
+    if source.is_same(target):
+        raise ConflictError(f"{source.what} is on that engine already", "give another engine, or a name with --as")
+    engines = [source_engine] if source_engine.info.id == target_engine.info.id else [source_engine, target_engine]
+    for engine in engines:
+        sweep(ctx, engine, repository, others=[other.info.id for other in engines])
+    check_whole(source.volume, half_restored(ctx, source_engine))
+    _check_unwritten(source)
+    with source.locked(ctx), target.locked(ctx), Run(ctx.settings.state, "migrate", name) as run:
+        done = move(ctx, run, source, target, options, hint="choose another name with --as, or give --replace")
+        return _without_source(source, done) if options.remove_source else done
+
+
+def _check_unwritten(source: Side) -> None:
+    """Raises ConflictError if a container runs that can write to it: what it wrote later would stay behind."""
+    found = source.engine.storage_users(source.engine.storage(source.volume))
+    writers = [user for user in found if user.is_active and user.writable and not user.broad]
+    if writers:
+        raise ConflictError(
+            f"{source.what} is in use by container {writers[0].name!r}",
+            f"stop it first: {stop_command(writers[0].name, writers[0].labels)}",
+        )
+
+
+def _without_source(source: Side, done: Moved) -> Moved:
+    """Remove the source if the target is proven; what prevents that is an error beside what was done."""
+    if done.proof is None or not done.proof.identical:
+        return done
+    try:
+        source.engine.remove_volume(source.volume.name)
+    except VolbackError as exc:
+        return replace(done, errors=(exc,))
+    return replace(done, source_removed=True)
