@@ -6,6 +6,7 @@ there. Where it is another one, both are read and compared path by path, so each
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from itertools import chain
@@ -19,6 +20,8 @@ from volback.operations.prove import Comparison, compare_signatures, signatures_
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
 
+log = logging.getLogger(__name__)
+
 _SHA256SUM = re.compile(rb"([0-9a-f]{64})  -\n")
 """What the program writes of its standard input."""
 
@@ -28,6 +31,7 @@ def prove_transfer(ctx: Context, run: Run, source: Side, target: Side, moved: Tr
     ctx.progress.start(f"prove {target.volume.name}", total_bytes=moved.raw_bytes, total_files=moved.files)
     if _digest(ctx, run, target) == moved.digest:
         return Comparison([], [], [])
+    log.debug("%s gives another stream: compared path by path", target.what)
 
     def may_lack(name: str, path: str) -> bool:
         return (name, path) in moved.unset
