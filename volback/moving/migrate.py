@@ -5,18 +5,22 @@ The source is only read. It is removed if the person wants that, and only once t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, UsageError, VolbackError
+from volback.moving.carry import carry_image
 from volback.moving.move import Moved, MoveOptions, move
 from volback.moving.sides import Side, source_side
 from volback.moving.targets import wanted_volume
 from volback.operations.recover import check_whole, half_restored, sweep
 from volback.policy.schedulers import stop_command
 from volback.state.runs import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ def migrate(
     target = Side(target_engine, wanted_volume(source.volume, options.name or name, options))
     if source.is_same(target):
         raise ConflictError(f"{source.what} is on that engine already", "give another engine, or a name with --as")
+    if carried := carry_image(source_engine, target_engine):
+        log.info("%s", carried)
     engines = [source_engine] if source_engine.info.id == target_engine.info.id else [source_engine, target_engine]
     for engine in engines:
         sweep(ctx, engine, repository, others=[other.info.id for other in engines])
