@@ -119,14 +119,14 @@ def new_volume(
     if target.driver == "local" and not _NAME.fullmatch(target.name):
         raise UsageError(
             f"{target.name!r} is not a valid volume name",
-            "use two or more letters, digits or _ . -; give one with --as",
+            "a name has two or more letters, digits or _ . -",
         )
     if engine.has_volume(target.name):
         raise ConflictError(f"volume {target.name!r} exists already", hint)
     if is_lost_when_unmounted(engine, target):
         raise ConflictError(
-            f"volume {target.name!r} would be in memory (tmpfs), and its content lost as soon as it is restored",
-            "restore it as a plain local volume: --driver local",
+            f"volume {target.name!r} would be in memory (tmpfs), and its content lost as soon as it is filled",
+            "use a plain local volume: --driver local",
         )
     entry = NewVolume(engine=engine.info.id, host=engine.info.name, name=target.name)
     making = _Making(engine, run, target)
@@ -165,7 +165,7 @@ class _Making:
             where = described(self._target.driver, self._target.options)
             raise ConflictError(
                 f"the storage of the new volume {name!r} ({where}) is not empty: it holds {first!r}",
-                "nothing was written; restore into an empty one, or as a plain local volume with --driver local",
+                "nothing was written; use an empty one, or a plain local volume: --driver local",
             )
 
     def check_unused(self) -> None:
