@@ -142,6 +142,49 @@ def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
     assert done.stdout == "alive\n"
 
 
+_ENDING = """
+import os, sys, threading
+from volback.cli.main import main
+
+class Kept:
+    def __del__(self, write=os.write):
+        write(1, b"taken apart\\n")
+
+def opened():
+    try:
+        yield
+    finally:
+        os.write(1, b"closed\\n")
+
+kept, cycle = Kept(), [opened()]
+next(cycle[0])
+cycle.append(cycle)
+del cycle
+if "thread" in sys.argv:
+    threading.Thread(target=lambda: (threading.main_thread().join(), os.write(1, b"thread ended\\n"))).start()
+sys.argv[1:] = sys.argv[1].split()
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["version"], 0, {"closed"}),
+        (["version", "thread"], 0, {"closed", "thread ended", "taken apart"}),
+        (["show --nothing"], 2, {"closed", "taken apart"}),
+    ],
+)
+def test_after_a_success_what_was_imported_stays_as_it_is(arguments: list[str], code: int, expected: set[str]) -> None:
+    """All else ends as it would: output is there, a generator that is left is closed, a thread is waited for."""
+    command = [sys.executable, "-c", _ENDING, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("volback ")]
+    assert set(done.stdout.splitlines()) - {*said} == expected
+    assert len(said) == (1 if code == 0 else 0)
+
+
 def test_what_was_imported_is_not_looked_through_by_the_collector_which_goes_on() -> None:
     script = (
         "import gc\n"
