@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,7 +47,7 @@ class Compose:
             "image": image, "command": ["sleep", "600"], "network_mode": "none", "labels": engine.labels,
             "stop_signal": "SIGKILL",
         }  # fmt: skip
-        document = {
+        self._document: dict[str, Any] = {
             "services": {
                 "db": {**service, "volumes": ["db:/data", "/cache"]},
                 "web": {**service, "volumes": ["db:/data:ro", "uploads:/uploads", "shared:/shared"]},
@@ -56,7 +58,17 @@ class Compose:
                 "shared": {"external": True, "name": self.external},
             },
         }
-        self._path.write_text(json.dumps(document))  # JSON is YAML
+        self._path.write_text(json.dumps(self._document))  # JSON is YAML
+
+    def move_to(self, directory: Path) -> None:
+        """Be a project of that directory, whose services mount something of it."""
+        mounted = ["./html:/html:ro", "./app.conf:/app.conf:ro", "/proc/version:/version:ro"]
+        volumes = self._document["services"]["db"]["volumes"]
+        volumes += [mount for mount in mounted if mount not in volumes]
+        directory.mkdir(exist_ok=True)
+        self._path = directory / self._path.name
+        if not self._path.exists():
+            self._path.write_text(json.dumps(self._document))
 
     def __call__(self, *arguments: str, project: str | None = None) -> str:
         """Run it, for the project or for another one; return all that it said."""
@@ -214,7 +226,16 @@ def test_a_project_is_refused_as_a_whole(
 
     container.remove(force=True)
     done = run_volback("restore", "--project", project, "--replace", "--prove", "--json").json["result"]
-    assert list(done) == ["project", "set", "whole", "as_project", "restored", "not_restored", "requests"]
+    assert list(done) == [
+        "project",
+        "set",
+        "whole",
+        "as_project",
+        "compose_files",
+        "restored",
+        "not_restored",
+        "requests",
+    ]
     assert [each["volume"] for each in done["restored"]] == two
     assert [each["safety_backup"] is None for each in done["restored"]] == [True, False]
     assert all((volume_path(volume) / "file").read_text() == "as backed up" for volume in two)
@@ -284,6 +305,44 @@ def test_a_project_comes_back_from_a_set_of_more_as_another_project(
     assert [line for line in said_of_volumes if 'label "volback.test" has changed' not in line] == []
 
 
+def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
+    run_volback: Volback, compose: Compose, engine: EngineSession, tmp_path: Path
+) -> None:
+    shop, new = tmp_path / "shop", tmp_path / "new"
+    compose.move_to(shop)
+    (shop / "html").mkdir(parents=True)
+    for name, text in {"html/index": "hello", "app.conf": "on", ".env": "SECRET=1", "note": "not used"}.items():
+        (shop / name).write_text(text)
+    compose("up", "--no-start")
+    plain = run_volback("backup", "--project", compose.project, "--dry-run")
+    assert f"left out: {shop}/html is a bind mount: directories are backed up with --with-binds" in plain.stdout
+    said = run_volback("backup", "--project", compose.project, "--with-binds", "--json").json["result"]
+    volumes = sorted([*compose.volumes, compose.external])
+    assert [made["volume"] for made in said["backups"]] == [*volumes, f"{shop}/html"]
+    assert said["compose_files"]["paths"] == [".env", "app.conf", "docker-compose.yml"]
+    assert [left["path"] for left in said["left_out"]] == ["/proc/version"]
+
+    compose("down", "--volumes")
+    engine.client.volumes.get(compose.external).remove()
+    shutil.rmtree(shop)
+    call = ["restore", "--project", compose.project, "--with-binds", "--compose-dir", new]
+    planned = run_volback(*call, "--dry-run").stdout
+    assert not new.exists()
+    restored = run_volback(*call, "--prove").stdout
+    assert restored.splitlines()[-1] == planned.splitlines()[-1]
+    files = {path.name: path.read_text() for path in new.rglob("*") if path.is_file()}
+    del files["docker-compose.yml"]
+    assert files == {"index": "hello", "app.conf": "on", ".env": "SECRET=1"}
+    docker, word, *arguments = shlex.split(restored.splitlines()[-1].removeprefix("start: "))
+    assert (docker, word, arguments.pop()) == ("docker", "compose", "--detach")
+    compose.move_to(new)
+    up = subprocess.run(
+        ["docker-compose", "--ansi", "never", *arguments, "--no-start"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert (up.returncode, [line for line in up.stdout.splitlines() if "volume" in line.lower()]) == (0, [])
+
+
 def test_several_volumes_come_back_together_and_what_is_there_stays(
     run_volback: Volback, library: Library, two: list[str], engine: EngineSession, volume_path: VolumePath
 ) -> None:
@@ -317,6 +376,8 @@ WRONG_CALLS = {
     "--all does not accept --to": ["--all", "--to", "/srv"],
     "--all restores every volume": ["--all", "db"],
     "--as-project requires --project NAME": ["db", "--as-project", "blog"],
+    "--with-binds requires --project NAME": ["db", "--with-binds"],
+    "--compose-dir requires --project NAME": ["--all", "--compose-dir", "/srv"],
     "no backup is named": ["--set", "2026"],
 }
 

@@ -13,6 +13,7 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_volume
 from volback.cli.facts import made_facts, requests_facts
+from volback.cli.project_parts import compose_files_facts, compose_files_lines, left_out_facts, left_out_lines
 from volback.cli.words import count, human_duration, human_size, read_option
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 from volback.policy.durations import read_seconds
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from volback.engine.engine import Engine
     from volback.operations.backup import BackupResult, DryRun
     from volback.operations.backup_set import SetOptions
+    from volback.operations.project_parts import ProjectParts
     from volback.policy.quiesce import How
 
     Finder = Callable[[Context, Engine], list[Source]]
@@ -35,6 +37,7 @@ Examples:
   volback backup db uploads --tag nightly     two, with a tag
   volback backup --all --exclude '*.log'      every volume, without log files
   volback backup --project shop               a compose project, as one set
+  volback backup --project shop --with-binds  with the directories that it mounts
   volback backup /srv/www                     a directory of the engine's host
   volback backup db --stop                    while its containers are stopped
 
@@ -85,6 +88,9 @@ _IgnoreInode = Annotated[
 _IgnoreCtime = Annotated[
     bool, typer.Option("--ignore-ctime", help="A file with another ctime may be unchanged, if its mtime is the same.")
 ]
+_WithBinds = Annotated[
+    bool, typer.Option("--with-binds", help="With --project: the directories that its containers mount, too.")
+]
 _Wait = Annotated[
     str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")
 ]
@@ -102,6 +108,7 @@ def backup(
     every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
     label: Annotated[str | None, typer.Option(metavar="K=V", help="Volumes that have this label.")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
+    with_binds: _WithBinds = False,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
     one_file_system: _OneFileSystem = False,
     exclude: _Exclude = None,
@@ -125,6 +132,7 @@ def backup(
 
     A volume that fails does not stop the next one. Exit code 3: files changed or vanished while they were read.
     With --stop or --pause, the containers run again as soon as everything has been read, also after an error.
+    With --project, the compose files that its containers name are kept too, with .env, and what is left out is named.
     """
     from volback.operations.backup import BackupOptions
     from volback.operations.backup_set import SetOptions
@@ -132,6 +140,9 @@ def backup(
 
     if not (sources or every or label or project or container):
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
+    alone = not (sources or every or label or container)
+    if with_binds and not (project and alone):
+        raise UsageError("--with-binds requires --project NAME alone", "other directories are named: /srv/www")
     options = SetOptions(
         BackupOptions(
             excludes=exclude or [], level=level, tags=tag or [], note=note,
@@ -148,7 +159,8 @@ def backup(
     with call_of(context).opened() as (ctx, engine, repository):
         found, errors = _sources(ctx, engine, sources or [], finders)
         results = _Results(ctx, engine, repository, options, errors)
-        alone = not (sources or every or label or container)
+        if project and alone and found:
+            results.add_parts(project, with_binds=with_binds)
         results.work_off(found, project=project if alone else None, dry_run=dry_run)
     return results.outcome(dry_run=dry_run)
 
@@ -219,9 +231,18 @@ class _Results:
         self._dry_runs: list[DryRun] = []
         self._warnings: list[str] = []
         self._downtime_s: dict[str, float] = {}
+        self._parts: ProjectParts | None = None
+        self._files: BackupResult | None = None
+
+    def add_parts(self, project: str, *, with_binds: bool) -> None:
+        """Back up what else a project has."""
+        from volback.operations.project_parts import project_parts
+
+        self._parts = project_parts(self._ctx, self._engine, project, with_binds=with_binds)
 
     def work_off(self, sources: list[Source], *, project: str | None, dry_run: bool) -> None:
         """Back up all sources, until they are done or a signal comes."""
+        sources = [*sources, *(self._parts.directories if self._parts else ())]
         if dry_run:
             self._plan(sources)
         elif sources:
@@ -230,8 +251,12 @@ class _Results:
     def _back_up(self, sources: list[Source], project: str | None) -> None:
         from volback.operations.backup_set import backup_set
 
-        done = backup_set(self._ctx, self._engine, self._repository, sources, self._options, project=project)
+        files = self._parts.files if self._parts else None
+        done = backup_set(
+            self._ctx, self._engine, self._repository, sources, self._options, project=project, files=files
+        )  # fmt: skip
         self._backups += done.backups
+        self._files = done.files
         self._errors += done.errors
         self._interrupted = done.interrupted
         self._warnings += done.warnings
@@ -256,19 +281,28 @@ class _Results:
             raise errors[0]
         if dry_run:
             planned = [_dry_run_facts(plan) for plan in self._dry_runs]
-            return Outcome({"planned": planned}, [_dry_run_line(p) for p in self._dry_runs], errors=errors)
+            text = [_dry_run_line(plan) for plan in self._dry_runs] + left_out_lines(self._parts)
+            return Outcome({"planned": planned, "left_out": left_out_facts(self._parts)}, text, errors=errors)
+        made = [*self._backups, *([self._files] if self._files else [])]
         result: dict[str, object] = {
             "backups": [made_facts(made) for made in self._backups],
+            "compose_files": compose_files_facts(self._parts, self._files),
+            "left_out": left_out_facts(self._parts),
             "downtime_s": self._downtime_s,
             "requests": requests_facts(self._repository),
         }
         downtimes = [f"{name} was down for {human_duration(time)}" for name, time in self._downtime_s.items()]
+        is_encrypted = self._repository.encryption is not None
+        parts = [
+            *compose_files_lines(self._parts, self._files, is_encrypted=is_encrypted),
+            *left_out_lines(self._parts),
+        ]
         return Outcome(
             result,
-            [_line(made) for made in self._backups] + downtimes,
-            [warning for made in self._backups for warning in made.manifest.warnings] + self._warnings,
+            [_line(made) for made in self._backups] + downtimes + parts,
+            [warning for each in made for warning in each.manifest.warnings] + self._warnings,
             errors,
-            incomplete=bool(self._warnings) or any(made.incomplete for made in self._backups),
+            incomplete=bool(self._warnings) or any(each.incomplete for each in made),
         )
 
 

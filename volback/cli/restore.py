@@ -62,6 +62,12 @@ _AsProject = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="With --project: give the volumes names and labels of this project."),
 ]
+_WithBinds = Annotated[
+    bool, typer.Option("--with-binds", help="With --project: its directories too, each to where it was.")
+]
+_ComposeDir = Annotated[
+    str | None, typer.Option(metavar="DIR", help="With --project: write its compose files into this directory.")
+]
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what would be restored, and what stands in the way.")
 ]
@@ -98,6 +104,8 @@ def restore(
     no_label: _NoLabel = None,
     project: _Project = None,
     as_project: _AsProject = None,
+    with_binds: _WithBinds = False,
+    compose_dir: _ComposeDir = None,
     every: _All = False,
     set_prefix: _SetPrefix = None,
     driver: _Driver = None,
@@ -131,7 +139,10 @@ def restore(
         keep_driver=keep_driver,
         keep_labels=keep_labels,
     )
-    several = Several(tuple(backups or ()), project, as_project, set_prefix, is_all=every)
+    several = Several(
+        tuple(backups or ()), project, as_project, set_prefix,
+        is_all=every, with_binds=with_binds, compose_dir=compose_dir,
+    )  # fmt: skip
     if not several.is_single:
         return restore_several(call_of(context), several, options, dry_run=dry_run)
     (backup,) = several.backups
@@ -156,5 +167,11 @@ def _dry_run(call: Call, backup: str, options: RestoreOptions) -> Outcome:
     with call.opened() as (ctx, engine, repository):
         planned, obstacle = dry_run(ctx, engine, repository, backup, options)
         requests = requests_facts(repository)
-    result = {**chosen_facts(None), "as_project": None, "planned": [planned_facts(planned)], "requests": requests}
+    result = {
+        **chosen_facts(None),
+        "as_project": None,
+        "compose_files": None,
+        "planned": [planned_facts(planned)],
+        "requests": requests,
+    }
     return Outcome(result, list(planned_lines(planned)), list(planned.warnings), [obstacle] if obstacle else [])

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volback.cli.call import Call, Outcome
 from volback.cli.facts import requests_facts
-from volback.cli.restored import chosen_facts, planned_facts, planned_lines, restored_facts, restored_lines
+from volback.cli.restored import (
+    chosen_facts,
+    files_facts,
+    files_lines,
+    planned_facts,
+    planned_lines,
+    restored_facts,
+    restored_lines,
+)
 from volback.errors import UsageError, failures
+from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.context import Context
@@ -29,12 +39,17 @@ class Several:
     as_project: str | None
     set_prefix: str | None
     is_all: bool
+    with_binds: bool = False
+    compose_dir: str | None = None
 
     def __post_init__(self) -> None:
         if self.is_all and (self.backups or self.project):
             raise UsageError("--all restores every volume", "name BACKUPs, or a --project, without it")
         if self.as_project is not None and not self.project:
             raise UsageError("--as-project requires --project NAME", "a single volume is renamed with --as NAME")
+        if (self.with_binds or self.compose_dir) and not self.project:
+            given = "--with-binds" if self.with_binds else "--compose-dir"
+            raise UsageError(f"{given} requires --project NAME", "a single directory is restored with --to DIR")
         if self.project and self.backups:
             raise UsageError("--project restores all volumes of a project; do not name a BACKUP with it")
         if not (self.backups or self.project or self.is_all):
@@ -53,7 +68,8 @@ def restore_several(call: Call, several: Several, options: RestoreOptions, *, dr
     _refuse_options_of_one(several, options)
     wanted = SetRestoreOptions(
         several.set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver,
-        options.keep_labels, options.privileged_xattrs, several.as_project,
+        options.keep_labels, options.privileged_xattrs, several.as_project, several.with_binds,
+        None if several.compose_dir is None else absolute(Path(several.compose_dir), "--compose-dir"),
     )  # fmt: skip
     with call.opened() as (ctx, engine, repository):
         planned = _planned(several, ctx, engine, repository, wanted)
@@ -90,13 +106,17 @@ def _planned(
 def _outcome(done: SetRestoreResult | SetDryRun, several: Several, requests: object) -> Outcome:
     from volback.operations.restore_set import SetDryRun
 
-    facts = {**chosen_facts(done.chosen), "as_project": several.as_project}
+    facts = {
+        **chosen_facts(done.chosen), "as_project": several.as_project, "compose_files": files_facts(done.files),
+    }  # fmt: skip
     text = list(_heading(done.chosen, several))
     if isinstance(done, SetDryRun):
         text += [line for each in done.planned for line in planned_lines(each)]
+        text += files_lines(done.files, "would write ")
         result = {**facts, "planned": [planned_facts(each) for each in done.planned], "requests": requests}
         return Outcome(result, text, list(done.warnings), done.obstacles, done.chosen.is_partial)
     text += [line for each in done.restored for line in restored_lines(each)]
+    text += files_lines(done.files)
     if done.not_restored:
         text.append(f"not restored: {', '.join(done.not_restored)}")
     restored = {"restored": [restored_facts(each) for each in done.restored], "not_restored": list(done.not_restored)}

@@ -11,6 +11,7 @@ from volback.policy.storage import described, is_plain
 if TYPE_CHECKING:
     from volback.operations.restore import RestoreResult
     from volback.operations.restore_dry_run import Planned
+    from volback.operations.restore_set import SetFiles
     from volback.operations.together import Chosen
 
 
@@ -67,4 +68,31 @@ def chosen_facts(chosen: Chosen | None) -> dict[str, object]:
         "project": None if chosen is None else chosen.project,
         "set": None if made is None else made.id,
         "whole": chosen is None or not chosen.missing,
+    }
+
+
+def files_lines(files: SetFiles, verb: str = "") -> Iterator[str]:
+    """Which compose files were written, and how the project is started."""
+    if files.backup is None:
+        return
+    if files.written is None:
+        yield f"compose files are in {files.backup.name}: --compose-dir DIR writes them"
+        return
+    yield f"{files.backup.name} -> directory {files.written.directory}"
+    yield f"  {verb}{', '.join(sorted(files.written.contents))}"
+    if files.written.secret:
+        yield f"  mode 0600, as they may hold secrets: {', '.join(files.written.secret)}"
+    yield f"start: {files.start}"
+
+
+def files_facts(files: SetFiles) -> dict[str, object] | None:
+    """The compose files of the set; `directory` is null where they are not written."""
+    if files.backup is None:
+        return None
+    written = files.written
+    return {
+        "backup": files.backup.name,
+        "directory": None if written is None else str(written.directory),
+        "paths": [] if written is None else sorted(written.contents),
+        "start": files.start,
     }

@@ -201,6 +201,10 @@ class Engine:
         found = containers.list_containers(self._client)
         return [container for container in found if helper.LABEL not in container.labels]
 
+    def project_containers(self, project: str) -> list[Container]:
+        """Describe the containers of a compose project, running or not, by name."""
+        return containers.list_containers(self._client, every=True, labels=[f"{volumes.PROJECT_LABEL}={project}"])
+
     def container(self, name: str) -> Container:
         """Describe one container, by name or id. Raises NotFoundError."""
         return containers.inspect(self._client, name)

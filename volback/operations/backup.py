@@ -26,6 +26,7 @@ from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import StoreError
 from volback.latest import is_safety_copy
+from volback.operations.compose_files import ComposeFiles
 from volback.operations.hold import SourceHold
 from volback.operations.locks import volume_lock
 from volback.operations.notes import note_text
@@ -37,6 +38,7 @@ from volback.operations.upload import data_upload
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.inherited import acting_labels
 from volback.policy.shrink import is_suspicious
+from volback.policy.storage import NO_STORAGE
 from volback.state.runs import Run
 from volback.state.seen_volumes import note_volume
 
@@ -58,6 +60,8 @@ class BackupOptions:
     """The set to which the backup belongs."""
     comparing: Comparing = field(default_factory=Comparing)
     """How it is compared with its parent."""
+    files: ComposeFiles | None = None
+    """What is read in place of the source."""
     shrink_ratio: float | None = None
     """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
 
@@ -118,6 +122,8 @@ def preparing(ctx: Context, options: BackupOptions) -> Preparing:
         is_compared=_shrink_ratio(ctx, options) > 0,
         comparing=options.comparing,
         level=options.level,
+        files=options.files,
+        storage=None if options.files is None else NO_STORAGE,
     )
 
 

@@ -36,6 +36,7 @@ from volback.operations.backup import (
     read_prepared,
 )
 from volback.operations.beside import Beside
+from volback.operations.compose_files import ComposeFiles
 from volback.operations.hold import SourceHold, hold_of
 from volback.operations.init import init
 from volback.operations.locks import volume_lock
@@ -82,8 +83,11 @@ def backup_set(
     options: SetOptions,
     *,
     project: str | None = None,
+    files: ComposeFiles | None = None,
 ) -> SetResult:
     """Back up the sources. Errors of one source, and of containers that do not run again, are in the result.
+
+    With `files`, the compose files of the project are backed up after them, as a part of the set.
 
     Raises what concerns all of them: EngineUnreachable, StoreError, UsageError for a pattern that is not valid.
     """
@@ -96,6 +100,7 @@ def backup_set(
     made = _Set(ctx, engine, repository, options, sources, project)
     return made.make(
         sources,
+        files=files,
         earlier=left.errors,
         half_replaced={entry.volume for entry in left.replaced},
         half_restored=half_restored(ctx, engine),
@@ -126,6 +131,7 @@ class _Set:
         self._hooked_sources = set[str]()
         self._commits: list[tuple[SourcePolicy, Future[BackupResult]]] = []
         """Of sources that were read, in order."""
+        self._files: BackupResult | None = None
         self._set = None
         if project is not None or len(sources) > 1:
             self._set = SetOf(id=self._id, project=project, volumes=[source.name for source in sources])
@@ -134,6 +140,7 @@ class _Set:
         self,
         sources: list[Source],
         *,
+        files: ComposeFiles | None,
         earlier: Iterable[VolbackError],
         half_replaced: Collection[str],
         half_restored: Collection[str],
@@ -147,6 +154,8 @@ class _Set:
         try:
             with ExitStack() as locks:
                 self._make([source for source in sources if self._locked(locks, source, half_restored)])
+            if files is not None:
+                self._back_up_files(files)
         except Interrupted as exc:
             interrupted = exc
         return SetResult(
@@ -157,6 +166,7 @@ class _Set:
             failed=self._failed,
             warnings=tuple(self._warnings),
             downtime_s=self._downtime_s,
+            files=self._files,
         )
 
     def _locked(self, locks: ExitStack, source: Source, half_restored: Collection[str]) -> bool:
@@ -327,6 +337,18 @@ class _Set:
         options = self._options_of(item)
         with self._kept(item):
             self._backups.append(make_backup(self._ctx, self._engine, self._repository, item.source, options))
+
+    def _back_up_files(self, files: ComposeFiles) -> None:
+        """Without containers that are held: nothing of the project writes to them. Their set is of the same id, and
+        lists them alone: that of the volumes is whole without them."""
+        source, options = files.source, self._options.backup
+        made = SetOf(id=self._id, project=files.project, volumes=[source.name])
+        options = replace(options, excludes=[], set=made, files=files, shrink_ratio=0.0)
+        try:
+            with volume_lock(self._ctx, self._engine.info.id, source, wait_s=self._options.wait_s):
+                self._files = make_backup(self._ctx, self._engine, self._repository, source, options)
+        except VolbackError as exc:
+            self._fail([source.name], because(exc, f"compose files of project {files.project!r} were not kept"))
 
     def _options_of(self, item: SourcePolicy) -> BackupOptions:
         options = self._options.backup

@@ -27,6 +27,7 @@ from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.errors import IntegrityError, NotFoundError, StoreError, StoreUnreachable
+from volback.operations.compose_files import ComposeFiles, open_files
 from volback.operations.due import with_due
 from volback.operations.first_pass import FirstPass, FirstReading, Note, first_pass, note_nothing
 from volback.operations.lines import Lines
@@ -61,6 +62,8 @@ class Preparing:
     two_passes: bool | None = False
     """Whether the source is read and stored now, and what has changed when it is read; None: where there is a parent,
     with which that is cheap."""
+    files: ComposeFiles | None = None
+    """What is read in place of a volume or a directory of the engine's host."""
     helper_waits: bool = True
     """Whether a helper waits until the source is read; else one is started then."""
 
@@ -137,7 +140,7 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         run = stack.enter_context(Run(ctx.settings.state, "backup", source.name))
         observer = Observer(engine, source, wanted.storage)
         stack.enter_context(observer.observing())
-        start = partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
+        start = _opener(engine, run, source, wanted)
         salvage = Salvage(ctx, repository, source, engine.info.id)
         soon = None
         if wanted.reads_at_once and not salvage.waits:
@@ -172,6 +175,14 @@ def prepare(ctx: Context, engine: Engine, repository: Repository, source: Source
         return Prepared(
             source, key, usual, comparing, parent, first, note, observer, verdicts, start, stack.pop_all(), reader
         )
+
+
+def _opener(
+    engine: Engine, run: Run, source: Source, wanted: Preparing
+) -> Callable[..., AbstractContextManager[VolumeReader]]:
+    if wanted.files is not None:
+        return partial(open_files, run, wanted.files)
+    return partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
 
 
 def _scan_first(reader: VolumeReader, verdicts: Verdicts) -> None:

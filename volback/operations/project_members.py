@@ -44,8 +44,9 @@ class Members:
         self._newest: dict[str, bool] = {}
 
     def note(self, manifest: Manifest) -> None:
-        """Take note of a backup that was read; newer ones come first."""
-        self._newest.setdefault(manifest.volume, self.has(manifest.volume, manifest))
+        """Take note of a volume's backup that was read; newer ones come first."""
+        if manifest.source.kind == "volume":
+            self._newest.setdefault(manifest.volume, self.has(manifest.volume, manifest))
 
     def seen(self) -> set[str]:
         """The project's volumes of which backups were read."""
@@ -55,6 +56,8 @@ class Members:
         """Whether a volume is the project's, by that backup or its newest one: its manifest is read if need be."""
         if self._is_known(volume):
             return True
+        if volume.startswith("/"):
+            return False
         if backup is not None:
             return self._is_of_project(backup)
         if volume not in self._newest:

@@ -5,22 +5,34 @@ Nothing is created if a volume stands in the way. After that, one that fails doe
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from volback.catalog.model import Manifest, Source
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, EngineUnreachable, Interrupted, StoreUnreachable, UsageError, VolbackError
+from volback.errors import (
+    ConflictError,
+    EngineUnreachable,
+    Interrupted,
+    NotFoundError,
+    StoreUnreachable,
+    UsageError,
+    VolbackError,
+)
+from volback.operations.compose_files_back import FilesBack, read_files
 from volback.operations.project_members import known_here
 from volback.operations.recover import sweep
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
 from volback.operations.restore_dry_run import Planned, plan
 from volback.operations.sources import volumes_by_project
-from volback.operations.stored_sets import find_set, split_project
+from volback.operations.stored_sets import find_compose_files_backup, find_set, split_project
 from volback.operations.together import Chosen, choose_all, choose_named
-from volback.policy.projects import COMPOSE_LABELS, as_volume_of, check_project
+from volback.policy.binds import is_below
+from volback.policy.projects import COMPOSE_LABELS, WORKING_DIR, as_volume_of, check_project
 from volback.state.seen_volumes import seen_volume
 
 
@@ -40,6 +52,22 @@ class SetRestoreOptions:
     privileged_xattrs: bool = False
     as_project: str | None = None
     """The project whose names and labels the volumes get."""
+    with_binds: bool = False
+    """Restore directories of the project too, each to where it was; it must be empty there, or not exist."""
+    compose_dir: Path | None = None
+    """Where compose files are written to; directories that lay beside them are restored beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFiles:
+    """The compose files of the set."""
+
+    backup: Manifest | None = None
+    """None where it has none."""
+    written: FilesBack | None = None
+    """What is written of them, and where to."""
+    start: str | None = None
+    """The command that starts the project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +80,7 @@ class SetRestoreResult:
     errors: tuple[VolbackError, ...]
     interrupted: Interrupted | None
     warnings: tuple[str, ...]
+    files: SetFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +91,7 @@ class SetDryRun:
     planned: tuple[Planned, ...]
     obstacles: tuple[VolbackError, ...]
     warnings: tuple[str, ...]
+    files: SetFiles
 
 
 def restore_project(
@@ -72,6 +102,15 @@ def restore_project(
     Raises NotFoundError, UsageError; ConflictError before anything is created if a volume exists or is in use.
     """
     return SetRestore.of_project(ctx, engine, repository, project, options).run()
+
+
+def _set_files(repository: Repository, backup: Manifest | None, project: str, options: SetRestoreOptions) -> SetFiles:
+    if backup is None and options.compose_dir is not None:
+        raise NotFoundError(f"the set of project {project!r} has no compose files", "restore it without --compose-dir")
+    if backup is None or options.compose_dir is None:
+        return SetFiles(backup)
+    files = read_files(repository, backup, options.compose_dir)
+    return SetFiles(backup, files, files.start_command(options.as_project or project))
 
 
 class SetRestore:
@@ -86,6 +125,7 @@ class SetRestore:
         options: SetRestoreOptions,
         *,
         skips_existing: bool = False,
+        files: SetFiles | None = None,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -93,6 +133,7 @@ class SetRestore:
         self._options = options
         self._chosen = chosen
         self._skips_existing = skips_existing
+        self._files = files or SetFiles()
         self._left_out: list[str] = []
         self._steps = [_Step(manifest, self._options_of(manifest)) for manifest in chosen.backups]
 
@@ -107,8 +148,16 @@ class SetRestore:
         known = known_here(ctx, engine, name)
         found, warnings = find_set(repository, project, options.set_prefix, is_known=known)
         backups = [backup for _, backup in sorted(found.backups.items())]
+        directories = [backup for backup in backups if backup.source.kind == "directory"]
+        if not options.with_binds:
+            backups = [backup for backup in backups if backup not in directories]
+            warnings += [f"directory {one.volume} is left out: it comes back with --with-binds" for one in directories]
+        elif not directories:
+            warnings.append(f"set {found.made.id} has no directories: backup --project keeps them --with-binds")
         chosen = Chosen(backups, name, found.made, tuple(found.missing), warnings)
-        return cls(ctx, engine, repository, chosen, options)
+        host = backups[0].host if backups else repository.host
+        files = _set_files(repository, find_compose_files_backup(repository, host, found.made), name, options)
+        return cls(ctx, engine, repository, chosen, options, files=files)
 
     @classmethod
     def of_volumes(
@@ -137,6 +186,8 @@ class SetRestore:
         for obstacle in self._obstacles():
             raise obstacle
         done = _Done(list(self._chosen.errors), list(self._left_out))
+        if self._files.written is not None:  # before what lies beside them
+            self._files.written.write()
         left = list(self._steps)
         while left and not done.is_over:
             self._restore_one(left.pop(0), done)
@@ -148,7 +199,7 @@ class SetRestore:
         warnings = [*self._chosen.warnings, *(warning for each in done.restored for warning in each.warnings)]
         return SetRestoreResult(
             self._chosen, tuple(done.restored), tuple(done.failed), tuple(done.errors), done.interrupted,
-            tuple(warnings),
+            tuple(warnings), self._files,
         )  # fmt: skip
 
     def dry_run(self) -> SetDryRun:
@@ -157,7 +208,7 @@ class SetRestore:
         planned = [plan(self._ctx, self._engine, self._repository, step.backup, step.options) for step in self._steps]
         warnings = [*self._chosen.warnings, *(warning for each in planned for warning in each.warnings)]
         errors = (*self._chosen.errors, *self._obstacles())
-        return SetDryRun(self._chosen, tuple(planned), errors, tuple(warnings))
+        return SetDryRun(self._chosen, tuple(planned), errors, tuple(warnings), self._files)
 
     def _restore_one(self, step: _Step, done: _Done) -> None:
         try:
@@ -165,7 +216,8 @@ class SetRestore:
         except (VolbackError, Interrupted) as exc:
             done.failed.append(step.volume)
             project = f" of project {self._project!r}" if self._project else ""
-            exc.message = f"volume {step.volume!r}{project} was not restored: {exc.message}"
+            kind = "directory" if step.options.directory else "volume"
+            exc.message = f"{kind} {step.volume!r}{project} was not restored: {exc.message}"
             exc.hint = exc.hint or f"volback restore {step.backup.name}"
             if isinstance(exc, Interrupted):
                 done.interrupted = exc
@@ -178,6 +230,9 @@ class SetRestore:
 
     def _options_of(self, manifest: Manifest) -> RestoreOptions:
         options = self._options
+        if manifest.source.kind == "directory" and self._chosen.project:
+            place = self._place_of(manifest)
+            return RestoreOptions(directory=place, prove=options.prove, privileged_xattrs=options.privileged_xattrs)
         made = RestoreOptions(
             replace=options.replace,
             safety_backup=options.safety_backup,
@@ -194,6 +249,14 @@ class SetRestore:
         )
         return replace(made, name=renamed.name, labels=renamed.labels, without_labels=COMPOSE_LABELS)
 
+    def _place_of(self, manifest: Manifest) -> str:
+        """Where a directory is restored to: what lay in the project's directory lies beside the compose files."""
+        path, files = manifest.volume, self._files.backup
+        home = "" if files is None else files.source.labels.get(WORKING_DIR, "")
+        if self._options.compose_dir is None or not home or not is_below(path, home):
+            return path
+        return posixpath.normpath(posixpath.join(self._options.compose_dir, posixpath.relpath(path, home)))
+
     def _leave_out_existing(self) -> None:
         """Of all volumes, and of names that two projects use, what is there is not touched."""
         may_skip = [
@@ -201,7 +264,7 @@ class SetRestore:
             for step in self._steps
             if self._skips_existing or (self._options.as_project and step.volume == step.backup.volume)
         ]
-        steps = [step for step in may_skip if self._engine.has_volume(step.volume)]
+        steps = [step for step in may_skip if self._is_there(step)]
         self._left_out = [step.volume for step in steps]
         self._steps = [step for step in self._steps if step not in steps]
         why = "exists already" if self._skips_existing else "exists, and both projects use that name"
@@ -211,7 +274,9 @@ class SetRestore:
 
     def _obstacles(self) -> Iterator[ConflictError]:
         """What stands in the way of all of them: then none is created."""
-        there = {step.volume: step for step in self._steps if self._engine.has_volume(step.volume)}
+        if self._files.written is not None and (obstacle := self._files.written.obstacle()):
+            yield obstacle
+        there = {step.volume: step for step in self._steps if self._is_there(step)}
         if not there:
             return
         volumes = f"volumes of project {self._project!r}" if self._project else "volumes"
@@ -232,6 +297,10 @@ class SetRestore:
         if used := [f"{volume} by container {user!r}" for volume in there for user in self._users(volume)[:1]]:
             stop = "stop its containers first: docker compose stop" if self._project else "stop the containers first"
             yield ConflictError(f"{volumes} are in use, so none was restored: {', '.join(used)}", stop)
+
+    def _is_there(self, step: _Step) -> bool:
+        """Whether its volume exists; a directory is looked into when its turn comes."""
+        return step.options.directory is None and self._engine.has_volume(step.volume)
 
     def _of_others(self, project: str, there: list[str]) -> list[str]:
         """Volumes that only the backups count among the project's: neither their labels nor their containers do, and
@@ -259,8 +328,8 @@ class _Step:
 
     @property
     def volume(self) -> str:
-        """The name that it gets."""
-        return self.options.name or self.backup.volume
+        """The name that it gets; of a directory, its path."""
+        return self.options.directory or self.options.name or self.backup.volume
 
 
 @dataclass(slots=True)

@@ -23,3 +23,5 @@ class SetResult:
     """Of the set: those of single backups are in their manifests."""
     downtime_s: Mapping[str, float]
     """By container: how long it was stopped or paused."""
+    files: BackupResult | None = None
+    """That of the project's compose files, which belongs to the set; the set is whole without it."""

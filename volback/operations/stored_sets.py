@@ -19,6 +19,7 @@ from volback.catalog.reference import Reference
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, UsageError
 from volback.latest import created_at, is_future
+from volback.operations.compose_files import is_compose_files
 from volback.operations.project_members import Members
 
 _NAMED_AT_MOST = 5
@@ -59,6 +60,21 @@ def find_set(
     members = Members(repository, host, name, lambda volume: is_known(host, volume))
     search = _Search(repository, members)
     return search.latest() if set_prefix is None else search.named(set_prefix)
+
+
+def find_compose_files_backup(repository: Repository, host: str, made: SetOf) -> Manifest | None:
+    """Return the backup of the compose files that belongs to a set. They are no part of what makes the set whole."""
+    end = f"/{made.project}.compose"
+    for key in repository.catalog.backups(host) if made.project else ():
+        if not key.volume.endswith(end) or second_of(key.id) < second_of(made.id):
+            continue
+        try:
+            found = repository.opened(repository.catalog.read(key))
+        except (NotFoundError, IntegrityError):
+            continue
+        if found.set and (found.set.id, found.set.project) == (made.id, made.project) and is_compose_files(found):
+            return found
+    return None
 
 
 def split_project(repository: Repository, project: str) -> tuple[str, str]:
@@ -202,6 +218,8 @@ class _Search:
         if isinstance(manifest, IntegrityError):
             name = Reference(key.host, key.volume, key.id)
             self._warnings.append(f"backup {name} cannot be read, so its set is not known: {manifest.message}")
+            return None
+        if is_compose_files(manifest):
             return None
         self._members.note(manifest)
         made = manifest.set

@@ -16,6 +16,10 @@ PROJECT = "com.docker.compose.project"
 PODMAN_PROJECT = "io.podman.compose.project"
 VOLUME = "com.docker.compose.volume"
 VERSION = "com.docker.compose.version"
+WORKING_DIR = "com.docker.compose.project.working_dir"
+CONFIG_FILES = "com.docker.compose.project.config_files"
+"""Paths with commas between them; compose v1 has them as they were given, v2 from the root."""
+ENVIRONMENT_FILES = "com.docker.compose.project.environment_file"
 COMPOSE_NAMES = frozenset({PROJECT, PODMAN_PROJECT, VOLUME, VERSION})
 """They say which volume of which project it is. `com.docker.compose.config-hash` is not one of them: where it differs,
 compose offers to make the volume anew, and `up -y` does (seen with 2.40); where there is none, it does not."""

@@ -63,6 +63,10 @@ class Storage:
         return "broad" if _hold_all(sources, self.all_volumes) else "near"
 
 
+NO_STORAGE = Storage(frozenset(), frozenset())
+"""That of what no container reaches."""
+
+
 def storage_of_volume(
     name: str, volumes: Iterable[VolumeFacts], *, all_volumes: str, resolve: Resolve = _as_it_is
 ) -> Storage:

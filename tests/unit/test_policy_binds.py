@@ -1,0 +1,32 @@
+"""Which directories of the host that containers mount are worth a backup."""
+
+from __future__ import annotations
+
+import pytest
+
+from volback.policy.binds import is_below, is_system, outermost
+
+ROOT = "/var/lib/docker"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/proc", "/sys/fs/cgroup", "/dev/shm", "/run/docker.sock", "/var/run/x", ROOT, f"{ROOT}/volumes", "/var"],
+)  # fmt: skip
+def test_what_belongs_to_the_machine(path: str) -> None:
+    assert is_system(path, ROOT)
+
+
+@pytest.mark.parametrize("path", ["/srv/shop", "/home/me/shop/html", "/etc/shop", "/runner", "/var/lib/docker-data"])
+def test_what_belongs_to_a_project(path: str) -> None:
+    assert not is_system(path, ROOT)
+    assert not is_system(path, "")
+
+
+def test_a_directory_holds_what_lies_below_it() -> None:
+    assert outermost(["/srv/shop/html", "/srv/shop", "/srv/shop-2", "/srv/shop/", "/a"]) == [
+        "/a", "/srv/shop", "/srv/shop-2",
+    ]  # fmt: skip
+    assert is_below("/a/b", "/c", "/a")
+    assert is_below("/a", "/a")
+    assert not is_below("/ab", "/a")
