@@ -28,6 +28,8 @@ STORED = {
     "digest": "str",
 }
 MADE = STORED | {"passes": "int", "unused_bytes": "int", "resumed_bytes": "int"}
+NO_PROJECT = {"compose_files": "null", "left_out": []}
+"""What `backup` shows beside backups; a project has more."""
 LISTED = STORED | {
     "created_at": "str",
     "tags": ["str"],
@@ -148,8 +150,7 @@ def volume(run_volback: Volback, volume_factory: Callable[..., str], container_f
     name = volume_factory("contract", fill=fill, labels={"com.docker.compose.project": "shop"})
     container_factory(volumes={name: "/data"})
     said = run_volback("backup", name, "--tag", "nightly", "--exclude", "*.tmp", "--json")
-    parts = {"compose_files": "null", "left_out": []}
-    assert shape(result_of(said, "backup")) == {"backups": [MADE], **parts, "downtime_s": {}, "requests": "null"}
+    assert shape(result_of(said, "backup")) == {"backups": [MADE], **NO_PROJECT, "downtime_s": {}, "requests": "null"}
     assert ["may be written to" in warning for warning in said.json["warnings"]] == [True]
     return name
 
@@ -423,7 +424,7 @@ def test_failure(run_volback: Volback, arguments: list[str], command: str, kind:
 def test_what_was_done_is_reported_also_when_a_part_failed(run_volback: Volback, volume: str) -> None:
     said = run_volback("backup", volume, "no-such-volume", "--json", check_exit=4)
     assert list(said.json) == ["schema", "command", "ok", "result", "warnings", "error"]
-    assert shape(said.json["result"]) == {"backups": [MADE], "downtime_s": {}, "requests": "null"}
+    assert shape(said.json["result"]) == {"backups": [MADE], **NO_PROJECT, "downtime_s": {}, "requests": "null"}
     assert shape(said.json["error"]) == ERROR
 
 
@@ -431,6 +432,7 @@ def test_backup_that_stops_containers_and_recover(run_volback: Volback, volume: 
     result = result_of(run_volback("backup", volume, "--pause", "--json"), "backup")
     assert shape(result) == {
         "backups": [MADE],
+        **NO_PROJECT,
         "downtime_s": {next(iter(result["downtime_s"])): "float"},
         "requests": "null",
     }

@@ -325,7 +325,7 @@ def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
     compose("down", "--volumes")
     engine.client.volumes.get(compose.external).remove()
     shutil.rmtree(shop)
-    call = ["restore", "--project", compose.project, "--with-binds", "--compose-dir", new]
+    call = ["restore", "--project", compose.project, "--with-binds", "--compose-dir", str(new)]
     planned = run_volback(*call, "--dry-run").stdout
     assert not new.exists()
     restored = run_volback(*call, "--prove").stdout

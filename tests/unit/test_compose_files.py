@@ -111,7 +111,7 @@ def stored(store: MemoryStore, files: ComposeFiles, directory: Path) -> Manifest
     """Store them as a backup does; the manifest is not committed."""
     with Run(directory / "state", "backup") as run, open_files(run, files) as reader:
         plan = scan(reader, [])
-        manifest = store_backup(store, FIRST, plan, reader.read(plan.names()))
+        manifest = store_backup(store, FIRST, plan, map(bytes, reader.read(plan.names())))
         assert reader.messages() == b""
     assert list((directory / "state").rglob("compose-files*")) == [], "copies of secrets do not stay"
     return msgspec.structs.replace(manifest, source=files.source)

@@ -63,7 +63,7 @@ def find_set(
 
 
 def find_compose_files_backup(repository: Repository, host: str, made: SetOf) -> Manifest | None:
-    """Return the backup of the compose files that belongs to a set. They are no part of what makes the set whole."""
+    """Return the backup of the compose files that belongs to a set; the set is whole without it."""
     end = f"/{made.project}.compose"
     for key in repository.catalog.backups(host) if made.project else ():
         if not key.volume.endswith(end) or second_of(key.id) < second_of(made.id):
