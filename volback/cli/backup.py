@@ -37,7 +37,7 @@ Examples:
   volback backup db uploads --tag nightly     two, with a tag
   volback backup --all --exclude '*.log'      every volume, without log files
   volback backup --project shop               a compose project, as one set
-  volback backup --project shop --with-binds  with the directories that it mounts
+  volback backup --project shop --with-binds  with directories that it mounts
   volback backup /srv/www                     a directory of the engine's host
   volback backup db --stop                    while its containers are stopped
 
