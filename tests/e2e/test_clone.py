@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.engine import EngineSession, Volback
+from tests.support.engine import EngineSession, Volback, remove_volume
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.library import Library
 from tests.support.tree import make_odd_tree
-from volback.errors import ConflictError, NotFoundError
+from volback.errors import ConflictError, NotFoundError, UsageError
 from volback.moving.clone import clone
+from volback.moving.clone_project import clone_project
 from volback.moving.move import MoveOptions
 from volback.moving.proof import prove_transfer
 from volback.moving.sides import source_side
@@ -183,3 +184,56 @@ def test_a_proof_names_each_file_that_differs(
         found = prove_transfer(library.ctx, run, source, target, moved)
 
     assert found == replace(IDENTICAL, different=["directory/file"])
+
+
+@pytest.fixture
+def project(engine: EngineSession, volume_path: Callable[[str], Path]) -> Iterator[str]:
+    """A project with three volumes; those of its clone are removed too."""
+    project, parts = engine.new_name("project"), ("cache", "db", "full")
+    names = {f"{one}_{part}": part for one in (project, f"{project}2") for part in parts}
+    engine.names.update(names)
+    for name, part in list(names.items())[: len(parts)]:
+        labels = engine.labels | {PROJECT: project, "com.docker.compose.volume": part, "team": "red"}
+        engine.client.volumes.create(name, labels=labels)
+        (volume_path(name) / "file").write_text(part)
+    yield project
+    for name in names:
+        remove_volume(engine.client, name)
+
+
+def test_a_project_is_cloned_as_another_one(
+    library: Library, engine: EngineSession, volume_factory: Callable[..., str], container_factory: Callable[..., Any],
+    *, project: str, volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    new, part = f"{project}2", "com.docker.compose.volume"
+    external = volume_factory("external")
+    container_factory(volumes={external: "/x"}, labels=engine.labels | {PROJECT: project})
+    engine.client.volumes.create(f"{new}_cache", labels=engine.labels | {"made": "by compose"})
+    engine.client.volumes.create(f"{new}_full", labels=engine.labels)
+    (volume_path(f"{new}_full") / "mine").touch()
+
+    done = clone_project(*library, project, new, MoveOptions())
+
+    assert [(moved.target.name, moved.proof) for moved in done.cloned] == [
+        (f"{new}_cache", IDENTICAL), (f"{new}_db", IDENTICAL),
+    ]  # fmt: skip
+    assert done.not_cloned == (f"{project}_full", external)
+    assert [type(error) for error in done.errors] == [ConflictError]
+    assert done.errors[0].message.startswith(f"volume '{project}_full' was not cloned: ")
+    assert done.warnings == (f"volume {external!r} is not named after its project: both projects use it",)
+    labels = library.engine.volume(f"{new}_db").labels
+    assert {key: labels.get(key) for key in (PROJECT, part, "team")} == {PROJECT: new, part: "db", "team": "red"}
+    assert library.engine.volume(f"{new}_cache").labels.get("made") == "by compose"
+    assert (volume_path(f"{new}_db") / "file").read_text() == "db"
+    assert os.listdir(volume_path(f"{new}_full")) == ["mine"]
+
+
+def test_a_project_is_cloned_into_another_one_alone(
+    library: Library, engine: EngineSession, volume_factory: Callable[..., str]
+) -> None:
+    volume_factory("own", labels={PROJECT: "volback-test-shop"})
+    for new in ("volback-test-shop", "Not Valid"):
+        with pytest.raises(UsageError):
+            clone_project(*library, "volback-test-shop", new, MoveOptions())
+    with pytest.raises(NotFoundError, match="no volume is named after project 'volback-test-shop'"):
+        clone_project(*library, "volback-test-shop", "volback-test-blog", MoveOptions())

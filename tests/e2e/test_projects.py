@@ -378,16 +378,25 @@ WRONG_CALLS = {
     "--as-project requires --project NAME": ["db", "--as-project", "blog"],
     "--with-binds requires --project NAME": ["db", "--with-binds"],
     "--compose-dir requires --project NAME": ["--all", "--compose-dir", "/srv"],
+    "no volume is named": ["clone", "db"],
+    "--project and --as-project go together": ["clone", "--project", "shop"],
+    "--project clones all volumes of a project; do not name a VOLUME with it": [
+        "clone",
+        "db",
+        "--project",
+        "shop",
+        "--as-project",
+        "blog",
+    ],
     "no backup is named": ["--set", "2026"],
 }
 
 
 def test_calls_that_are_not_valid() -> None:
     script = (
-        "import json, sys; from volback.cli.main import run\n"
-        "print([run(['restore', *call]) for call in json.loads(sys.argv[1])])"
+        "import json, sys; from volback.cli.main import run\nprint([run(call) for call in json.loads(sys.argv[1])])"
     )
-    calls = json.dumps(list(WRONG_CALLS.values()))
+    calls = json.dumps([call if call[:1] == ["clone"] else ["restore", *call] for call in WRONG_CALLS.values()])
     done = subprocess.run([sys.executable, "-c", script, calls], capture_output=True, text=True, check=False)
     assert done.stdout == f"{[2] * len(WRONG_CALLS)}\n"
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [

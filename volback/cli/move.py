@@ -12,18 +12,20 @@ from volback.cli.complete import complete_volume
 from volback.cli.differences import comparison_lines
 from volback.cli.facts import comparison_facts
 from volback.cli.words import count, human_size, pairs, read_option
-from volback.errors import IntegrityError, UsageError, VolbackError
+from volback.errors import IntegrityError, UsageError, VolbackError, failures, worst_first
 from volback.measures import human_duration, named
 from volback.policy.packing import read_rate
 from volback.policy.storage import described, is_plain
 
 if TYPE_CHECKING:
+    from volback.moving.clone_project import ProjectCloned
     from volback.moving.move import Moved
 
 _CLONE_EPILOG = """\b
 Examples:
   volback clone db db-copy                    a second volume, proven equal
   volback clone db db-test --label env=test
+  volback clone --project shop --as-project staging
 """
 _MIGRATE_EPILOG = """\b
 Examples:
@@ -33,6 +35,11 @@ Examples:
 """
 
 _Volume = Annotated[str, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
+_Clonable = Annotated[str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
+_Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project.")]
+_AsProject = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --project: the project whose volumes the new ones are.")
+]
 _Label = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a label of the volume; may be repeated.")]
 _Driver = Annotated[str | None, typer.Option(metavar="NAME", help="Volume driver. [default: local]")]
 _DriverOpt = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")]
@@ -61,9 +68,11 @@ def register(app: typer.Typer) -> None:
 
 def clone(
     context: typer.Context,
-    volume: _Volume,
-    new: Annotated[str, typer.Argument(metavar="NEW", show_default=False)],
+    volume: _Clonable = None,
+    new: Annotated[str | None, typer.Argument(metavar="NEW", show_default=False)] = None,
     *,
+    project: _Project = None,
+    as_project: _AsProject = None,
     label: _Label = None,
     driver: _Driver = None,
     driver_opt: _DriverOpt = None,
@@ -74,10 +83,15 @@ def clone(
     NEW does not exist, or is empty. It is a plain local volume unless a driver or its options are given. It has the
     labels of the first, but for those by which compose, volback and other programs act on a volume. Then it is read
     again, and compared bit for bit; exit code 7 if it differs. No repository is needed.
+    With --project, each volume of a compose project is copied under the name and labels of the other project.
     """
     from volback.moving import clone as operation
     from volback.moving.move import MoveOptions
 
+    if project or as_project:
+        _check_projects(volume, project, as_project)
+    elif volume is None or new is None:
+        raise UsageError("no volume is named", "name two: VOLUME NEW, or give --project NAME --as-project NAME")
     options = MoveOptions(
         labels=pairs(label, "--label"),
         driver=driver,
@@ -85,8 +99,35 @@ def clone(
         prove=not no_prove,
     )
     with call_of(context).opened() as (ctx, engine, repository):
-        done = operation.clone(ctx, engine, repository, volume, new, options)
-    return _outcome(done, f"volume {done.source.name} -> volume {done.target.name}")
+        if project and as_project:
+            from volback.moving.clone_project import clone_project
+
+            return _project_outcome(clone_project(ctx, engine, repository, project, as_project, options))
+        done = operation.clone(ctx, engine, repository, volume or "", new or "", options)
+    return _outcome(done, _title(done))
+
+
+def _check_projects(volume: str | None, project: str | None, as_project: str | None) -> None:
+    if not (project and as_project):
+        raise UsageError("--project and --as-project go together", "name the project, and the new one")
+    if volume is not None:
+        raise UsageError("--project clones all volumes of a project; do not name a VOLUME with it")
+
+
+def _title(done: Moved) -> str:
+    return f"volume {done.source.name} -> volume {done.target.name}"
+
+
+def _project_outcome(done: ProjectCloned) -> Outcome:
+    each = [_outcome(moved, _title(moved)) for moved in done.cloned]
+    text = [line for one in each for line in one.text]
+    if done.not_cloned:
+        text.append(f"not cloned: {', '.join(done.not_cloned)}")
+    differences = [error for one in each for error in one.errors if isinstance(error, VolbackError)]
+    errors = failures(done.interrupted, worst_first([*differences, *done.errors]))
+    warnings = [*(warning for one in each for warning in one.warnings), *done.warnings]
+    result = {"cloned": [one.result for one in each], "not_cloned": list(done.not_cloned)}
+    return Outcome(result, text, warnings, errors, incomplete=bool(done.warnings) or any(o.incomplete for o in each))
 
 
 def migrate(
