@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -19,6 +20,11 @@ from volback.archive.walk import Signature, walk
 from volback.errors import IntegrityError
 
 GIB = 1024**3
+_ANY = 0xFFFFFFFF
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry) for entry in ((1, 6, _ANY), (2, 4, 1234), (4, 4, _ANY), (16, 4, _ANY), (32, 4, _ANY))
+)
+"""One more user may read (linux/posix_acl_xattr.h)."""
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=130)
 PATHS = st.lists(TEXT.filter(lambda part: part not in (".", "..")), min_size=1, max_size=3).map("/".join)
 TYPES = {"f": tarfile.REGTYPE, "h": tarfile.LNKTYPE, "l": tarfile.SYMTYPE, "d": tarfile.DIRTYPE, "p": tarfile.FIFOTYPE}
@@ -336,3 +342,22 @@ def test_a_name_cannot_pass_a_failure_off_as_a_change() -> None:
     assert tar.read_warnings(line) == ([], [line.decode()])
     line = b"tar: ./Exiting with failure status due to previous errors: Cannot open: Permission denied"
     assert tar.read_warnings(line) == ([], [line.decode()])
+
+
+@pytest.mark.parametrize(
+    ("drop", "kept"),
+    [
+        ([], {"user.mark", "system.posix_acl_access"}),
+        (["acl"], {"user.mark"}),
+        (["xattr"], {"system.posix_acl_access"}),
+        (["acl", "xattr"], set()),
+    ],
+)
+def test_attributes_are_left_out_by_kind(tmp_path: Path, drop: list[str], kept: set[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    os.setxattr(tmp_path / "file", "user.mark", b"1")
+    os.setxattr(tmp_path / "file", "system.posix_acl_access", ACL)
+    command = [*tar.CREATE, *tar.without(drop), "--file=-", "--files-from=-"]
+    found = subprocess.run(command, cwd=tmp_path, input=b"./file\0", capture_output=True, check=True)
+    assert found.stderr == b""
+    assert {tar.attribute_of(record) for record in tar.read_header(found.stdout).records} - {None} == kept

@@ -7,6 +7,7 @@ Source of the format: pax interchange format in POSIX.1-2008 (pax), GNU tar manu
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from volback.errors import IntegrityError
@@ -121,6 +122,19 @@ class Header:
     mode: int = 0
     uid: int = 0
     gid: int = 0
+
+
+def without(kinds: Collection[str]) -> list[str]:
+    """Return what leaves kinds of attributes (`acl`, `xattr`) out, to follow `CREATE`.
+
+    An ACL is an attribute, too: it goes with the first, and stays with the second.
+    """
+    words = []
+    if "acl" in kinds:
+        words += ["--no-acls", "--xattrs-exclude=system.posix_acl_*"]
+    if "xattr" in kinds:
+        words += [f"--xattrs-exclude={mask}" for mask in ("user.*", "security.*", "trusted.*", "system.[!p]*")]
+    return words
 
 
 def padded(size: int) -> int:
