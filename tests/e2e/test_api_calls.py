@@ -13,6 +13,7 @@ import pytest
 from tests.engine.conftest import Target
 from tests.support.api_proxy import ApiProxy, Rule
 from tests.support.engine import PROJECT, EngineSession, Volback
+from tests.support.remote import second_engine
 from volback.engine import image
 from volback.engine.engine import Engine
 from volback.errors import EngineError
@@ -21,9 +22,9 @@ CALLS = (PROJECT / "docs/reference/engine-api.md").read_text()
 EXAMPLE = (PROJECT / "docs/how-to/run-in-a-container.md").read_text()
 
 
-def _listed() -> set[str]:
-    """The documented calls, as `POST /containers/ID/start`."""
-    table = CALLS.partition("| call of the engine's API |")[2].partition("\n\n")[0]
+def _listed(heading: str = "# Engine API calls") -> set[str]:
+    """The documented calls, as `POST /containers/ID/start`: of the first table, or the one below that text."""
+    table = CALLS.partition(heading)[2].partition("| call of the engine's API |")[2].partition("\n\n")[0]
     return {call for line in table.splitlines() for call in re.findall(r"`((?:GET|POST|DELETE) [^`]+)`", line)}
 
 
@@ -35,7 +36,7 @@ def _allowed() -> list[Rule]:
 def _general(call: str) -> str:
     call = re.sub(r"(?<=/containers/)(?!json$|create$)[^/]+", "ID", call)
     call = re.sub(r"(?<= /exec/)[^/]+", "ID", call)
-    return re.sub(r"(?<=/volumes/)(?!create$)[^/]+|(?<=/images/).+(?=/json)", "NAME", call)
+    return re.sub(r"(?<=/volumes/)(?!create$)[^/]+|(?<=/images/).+(?=/(?:json|get|tag)$)", "NAME", call)
 
 
 @pytest.fixture
@@ -90,6 +91,22 @@ def _rare_calls(
     monkeypatch.setattr(image, "TAG", f"test-{engine.id}")
     made = ours.ensure_image()
     engine.client.images.remove(made)
+
+
+def test_what_a_migration_calls_beyond_that_is_listed_too(
+    run_volback: Volback, volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    volume = volume_factory()
+    with (
+        second_engine() as second,
+        ApiProxy(tmp_path / "here.sock") as here,
+        ApiProxy(tmp_path / "there.sock", engine=second.directory / "docker.sock") as there,
+    ):
+        run_volback("migrate", volume, "--from", here.url, "--to", there.url)
+    listed, everywhere = _listed("`migrate` also makes"), _listed()
+    assert {_general(call) for call in here.calls} - everywhere == {"GET /images/NAME/get"}
+    assert {_general(call) for call in there.calls} - everywhere == {"POST /images/load"}
+    assert listed == {"GET /images/NAME/get", "POST /images/load", "POST /images/NAME/tag"}
 
 
 def test_a_call_that_is_not_allowed_is_an_error_that_says_so(

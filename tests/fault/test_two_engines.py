@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.contexts import Contexts
 from tests.support.engine import Volback, build_image, remove_containers
 from tests.support.halt import guard_of, halted, struck
 from tests.support.remote import SecondEngine, second_engine
@@ -66,6 +67,30 @@ def test_a_half_restored_volume_is_not_forgotten_by_a_run_on_another_engine(
     assert _volumes(second) == {VOLUME}
     backups = run_volback("list", "--all-hosts", "--json").json["result"]["backups"]
     assert TARGET not in {backup["volume"] for backup in backups}, "half of a volume was backed up as a whole one"
+    assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_what_a_killed_migration_left_on_another_engine_is_removed_there(
+    second: SecondEngine,
+    there: dict[str, str],
+    run_volback: Volback,
+    volume_factory: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """By the name of a docker context, too: the journal knows the engine, not how it was called."""
+    source = volume_factory(fill=lambda path: (path / "file").write_bytes(os.urandom(9 << 20)))
+    _kill_in_mid_restore(run_volback, {}, "migrate", source, "--to", second.url, "--as", TARGET)
+    assert TARGET in _volumes(second)
+    for fix in ((), ("--fix",)):
+        check = _leftovers(run_volback, "elsewhere", *fix)
+        assert check["text"].endswith(f"half-restored volume '{TARGET}' on the engine of host {second.name}")
+    contexts = Contexts(tmp_path / "docker")
+    contexts.create("there", second.url)
+    by_context = contexts.environment | {"DOCKER_CONTEXT": "there", "DOCKER_HOST": ""}
+    assert "1 half-restored volume" in _leftovers(run_volback, "leftovers", env=by_context)["text"]
+    assert _leftovers(run_volback, "leftovers", "--fix", env=by_context)["text"].startswith("removed ")
+    assert _volumes(second) == {VOLUME}
+    assert _leftovers(run_volback, "elsewhere")["status"] == "ok"
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
