@@ -20,7 +20,7 @@ from volback.moving.clone_project import clone_project
 from volback.moving.move import MoveOptions
 from volback.moving.proof import prove_transfer
 from volback.moving.sides import source_side
-from volback.moving.transfer import Transferred
+from volback.moving.transfer import Route, Transferred
 from volback.operations.prove import Comparison
 from volback.state.runs import Run
 
@@ -179,9 +179,10 @@ def test_a_proof_names_each_file_that_differs(
     moved = Transferred(4, 0, 0, digest=b"of a stream with the same files and other holes")
 
     with Run(library.ctx.settings.state, "clone") as run:
-        assert prove_transfer(library.ctx, run, source, target, moved) == IDENTICAL
+        route = Route(library.ctx, run, source, target)
+        assert prove_transfer(route, moved) == IDENTICAL
         (root / "directory" / "file").write_text("TEXT")
-        found = prove_transfer(library.ctx, run, source, target, moved)
+        found = prove_transfer(route, moved)
 
     assert found == replace(IDENTICAL, different=["directory/file"])
 

@@ -54,6 +54,13 @@ _NoSafetyBackup = Annotated[
     bool, typer.Option("--no-safety-backup", help="With --replace: do not back up that volume first.")
 ]
 _RemoveSource = Annotated[bool, typer.Option("--remove-source", help="Remove the source once the target is proven.")]
+_Live = Annotated[
+    bool, typer.Option("--live", help="Copy while containers write; then stop them, and send what has changed.")
+]
+_Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to the volume, and copy it then.")]
+_RestartSource = Annotated[
+    bool, typer.Option("--restart-source", help="With --live or --stop: start these containers again.")
+]
 _Bandwidth = Annotated[
     str | None, typer.Option(metavar="SIZE", help="At most so much in a second, such as 20MiB; compressed bytes count.")
 ]
@@ -142,6 +149,9 @@ def migrate(
     driver_opt: _DriverOpt = None,
     replace: _Replace = False,
     no_safety_backup: _NoSafetyBackup = False,
+    live: _Live = False,
+    stop: _Stop = False,
+    restart_source: _RestartSource = False,
     remove_source: _RemoveSource = False,
     bandwidth: _Bandwidth = None,
     no_compress: _NoCompress = False,
@@ -149,16 +159,20 @@ def migrate(
 ) -> Outcome:
     """Copy a volume to another engine, and prove it there.
 
-    ENGINE is a docker context, ssh://USER@HOST, tcp://HOST:PORT or unix:///PATH. The containers that write to the
-    volume must be stopped. The volume there does not exist, or is empty, unless --replace is given. The source stays as
+    ENGINE is a docker context, ssh://USER@HOST, tcp://HOST:PORT or unix:///PATH. No container may write to the volume
+    unless --live or --stop is given; what these stop stays stopped, if all went well, and is not started by the engine.
+    The volume there does not exist, or is empty, unless --replace is given. The source stays as
     it is, unless --remove-source is given. The data goes through this process, and through no repository or file.
     """
     from volback.context import open_engine
     from volback.moving import migrate as operation
+    from volback.moving.passes import Stopping
     from volback.moving.targets import Replacement
 
     if no_safety_backup and not replace:
         raise UsageError("--no-safety-backup goes with --replace")
+    if restart_source and not (live or stop):
+        raise UsageError("--restart-source goes with --live or --stop")
     call = call_of(context)
     if from_ is not None:
         call.engine = from_
@@ -175,6 +189,7 @@ def migrate(
             bytes_s=None if bandwidth is None else read_option("--bandwidth", bandwidth, read_rate),
             name=name,
             remove_source=remove_source,
+            stopping=Stopping(live=live, restart=restart_source) if live or stop else None,
         )
         done = operation.migrate(ctx, source, target, repository, volume, options)
         where = f"volume {done.source.name} on {source.info.name} -> volume {done.target.name} on {target.info.name}"
@@ -182,6 +197,9 @@ def migrate(
         "from": source.info.name,
         "to": target.info.name,
         "sent_bytes": done.sent_bytes,
+        "passes": done.passes,
+        "downtime_s": done.downtime_s,
+        "left_stopped": [{"name": left.name, "restart_policy": left.restart_policy} for left in done.left.containers],
         "safety_backup": done.safety_backup,
         "source_removed": done.source_removed,
     }
@@ -217,6 +235,12 @@ def _lines(done: Moved) -> Iterator[str]:
     yield f"  {size}{sent} in {human_duration(done.duration_s)}, {proven}"
     if not is_plain(done.target.driver, done.target.options):
         yield f"  on {described(done.target.driver, done.target.options)}"
+    if done.passes > 1:
+        yield f"  {human_size(done.again_bytes)} of it in a second pass"
+    if done.downtime_s is not None:
+        yield f"  its containers were down for {human_duration(done.downtime_s)}"
+    for left in done.left.containers:
+        yield f"  container {left.name} stays stopped; to start it here again: {'; '.join(left.start_commands)}"
     if done.safety_backup:
         yield f"  safety backup of the replaced data: {done.safety_backup}"
     if done.source_removed:

@@ -14,6 +14,7 @@ from volback.engine.engine import Engine
 from volback.errors import ConflictError, UsageError, VolbackError
 from volback.moving.carry import carry_image
 from volback.moving.move import Moved, MoveOptions, move
+from volback.moving.passes import Stopping, move_stopped
 from volback.moving.sides import Side, source_side
 from volback.moving.targets import wanted_volume
 from volback.operations.recover import check_whole, half_restored, sweep
@@ -30,6 +31,8 @@ class MigrateOptions(MoveOptions):
     name: str | None = None
     """Of the volume there; None: the same."""
     remove_source: bool = False
+    stopping: Stopping | None = None
+    """How the containers that write to it are stopped; None: there must be none."""
 
 
 def migrate(
@@ -53,9 +56,14 @@ def migrate(
     for engine in engines:
         sweep(ctx, engine, repository, others=[other.info.id for other in engines])
     check_whole(source.volume, half_restored(ctx, source_engine))
-    _check_unwritten(source)
+    if options.stopping is None:
+        _check_unwritten(source)
     with source.locked(ctx), target.locked(ctx), Run(ctx.settings.state, "migrate", name) as run:
-        done = move(ctx, run, source, target, options, hint="choose another name with --as, or give --replace")
+        hint = "choose another name with --as, or give --replace"
+        if options.stopping is None:
+            done = move(ctx, run, source, target, options, hint=hint)
+        else:
+            done = move_stopped(ctx, run, source, target, options, options.stopping, hint=hint)
         return _without_source(source, done) if options.remove_source else done
 
 
@@ -66,7 +74,7 @@ def _check_unwritten(source: Side) -> None:
     if writers:
         raise ConflictError(
             f"{source.what} is in use by container {writers[0].name!r}",
-            f"stop it first: {stop_command(writers[0].name, writers[0].labels)}",
+            f"give --live or --stop, or stop it first: {stop_command(writers[0].name, writers[0].labels)}",
         )
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from volback.archive.plan import Plan
 from volback.catalog.model import Consistency, Source
 from volback.context import Context
 from volback.errors import VolbackError
+from volback.live.leaving import Left
+from volback.moving.checks import check_before
 from volback.moving.proof import prove_transfer
 from volback.moving.sides import Side
 from volback.moving.targets import Filling, TargetOptions, filling, storage_warnings
-from volback.moving.transfer import Transferred, Wires, transfer
+from volback.moving.transfer import Route, Transferred, Wires
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
 from volback.operations.starting import started
-from volback.operations.volumes import check_mounted, open_reader
+from volback.operations.volumes import check_mounted, open_reader, scan
 from volback.state.runs import Run
 
 
@@ -47,6 +50,13 @@ class Moved:
     sent_bytes: int
     """What the target's helper was given."""
     duration_s: float
+    passes: int = 1
+    again_bytes: int = 0
+    """Of the stream of a second pass."""
+    downtime_s: float | None = None
+    """From the first stop of a container until it could be started there; None where none was stopped."""
+    left: Left = field(default_factory=Left)
+    """What stays stopped."""
     safety_backup: str | None = None
     """Of what the target held before."""
     warnings: tuple[str, ...] = ()
@@ -73,17 +83,36 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
             started(open_reader(source.engine, run, source.volume, on_wire=wires.of_reader)) as reading,
             filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint) as filled,
         ):
-            made, reader, writer = filled.side, reading.opened(), filled.writing.opened()
-            done = transfer(ctx, run, source, made, reader, writer, digested=options.prove, wires=wires)
+            made, reader = filled.side, reading.opened()
+            plan = scan(reader, [])
+            notices = checked(source, filled, plan)
+            writer = filled.writing.opened()
+            route = Route(ctx, run, source, made, wires)
+            done = route.transfer(reader, writer, plan, digested=options.prove)
             observer.end()
-            proof = prove_transfer(ctx, run, source, made, done) if options.prove else None
-    return _moved(source, filled, observer, done, proof, time.monotonic() - began)
+            proof = prove_transfer(route, done) if options.prove else None
+    notices += observer.notices(but=[])
+    return _moved(source, filled, observer, done, proof=proof, duration_s=time.monotonic() - began, notices=notices)
+
+
+def checked(source: Side, filled: Filling, plan: Plan) -> list[str]:
+    """Warnings of what will be different there. Raises EngineError where the files have no room."""
+    made = filled.side
+    found = check_before(plan, filled.look, name=source.volume.name, source=source.engine.info, target=made.engine.info)
+    return found + storage_warnings(source.volume, made.volume)
 
 
 def _moved(
-    source: Side, filled: Filling, observer: Observer, done: Transferred, proof: Comparison | None, duration_s: float
+    source: Side,
+    filled: Filling,
+    observer: Observer,
+    done: Transferred,
+    *,
+    proof: Comparison | None,
+    duration_s: float,
+    notices: list[str],
 ) -> Moved:
-    notices = observer.notices(but=[]) + storage_warnings(source.volume, filled.side.volume)
+    incomplete = done.read_warnings + done.unset_warnings
     return Moved(
         source.volume,
         filled.side.volume,
@@ -95,7 +124,7 @@ def _moved(
         proof,
         done.sent_bytes,
         duration_s,
-        filled.safety_backup,
-        (*notices, *done.warnings),
-        incomplete=bool(done.warnings),
+        safety_backup=filled.safety_backup,
+        warnings=(*notices, *incomplete),
+        incomplete=bool(incomplete),
     )

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from contextlib import AbstractContextManager
 from itertools import chain
 
 from volback.archive import tar, wire
+from volback.archive.plan import Plan
 from volback.context import Context
 from volback.engine.engine import Engine
-from volback.moving.sides import Side
-from volback.moving.transfer import Passing, Transferred
+from volback.engine.streams import VolumeReader
+from volback.moving.delta import Delta, are_same
+from volback.moving.transfer import Passing, Route, Transferred
 from volback.operations.prove import Comparison, compare_signatures, signatures_of
 from volback.operations.volumes import open_reader, scan, unreadable
-from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -26,29 +28,61 @@ _SHA256SUM = re.compile(rb"([0-9a-f]{64})  -\n")
 """What the program writes of its standard input."""
 
 
-def prove_transfer(ctx: Context, run: Run, source: Side, target: Side, moved: Transferred) -> Comparison:
+def prove_transfer(route: Route, moved: Transferred) -> Comparison:
     """Compare, and name each file that differs. Attributes that could not be set may be missing. Raises EngineError."""
-    ctx.progress.start(f"prove {target.volume.name}", total_bytes=moved.raw_bytes, total_files=moved.files)
-    if _digest(ctx, run, target) == moved.digest:
+    progress = route.ctx.progress
+    progress.start(f"prove {route.target.volume.name}", total_bytes=moved.raw_bytes, total_files=moved.files)
+    if digest_of_all(route) == moved.digest:
         return Comparison([], [], [])
-    log.debug("%s gives another stream: compared path by path", target.what)
+    return compare_whole(route, moved.unset)
+
+
+def compare_whole(route: Route, unset: Set[tuple[str, str]]) -> Comparison:
+    """Compare both sides path by path; `unset`: attributes (name, path) that could not be set. Raises EngineError."""
+    log.debug("%s gives another stream: compared path by path", route.target.what)
 
     def may_lack(name: str, path: str) -> bool:
-        return (name, path) in moved.unset
+        return (name, path) in unset
 
-    expected = signatures_of(source.engine, run, source.volume)
-    return compare_signatures(expected, signatures_of(target.engine, run, target.volume), may_lack)
+    expected = signatures_of(route.source.engine, route.run, route.source.volume)
+    return compare_signatures(expected, signatures_of(route.target.engine, route.run, route.target.volume), may_lack)
 
 
-def _digest(ctx: Context, run: Run, side: Side) -> bytes:
-    """SHA-256 of the tar stream of all that a volume holds. Raises EngineError."""
-    with open_reader(side.engine, run, side.volume, on_wire=_on_wire(side.engine)) as reader:
+def opened_proof(route: Route) -> AbstractContextManager[VolumeReader]:
+    """Start the helper for `prove_delta`, before the containers are stopped."""
+    side = route.target
+    return open_reader(side.engine, route.run, side.volume, rescan=True, on_wire=_on_wire(side.engine))
+
+
+def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, moved: Transferred) -> bool:
+    """Whether the target is what the plan says of the source, and holds the content that was sent last.
+
+    What it held before that was proven. `reader` has scanned it once. Raises EngineError.
+    """
+    there = scan(reader, [])
+    if not are_same(plan, there):
+        return False
+    if not changed.sent:
+        return True
+    found = _found(route.ctx, reader.read(changed.names(there)))
+    _check_read(reader)
+    return found == moved.digest
+
+
+def digest_of_all(route: Route) -> bytes:
+    """SHA-256 of the tar stream of all that the target holds. Raises EngineError."""
+    side = route.target
+    with open_reader(side.engine, route.run, side.volume, on_wire=_on_wire(side.engine)) as reader:
         plan = scan(reader, [])
-        found = _found(ctx, reader.read(plan.names()))
-        _, failures = tar.read_warnings(reader.messages())
+        found = _found(route.ctx, reader.read(plan.names()))
+        _check_read(reader)
+    return found
+
+
+def _check_read(reader: VolumeReader) -> None:
+    _, failures = tar.read_warnings(reader.messages())
     if failures:
         raise unreadable(failures)
-    return found
 
 
 def _on_wire(engine: Engine) -> list[str]:

@@ -10,16 +10,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from volback.archive import tar
 from volback.catalog.model import Source
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.streams import VolumeWriter
 from volback.errors import ConflictError, Interrupted, VolbackError
 from volback.latest import SAFETY_TAG
+from volback.moving.look import Look, look_into
 from volback.moving.sides import Side, source_side
+from volback.moving.transfer import EXTRACT
 from volback.operations.backup import BackupOptions, make_backup
-from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
 from volback.operations.sources import volume_source
@@ -30,7 +30,6 @@ from volback.policy.storage import described, is_plain
 from volback.state.journal import Replacing
 from volback.state.runs import Run, dead_runs
 
-_EXTRACT = [*tar.EXTRACT, "--file=-"]
 _EMPTY = ["find", ".", "-mindepth", "1", "!", "-path", "./lost+found", "-delete"]
 _MOVES = ("clone", "migrate")
 
@@ -51,6 +50,8 @@ class Filling:
     side: Side
     """As it is: one that exists has labels and a driver of its own."""
     writing: Starting[VolumeWriter]
+    look: Look
+    """What was found of it before it was made empty."""
     safety_backup: str | None = None
     """The backup of what was in it."""
 
@@ -108,10 +109,11 @@ def filling(
     If the block raises, a new volume is removed, and one that was there is empty. Raises ConflictError where it is not
     empty, with that hint, or in use. `on_wire`: see open_writer.
     """
-    writer = partial(open_writer, target.engine, run, target.volume, _EXTRACT, on_wire=on_wire)
+    writer = partial(open_writer, target.engine, run, target.volume, EXTRACT, on_wire=on_wire)
+    looking = _Looking(run, target)
     if not target.engine.has_volume(target.volume.name):
-        with new_volume(target.engine, run, target.volume, writer, hint=hint) as starting:
-            yield Filling(target, starting)
+        with new_volume(target.engine, run, target.volume, writer, hint=hint, look=looking.first_entry) as starting:
+            yield Filling(target, starting, looking.found())
         return
     there = source_side(target.engine, target.volume.name)
     if options.is_given:
@@ -135,8 +137,8 @@ def _existing(
 ) -> Iterator[Filling]:
     engine, volume = target.engine, target.volume
     with UnusedStorage(engine, volume).replacing(done="filled", again="move it again"):
-        first = first_entry(engine, volume, run=run.id, directory=run.scratch("look"))
-        safety = None
+        looking = _Looking(run, target)
+        first, safety = looking.first_entry(), None
         if first:
             if replace is None:
                 raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
@@ -146,9 +148,30 @@ def _existing(
         with run.begun(entry, undo=partial(_emptied, run, target, safety)), _way_back(target, safety):
             if first:
                 _empty(run, target)
+                looking.first_entry()
             with started(writer()) as starting:
-                yield Filling(target, starting, safety)
+                yield Filling(target, starting, looking.found(), safety)
     forget_replacements(ctx, engine, volume.name)
+
+
+class _Looking:
+    """One look into a target."""
+
+    def __init__(self, run: Run, target: Side) -> None:
+        self._run = run
+        self._target = target
+        self._look: Look | None = None
+
+    def first_entry(self) -> str:
+        """Look; return the name of something that is in it, or nothing. Raises EngineError."""
+        engine, scratch = self._target.engine, self._run.scratch("look")
+        self._look = look_into(engine, self._target.volume, run=self._run.id, directory=scratch)
+        return self._look.first_entry
+
+    def found(self) -> Look:
+        """What the last look found."""
+        assert self._look is not None
+        return self._look
 
 
 def is_half_made(ctx: Context, target: Side) -> bool:

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
 from volback.archive import tar, wire
+from volback.archive.plan import Plan
 from volback.context import Context
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.errors import EngineError
 from volback.feed import Feed
+from volback.moving.delta import Delta
 from volback.moving.sides import Side
 from volback.operations.noticed import odd
-from volback.operations.volumes import check_extracted, scan, unset_warnings, unwritten_bytes
+from volback.operations.volumes import check_extracted, open_writer, unset_warnings, unwritten_bytes
 from volback.pace import Pace
 from volback.state.runs import Run
 
 Buffer = bytes | bytearray | memoryview
+
+EXTRACT = [*tar.EXTRACT, "--file=-"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,45 +75,62 @@ class Transferred:
     """What the target's helper was given."""
     unset: frozenset[tuple[str, str]] = frozenset()
     """Name of an attribute that could not be set, and path of the file, as text."""
-    warnings: list[str] = field(default_factory=list)
-    """What does not arrive as it was."""
+    read_warnings: list[str] = field(default_factory=list)
+    """What changed or vanished while it was read, or cannot be in an archive."""
+    unset_warnings: list[str] = field(default_factory=list)
+    """What the target did not take."""
 
 
-def transfer(
-    ctx: Context,
-    run: Run,
-    source: Side,
-    target: Side,
-    reader: VolumeReader,
-    writer: VolumeWriter,
-    *,
-    digested: bool,
-    wires: Wires = Wires(),
-) -> Transferred:
-    """Copy all files. Raises EngineError where not all could be read or written."""
-    plan = scan(reader, [])
-    ctx.progress.start(f"move {source.volume.name}", total_bytes=plan.total_bytes, total_files=len(plan.records))
-    passing = Passing(lambda size: ctx.progress.advance(raw_bytes=size), digested=digested)
-    sent = Passing(_nothing, digested=False)
-    stream = _converted(reader.read(plan.names()), passing, compress=writer.is_wire and wires.compress_to)
-    if wires.pace is not None:
-        stream = wires.pace.slowed(stream)
-    status = writer.write(sent.through(stream))
-    changed, failures = tar.read_warnings(reader.messages())
-    if failures:
-        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise EngineError(f"{source.what} cannot be read completely: {failures[0]}{more}")
-    missing = partial(unwritten_bytes, target.engine, run, target.volume, plan.total_bytes)
-    said = check_extracted(target.volume, writer, status, missing)
-    return Transferred(
-        len(plan.records),
-        passing.size_bytes,
-        plan.sockets,
-        passing.digest,
-        sent.size_bytes,
-        frozenset((name, path) for (name, _), paths in said.unset.items() for path in paths),
-        changed + odd(plan) + unset_warnings(said, privileged_xattrs=None),
-    )
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From one side to the other, in one run."""
+
+    ctx: Context
+    run: Run
+    source: Side
+    target: Side
+    wires: Wires = Wires()
+
+    def transfer(
+        self, reader: VolumeReader, writer: VolumeWriter, plan: Plan, changed: Delta | None = None, *, digested: bool
+    ) -> Transferred:
+        """Copy all files of the plan, or those that have changed.
+
+        Raises EngineError where not all could be read or written.
+        """
+        names, total = (plan.names(), plan.total_bytes) if changed is None else (changed.names(plan), changed.raw_bytes)
+        progress = self.ctx.progress
+        progress.start(f"move {self.source.volume.name}", total_bytes=total, total_files=None)
+        passing = Passing(lambda size: progress.advance(raw_bytes=size), digested=digested)
+        sent = Passing(_nothing, digested=False)
+        status = writer.write(sent.through(self._sent(reader.read(names), passing, writer)))
+        warnings, failures = tar.read_warnings(reader.messages())
+        if failures:
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            raise EngineError(f"{self.source.what} cannot be read completely: {failures[0]}{more}")
+        missing = partial(unwritten_bytes, self.target.engine, self.run, self.target.volume, plan.total_bytes)
+        said = check_extracted(self.target.volume, writer, status, missing)
+        return Transferred(
+            len(plan.records),
+            passing.size_bytes,
+            plan.sockets,
+            passing.digest,
+            sent.size_bytes,
+            frozenset((name, path) for (name, _), paths in said.unset.items() for path in paths),
+            warnings + odd(plan),
+            unset_warnings(said, privileged_xattrs=None),
+        )
+
+    def opened_writer(self) -> AbstractContextManager[VolumeWriter]:
+        """Start another helper that fills the target."""
+        target = self.target
+        return open_writer(target.engine, self.run, target.volume, EXTRACT, on_wire=self.wires.of_writer)
+
+    def _sent(
+        self, stream: Iterable[bytes | bytearray], passing: Passing, writer: VolumeWriter
+    ) -> Iterator[bytes | memoryview]:
+        converted = _converted(stream, passing, compress=writer.is_wire and self.wires.compress_to)
+        return converted if self.wires.pace is None else self.wires.pace.slowed(converted)
 
 
 class Passing:

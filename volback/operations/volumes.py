@@ -108,10 +108,12 @@ def new_volume(
     writer: Callable[[], AbstractContextManager[VolumeWriter]],
     *,
     hint: str = "choose another name with --as",
+    look: Callable[[], str] | None = None,
 ) -> Iterator[Starting[VolumeWriter]]:
     """Create the volume `target` for the block that fills it by `writer`; if that raises, the volume is removed.
 
-    The writer's helper starts while the volume is looked into; it writes nothing before it is given something.
+    The writer's helper starts while the volume is looked into; it writes nothing before it is given something. `look`
+    names something that is in it, where the caller looks for more than that.
 
     Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name (with that
     hint), or if its storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
@@ -135,7 +137,7 @@ def new_volume(
             making.create()
         making.check_unused()
         with started(writer()) as starting:
-            making.look()
+            making.look(look)
             entry.was_empty = True
             run.write_journal()
             yield starting
@@ -156,10 +158,10 @@ class _Making:
         self._engine.create_volume(_labelled(self._run, self._target))
         self._was_made = True
 
-    def look(self) -> None:
+    def look(self, look: Callable[[], str] | None) -> None:
         """Raises ConflictError if the storage is not empty: it is not ours then."""
-        name = self._target.name
-        first = first_entry(self._engine, self._target, run=self._run.id, directory=self._run.scratch("look"))
+        name, scratch = self._target.name, self._run.scratch("look")
+        first = look() if look else first_entry(self._engine, self._target, run=self._run.id, directory=scratch)
         if first:
             self._was_full = True
             where = described(self._target.driver, self._target.options)

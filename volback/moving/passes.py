@@ -1,0 +1,212 @@
+"""Passes: a move that stops the containers which write to the source, and has copied most of it before.
+
+With two passes, the first copies while they run, and is proven. Then they are stopped; what has changed since is sent,
+what is gone is removed, and both sides are compared: what is known of all files, and the content of what was sent. The
+containers stay stopped, as two sides that both take writes cannot be brought together again, unless they are to run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+from volback.archive.plan import Plan, learn
+from volback.archive.verdicts import Verdicts
+from volback.context import Context
+from volback.engine.streams import VolumeReader, VolumeWriter
+from volback.errors import ConflictError
+from volback.live.guard import guarded
+from volback.live.leaving import Left, idle_users
+from volback.live.plan import QuiesceRequest, plan_quiesce, quiesce_candidates
+from volback.live.quiesce import Quiesced
+from volback.live.services import Services
+from volback.moving.delta import Delta, delta
+from volback.moving.move import Moved, MoveOptions, checked
+from volback.moving.proof import compare_whole, digest_of_all, opened_proof, prove_delta, prove_transfer
+from volback.moving.sides import Side
+from volback.moving.targets import Filling, filling
+from volback.moving.transfer import Route, Transferred, Wires
+from volback.operations.observe import Observer
+from volback.operations.prove import Comparison
+from volback.operations.removal import remove_paths
+from volback.operations.volumes import check_mounted, open_reader, scan
+from volback.state.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """How the containers of the source are stopped."""
+
+    live: bool = False
+    """Whether a first pass copies while they run."""
+    restart: bool = False
+    """Whether they are started again in the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What a pass over the whole volume has brought, while it may have been written to."""
+
+    plan: Plan
+    done: Transferred
+    is_proven: bool
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What comes out of the last pass."""
+
+    done: Transferred
+    plan: Plan
+    proof: Comparison | None = None
+    left: Left = field(default_factory=Left)
+    downtime_s: float = 0.0
+
+
+def move_stopped(
+    ctx: Context, run: Run, source: Side, target: Side, options: MoveOptions, stopping: Stopping, *, hint: str
+) -> Moved:  # fmt: skip
+    """Move a volume whose containers are stopped for the last pass. Raises as `move` does.
+
+    After an error, or a difference, the containers run again.
+    """
+    began = time.monotonic()
+    check_mounted(source.engine, source.volume, hint="pause its container, and back it up")
+    wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
+    with filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint) as filled:
+        moving = _Moving(Route(ctx, run, source, filled.side, wires), filled, options, stopping)
+        first = moving.first_pass() if stopping.live else None
+        found = moving.last_pass(first)
+    return moving.moved(first, found, duration_s=time.monotonic() - began)
+
+
+class _Moving:
+    """One move: what its passes have in common."""
+
+    def __init__(self, route: Route, filled: Filling, options: MoveOptions, stopping: Stopping) -> None:
+        self._route = route
+        self._filled = filled
+        self._options = options
+        self._stopping = stopping
+        self._storage = route.source.engine.storage(route.source.volume)
+        self._observer = Observer(route.source.engine, route.source.volume, self._storage)
+        self._notices: list[str] = []
+        self._quiesced: Quiesced | None = None
+
+    def first_pass(self) -> _Pass:
+        """Copy all, whatever changes meanwhile, and prove what was copied. Raises EngineError."""
+        route = self._route
+        with self._reading(rescan=False) as reader:
+            plan = scan(reader, [])
+            self._notices += checked(route.source, self._filled, plan)
+            writer = self._filled.writing.opened()
+            done = route.transfer(reader, writer, plan, digested=self._options.prove)
+        is_proven = self._options.prove and digest_of_all(route) == done.digest
+        return _Pass(plan, done, is_proven)
+
+    def last_pass(self, first: _Pass | None) -> _Outcome:
+        """Stop the containers, copy what has changed, and prove. Raises ConflictError, EngineError."""
+        route = self._route
+        ctx, engine = route.ctx, route.source.engine
+        request = QuiesceRequest(route.source.volume, "stop", storage=self._storage)
+        with ExitStack() as waiting, Run(ctx.settings.state, "quiesce", route.source.volume.name) as run:
+            reader = waiting.enter_context(self._reading(rescan=True))
+            learn(reader.scan(), Verdicts([]))  # so that the kernel knows all files when they are scanned again
+            writer = waiting.enter_context(route.opened_writer()) if first else self._filled.writing.opened()
+            prover = waiting.enter_context(opened_proof(route)) if first and self._options.prove else None
+            if prover is not None:
+                learn(prover.scan(), Verdicts([]))
+            targets = plan_quiesce(quiesce_candidates(ctx, engine), [request], Services(engine))
+            waiting.enter_context(self._observer.observing())
+            waiting.enter_context(guarded(ctx, run, needed=bool(targets)))
+            self._quiesced = Quiesced(ctx, engine, run, targets, may_stay=not self._stopping.restart)
+            began = time.monotonic()
+            with self._quiesced as quiesced:
+                found = self._copied(first, reader, writer, prover)
+                self._check_undisturbed(quiesced)
+                is_good = found.proof is None or not found.proof.differs
+                if is_good and not self._stopping.restart:
+                    found.left = quiesced.leave_stopped(idle_users(engine, self._storage))
+                found.downtime_s = time.monotonic() - began
+        return found
+
+    def _copied(
+        self, first: _Pass | None, reader: VolumeReader, writer: VolumeWriter, prover: VolumeReader | None
+    ) -> _Outcome:
+        """Copy while nothing writes, and prove."""
+        route, prove = self._route, self._options.prove
+        self._observer.begin()
+        plan = scan(reader, [])
+        if first is None:
+            self._notices += checked(route.source, self._filled, plan)
+            done = route.transfer(reader, writer, plan, digested=prove)
+            self._observer.end()
+            return _Outcome(done, plan, prove_transfer(route, done) if prove else None)
+        changed = delta(first.plan, plan)
+        if changed.gone:
+            remove_paths(route.target.engine, route.run, route.target.volume, changed.gone)
+        done = route.transfer(reader, writer, plan, changed, digested=prove) if changed.sent else _NOTHING
+        self._observer.end()
+        done = replace(done, unset=done.unset | first.done.unset)
+        return _Outcome(done, plan, self._proof(first, plan, changed, done, prover))
+
+    def _proof(
+        self, first: _Pass, plan: Plan, changed: Delta, done: Transferred, prover: VolumeReader | None
+    ) -> Comparison | None:
+        if prover is None:
+            return None
+        if first.is_proven and prove_delta(self._route, prover, plan, changed, done):
+            return Comparison([], [], [])
+        return compare_whole(self._route, done.unset)
+
+    def _check_undisturbed(self, quiesced: Quiesced) -> None:
+        """Raises ConflictError if something has run meanwhile that can write to the source."""
+        names = {container.name for container in quiesced.containers}
+        disturbers = sorted({*quiesced.disturbed(names), *self._observer.came})
+        if disturbers:
+            raise ConflictError(
+                f"container {disturbers[0]!r} was started by others while {self._route.source.what} was moved",
+                "find out what starts it, and move the volume again",
+            )
+
+    @contextmanager
+    def _reading(self, *, rescan: bool) -> Iterator[VolumeReader]:
+        route = self._route
+        with open_reader(
+            route.source.engine, route.run, route.source.volume, rescan=rescan, on_wire=route.wires.of_reader
+        ) as reader:
+            yield reader
+
+    def moved(self, first: _Pass | None, found: _Outcome, *, duration_s: float) -> Moved:
+        """The result."""
+        route, quiesced, done = self._route, self._quiesced, found.done
+        assert quiesced is not None
+        unset = [*(first.done.unset_warnings if first else []), *done.unset_warnings]
+        incomplete = [*done.read_warnings, *dict.fromkeys(unset)]
+        notices = [*self._notices, *self._observer.notices(but=[]), *quiesced.warnings, *found.left.warnings]
+        earlier = first.done if first else _NOTHING
+        return Moved(
+            route.source.volume,
+            route.target.volume,
+            files=len(found.plan.records),
+            raw_bytes=earlier.raw_bytes + done.raw_bytes,
+            sockets=found.plan.sockets,
+            consistency=self._observer.consistency("stopped"),
+            containers=tuple(sorted(container.name for container in quiesced.containers)),
+            proof=found.proof,
+            sent_bytes=earlier.sent_bytes + done.sent_bytes,
+            duration_s=duration_s,
+            passes=2 if first else 1,
+            again_bytes=done.raw_bytes if first else 0,
+            downtime_s=found.downtime_s if quiesced.containers else None,
+            left=found.left,
+            safety_backup=self._filled.safety_backup,
+            warnings=(*notices, *incomplete),
+            errors=tuple(quiesced.errors),
+            incomplete=bool(incomplete),
+        )
+
+
+_NOTHING = Transferred(0, 0, 0, b"")
