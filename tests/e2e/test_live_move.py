@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.disks import loop_device, make_ext4
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.halt import struck
 
 SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 WRITER = """
 number=0
-trap 'echo stopped >>/data/log; exit 0' TERM
+at_the_end() {
+  cd /data
+  rm -r removed becomes-a-directory directory-1
+  mkdir -m 700 becomes-a-directory; echo x >becomes-a-directory/inside; echo file >directory-1
+  ln directory-3/file second-name; mv directory-4 moved; echo other >directory-5/file
+  echo stopped >>log; exit 0
+}
+trap at_the_end TERM
 while :; do number=$((number+1)); echo $number >>/data/log; echo $number >/data/state; sleep 0.02; done
 """
 
@@ -41,8 +51,10 @@ def writing(volume_factory: Callable[..., str], create_container: Callable[..., 
 
 
 def _move(run_volback: Volback, volume: str, new: str, *options: str, check_exit: int = 0) -> Any:
-    arguments = ("migrate", volume, "--to", SOCKET, "--as", new, *options, "--json")
-    return run_volback(*arguments, check_exit=check_exit).json
+    arguments = ("migrate", volume, "--to", SOCKET, "--as", new, *options, "--json", "--debug")
+    said = run_volback(*arguments, check_exit=check_exit)
+    assert ("compared path by path" in said.stderr) is (check_exit == 7), "only what was sent again is read again"
+    return said.json
 
 
 @pytest.mark.parametrize("how", ["--live", "--stop"])
@@ -86,6 +98,38 @@ def test_a_failed_move_starts_the_containers_again_and_leaves_no_target(
     _move(run_volback, volume, full, "--live", check_exit=5)
     container.reload()
     assert container.status == "running"
+
+
+def test_a_difference_starts_the_containers_again(
+    run_volback: Volback, engine: EngineSession, writing: tuple[str, Any], volume_name: Callable[..., str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Inodes of 128 bytes have no room for parts of a second."""
+    (volume, container), new = writing, volume_name("new")
+    with loop_device(make_ext4(tmp_path / "image", 16_000_000, "-I", "128")) as device:
+        options = ("--driver-opt=type=ext4", f"--driver-opt=device={device}")
+        said = _move(run_volback, volume, new, "--live", *options, check_exit=7)
+        engine.client.volumes.get(new).remove()
+    assert "directory-0/file" in said["result"]["proof"]["different"]
+    assert (said["result"]["left_stopped"], said["error"]["kind"]) == ([], "integrity")
+    container.reload()
+    assert (container.status, container.attrs["HostConfig"]["RestartPolicy"]["Name"]) == ("running", "always")
+
+
+def test_a_move_that_is_killed_while_the_containers_are_stopped(
+    run_volback: Volback, engine: EngineSession, writing: tuple[str, Any], volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    (volume, container), new = writing, volume_name("new")
+    command = ("migrate", volume, "--to", SOCKET, "--as", new, "--live")
+    assert struck(run_volback, signal.SIGKILL, "after Engine.stop_container", *command) == -signal.SIGKILL
+    run_volback("recover")
+    container.reload()
+    assert (container.status, container.attrs["HostConfig"]["RestartPolicy"]["Name"]) == ("running", "always")
+    assert "com.docker.volback.restore" in engine.client.volumes.get(new).attrs["Labels"]
+    run_volback(*command)
+    assert differences(fingerprint(volume_path(volume)), fingerprint(volume_path(new))) == []
+    assert list((run_volback.state / "runs").iterdir()) == []
 
 
 def test_options_that_contradict_each_other_are_refused(run_volback: Volback) -> None:

@@ -23,6 +23,7 @@ MIGRATED = {
     "source": "str", "volume": "str", "files": "int", "raw_bytes": "int", "sockets_skipped": "int",
     "consistency": "str", "containers": [], "proven": "bool", "proof": COMPARED, "duration_s": "float",
     "from": "str", "to": "str", "sent_bytes": "int", "safety_backup": "null", "source_removed": "bool",
+    "passes": "int", "downtime_s": "null", "left_stopped": [],
 }  # fmt: skip
 """The result of `migrate` as programs rely on it."""
 
