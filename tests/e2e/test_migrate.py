@@ -139,7 +139,7 @@ def test_a_volume_that_holds_something_is_replaced_only_on_request(
     before, arguments = _there(second), ("migrate", volume, "--to", second.url, "--as", NAME)
 
     refused = run_volback(*arguments, check_exit=5).stderr
-    assert "exists already, and is not empty: it holds './former'" in refused
+    assert "exists already, and is not empty: it holds 'former'" in refused
     assert "give --replace" in refused
     assert differences(before, _there(second)) == []
 
