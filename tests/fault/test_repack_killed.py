@@ -1,4 +1,4 @@
-"""Prune and repack as real processes that SIGKILL ends at 36 steps: nothing is lost, and the next prune ends the work.
+"""Prune and repack as real processes that SIGKILL ends at 32 steps: nothing is lost, and the next prune ends the work.
 
 On a local disk, where all goes at once, and where other machines may use the repository, and data is condemned first.
 """
@@ -28,7 +28,7 @@ from volback.store.local import LocalStore
 
 NIGHTS = 5
 KEPT = [id_of(NIGHTS - 2), id_of(NIGHTS - 1)]
-POINTS = 18
+POINTS = 16
 PRUNE = ("prune", "--keep-last", "2", "--grace", "0s")
 
 

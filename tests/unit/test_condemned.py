@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,15 +12,22 @@ import pytest
 from tests.support.machines import HOUR, Clock, Machine, StepStore, assert_whole, bucket_of
 from tests.support.repository import IDS, make_backup, manifest_of, objects_of
 from volback.catalog.condemned import GRACE_S, Condemnation, judge
-from volback.catalog.keys import BackupKey, condemned_key, parse_backup_key, parse_condemned_key, parse_manifest_key
+from volback.catalog.keys import (
+    BackupKey,
+    condemned_key,
+    is_deleting_key,
+    parse_backup_key,
+    parse_condemned_key,
+    parse_manifest_key,
+)
 from volback.catalog.repository import Catalog
-from volback.errors import NotFoundError, ObjectLocked, StoreDenied
+from volback.errors import IntegrityError, NotFoundError, ObjectLocked, StoreDenied
 from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.usage import usage
 from volback.policy.keep import KeepRules
 from volback.state.journal import Kind, NewBackup
 from volback.state.runs import Run
-from volback.store.base import Store, Unfinished
+from volback.store.base import Buffer, Store, Unfinished, Wrapper
 from volback.store.faults import FailCall, FaultStore
 
 KEEP_ALL = KeepRules(last=100)
@@ -120,6 +128,64 @@ def test_a_prune_deletes_what_was_condemned_for_the_grace_time(
     assert (after.condemned, after.freed_bytes) == ((), size)
     assert keys(bucket) == {kept.manifest, *own(kept)}
     assert [stored.key for stored in bucket.list("web1/db/condemned/")] == []
+
+
+def test_what_is_deleted_is_listed_first_in_lists_of_bounded_length(
+    here: Machine, bucket: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volback.catalog.condemned._LISTED_AT_ONCE", 3)
+    gone = [make_backup(bucket, id_, data_bytes=10) for id_ in IDS[:3]]
+    make_backup(bucket, IDS[3], data_bytes=10)
+    here.prune()
+    clock.pass_(25)
+    noting = _Noting(bucket)
+    assert here.prune(store=noting).errors == ()
+    lists = [call.split("\n") for call in noting.calls if call.startswith("web1/db/2")]
+    assert [len(names) for names in lists] == [3, 3]
+    assert {name for names in lists for name in names} == {name for key in gone for name in own(key)}
+    deleted = [call.removeprefix("delete ") for call in noting.calls if call.startswith("delete web1/db/2")]
+    assert sorted(deleted[:3]) == sorted(lists[0]), "not before they are listed"
+    assert [stored.key for stored in bucket.list("web1/db/condemned/")] == []
+
+
+class _Noting(Wrapper):
+    """Notes what is deleted, and the lists of it."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.calls: list[str] = []
+
+    def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+        data = [bytes(chunk) for chunk in chunks]
+        if is_deleting_key(key):
+            self.calls.append(b"".join(data).decode())
+        return self._inner.put(key, data, if_absent=if_absent)
+
+    def delete(self, key: str) -> None:
+        self.calls.append(f"delete {key}")
+        self._inner.delete(key)
+
+
+@pytest.mark.parametrize("listed", ["this", "another", "too long"])
+def test_what_is_on_a_list_of_a_prune_is_not_committed(
+    bucket: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    monkeypatch.setattr("volback.catalog.condemned._LIST_MAX_BYTES", 100)
+    key = make_backup(bucket, IDS[0], data_bytes=10)
+    manifest, catalog = manifest_of(bucket, key), Catalog(bucket)
+    bucket.delete(key.manifest)
+    catalog.condemn(own(key), GRACE_S)
+    said = {"this": key.data, "another": "web1/db/other/data.zst", "too long": "x" * 101}[listed]
+    bucket.put("web1/db/condemned/deleting/0123", [said.encode()])
+    if listed == "another":
+        catalog.commit(manifest)
+        assert catalog.backups() == [key]
+        return
+    with pytest.raises(IntegrityError, match=r"another machine condemned .*, and may be deleting it by now"):
+        catalog.commit(manifest)
+    clock.pass_(25)  # the prune is dead
+    catalog.condemn(own(key), GRACE_S)
+    catalog.commit(manifest)
 
 
 def test_what_the_last_backup_of_a_volume_had_is_freed_too(here: Machine, bucket: Store, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -36,6 +36,10 @@ _Item = TypeVar("_Item")
 
 GRACE_S = 86_400
 """Longer than a backup or a restore takes."""
+_LISTED_AT_ONCE = 10_000
+"""Objects in a list of what is being deleted."""
+_LIST_MAX_BYTES = 16 * 1024 * 1024
+"""Keys have at most 1,024 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +214,12 @@ class Condemnations(Listing):
         this fails, as a request may still be carried out.
         """
         names = list(names)
-        if not names:
-            return
+        for start in range(0, len(names), _LISTED_AT_ONCE):
+            self._free_some(condemned, names[start : start + _LISTED_AT_ONCE], note, locked)
+
+    def _free_some(
+        self, condemned: Condemned, names: list[str], note: Callable[[str], None], locked: Locked | None
+    ) -> None:
         list_key = deleting_key(names[0], secrets.token_hex(8))
         self._objects.put(list_key, ["\n".join(names).encode()])
 
@@ -228,17 +236,22 @@ class Condemnations(Listing):
         """Delete those lists that prunes have left which were killed a day ago or more; `now` is the store's time."""
         self._each(unless_locked(self._objects.delete, {}), [one.key for one in lists if _is_old(one, now)])
 
-    def being_deleted(self, host: str, volume: str, renewed: Condemnation) -> set[str]:
-        """What prunes are deleting of a volume, or were when they were killed. To be asked once what is needed was
-        `renewed`, which shows the store's time: what is not among it then, and is there, stays."""
+    def being_deleted(self, host: str, volume: str, names: Collection[str], renewed: Condemnation) -> set[str]:
+        """Return those of some objects of a volume that prunes are deleting, or were when they were killed. To be asked
+        once the objects were renewed, of which `renewed` shows the store's time: what is not among it, and is there,
+        stays."""
         found, now = set[str](), self._time_of(renewed.key)
         for stored in self._objects.list(deleting_prefix(host, volume)):
             if now is not None and _is_old(stored, now):
                 continue
             try:
-                found.update(b"".join(self._objects.open(stored.key)).decode(errors="replace").split("\n"))
+                listed = b"".join(self._objects.open(stored.key, length=_LIST_MAX_BYTES + 1))
             except NotFoundError:
                 log.debug("the deletion of %s has ended", stored.key)
+                continue
+            if len(listed) > _LIST_MAX_BYTES:  # no prune has written it, so it may say anything
+                return set(names)
+            found.update(set(names).intersection(listed.decode(errors="replace").split("\n")))
         return found
 
     def _is_current(self, one: Condemnation) -> bool:

@@ -43,7 +43,8 @@ class Keeping(Space):
         condemned = self.known_condemned(manifest.host, manifest.volume)
         if needed := self._unkept(manifest, keepers).intersection(condemned):
             _raise_if(self.renew(condemned, needed))
-            _raise_if(list(needed & self.being_deleted(manifest.host, manifest.volume, condemned[min(needed)][0])))
+            renewed = condemned[min(needed)][0]
+            _raise_if(list(self.being_deleted(manifest.host, manifest.volume, needed, renewed)))
 
     def check_kept(self, manifest: Manifest, keepers: Iterable[Manifest]) -> None:
         """To be called when the manifest is written. Raises IntegrityError where a removal may not have seen it."""
