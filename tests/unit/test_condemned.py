@@ -21,7 +21,7 @@ from volback.catalog.keys import (
     parse_manifest_key,
 )
 from volback.catalog.repository import Catalog
-from volback.errors import IntegrityError, NotFoundError, ObjectLocked, StoreDenied
+from volback.errors import IntegrityError, NotFoundError, ObjectLocked, StoreDenied, StoreError
 from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.usage import usage
 from volback.policy.keep import KeepRules
@@ -128,6 +128,25 @@ def test_a_prune_deletes_what_was_condemned_for_the_grace_time(
     assert (after.condemned, after.freed_bytes) == ((), size)
     assert keys(bucket) == {kept.manifest, *own(kept)}
     assert [stored.key for stored in bucket.list("web1/db/condemned/")] == []
+
+
+@pytest.mark.parametrize("nth", range(1, 4))
+def test_a_prune_that_fails_half_way_says_what_is_condemned_and_the_next_one_goes_on(
+    here: Machine, bucket: Store, clock: Clock, nth: int
+) -> None:
+    for id_ in IDS[:4]:
+        make_backup(bucket, id_, data_bytes=10)
+    failing = FaultStore(bucket, [FailCall("delete", StoreError("the bucket fails"), nth=nth, key="web1/db/2*")])
+    result = here.prune(store=failing)
+    assert [error.message for error in result.errors] == ["the bucket fails"]
+    assert sum(one.objects for one in result.condemned) == len(condemned(bucket)) == 2 * (nth - 1)
+    assert result.left_backups == 4 - nth
+    assert_whole(bucket)
+    assert here.prune().errors == ()
+    clock.pass_(25)
+    assert here.prune().errors == ()
+    assert [key.id for key in Catalog(bucket).backups()] == [IDS[3]]
+    assert condemned(bucket) == set()
 
 
 def test_what_is_deleted_is_listed_first_in_lists_of_bounded_length(

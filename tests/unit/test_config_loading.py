@@ -85,6 +85,10 @@ repository = ["main", "offsite"]
 reencrypt = true
 keep = { last = 1, hourly = 2, daily = 3, weekly = 4, monthly = 5, yearly = 6, within = "2d", tags = ["keep"] }
 verify_subset = "1/7"
+grace = "2d"
+repack = false
+max_repack = "1GiB"
+repack_below = "30%"
 schedule = "30  2 * * mon-fri"
 timezone = "Europe/Berlin"
 jitter = "5m"
@@ -119,6 +123,10 @@ textfile = "/var/lib/volback.prom"
         reencrypt=True,
         keep=KeepRules(1, 2, 3, 4, 5, 6, CalendarDuration(days=2), ("keep",)),
         verify_parts=7,
+        grace_s=2 * 86_400,
+        repack=False,
+        max_repack_bytes=1024**3,
+        repack_below=0.3,
         schedule="30 2 * * mon-fri",
         timezone="Europe/Berlin",
         jitter_s=300.0,

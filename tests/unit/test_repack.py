@@ -19,13 +19,17 @@ from tests.support.repository import use_here
 from tests.support.stored import ENGINE, HOST, VOLUME, commit_next
 from tests.unit.test_rescue import _rescue
 from volback.catalog.index import decode_unit
-from volback.catalog.model import Manifest
+from volback.catalog.model import Manifest, Source
 from volback.catalog.repository import Catalog
 from volback.cli.main import run as volback
+from volback.config.model import Job, Sources
 from volback.context import Context, open_engine
 from volback.context.repository import Repository
-from volback.encryption.sources import Sources, identity_file
+from volback.encryption import sources as secrets
+from volback.engine.connect import EngineInfo
+from volback.engine.engine import Engine
 from volback.errors import IdentityNeeded, IntegrityError, MissingObject, StoreError
+from volback.jobs.steps import prune_sources
 from volback.operations.check import check
 from volback.operations.copy import copy_backup, plan_copies
 from volback.operations.open_backup import OpenBackup
@@ -443,16 +447,16 @@ def test_while_a_manifest_cannot_be_read_nothing_is_repacked(made: _Made, ctx: C
 
 
 @pytest.fixture(scope="module")
-def closed(made: _Made, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryStore, Sources]:
+def closed(made: _Made, tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryStore, secrets.Sources]:
     """The same in an encrypted repository, and its identity."""
     directory, store = tmp_path_factory.mktemp("closed"), MemoryStore("closed")
     put_all(LocalStore(directory / "clear"), made.store)
     encrypted_copy(directory / "clear", store)
-    return store, Sources((identity_file(own_file(directory)),))
+    return store, secrets.Sources((secrets.identity_file(own_file(directory)),))
 
 
 def test_an_encrypted_repository_is_repacked_with_an_identity(
-    made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
+    made: _Made, ctx: Context, closed: tuple[MemoryStore, secrets.Sources]
 ) -> None:
     store = copied(closed[0])
     repository = Repository(store, lambda: HOST, lambda: LATER, sources=closed[1])
@@ -469,7 +473,7 @@ def test_an_encrypted_repository_is_repacked_with_an_identity(
 
 
 def test_what_is_copied_without_an_identity_is_repacked_before_any_call(
-    made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
+    made: _Made, ctx: Context, closed: tuple[MemoryStore, secrets.Sources]
 ) -> None:
     """Another machine, which has the identity, repacks; what was replaced is gone at once."""
     step, is_struck = 0, True
@@ -496,7 +500,7 @@ def test_what_is_copied_without_an_identity_is_repacked_before_any_call(
 
 
 def test_the_next_backup_of_this_machine_needs_no_identity(
-    made: _Made, ctx: Context, closed: tuple[MemoryStore, Sources]
+    made: _Made, ctx: Context, closed: tuple[MemoryStore, secrets.Sources]
 ) -> None:
     """The repack keeps the parent's new revision in the state, as the backup had kept the one before."""
     store = copied(closed[0])
@@ -515,7 +519,9 @@ def test_the_next_backup_of_this_machine_needs_no_identity(
     assert (chosen.manifest.id, chosen.manifest.revision) == (id_of(8), 2)
 
 
-def test_without_an_identity_it_says_what_it_could_not_free(ctx: Context, closed: tuple[MemoryStore, Sources]) -> None:
+def test_without_an_identity_it_says_what_it_could_not_free(
+    ctx: Context, closed: tuple[MemoryStore, secrets.Sources]
+) -> None:
     store = copied(closed[0])
     before = {info.key for info in store.list()}
     result = repack(ctx, open_engine(ctx), Repository(store, lambda: HOST, lambda: LATER), Packing())
@@ -525,7 +531,7 @@ def test_without_an_identity_it_says_what_it_could_not_free(ctx: Context, closed
 
 
 def test_what_manifests_alone_say_is_unused_is_named_without_an_identity(
-    ctx: Context, closed: tuple[MemoryStore, Sources]
+    ctx: Context, closed: tuple[MemoryStore, secrets.Sources]
 ) -> None:
     store = copied(closed[0])
     repository = Repository(store, lambda: HOST, lambda: LATER, sources=closed[1])
@@ -550,6 +556,84 @@ def test_what_was_said_of_a_backup_stays_and_a_held_one_is_never_pruned(made: _M
     assert Catalog(store).read(held).revision == 2
     assert of(store).catalog.notes.read(held) == said
     assert stream_of(store, Catalog(store).read(held)) == made.streams[held.id]
+
+
+def test_new_objects_come_before_manifests_and_the_old_ones_go_last(made: _Made, ctx: Context) -> None:
+    store = _Noting(copied(made.store))
+    assert run(ctx, store).errors == ()
+    names = [re.sub(r"^(\w+ ).*/", r"\1", call) for call in store.calls if VOLUME in call]
+    order = [
+        "put data.2.zst",
+        "put index.2.jsonl.zst",
+        "put manifest.2.json",
+        "delete manifest.json",
+        "delete data.zst",
+    ]
+    firsts = [names.index(name) for name in order]
+    assert firsts == sorted(firsts)
+    lasts = [len(names) - names[::-1].index(name) for name in order]
+    assert lasts[0] <= firsts[2], "all data is there before a manifest names it"
+    assert lasts[2] <= firsts[3], "no earlier revision goes before all later ones are there"
+    assert lasts[3] <= firsts[4]
+
+
+class _Noting(Wrapper):
+    """Notes what is put and deleted."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.calls: list[str] = []
+
+    def put(self, key: str, chunks: Iterable[Buffer], *, if_absent: bool = False) -> int:
+        self.calls.append(f"put {key}")
+        return self._inner.put(key, chunks, if_absent=if_absent)
+
+    def delete(self, key: str) -> None:
+        self.calls.append(f"delete {key}")
+        self._inner.delete(key)
+
+
+def test_copy_knows_a_repacked_backup_as_the_same(made: _Made, ctx: Context) -> None:
+    source, target = copied(made.store), MemoryStore("target")
+    Catalog(target).ensure_repository(lambda: "t" * 32)
+
+    def copy_all() -> list[str]:
+        names = [one.name for one in made.manifests]
+        items = plan_copies(of(source), of(target), names)
+        return [copy_backup(ctx, of(source), of(target), item).done for item in items]
+
+    assert copy_all() == ["copied"] * 3
+    assert run(ctx, source).errors == ()
+    assert copy_all() == ["skipped"] * 3
+    assert run(ctx, target, Packing(below=0.99)).errors == ()
+    assert copy_all() == ["skipped"] * 3
+    assert_whole(target, made)
+
+
+def test_a_job_says_what_is_repacked(made: _Made, ctx: Context) -> None:
+    """By the keys `repack`, `max_repack` and `repack_below`."""
+    source = Source(kind="volume", name=VOLUME)
+    found = dict[str, int]()
+    for name, keys in {
+        "usual": {}, "none": {"repack": False}, "little": {"max_repack_bytes": 1}, "below": {"repack_below": 0.01}
+    }.items():  # fmt: skip
+        job = Job("nightly", ("main",), Sources(volumes=(VOLUME,)), keep=KeepRules(last=9), **keys)  # type: ignore[arg-type]
+        (result,) = prune_sources(ctx, _Known(), of(copied(made.store)), job, [source])
+        assert result.errors == ()
+        found[name] = sum(one.objects for one in result.repacked)
+    assert found["usual"] > 2
+    assert {**found, "usual": 0} == dict.fromkeys(found, 0)
+
+
+class _Known(Engine):
+    """An engine of which is known what it says of itself; it is not asked for anything else."""
+
+    def __init__(self) -> None:
+        super().__init__("unix:///nonexistent", client_id=str)
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(HOST, ENGINE, "20.10", "1.41", "x86_64", "/var/lib/docker", "6.1")
 
 
 def test_an_endless_chain_stays_small(tmp_path: Path) -> None:
