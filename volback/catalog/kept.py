@@ -58,9 +58,8 @@ class Keeping(Space):
                     return  # it was repacked already: who did it has found all that it needs
                 raise not_kept(manifest.id) from exc
             _raise_if([name for name in names if not are_usable(condemned[name], written_at)])
-        for name, size_bytes in manifest.sizes.items():
-            if name in unkept:
-                self.check_used(name, size_bytes)
+        sizes = [item for item in manifest.sizes.items() if item[0] in unkept]
+        self._each(lambda item: self.check_used(*item), sizes)
         self._lift(condemned, manifest.references)
 
     def check_used(self, key: str, expected_bytes: int) -> None:
