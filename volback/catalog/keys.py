@@ -153,6 +153,7 @@ def _revision_in(name: str) -> int | None:
     return found and int(found[1] or 1)
 
 
+@lru_cache(1024)  # a listing repeats the names of hosts and volumes
 def short_name(name: str) -> str:
     """Return `name`, or where it is too long for a file name when encoded: its beginning, `…`, and a digest of it all.
 
@@ -173,6 +174,7 @@ def short_name(name: str) -> str:
     return "".join(kept) + "\u2026" + hashlib.sha256(raw).hexdigest()[:_DIGEST_CHARS]
 
 
+@lru_cache(1024)
 def encode_part(name: str) -> str:
     """Return `name`, shortened where it is too long, as one key part. Raises UsageError if it is empty or not UTF-8."""
     try:
@@ -189,7 +191,7 @@ def _encoded(raw: bytes) -> str:
     return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in raw)
 
 
-@lru_cache(1024)  # a listing repeats the names of hosts and volumes
+@lru_cache(1024)
 def decode_part(part: str) -> str:
     """Return the name from which `encode_part` made `part`, or its short name.
 
