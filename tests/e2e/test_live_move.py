@@ -132,6 +132,25 @@ def test_a_move_that_is_killed_while_the_containers_are_stopped(
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "back"), [(signal.SIGTERM, 2), (signal.SIGTERM, 9), (signal.SIGKILL, 5)])
+def test_near_the_end_one_side_at_least_can_be_used(
+    number: signal.Signals, back: int, run_volback: Volback, engine: EngineSession, writing: tuple[str, Any],
+    *, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    """Struck at one of the last steps: the target is whole, or the old side runs."""
+    (volume, container), new, log = writing, volume_name("new"), tmp_path / "log"
+    command = ("migrate", volume, "--to", SOCKET, "--stop", "--as")
+    assert struck(run_volback, number, 0, *command, volume_name("first"), env={"STRIKE_LOG": str(log)}) == 0
+    container.start()
+    struck(run_volback, number, len(log.read_text().splitlines()) - back, *command, new)
+    run_volback("recover")
+    container.reload()
+    if container.status == "exited":
+        assert differences(fingerprint(volume_path(volume)), fingerprint(volume_path(new))) == []
+    run_volback("doctor", "--fix", check_exit=None)
+    assert container.status == "running" or new in {found.name for found in engine.volumes()}
+
+
 def test_options_that_contradict_each_other_are_refused(run_volback: Volback) -> None:
     said = run_volback("migrate", "any", "--to", SOCKET, "--restart-source", check_exit=2)
     assert "--restart-source goes with --live or --stop" in said.stderr

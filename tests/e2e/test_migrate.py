@@ -182,6 +182,16 @@ def test_a_volume_that_is_written_to_is_not_migrated(
     assert _volumes(second) == set()
 
 
+def test_an_address_that_leads_nowhere_is_named_by_its_option(
+    run_volback: Volback, volume_factory: Callable[..., str]
+) -> None:
+    volume = volume_factory("small")
+    said = run_volback("migrate", volume, "--to", "unix:///nobody.sock", check_exit=8).stderr
+    assert "--to" in said.partition("hint: ")[2]
+    said = run_volback("migrate", volume, "--from", "unix:///nobody.sock", "--to", _local(), check_exit=8).stderr
+    assert "--from" in said.partition("hint: ")[2]
+
+
 def test_it_is_not_moved_onto_itself(run_volback: Volback, volume_factory: Callable[..., str]) -> None:
     volume = volume_factory("small", fill=_small)
     assert "is on that engine already" in run_volback("migrate", volume, "--to", _local(), check_exit=5).stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -178,6 +179,10 @@ def migrate(
         call.engine = from_
     with call.context() as ctx:
         source, target = open_engine(ctx), open_engine(ctx, to)
+        with _addressed_by("--to"):
+            _ = target.info
+        with _addressed_by("--host" if from_ is None else "--from"):
+            _ = source.info
         repository = call.repository_at(ctx, call.repository, target)
         options = operation.MigrateOptions(
             labels=pairs(label, "--label"),
@@ -204,6 +209,16 @@ def migrate(
         "source_removed": done.source_removed,
     }
     return _outcome(done, where, more)
+
+
+@contextmanager
+def _addressed_by(option: str) -> Iterator[None]:
+    """In an error of the block, name the option that has the engine's address."""
+    try:
+        yield
+    except VolbackError as exc:
+        exc.hint = exc.hint and exc.hint.replace("--host", option)
+        raise
 
 
 def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcome:

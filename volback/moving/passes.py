@@ -8,7 +8,7 @@ containers stay stopped, as two sides that both take writes cannot be brought to
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -75,10 +75,11 @@ def move_stopped(
     began = time.monotonic()
     check_mounted(source.engine, source.volume, hint="pause its container, and back it up")
     wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
-    with filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint) as filled:
+    with ExitStack() as making:
+        filled = making.enter_context(filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint))
         moving = _Moving(Route(ctx, run, source, filled.side, wires), filled, options, stopping)
         first = moving.first_pass() if stopping.live else None
-        found = moving.last_pass(first)
+        found = moving.last_pass(first, making.close)
     return moving.moved(first, found, duration_s=time.monotonic() - began)
 
 
@@ -106,8 +107,12 @@ class _Moving:
         is_proven = self._options.prove and digest_of_all(route) == done.digest
         return _Pass(plan, done, is_proven)
 
-    def last_pass(self, first: _Pass | None) -> _Outcome:
-        """Stop the containers, copy what has changed, and prove. Raises ConflictError, EngineError."""
+    def last_pass(self, first: _Pass | None, end_making: Callable[[], None]) -> _Outcome:
+        """Stop the containers, copy what has changed, and prove. Raises ConflictError, EngineError.
+
+        `end_making` makes the target a whole volume. It is called before the containers are left stopped: whatever
+        happens in between, one of both sides can be used.
+        """
         route = self._route
         ctx, engine = route.ctx, route.source.engine
         request = QuiesceRequest(route.source.volume, "stop", storage=self._storage)
@@ -128,6 +133,7 @@ class _Moving:
                 self._check_undisturbed(quiesced)
                 is_good = found.proof is None or not found.proof.differs
                 if is_good and not self._stopping.restart:
+                    end_making()
                     found.left = quiesced.leave_stopped(idle_users(engine, self._storage))
                 found.downtime_s = time.monotonic() - began
         return found
