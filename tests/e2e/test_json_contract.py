@@ -204,6 +204,21 @@ def test_restore(run_volback: Volback, volume: str, volume_name: Callable[..., s
     assert said.json["result"]["proven"] is True
 
 
+def test_restore_dry_run(run_volback: Volback, volume: str, volume_name: Callable[..., str]) -> None:
+    planned: dict[str, Any] = {"volume": "str", "backup": "str", "files": "int", "raw_bytes": "int", "exists": "bool"}
+    several = {"project": "null", "set": "null", "whole": "bool", "as_project": "null", "compose_files": "null"}
+    new = volume_name("copy")
+    said = run_volback("restore", volume, "--as", new, "--dry-run", "--json")
+    assert shape(result_of(said, "restore")) == {**several, "planned": [planned], "requests": "null"}
+    assert (said.json["result"]["planned"][0]["volume"], said.json["result"]["planned"][0]["exists"]) == (new, False)
+    said = run_volback("restore", volume, "--dry-run", "--json", check_exit=5)
+    assert said.json["result"]["planned"][0]["exists"] is True
+    assert said.json["error"]["message"] == f"volume {volume!r} exists already"
+    said = run_volback("restore", "--all", "--json", check_exit=3)
+    nothing: dict[str, Any] = {"restored": [], "not_restored": ["str"], "requests": "null"}
+    assert shape(result_of(said, "restore")) == {**several, **nothing}
+
+
 def test_clone(run_volback: Volback, volume: str, volume_name: Callable[..., str]) -> None:
     cloned: dict[str, Any] = {
         "source": "str",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_json_contract import MADE, result_of, shape
-from tests.support.engine import Result, Volback
+from tests.support.engine import EngineSession, Result, Volback
 from tests.support.listener import listening
 from tests.support.remote import wait_for
 from tests.support.repository import new_repository
@@ -73,6 +73,25 @@ def desk(run_volback: Volback) -> Desk:
 @pytest.fixture
 def volume(volume_factory: Callable[..., str]) -> str:
     return volume_factory("job", fill=lambda path: (path / "file").write_text("text"))
+
+
+def test_a_job_of_a_project_keeps_copies_and_prunes_its_compose_files(
+    desk: Desk, volume: str, container_factory: Callable[..., Any], engine: EngineSession, tmp_path: Path
+) -> None:
+    (tmp_path / "compose.yaml").touch()
+    prefix = "com.docker.compose.project"
+    project = f"{volume}-project"
+    labels = {prefix: project, f"{prefix}.working_dir": str(tmp_path), f"{prefix}.config_files": "compose.yaml"}
+    container_factory(volumes={volume: "/data"}, labels=engine.labels | labels)
+    desk.write(
+        f'[jobs.nightly]\nproject = "{project}"\nrepository = ["main", "second"]\nkeep = {{ last = 1 }}\n'
+        'quiesce = "pause"\n'
+    )
+    for _ in range(2):
+        desk.run("run", "nightly")
+    files = f"{tmp_path}/{project}.compose"
+    for repository in (desk.volback.repository, desk.second):
+        assert [key.volume for key in Catalog(LocalStore(repository)).backups()] == sorted([files, volume])
 
 
 def test_a_job_says_one_line_and_copies(desk: Desk, volume: str) -> None:

@@ -211,9 +211,10 @@ class _Run:
         self._select(job)
         if self._selection.sources:
             wait_s = job.wait_s if self._options.wait_s is None else self._options.wait_s
-            self._totals.add_set(
-                steps.back_up(self._ctx, self._engine, repository, job, self._selection.sources, wait_s=wait_s)
-            )
+            done = steps.back_up(self._ctx, self._engine, repository, job, self._selection.sources, wait_s=wait_s)
+            if done.files is not None:  # copied and pruned like the volumes
+                self._selection.sources.append(done.files.manifest.source)
+            self._totals.add_set(done)
         for made in self._totals.backups:
             log.info("backup %s: %s files, %s bytes", made.manifest.name, made.manifest.files, made.manifest.raw_bytes)
 

@@ -21,6 +21,7 @@ from volback.notify.report import VolumeReport
 from volback.operations.backup import BackupOptions, BackupResult
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.parent import Comparing
+from volback.operations.project_parts import project_parts
 from volback.operations.prune import prune
 from volback.operations.prune_result import PruneResult
 from volback.operations.repack_plan import Packing
@@ -67,7 +68,8 @@ def backup_options(job: Job) -> BackupOptions:
 def back_up(
     ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source], *, wait_s: float
 ) -> SetResult:
-    """Back up the selected sources, as one set. Raises errors that concern all of them."""
+    """Back up the selected sources, as one set; of a project with its compose files. Raises errors that concern all of
+    them."""
     options = SetOptions(
         backup=backup_options(job),
         quiesce=job.quiesce,
@@ -78,7 +80,9 @@ def back_up(
         wait_s=wait_s,
         create=job.create,
     )
-    return backup_set(ctx, engine, repository, sources, options, project=_project(job))
+    project = _project(job)
+    files = None if project is None else project_parts(ctx, engine, project, with_binds=False).files
+    return backup_set(ctx, engine, repository, sources, options, project=project, files=files)
 
 
 def prune_sources(

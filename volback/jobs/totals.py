@@ -31,7 +31,7 @@ class RunTotals:
     def add_set(self, done: SetResult) -> None:
         """Add what a set of backups has come to. Raises Interrupted if a signal ended it."""
         self.set_id = done.id
-        self.backups += done.backups
+        self.backups += [*done.backups, *([done.files] if done.files is not None else [])]
         self.errors += done.errors
         self.warnings += done.warnings
         self.failed.update(done.failed)
