@@ -25,6 +25,7 @@ from volback.operations.compose_files import (
 from volback.operations.compose_files_back import FilesBack, read_files
 from volback.operations.stored_sets import find_compose_files_backup, find_set
 from volback.operations.volumes import scan
+from volback.policy.projects import PROJECT
 from volback.settings import Settings
 from volback.state.runs import Run
 from volback.store.memory import MemoryStore
@@ -194,14 +195,23 @@ def test_a_set_is_whole_without_its_compose_files(tmp_path: Path) -> None:
     make_backup(store, "20261101T000001Z-aaaa", volume="shop_db", data_bytes=10, set=made)
     found, warnings = find_set(library.repository, "shop")
     assert (list(found.backups), warnings) == (["shop_db"], [])
-    assert find_compose_files_backup(library.repository, "web1", made) is None
-    name = "/srv/shop/shop.compose"
-    kept = make_backup(
-        store, "20261101T000000Z-0000", volume=name, data_bytes=10,
-        set=SetOf(id=made.id, project="shop", volumes=[name]), labels=labels(Path("/srv/shop"), "a.yml"),
-    )  # fmt: skip
+    assert find_compose_files_backup(library.repository, "web1", "shop", made.id) is None
+    kept = [
+        make_backup(
+            store, f"2026110{day}T000000Z-0000", volume=(name := "/srv/shop/shop.compose"), data_bytes=10,
+            set=SetOf(id=f"2026110{day}T000000Z-5e70", project="shop", volumes=[name]),
+            labels={**labels(Path("/srv/shop"), "a.yml"), PROJECT: "shop"},
+        )
+        for day in (1, 2)
+    ]  # fmt: skip
+    make_backup(store, "20261103T000000Z-0000", volume=name, data_bytes=10)
     found, warnings = find_set(library.repository, "shop")
     assert (list(found.backups), warnings) == (["shop_db"], [])
-    assert find_compose_files_backup(library.repository, "web1", made) == manifest_of(store, kept)
-    other = SetOf(id="20261101T000000Z-5e71", project="shop", volumes=["shop_db"])
-    assert find_compose_files_backup(library.repository, "web1", other) is None
+    back_up_all = SetOf(id="20261104T000000Z-5e70", volumes=["shop_db"])
+    make_backup(store, "20261104T000001Z-aaaa", volume="shop_db", data_bytes=10, set=back_up_all)
+    found, warnings = find_set(library.repository, "shop", is_known=lambda host, volume: True)
+    assert (found.made, warnings) == (back_up_all, [])
+    for set_id, which in ((made.id, 0), ("20261102T000000Z-5e70", 1), ("20261103T000000Z-5e70", 1)):
+        found_files = find_compose_files_backup(library.repository, "web1", "shop", set_id)
+        assert found_files == manifest_of(store, kept[which]), set_id
+    assert find_compose_files_backup(library.repository, "web1", "blog", made.id) is None

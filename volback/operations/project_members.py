@@ -54,6 +54,8 @@ class Members:
 
     def has(self, volume: str, backup: Manifest | None = None) -> bool:
         """Whether a volume is the project's, by that backup or its newest one: its manifest is read if need be."""
+        if volume.endswith(f"/{self.project}.compose"):  # its compose files: the set is whole without them
+            return False
         if self._is_known(volume):
             return True
         if volume.startswith("/"):

@@ -156,7 +156,10 @@ class SetRestore:
             warnings.append(f"set {found.made.id} has no directories: backup --project keeps them --with-binds")
         chosen = Chosen(backups, name, found.made, tuple(found.missing), warnings)
         host = backups[0].host if backups else repository.host
-        files = _set_files(repository, find_compose_files_backup(repository, host, found.made), name, options)
+        kept = find_compose_files_backup(repository, host, name, found.made.id)
+        if kept is not None and options.compose_dir is not None and (kept.set is None or kept.set.id != found.made.id):
+            warnings.append(f"set {found.made.id} has no compose files: those of {kept.name} are taken")
+        files = _set_files(repository, kept, name, options)
         return cls(ctx, engine, repository, chosen, options, files=files)
 
     @classmethod

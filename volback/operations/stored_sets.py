@@ -21,6 +21,7 @@ from volback.errors import IntegrityError, NotFoundError, UsageError
 from volback.latest import created_at, is_future
 from volback.operations.compose_files import is_compose_files
 from volback.operations.project_members import Members
+from volback.policy.projects import PROJECT
 
 _NAMED_AT_MOST = 5
 
@@ -62,19 +63,26 @@ def find_set(
     return search.latest() if set_prefix is None else search.named(set_prefix)
 
 
-def find_compose_files_backup(repository: Repository, host: str, made: SetOf) -> Manifest | None:
-    """Return the backup of the compose files that belongs to a set; the set is whole without it."""
-    end = f"/{made.project}.compose"
-    for key in repository.catalog.backups(host) if made.project else ():
-        if not key.volume.endswith(end) or second_of(key.id) < second_of(made.id):
-            continue
+def find_compose_files_backup(repository: Repository, host: str, project: str, set_id: str) -> Manifest | None:
+    """Return the backup of a project's compose files that belongs to a set, or else the latest one.
+
+    The set is whole without it, and one that was made without the project has none.
+    """
+    found, now = list[Manifest](), repository.now()
+    keys = [key for key in repository.catalog.backups(host) if key.volume.endswith(f"/{project}.compose")]
+    for key in _newest_first(key for key in keys if not is_future(created_at(key.id), now)):
         try:
-            found = repository.opened(repository.catalog.read(key))
+            read = repository.opened(repository.catalog.read(key))
         except (NotFoundError, IntegrityError):
             continue
-        if found.set and (found.set.id, found.set.project) == (made.id, made.project) and is_compose_files(found):
-            return found
-    return None
+        if not is_compose_files(read) or read.source.labels.get(PROJECT) != project:
+            continue
+        if read.set is not None and read.set.id == set_id:
+            return read
+        found.append(read)
+        if second_of(key.id) < second_of(set_id):
+            break
+    return found[0] if found else None
 
 
 def split_project(repository: Repository, project: str) -> tuple[str, str]:
@@ -156,10 +164,11 @@ class _Search:
         if chosen.made.project is None:
             volumes |= {key.volume for key in keys if self._members.has(key.volume)}
         for volume in sorted(volumes - set(chosen.volumes)):
-            name = Reference(self._host, volume)
+            name, is_directory = Reference(self._host, volume), volume.startswith("/")
+            what, option = ("directory", " --to DIR") if is_directory else ("volume", "")
             self._warnings.append(
-                f"volume {volume!r} of project {self._project!r} is not in set {chosen.made.id}, and not restored:"
-                f" volback restore {name}"
+                f"{what} {volume!r} of project {self._project!r} is not in set {chosen.made.id}, and not restored:"
+                f" volback restore {name}{option}"
             )
 
     def _read_back(self, keys: list[BackupKey], prefix: str | None = None) -> StoredSet | None:
