@@ -58,7 +58,10 @@ class Keeping(Space):
                     return  # it was repacked already: who did it has found all that it needs
                 raise not_kept(manifest.id) from exc
             _raise_if([name for name in names if not are_usable(condemned[name], written_at)])
-        sizes = [item for item in manifest.sizes.items() if item[0] in unkept]
+        # Where everything is deleted at once, only a failed copy of the same backup deletes its own objects: who copies
+        # puts them there once more.
+        own = set() if self.is_shared else {manifest.data_key, manifest.index_key}
+        sizes = [item for item in manifest.sizes.items() if item[0] in unkept - own]
         self._each(lambda item: self.check_used(*item), sizes)
         self._lift(condemned, manifest.references)
 
