@@ -24,6 +24,7 @@ import docker
 from scripts.bench_contestants import ALL, IMAGE, S3, Contestant, Volback
 from scripts.bench_increments import INCREMENTS, case_increments
 from scripts.bench_measure import MIB, Sample, bytes_below, measure, ratio, spread, verdict
+from scripts.bench_move import case_move
 from scripts.bench_place import LABEL, Place, fresh_place, place_in
 from scripts.bench_prune import case_prune
 from tests.support.engine import build_image, connect
@@ -142,6 +143,7 @@ CASES: dict[str, Callable[[docker.DockerClient, Options], dict[str, Any]]] = {
     "help": case_help,
     "increments": case_increments,
     "prune": case_prune,
+    "move": case_move,
 }
 
 
