@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import docker
 
 from scripts.bench_contestants import IMAGE
 from scripts.bench_measure import MIB, Sample, measure, ratio, spread, verdict
-from scripts.bench_place import LABEL
+from scripts.bench_place import LABEL, fresh_place
 from tests.support.engine import build_image, remove_volume
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import SecondEngine, own_filesystem, second_engine, ssh_server
@@ -79,9 +80,10 @@ class _Bench:
         source, scale = Path(volume.attrs["Mountpoint"]), self._options.scale
         make_mixed_tree(source, int(FILES * scale), int(BYTES * scale))
         print(f"\nmove: {FILES} files, {BYTES} bytes, at scale {scale}")
+        clone = self._race_of_clones()
         move = ["migrate", self._name, "--to", self._url, "--as", self._new]
         rows = [
-            self._race("clone", ["clone", self._name, self._new, "--no-prove"], self._cp()),
+            clone,
             self._race("migrate, plain", [*move, "--no-prove", "--no-compress"], self._pipe("cat", "cat")),
             self._race("migrate, zstd", [*move, "--no-prove"], self._pipe("zstd -q -1 -T0", "zstd -q -dc")),
             self._alone("migrate, proven", move),
@@ -95,17 +97,42 @@ class _Bench:
         with closing(self._second.client()) as there:
             remove_volume(there, self._new)
 
-    def _race(self, label: str, arguments: list[str], theirs: list[str]) -> dict[str, Any]:
+    def _race_of_clones(self) -> dict[str, Any]:
+        """In a filesystem in memory: a clone is on disk when it says so, and `cp -a` is not."""
+        scale = self._options.scale
+        with fresh_place(self._client, inodes=200_000) as place:
+            make_mixed_tree(place.source, int(FILES * scale), int(BYTES * scale))
+            new = place.directory / "new"
+            options = [f"--driver-opt={pair}" for pair in ("type=none", "o=bind", f"device={new}")]
+            mounts = ["-v", f"{place.volume}:/a:ro", "-v", f"{new}:/b"]
+
+            def reset() -> None:
+                remove_volume(self._client, self._new)
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir()
+
+            return self._race(
+                "clone",
+                ["clone", place.volume, self._new, "--no-prove", *options],
+                ["docker", "run", "--rm", "--network", "none", *mounts, IMAGE, "cp", "-a", "/a/.", "/b/"],
+                reset=reset,
+                check=lambda: _check(place.source, new),
+            )
+
+    def _race(
+        self, label: str, arguments: list[str], theirs: list[str], *, reset: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         ours: list[Sample] = []
         others: list[Sample] = []
         for number in range(self._options.runs):
             turns: list[tuple[list[str], list[Sample]]] = [(self._volback(arguments), ours), (theirs, others)]
             for command, samples in turns if number % 2 else reversed(turns):
-                self._remove_new()
+                (reset or self._remove_new)()
                 os.sync()
                 samples.append(measure(command, self._environment))
                 if number == 0 and samples is ours:
-                    self._check(arguments[0])
+                    (check or self._check)()
         found = ratio([one.seconds for one in ours], [one.seconds for one in others])
         self._print(label, ours, f"{found} of {spread([one.seconds for one in others])} s", found.of_medians <= GOAL)
         return {"case": label, "ours": ours, "theirs": others, "ratio": found._asdict(), "goal": GOAL}
@@ -158,10 +185,6 @@ class _Bench:
     def _volback(self, arguments: list[str]) -> list[str]:
         return [sys.executable, "-m", "volback", *arguments]
 
-    def _cp(self) -> list[str]:
-        self_mounts = ["-v", f"{self._name}:/a:ro", "-v", f"{self._new}:/b"]
-        return ["docker", "run", "--rm", "--network", "none", *self_mounts, IMAGE, "cp", "-a", "/a/.", "/b/"]
-
     def _pipe(self, pack: str, unpack: str) -> list[str]:
         """tar in a container, through ssh, into tar in a container of the other host."""
         here = f"docker run --rm --network none -v {self._name}:/v:ro {IMAGE} tar -C /v -c --xattrs --acls --sparse ."
@@ -175,11 +198,12 @@ class _Bench:
         with closing(self._second.client()) as there:
             remove_volume(there, self._new)
 
-    def _check(self, command: str) -> None:
-        """A fast copy of something else would be no result."""
-        find: Callable[[str], Path] = self._second.volume_path
-        new = Path(self._client.volumes.get(self._new).attrs["Mountpoint"]) if command == "clone" else find(self._new)
-        source = Path(self._client.volumes.get(self._name).attrs["Mountpoint"])
-        wrong = differences(fingerprint(source), fingerprint(new))
-        if wrong:
-            sys.exit("\n".join([*wrong[:10], "error: the copy is not what was copied"]))
+    def _check(self) -> None:
+        _check(Path(self._client.volumes.get(self._name).attrs["Mountpoint"]), self._second.volume_path(self._new))
+
+
+def _check(source: Path, new: Path) -> None:
+    """A fast copy of something else would be no result."""
+    wrong = differences(fingerprint(source), fingerprint(new))
+    if wrong:
+        sys.exit("\n".join([*wrong[:10], "error: the copy is not what was copied"]))
