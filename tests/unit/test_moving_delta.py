@@ -84,6 +84,26 @@ def test_what_is_gone_or_of_another_type_is_removed_first(
     assert not are_same(before, now)
 
 
+def _with_mounts(plan: Plan) -> Plan:
+    """As if `c` and `large` were on file servers that are mounted below the root."""
+    for number, record in enumerate(plan.records):
+        if plan.entry(number).path.startswith((b"c", b"large")):
+            at = record.rindex(b"\0") + 1
+            plan.records[number] = record[:at] + b"1:" + record[at:]
+    plan.is_mixed, plan.mounted = True, frozenset({"nfs4"})
+    return plan
+
+
+def test_what_is_gone_of_filesystems_mounted_below_is_removed(root: Path) -> None:
+    """Of these nothing is known to be unchanged."""
+    before = _with_mounts(_scan(root))
+    (root / "c/three").unlink()
+    (root / "large").unlink()
+    found = delta(before, _with_mounts(_scan(root)))
+    assert found.gone == {b"c/three", b"large"}
+    assert b"c" in found.sent
+
+
 def test_what_changed_right_before_the_first_scan_is_sent_again(root: Path) -> None:
     before = _scan(root)
     before.started_ns -= 10**12

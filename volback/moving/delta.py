@@ -45,14 +45,14 @@ def delta(before: Plan, now: Plan) -> Delta:
     for plan in (before, now):
         plan.ignore_inode, plan.ignore_ctime = ignored(now.filesystem)
         plan.reads_mounted = not is_known_below(plan.filesystem, plan.mounted)
-    earlier = {before.scan_of(unit)[0]: unit for unit in before.units}
+    earlier, unknown = _marked(before)
     changed: list[PlannedUnit] = []
     for unit in now.units:
         mark, newest_ns = now.scan_of(unit)
         is_there = bool(mark) and earlier.pop(mark, None) is not None
         if not (is_there and is_settled(newest_ns, before, now.filesystem)):
             changed.append(unit)
-    types_before, types_now = _types(before, earlier.values()), _types(now, changed)
+    types_before, types_now = _types(before, [*unknown, *earlier.values()]), _types(now, changed)
     gone = {path for path, type_ in types_before.items() if types_now.get(path) != type_}
     sent = set(types_now)
     for path in [*sent, *gone]:
@@ -86,6 +86,19 @@ def _described(entry: Entry) -> _Described:
     links = entry.links if entry.type in "fl" else 0
     owner = entry.uid, entry.gid
     return _Described(entry.path, entry.type, entry.mode, owner, entry.mtime_ns, size_bytes, links, entry.link)
+
+
+def _marked(plan: Plan) -> tuple[dict[str, PlannedUnit], list[PlannedUnit]]:
+    """The units by their fingerprint, and those that have none."""
+    marked: dict[str, PlannedUnit] = {}
+    unknown: list[PlannedUnit] = []
+    for unit in plan.units:
+        mark, _ = plan.scan_of(unit)
+        if mark:
+            marked[mark] = unit
+        else:
+            unknown.append(unit)
+    return marked, unknown
 
 
 def _types(plan: Plan, units: Iterable[PlannedUnit]) -> dict[bytes, str]:
