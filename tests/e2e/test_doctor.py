@@ -58,7 +58,7 @@ def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
     assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
     assert library.engine.leftover_helpers() == []
     repository, state = tmp_path / "repository", tmp_path / "state"
-    remembered = (state / "repositories", state / "recipients")
+    remembered = (state / "repositories", state / "recipients", state / "documents")
     remembered_files = {*remembered, *(path for directory in remembered for path in directory.rglob("*"))}
     assert Catalog(LocalStore(repository)).info().id in {path.name for path in remembered_files}
     assert _everything(tmp_path) == {
