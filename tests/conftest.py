@@ -31,7 +31,8 @@ LONGEST_FIRST = (
     "fault/test_engine_stopped.py", "e2e/test_increments.py", "e2e/test_run.py", "fault/test_quiesce_kill.py",
     "e2e/test_remote_engine.py", "e2e/test_import.py", "e2e/test_databases.py", "e2e/test_hidden_writers.py",
     "e2e/test_storage.py", "e2e/test_directories.py", "engine/test_transports.py", "fault/test_services.py",
-    "e2e/test_json_contract.py", "e2e/test_restore_limits.py", "e2e/test_projects.py",
+    "e2e/test_migrate.py", "e2e/test_live_move.py", "e2e/test_json_contract.py", "e2e/test_restore_limits.py",
+    "e2e/test_projects.py",
     "fault/", "store/", "e2e/", "engine/", _ALONE, "",
 )  # fmt: skip
 """Groups by the seconds that they take together: one that began last would run on while the other workers idle.

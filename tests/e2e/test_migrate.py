@@ -99,7 +99,8 @@ def test_over_ssh_it_is_compressed_by_the_other_host(
     volume_path: Callable[[str], Path], tmp_path: Path,
 ) -> None:  # fmt: skip
     def fill(path: Path) -> None:
-        _odd(path)
+        _small(path)
+        os.setxattr(path / "other", "user.text", b"value")
         (path / "zeros").write_bytes(bytes(30 << 20))
 
     _make(second, "far", fill)
