@@ -554,7 +554,7 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
         (["list", "a@b"], "is not the beginning of a backup id"),
         (["list", "--repo", "gopher://x"], "gopher"),
         (["restore", "db", "--label", "novalue"], "KEY=VALUE"),
-        (["--host", "carrier-pigeon", "volumes"], "is not an engine address"),
+        (["--host", "carrier-pigeon", "volumes"], "is neither an address nor a docker context"),
         (["cat", "db", "file", "--json"], "--json"),
         (["export", "db", "--json"], "--json"),
         ([], "no command given"),
