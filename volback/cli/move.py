@@ -256,6 +256,8 @@ def _lines(done: Moved) -> Iterator[str]:
         yield f"  its containers were down for {human_duration(done.downtime_s)}"
     for left in done.left.containers:
         yield f"  container {left.name} stays stopped; to start it here again: {'; '.join(left.start_commands)}"
+    for service in done.left.services:
+        yield f"  service {service} stays scaled to 0"
     if done.safety_backup:
         yield f"  safety backup of the replaced data: {done.safety_backup}"
     if done.source_removed:
