@@ -64,6 +64,7 @@ def test_a_filesystem_without_attributes_is_known(
         found = look(on(path))
         assert found.filesystem == "ramfs"
         assert found.refuses == {"acl", "xattr"}
+        assert (found.free_bytes, found.free_inodes) == (None, None), "it says that it has room for nothing"
         assert list(path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from volback.policy.packing import read_rate
 from volback.policy.storage import described, is_plain
 
 if TYPE_CHECKING:
+    from volback.archive.attributes import Kind
     from volback.moving.clone_project import ProjectCloned
     from volback.moving.move import Moved
 
@@ -67,6 +68,13 @@ _Bandwidth = Annotated[
 ]
 _NoCompress = Annotated[bool, typer.Option("--no-compress", help="Do not compress what goes to another host.")]
 
+_HelperImage = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="What helpers there run on. [default: that of the other engine]")
+]
+_Drop = Annotated[
+    str | None, typer.Option(metavar="KINDS", help="Leave out ACLs or extended attributes: acl, xattr or acl,xattr.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
@@ -84,6 +92,7 @@ def clone(
     label: _Label = None,
     driver: _Driver = None,
     driver_opt: _DriverOpt = None,
+    drop: _Drop = None,
     no_prove: _NoProve = False,
 ) -> Outcome:
     """Copy a volume into a new one on the same engine.
@@ -104,6 +113,7 @@ def clone(
         labels=pairs(label, "--label"),
         driver=driver,
         driver_options=pairs(driver_opt, "--driver-opt"),
+        drop=_kinds(drop),
         prove=not no_prove,
     )
     with call_of(context).opened() as (ctx, engine, repository):
@@ -156,6 +166,8 @@ def migrate(
     remove_source: _RemoveSource = False,
     bandwidth: _Bandwidth = None,
     no_compress: _NoCompress = False,
+    helper_image: _HelperImage = None,
+    drop: _Drop = None,
     no_prove: _NoProve = False,
 ) -> Outcome:
     """Copy a volume to another engine, and prove it there.
@@ -178,7 +190,7 @@ def migrate(
     if from_ is not None:
         call.engine = from_
     with call.context() as ctx:
-        source, target = open_engine(ctx), open_engine(ctx, to)
+        source, target = open_engine(ctx), open_engine(ctx, to, helper_image=helper_image)
         with _addressed_by("--to"):
             _ = target.info
         with _addressed_by("--host" if from_ is None else "--from"):
@@ -189,6 +201,7 @@ def migrate(
             driver=driver,
             driver_options=pairs(driver_opt, "--driver-opt"),
             replace=Replacement(repository, safety_backup=not no_safety_backup) if replace else None,
+            drop=_kinds(drop),
             prove=not no_prove,
             compress=not no_compress,
             bytes_s=None if bandwidth is None else read_option("--bandwidth", bandwidth, read_rate),
@@ -219,6 +232,17 @@ def _addressed_by(option: str) -> Iterator[None]:
     except VolbackError as exc:
         exc.hint = exc.hint and exc.hint.replace("--host", option)
         raise
+
+
+def _kinds(text: str | None) -> tuple[Kind, ...]:
+    """Raises UsageError for a kind of attributes that does not exist."""
+    from volback.archive.attributes import KINDS
+
+    words = [] if text is None else text.split(",")
+    for word in words:
+        if word not in KINDS:
+            raise UsageError(f"--drop {text} is not valid: {word!r} is neither {' nor '.join(KINDS)}", "see --help")
+    return tuple(kind for kind in KINDS if kind in words)
 
 
 def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcome:

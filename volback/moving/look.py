@@ -24,7 +24,7 @@ _FACTS = r"""
 first=$(find . -mindepth 1 -maxdepth 1 ! -name lost+found -printf x -quit) || exit 1
 { find . -mindepth 1 -maxdepth 1 ! -name lost+found -printf %%f -quit; printf '\0'
 find . -maxdepth 0 -printf %%F; printf '\0'
-stat -f -c '%%a %%S %%c %%d' . 2>/dev/null; printf '\0'
+stat -f -c '%%a %%b %%S %%c %%d' . 2>/dev/null; printf '\0'
 cat /proc/self/uid_map; printf '\0'; cat /proc/self/gid_map; printf '\0'; } >&2
 if [ -n "$first" ]; then cat >/dev/null; exit 0; fi
 %(extract)s; status=$?
@@ -95,10 +95,10 @@ def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> L
 def _room(text: bytes) -> tuple[int | None, int | None, int | None]:
     """Size of a block, and what is free, of bytes and inodes."""
     numbers = [int(word) for word in text.split() if word.isdigit()]
-    if len(numbers) != 4:
+    if len(numbers) != 5:
         return None, None, None
-    blocks, block_bytes, inodes, free_inodes = numbers
-    return block_bytes, blocks * block_bytes, free_inodes if inodes else None
+    free_blocks, blocks, block_bytes, inodes, free_inodes = numbers  # a filesystem without a limit has none at all
+    return block_bytes, free_blocks * block_bytes if blocks else None, free_inodes if inodes else None
 
 
 def _ids(text: bytes) -> Ids:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from volback.archive import tar
+from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
 from volback.catalog.model import Consistency, Source
 from volback.context import Context
@@ -31,6 +33,8 @@ class MoveOptions(TargetOptions):
     """Whether what goes from one host to another is compressed."""
     bytes_s: float | None = None
     """At most so many go to the target in a second."""
+    drop: tuple[Kind, ...] = ()
+    """Kinds of attributes that are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,16 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
         observer.begin()
         wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
         with (
-            started(open_reader(source.engine, run, source.volume, on_wire=wires.of_reader)) as reading,
+            started(
+                open_reader(source.engine, run, source.volume, read=tar.without(options.drop), on_wire=wires.of_reader)
+            ) as reading,
             filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint) as filled,
         ):
             made, reader = filled.side, reading.opened()
             plan = scan(reader, [])
-            notices = checked(source, filled, plan)
+            notices = checked(source, filled, plan, options)
             writer = filled.writing.opened()
-            route = Route(ctx, run, source, made, wires)
+            route = Route(ctx, run, source, made, wires, options.drop)
             done = route.transfer(reader, writer, plan, digested=options.prove)
             observer.end()
             proof = prove_transfer(route, done) if options.prove else None
@@ -95,10 +101,11 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
     return _moved(source, filled, observer, done, proof=proof, duration_s=time.monotonic() - began, notices=notices)
 
 
-def checked(source: Side, filled: Filling, plan: Plan) -> list[str]:
+def checked(source: Side, filled: Filling, plan: Plan, options: MoveOptions) -> list[str]:
     """Warnings of what will be different there. Raises EngineError where the files have no room."""
-    made = filled.side
-    found = check_before(plan, filled.look, name=source.volume.name, source=source.engine.info, target=made.engine.info)
+    made, name = filled.side, source.volume.name
+    infos = {"source": source.engine.info, "target": made.engine.info}
+    found = check_before(plan, filled.look, name=name, drop=options.drop, **infos)
     return found + storage_warnings(source.volume, made.volume)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
+from volback.archive import tar
 from volback.archive.plan import Plan, learn
 from volback.archive.verdicts import Verdicts
 from volback.context import Context
@@ -77,7 +78,7 @@ def move_stopped(
     wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
     with ExitStack() as making:
         filled = making.enter_context(filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint))
-        moving = _Moving(Route(ctx, run, source, filled.side, wires), filled, options, stopping)
+        moving = _Moving(Route(ctx, run, source, filled.side, wires, options.drop), filled, options, stopping)
         first = moving.first_pass() if stopping.live else None
         found = moving.last_pass(first, making.close)
     return moving.moved(first, found, duration_s=time.monotonic() - began)
@@ -101,7 +102,7 @@ class _Moving:
         route = self._route
         with self._reading(rescan=False) as reader:
             plan = scan(reader, [])
-            self._notices += checked(route.source, self._filled, plan)
+            self._notices += checked(route.source, self._filled, plan, self._options)
             writer = self._filled.writing.opened()
             done = route.transfer(reader, writer, plan, digested=self._options.prove)
         is_proven = self._options.prove and digest_of_all(route) == done.digest
@@ -146,7 +147,7 @@ class _Moving:
         self._observer.begin()
         plan = scan(reader, [])
         if first is None:
-            self._notices += checked(route.source, self._filled, plan)
+            self._notices += checked(route.source, self._filled, plan, self._options)
             done = route.transfer(reader, writer, plan, digested=prove)
             self._observer.end()
             return _Outcome(done, plan, prove_transfer(route, done) if prove else None)
@@ -181,7 +182,12 @@ class _Moving:
     def _reading(self, *, rescan: bool) -> Iterator[VolumeReader]:
         route = self._route
         with open_reader(
-            route.source.engine, route.run, route.source.volume, rescan=rescan, on_wire=route.wires.of_reader
+            route.source.engine,
+            route.run,
+            route.source.volume,
+            rescan=rescan,
+            read=tar.without(route.drop),
+            on_wire=route.wires.of_reader,
         ) as reader:
             yield reader
 

@@ -44,14 +44,17 @@ def compare_whole(route: Route, unset: Set[tuple[str, str]]) -> Comparison:
     def may_lack(name: str, path: str) -> bool:
         return (name, path) in unset
 
-    expected = signatures_of(route.source.engine, route.run, route.source.volume)
-    return compare_signatures(expected, signatures_of(route.target.engine, route.run, route.target.volume), may_lack)
+    sides = (route.source, route.target)
+    read = tar.without(route.drop)
+    expected, found = (signatures_of(side.engine, route.run, side.volume, read=read) for side in sides)
+    return compare_signatures(expected, found, may_lack)
 
 
-def opened_proof(route: Route) -> AbstractContextManager[VolumeReader]:
-    """Start the helper for `prove_delta`, before the containers are stopped."""
+def opened_proof(route: Route, *, rescan: bool = True) -> AbstractContextManager[VolumeReader]:
+    """Start a helper that reads the target; for `prove_delta`, before the containers are stopped."""
     side = route.target
-    return open_reader(side.engine, route.run, side.volume, rescan=True, on_wire=_on_wire(side.engine))
+    read, on_wire = tar.without(route.drop), _on_wire(side.engine)
+    return open_reader(side.engine, route.run, side.volume, rescan=rescan, read=read, on_wire=on_wire)
 
 
 def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, moved: Transferred) -> bool:
@@ -71,8 +74,7 @@ def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, 
 
 def digest_of_all(route: Route) -> bytes:
     """SHA-256 of the tar stream of all that the target holds. Raises EngineError."""
-    side = route.target
-    with open_reader(side.engine, route.run, side.volume, on_wire=_on_wire(side.engine)) as reader:
+    with opened_proof(route, rescan=False) as reader:
         plan = scan(reader, [])
         found = _found(route.ctx, reader.read(plan.names()))
         _check_read(reader)

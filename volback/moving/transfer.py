@@ -14,6 +14,7 @@ from functools import partial
 from itertools import chain
 
 from volback.archive import tar, wire
+from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
 from volback.context import Context
 from volback.engine.engine import Engine
@@ -90,6 +91,8 @@ class Route:
     source: Side
     target: Side
     wires: Wires = Wires()
+    drop: tuple[Kind, ...] = ()
+    """Kinds of attributes that are left out, and not compared."""
 
     def transfer(
         self, reader: VolumeReader, writer: VolumeWriter, plan: Plan, changed: Delta | None = None, *, digested: bool

@@ -126,9 +126,12 @@ def compare_part(
     return compare_signatures(expected, signatures_of(engine, run, source), may_lack)
 
 
-def signatures_of(engine: Engine, run: Run, source: Source) -> dict[bytes, Signature]:
-    """Read a volume or directory, and return the signature of each member by its path. Raises EngineError."""
-    with open_reader(engine, run, source) as reader:
+def signatures_of(engine: Engine, run: Run, source: Source, *, read: Iterable[str] = ()) -> dict[bytes, Signature]:
+    """Read a volume or directory, and return the signature of each member by its path. Raises EngineError.
+
+    `read` are more arguments of its tar.
+    """
+    with open_reader(engine, run, source, read=read) as reader:
         plan = scan(reader, [])
         found = signatures(reader.read(plan.names()))
         _check_read(reader.messages())
