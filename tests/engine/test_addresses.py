@@ -92,6 +92,10 @@ def test_a_wrong_name_is_one_line_with_the_names_that_are_known(run_volback: Vol
     first, hint = failed.stderr.splitlines()
     assert first == "error: engine 'prdo' is neither an address nor a docker context"
     assert hint.startswith("hint: docker contexts: default, prod; an address is like ")
+    elsewhere = run_volback("migrate", "db", "--to", "prdo", env=contexts.environment, check_exit=2)
+    assert elsewhere.stderr.splitlines() == [first, hint]
+    silent = run_volback("migrate", "db", "--to", "unix:///no.sock", "--from", "unix:///no.sock", check_exit=8)
+    assert silent.stderr.splitlines()[1] == "hint: start the engine, or name another with --to"
     run_volback("--host", "prod", "--context", "prod", "volumes", env=contexts.environment, check_exit=2)
     run_volback("--context", "ssh://web2", "volumes", env=contexts.environment, check_exit=2)
 
