@@ -79,6 +79,7 @@ def test_a_clone_into_an_empty_volume_that_was_killed_is_remembered(
     said = run_volback("doctor", "--json", check_exit=None).json["result"]["checks"]
     (check,) = (check for check in said if check["name"] == "replaced volumes")
     assert f"'{target}'" in check["text"]
+    assert check["hint"] == f"remove it (docker volume rm {target}), and copy the other volume again"
     assert "is not empty" in run_volback("clone", source, target, check_exit=5).stderr
 
 

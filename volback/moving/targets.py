@@ -28,10 +28,9 @@ from volback.operations.volumes import check_written, new_volume, open_writer, w
 from volback.policy.inherited import Wanted, inherited_labels
 from volback.policy.storage import described, is_plain
 from volback.state.journal import Replacing
-from volback.state.runs import Run, dead_runs
+from volback.state.runs import Run
 
 _EMPTY = ["find", ".", "-mindepth", "1", "!", "-path", "./lost+found", "-delete"]
-_MOVES = ("clone", "migrate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def _existing(
         if first:
             if replace is None:
                 raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
-            if replace.safety_backup and not is_half_made(ctx, target):
+            if replace.safety_backup:
                 safety = _safety_backup(ctx, target, replace)
         entry = _entry(target, safety, replace)
         with run.begun(entry, undo=partial(_emptied, run, target, safety)), _way_back(target, safety):
@@ -174,22 +173,16 @@ class _Looking:
         return self._look
 
 
-def is_half_made(ctx: Context, target: Side) -> bool:
-    """Whether a move of this machine that was killed filled the volume, which was empty before."""
-    with dead_runs(ctx.settings.state) as dead:
-        return any(
-            (entry.engine, entry.volume) == (target.engine.info.id, target.volume.name) and not entry.backup
-            for run in dead
-            if run.journal.kind in _MOVES
-            for entry in run.journal.of(Replacing)
-            if entry.safety_backup is None
-        )
-
-
 def _entry(target: Side, safety: str | None, replace: Replacement | None) -> Replacing:
     info = target.engine.info
-    url = replace.repository.store.url if replace is not None and safety else ""
-    return Replacing(engine=info.id, host=info.name, volume=target.volume.name, repository=url, safety_backup=safety)
+    return Replacing(
+        engine=info.id,
+        host=info.name,
+        volume=target.volume.name,
+        repository=replace.repository.store.url if replace is not None and safety else "",
+        safety_backup=safety,
+        is_copied_into=True,
+    )
 
 
 def _safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:

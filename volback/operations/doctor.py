@@ -226,15 +226,17 @@ class _Doctor:
             name,
             "warning",
             f"a run died while it replaced {names}: what it holds may be incomplete",
-            f"get it back: {self._way_back(replaced[0])}",
+            self._way_back(replaced[0]),
         )
 
     def _way_back(self, entry: Replacing) -> str:
+        if entry.is_copied_into and not entry.safety_backup:
+            return f"remove it (docker volume rm {entry.volume}), and copy the other volume again"
         there = entry.repository if entry.repository != self._repository.store.url else ""
         repository = f"--repo {shlex.quote(there)} " if there else ""
         backup = entry.safety_backup or entry.backup or entry.volume
         part = [] if entry.safety_backup else [f"--path {shlex.quote(path)} " for path in entry.paths]
-        return f"volback {repository}restore {backup} --as {entry.volume} {''.join(part)}--replace"
+        return f"get it back: volback {repository}restore {backup} --as {entry.volume} {''.join(part)}--replace"
 
     def _check_elsewhere(self, name: str) -> Check:
         """What a run here can neither see nor remove, and therefore keeps in the journal."""

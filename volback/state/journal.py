@@ -105,6 +105,8 @@ class Replacing(OnEngine, frozen=True, tag="replacing", kw_only=True):
     """The reference of the backup that is restored; empty in entries of earlier versions."""
     paths: list[str] = []
     """Those of a part; empty: all of it."""
+    is_copied_into: bool = False
+    """Whether another volume is copied into it, and no backup restored."""
 
     @property
     def what(self) -> str:
