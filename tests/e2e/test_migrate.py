@@ -123,7 +123,7 @@ def test_from_one_host_to_another_it_stays_compressed(
     second: SecondEngine, run_volback: Volback, far_state: dict[str, str]
 ) -> None:
     _make(second, "far", _small)
-    with Relay(second.directory / "docker.sock") as relay:
+    with Relay(second) as relay:
         for name, options in (("packed", ()), ("plain", ("--no-compress",))):
             arguments = ("far", "--from", relay.url, "--to", relay.url, "--as", name, *options)
             said = run_volback("migrate", *arguments, "--json", env=far_state).json["result"]

@@ -71,7 +71,7 @@ def test_over_ssh(run_volback: Volback, second: SecondEngine, far_state: dict[st
 
 @pytest.mark.usefixtures("volume")
 def test_over_tcp(run_volback: Volback, second: SecondEngine, far_state: dict[str, str]) -> None:
-    with Relay(second.directory / "docker.sock") as relay:
+    with Relay(second) as relay:
         _there_and_back(run_volback, second, relay.url, far_state)
         again = ("restore", f"{second.name}/far", "--as", "near", "--replace")
         run_volback("--host", relay.url, *again, env=far_state)
@@ -84,7 +84,7 @@ def test_a_connection_that_breaks_leaves_nothing_that_the_next_run_does_not_remo
     run_volback: Volback, second: SecondEngine, far_state: dict[str, str]
 ) -> None:
     (second.volume_path("far") / "big").write_bytes(os.urandom(32 * 1024 * 1024))
-    with Relay(second.directory / "docker.sock") as relay:
+    with Relay(second) as relay:
         with halted(run_volback, "buffer 2 of read", "--host", relay.url, "backup", "far", env=far_state) as run:
             relay.cut()
         assert run.ended.exit_code in (1, 7, 8), run.ended

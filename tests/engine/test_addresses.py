@@ -13,8 +13,10 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.contexts import Contexts
 from tests.support.engine import Volback
-from tests.support.ports import free_port
 from tests.support.remote import Relay, SecondEngine, second_engine, ssh_server
+
+PORT = 2376
+"""On the engine's own loopback."""
 
 
 class TlsEngine:
@@ -37,11 +39,15 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsEngine]:
     directory = tmp_path_factory.mktemp("tls")
     authority = Authority("volback-test")
     server, client = authority.write(directory / "server", "engine"), authority.write(directory / "client", "client")
-    url = f"tcp://127.0.0.1:{free_port()}"
     files = [("cacert", "ca"), ("cert", "cert"), ("key", "key")]
-    options = ["--host", url, "--tlsverify", *(f"--tls{option}={server / name}.pem" for option, name in files)]
-    with second_engine(options, on_our_loopback=True) as engine:
-        yield TlsEngine(engine, url, authority, client)
+    options = [
+        "--host",
+        f"tcp://127.0.0.1:{PORT}",
+        "--tlsverify",
+        *(f"--tls{option}={server / name}.pem" for option, name in files),
+    ]
+    with second_engine(options) as engine, Relay(engine, port=PORT) as relay:
+        yield TlsEngine(engine, relay.url, authority, client)
 
 
 @pytest.fixture
@@ -134,7 +140,7 @@ def test_an_engine_that_wants_tls_or_another_certificate_is_explained(
 
 
 def test_tls_to_an_engine_without_it_is_explained(run_volback: Volback, second: SecondEngine, tls: TlsEngine) -> None:
-    with Relay(second.directory / "docker.sock") as relay:
+    with Relay(second) as relay:
         failed = run_volback("volumes", env=tls.environment | {"DOCKER_HOST": relay.url}, check_exit=8)
     first, hint = failed.stderr.splitlines()
     assert first.startswith("error: engine tcp://127.0.0.1:")

@@ -166,7 +166,7 @@ def test_over_tcp_and_ssh(
     second: SecondEngine, far: str, open_engine: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = "echo out; echo err >&2; truncate -s 1M /tmp/f; cat /tmp/f; exit 3"
-    with Relay(second.directory / "docker.sock") as relay, ssh_server(tmp_path / "ssh", second) as (ssh_url, programs):
+    with Relay(second) as relay, ssh_server(tmp_path / "ssh", second) as (ssh_url, programs):
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         for url in (relay.url, ssh_url):
             said, status = run(open_engine(url=url), far, command)

@@ -300,7 +300,7 @@ def test_a_broken_connection_is_an_error(
     open_engine: Opener, directory: Directory, second: SecondEngine, way: Callable[..., None]
 ) -> None:
     target = Target("directory", str(second.directory / "etc"))
-    with Relay(second.directory / "docker.sock") as relay:
+    with Relay(second) as relay:
         ours = open_engine("attach", relay.url)
         with pytest.raises(EngineError):
             way(ours, target, directory(), relay.cut)

@@ -1,12 +1,14 @@
 """A second engine that looks like another host, and ways to reach it: its socket, TCP, ssh.
 
-dockerd runs in mount, UTS and network namespaces of its own. With a state directory of this side's on a filesystem
-that was mounted after its start, it does not see that directory: like another machine.
+dockerd runs in mount, UTS and network namespaces of its own: without a bridge it would remove `docker0` of this side.
+With a state directory of this side's on a filesystem that was mounted after its start, it does not see that directory:
+like another machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shlex
@@ -17,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,9 @@ from pathlib import Path
 import docker
 
 from tests.support.ports import free_port
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
 
 _DOCKERD = """
 hostname {name}; ip link set lo up
@@ -42,8 +48,6 @@ class SecondEngine:
     name: str
     options: Sequence[str] = ()
     """More options of dockerd."""
-    on_our_loopback: bool = False
-    """Whether it shares this side's network: to be reached there by an address that is among its options."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,10 +58,9 @@ class SecondEngine:
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError if it does not."""
         script = _DOCKERD.format(name=self.name, directory=self.directory, options=shlex.join(self.options))
-        network = [] if self.on_our_loopback else ["--net"]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--uts", *network, "--propagation", "private", "sh", "-c", script],
+                ["unshare", "--mount", "--net", "--uts", "--propagation", "private", "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_for(lambda: _answers(self), f"second engine: see {self.directory}/log")
@@ -95,26 +98,26 @@ def namespaced_engine() -> Iterator[SecondEngine]:
         directory = Path(name)
         directory.chmod(0o711)  # root of that namespace is somebody else here
         (directory / "ids").write_text("nobody:200000:65536\nnogroup:200000:65536\n")
-        with _dockerd(directory, ["--userns-remap=nobody:nogroup"], on_our_loopback=False) as engine:
+        with _dockerd(directory, ["--userns-remap=nobody:nogroup"]) as engine:
             yield engine
 
 
 @contextmanager
-def second_engine(options: Sequence[str] = (), *, on_our_loopback: bool = False) -> Iterator[SecondEngine]:
+def second_engine(options: Sequence[str] = ()) -> Iterator[SecondEngine]:
     """Start it, wait until it answers, and end it and what it started."""
     with (
         tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as directory,
-        _dockerd(Path(directory), options, on_our_loopback=on_our_loopback) as engine,
+        _dockerd(Path(directory), options) as engine,
     ):
         yield engine
 
 
 @contextmanager
-def _dockerd(directory: Path, options: Sequence[str], *, on_our_loopback: bool) -> Iterator[SecondEngine]:
+def _dockerd(directory: Path, options: Sequence[str]) -> Iterator[SecondEngine]:
     name = f"second-{secrets.token_hex(3)}"
     for part in ("root", "exec", "etc"):
         (directory / part).mkdir(parents=True)
-    engine = SecondEngine(directory, name, options, on_our_loopback)
+    engine = SecondEngine(directory, name, options)
     try:
         engine.start()
         yield engine
@@ -139,10 +142,12 @@ def own_filesystem(path: Path) -> Iterator[Path]:
 
 
 class Relay:
-    """Connections to a port of the loopback end at a unix socket, until they are cut."""
+    """Connections to a port of the loopback end at a second engine, until they are cut."""
 
-    def __init__(self, socket_path: Path) -> None:
-        self._socket_path = socket_path
+    def __init__(self, engine: SecondEngine, *, port: int | None = None) -> None:
+        """They end at its socket, or at a port of its own loopback."""
+        self._engine = engine
+        self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -170,11 +175,30 @@ class Relay:
         with contextlib.suppress(OSError):  # closed: the test is over
             while True:
                 theirs, _ = self._listener.accept()
-                ours = socket.socket(socket.AF_UNIX)
-                ours.connect(str(self._socket_path))
+                ours = self._connected()
                 self._open += [theirs, ours]
                 for source, target in ((theirs, ours), (ours, theirs)):
                     threading.Thread(target=pump, args=(source, target), daemon=True).start()
+
+    def _connected(self) -> socket.socket:
+        if self._port is not None:
+            return _connected_inside(self._engine.pid, self._port)
+        ours = socket.socket(socket.AF_UNIX)
+        ours.connect(str(self._engine.directory / "docker.sock"))
+        return ours
+
+
+def _connected_inside(pid: int, port: int) -> socket.socket:
+    """Return a connection to a port of the loopback in the network namespace of a process."""
+    with ThreadPoolExecutor(1) as executor:  # the thread stays there until it ends; a socket is of where it was made
+        return executor.submit(_connected_after_moving, pid, port).result()
+
+
+def _connected_after_moving(pid: int, port: int) -> socket.socket:
+    with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
+        if _LIBC.setns(namespace.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    return socket.create_connection(("127.0.0.1", port))
 
 
 @contextmanager
