@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.api_proxy import ApiProxy
 from tests.support.engine import Volback
+from tests.support.tree import make_deep_path
 from volback.engine.engine import Engine
 
 
@@ -54,6 +55,17 @@ def test_volumes_are_listed_where_sizes_are_not_known(
         listed = run_volback("--host", proxy.url, "volumes", env={"VOLBACK_ENGINE_TIMEOUT": "3"})
     assert name in listed.stdout
     assert listed.stderr.startswith("warning: the sizes are not known: sizes of volumes: ")
+
+
+def test_volumes_are_listed_beside_one_that_is_too_deep_to_be_measured(
+    run_volback: Volback, volume_factory: Callable[..., str]
+) -> None:
+    """Docker leaves out the size of that one; Podman fails and repeats the path, so that no size is known."""
+    name = volume_factory(fill=lambda path: make_deep_path(path / "deep"))
+    listed = run_volback("--json", "volumes")
+    assert all(len(warning) < 1000 for warning in listed.json["warnings"])
+    sizes = [volume["size_bytes"] for volume in listed.json["result"]["volumes"] if volume["name"] == name]
+    assert sizes == [None]
 
 
 def test_volumes_are_listed_without_a_repository(

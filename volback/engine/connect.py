@@ -35,6 +35,7 @@ from volback.errors import (
 from volback.masking import masked_mount
 
 DEFAULT_TIMEOUT_S = 60.0
+_REASON_LENGTH = 600
 _MINIMUM_API = (1, 40)
 _CLOCK_DOUBT_S = 2.0
 """Less is the time that the answer took, and what was cut off below the second."""
@@ -218,5 +219,10 @@ def _unreachable_hint(exc: BaseException) -> str:
 
 
 def _reason(exc: docker.errors.APIError) -> str:
-    """Its first line. Where a volume cannot be mounted, engines repeat all of its options, passwords too."""
-    return masked_mount(str(exc.explanation or exc).strip().splitlines()[0])
+    """Its first line. Where a volume cannot be mounted, engines repeat all of its options, passwords too; where a path is
+    too long, all of that."""
+    reason = masked_mount((str(exc.explanation or "").strip() or str(exc)).splitlines()[0])
+    if len(reason) <= _REASON_LENGTH:
+        return reason
+    half = _REASON_LENGTH // 2
+    return f"{reason[:half]} ... {reason[-half:]}"
