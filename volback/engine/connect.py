@@ -219,8 +219,8 @@ def _unreachable_hint(exc: BaseException) -> str:
 
 
 def _reason(exc: docker.errors.APIError) -> str:
-    """Its first line. Where a volume cannot be mounted, engines repeat all of its options, passwords too; where a path is
-    too long, all of that."""
+    """Its first line. Engines repeat all options of a volume that cannot be mounted, passwords too, and the whole of a
+    path that is too long."""
     reason = masked_mount((str(exc.explanation or "").strip() or str(exc)).splitlines()[0])
     if len(reason) <= _REASON_LENGTH:
         return reason
