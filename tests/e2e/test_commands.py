@@ -546,7 +546,7 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["nonsense"], "No such command"),
+        (["nonsense"], "no command 'nonsense'"),
         (["lits"], "Did you mean 'list'"),
         (["backup"], "no volume is named"),
         (["backup", "db", "--level", "40"], "--level"),

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 import volback
-from volback.cli.call import Call, Outcome, WarningLog, call_of, command_of
+from volback.cli.call import Call, Outcome, WarningLog, call_of, command_at
+from volback.cli.guesses import command_meant
 from volback.cli.log import JsonLines, PlainLines
 from volback.errors import UsageError
 from volback.masking import MaskingFilter
@@ -75,7 +76,11 @@ _Identities = Annotated[
 
 def invoke(arguments: list[str], call: Call) -> Outcome | None:
     """Parse and run. Raises VolbackError; None where all has been written already."""
-    command = typer.main.get_command(build(command_of(arguments)))
+    name, at = "", command_at(arguments)
+    if at is not None:
+        name = command_meant(arguments[at], commands())
+        arguments = [*arguments[:at], name, *arguments[at + 1 :]]
+    command = typer.main.get_command(build(name))
     try:
         done = command.main(arguments, prog_name="volback", standalone_mode=False, obj=call)
     except Exception as exc:
@@ -84,6 +89,11 @@ def invoke(arguments: list[str], call: Call) -> Outcome | None:
             raise
         raise usage from exc
     return done if isinstance(done, Outcome) else None
+
+
+def commands() -> list[str]:
+    """The names of all commands and groups, in the order of the help."""
+    return [command for family in _FAMILIES.values() for command in family]
 
 
 def build(name: str = "") -> typer.Typer:

@@ -170,15 +170,15 @@ def global_options_first(arguments: list[str]) -> list[str]:
     return front + rest
 
 
-def command_of(arguments: list[str]) -> str:
-    """The command that is called, where the global options are in front of it; empty if there is none."""
-    left = iter(arguments)
-    for argument in left:
+def command_at(arguments: list[str]) -> int | None:
+    """Where the command stands that is called, where the global options are in front of it; None if there is none."""
+    left = iter(enumerate(arguments))
+    for at, argument in left:
         if argument in _WITH_VALUE:
             next(left, None)
         elif not argument.startswith("-"):
-            return argument
-    return ""
+            return at
+    return None
 
 
 def write_data(buffers: Iterable[bytes | memoryview]) -> None:
