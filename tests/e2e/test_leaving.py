@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +19,13 @@ from tests.support.forked import clean_environment
 from tests.support.library import Library, open_from
 from tests.support.remote import SecondEngine, second_engine, wait_for
 from volback.catalog.model import Source
+from volback.errors import ConflictError
 from volback.live.guard import guarded
 from volback.live.leaving import idle_users, leave_stopped
 from volback.live.plan import QuiesceRequest, plan_quiesce, quiesce_candidates
 from volback.live.quiesce import Quiesced
 from volback.live.services import Services
+from volback.moving.migrate import MigrateOptions, migrate
 from volback.operations.recover import recover
 from volback.policy.hooks import Hook
 from volback.state.journal import HeldContainer, PendingHook
@@ -124,7 +126,7 @@ def test_one_that_did_not_run_is_not_started_by_the_engine_either(
     idle = idle_users(library.engine, library.engine.storage(Source(kind="volume", name=volume)))
     assert [container.name for container in idle] == [writer.name], "the other one is never started by itself"
     with Run(library.ctx.settings.state, "quiesce") as run:
-        left = leave_stopped(library.engine, run, idle)
+        left = leave_stopped(library.engine, library.ctx.settings.state, run, idle)
     assert state_of(writer) == ("exited", "no")
     assert left.containers[0].restart_policy == "always"
     assert runs_left(library) == []
@@ -153,8 +155,55 @@ def test_a_command_for_a_container_that_stays_stopped_does_not_wait_for_it(
     with Run(library.ctx.settings.state, "quiesce") as run:
         hook = PendingHook(engine=library.engine.info.id, hook=Hook(writer.name, "echo after"))
         run.note(held_entry(library, writer, phase="held"), hook)
-        leave_stopped(library.engine, run)
+        leave_stopped(library.engine, library.ctx.settings.state, run)
         assert run.journal.entries == []
+
+
+@pytest.mark.parametrize("first", ["the move", "the backup"])
+def test_another_run_that_holds_it_too_does_not_start_it(
+    library: Library, volume: str, writer: Any, first: str
+) -> None:
+    """A backup, of another volume of the same container, that is longer under way than the move."""
+    with ExitStack() as move, ExitStack() as backup:
+        stacks = {"the move": move, "the backup": backup}
+        (second,) = set(stacks) - {first}
+        held = {name: stacks[name].enter_context(quiesced(library, volume)) for name in (first, second)}
+        held["the move"].leave_stopped()
+        move.close()
+        assert state_of(writer) == ("exited", "no")
+        backup.close()
+        assert state_of(writer) == ("exited", "no")
+        (warning,) = held["the backup"].warnings
+        assert warning.startswith(f"container {writer.name!r} stays stopped: a move of another run has left it so")
+    assert runs_left(library) == []
+    writer.start()
+    with quiesced(library, volume):
+        assert state_of(writer)[0] == "exited"
+    assert state_of(writer)[0] == "running", "it was started on purpose, so the next run starts it again"
+
+
+def test_another_run_does_not_start_it_where_the_move_died_after_its_decision(
+    library: Library, volume: str, writer: Any
+) -> None:
+    with quiesced(library, volume), Run(library.ctx.settings.state, "quiesce") as dead:
+        dead.note(held_entry(library, writer, phase="held", stays=True))
+    assert state_of(writer)[0] == "exited"
+    recover(library.ctx, library.engine)
+    assert state_of(writer) == ("exited", "no")
+    assert runs_left(library) == []
+
+
+def test_without_a_stop_nothing_is_moved_that_another_run_starts_again(
+    library: Library, volume: str, writer: Any
+) -> None:
+    """It would write to the old volume, where nobody looks for it any more."""
+    options = MigrateOptions(name=f"{volume}-there")
+    with (
+        quiesced(library, volume),
+        pytest.raises(ConflictError, match=f"container '{writer.name}' writes to volume '{volume}', and another run"),
+    ):
+        migrate(library.ctx, library.engine, library.engine, library.repository, volume, options)
+    assert state_of(writer) == ("running", "always")
 
 
 MOVE = """

@@ -11,11 +11,12 @@ from volback.cli.call import Call
 from volback.cli.guesses import ALIASES, command_meant
 from volback.errors import UsageError
 
-GUESSES = (
-    "snapshots ps status init save dump rm delete forget inspect info describe clone migrate mv move diff find search "
-    "mount browse stats check test history tag key unlock sync pull push validate edit completion help upgrade repos "
-    "logs create rename repo cp ls-backups load archives backups"
-).split()
+GUESSES = [
+    "snapshots", "ps", "status", "init", "save", "dump", "rm", "delete", "forget", "inspect", "info", "describe",
+    "clone", "migrate", "mv", "move", "diff", "find", "search", "mount", "browse", "stats", "check", "test",
+    "history", "tag", "key", "unlock", "sync", "pull", "push", "validate", "edit", "completion", "help", "upgrade",
+    "repos", "logs", "create", "rename", "repo", "cp", "ls-backups", "load", "archives", "backups",
+]  # fmt: skip
 _DESTRUCTIVE = ("remove", "prune", "repack", "restore")
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from volback.engine.containers import NO_RESTART, Container, RestartPolicy
 from volback.engine.engine import Engine
 from volback.errors import NotFoundError, VolbackError
+from volback.live.held import container_lock, note_left, service_lock
 from volback.policy.schedulers import owner_of
 from volback.policy.storage import Storage
 from volback.state.journal import HeldContainer, HeldService, PendingHook
@@ -61,7 +63,9 @@ def idle_users(engine: Engine, storage: Storage) -> list[Container]:
     return found
 
 
-def leave_stopped(engine: Engine, run: Run, idle: Iterable[Container] = (), *, only: Set[str] | None = None) -> Left:
+def leave_stopped(
+    engine: Engine, state: Path, run: Run, idle: Iterable[Container] = (), *, only: Set[str] | None = None
+) -> Left:
     """Leave what the run has stopped on this engine as it is, and do not let the engine start `idle` ones either.
 
     `only`: ids of the containers that stay stopped, where others are to run again. Raises StoreError: then nothing is
@@ -89,21 +93,28 @@ def leave_stopped(engine: Engine, run: Run, idle: Iterable[Container] = (), *, o
         raise
     names = {entry.name for entry in [*held, *resting]}
     run.drop(*(hook for hook in run.journal.of(PendingHook) if hook.hook.container in names))
-    return settle_left(engine, run)
+    return settle_left(engine, state, run)
 
 
-def settle_left(engine: Engine, run: RecordedRun) -> Left:
-    """Do what `leave_stopped` has decided in this run, or in one that died then, and forget it."""
+def settle_left(engine: Engine, state: Path, run: RecordedRun) -> Left:
+    """Do what `leave_stopped` has decided in this run, or in one that died then, and forget it. Raises StoreError.
+
+    Other runs that hold the same containers and services leave them as they are.
+    """
     left = Left()
     for service in run.journal.of(HeldService):
         if service.stays and service.engine == engine.info.id:
+            with service_lock(state, service.id):
+                note_left(state, run.id, service.id)
+                run.drop(service)
             left.services.append(service.name)
-            run.drop(service)
     for held in run.journal.of(HeldContainer):
         if held.stays and held.engine == engine.info.id:
-            left.warnings.extend(set_no_restart(engine, held))
+            with container_lock(state, held.id):
+                left.warnings.extend(set_no_restart(engine, held))
+                note_left(state, run.id, held.id)
+                run.drop(held)
             left.containers.append(LeftContainer(held.id, held.name, _text(held.restart_policy)))
-            run.drop(held)
     return left
 
 

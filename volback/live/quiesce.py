@@ -20,14 +20,15 @@ from volback.engine.containers import NO_RESTART, Container
 from volback.engine.engine import Engine
 from volback.errors import NotFoundError, NotRunningError, VolbackError
 from volback.interrupts import deferred_signals
+from volback.live.held import container_lock, forget_left, held_by_others
 from volback.live.leaving import Left, leave_stopped, set_no_restart
 from volback.live.order import all_at_once
 from volback.live.plan import QuiesceTarget, never_pausable, stop_levels
-from volback.live.resuming import HEALTH_LIMIT_S, Resumer, container_lock
+from volback.live.resuming import HEALTH_LIMIT_S, Resumer
 from volback.live.services import planned_services, scale_down
 from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer, HeldService
-from volback.state.runs import Run, live_journals
+from volback.state.runs import Run
 from volback.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Quiesced:
     def leave_stopped(self, idle: Iterable[Container] = (), *, only: Set[str] | None = None) -> Left:
         """Leave them as they are from now on, whatever happens; see `leaving.leave_stopped`."""
         with deferred_signals():
-            left = leave_stopped(self._engine, self._run, idle, only=only)
+            left = leave_stopped(self._engine, self._ctx.settings.state, self._run, idle, only=only)
         for container in left.containers:
             self._note_downtime(container.name)
         return left
@@ -133,14 +134,16 @@ class Quiesced:
                 state = engine.container(held.id).state
             except NotFoundError:
                 return
-            others = _held_by_others(self._ctx, self._run)
-            if state not in ("running", "restarting") and held.id not in others:
+            is_running = state in ("running", "restarting")
+            if is_running:
+                forget_left(self._ctx.settings.state, held.id)
+            elif held.id not in held_by_others(self._ctx.settings.state, self._run.id):
                 return
             held.phase, held.since = "stopping", time.time()
             self._run.write_journal()
             self._down_since[held.name] = time.monotonic()
             self.warnings += set_no_restart(engine, held)
-            if state in ("running", "restarting"):
+            if is_running:
                 if target.how == "stop":
                     engine.stop_container(held.id, grace_s=target.grace_s)
                 else:
@@ -207,16 +210,6 @@ class Quiesced:
 def _names(held: HeldContainer | HeldService) -> list[str]:
     """The containers of it."""
     return [held.name] if isinstance(held, HeldContainer) else [task.name for task in held.containers]
-
-
-def _held_by_others(ctx: Context, run: Run) -> set[str]:
-    return {
-        held.id
-        for other, journal in live_journals(ctx.settings.state)
-        if other != run.id
-        for held in journal.of(HeldContainer)
-        if held.phase != "planned"
-    }
 
 
 def _planned(engine: Engine, item: QuiesceTarget, targets: list[QuiesceTarget], *, may_stay: bool) -> HeldContainer:

@@ -15,8 +15,9 @@ from volback.engine.engine import Engine
 from volback.engine.services import Service
 from volback.errors import ConflictError, NotFoundError, VolbackError
 from volback.interrupts import is_pending
+from volback.live.held import held_by_others, is_left, service_lock
 from volback.live.order import all_at_once
-from volback.live.services import TRIES, held_by_others, service_lock
+from volback.live.services import TRIES
 from volback.state.journal import HeldService
 from volback.state.runs import RecordedRun
 
@@ -59,7 +60,9 @@ class Rescaler:
     def _rescale(self, held: HeldService) -> None:
         try:
             with service_lock(self._state, held.id):
-                if held.phase != "planned" and not held_by_others(self._state, self._run.id, held.id):
+                if is_left(self._state, self._run.id, held.id):
+                    self._warn_of_left(held)
+                elif held.phase != "planned" and held.id not in held_by_others(self._state, self._run.id):
                     self._give_back(held)
         except NotFoundError:
             self.warnings.append(f"service {held.name!r} was removed while it was scaled to 0")
@@ -67,6 +70,13 @@ class Rescaler:
             self.errors.append(_still_down(held, exc))
             return
         self._run.drop(held)
+
+    def _warn_of_left(self, held: HeldService) -> None:
+        if held.phase != "planned":
+            self.warnings.append(
+                f"service {held.name!r} stays at 0: a move of another run has left it so;"
+                f" to have it back: docker service scale {held.name}={held.replicas}"
+            )
 
     def _give_back(self, held: HeldService) -> None:
         for _ in range(TRIES):

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -18,19 +17,17 @@ from volback.engine.containers import Container
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
 from volback.interrupts import is_pending
+from volback.live.held import container_lock, held_by_others, is_left
 from volback.live.leaving import restore_restart_policy, settle_left
 from volback.live.order import all_at_once, levels
 from volback.live.rescaling import Rescaler
 from volback.policy.schedulers import owner_of
 from volback.state.journal import HeldContainer
-from volback.state.locks import lock
-from volback.state.runs import RecordedRun, live_journals
+from volback.state.runs import RecordedRun
 
 log = logging.getLogger(__name__)
 
 HEALTH_LIMIT_S = 120.0
-_TURN_S = 3600.0
-"""How long to wait for another run that is stopping the same container: at least its grace time."""
 _STOP_MARGIN_S = 3.0
 _POLL_S = 0.1
 
@@ -74,7 +71,7 @@ class Resumer:
         One that fails does not stop the others, and stays in the journal; errors are collected, not raised.
         `on_resumed` gets their names, in threads. The caller defers signals, or is not the main thread.
         """
-        self.warnings += settle_left(self._engine, self._run).warnings
+        self.warnings += settle_left(self._engine, self._state, self._run).warnings
         all_at_once([partial(self._resume_containers, on_resumed), self._rescaler.rescale_all])
         self.rescaled += self._rescaler.rescaled
         self.errors += self._rescaler.errors
@@ -114,9 +111,12 @@ class Resumer:
 
     def _resume(self, held: HeldContainer) -> None:
         with container_lock(self._state, held.id):
+            if is_left(self._state, self._run.id, held.id):
+                self._warn_of_left(held)
+                return
             if held.phase != "planned":
                 self.warnings += restore_restart_policy(self._engine, held)
-            if _held_by_others(self._state, self._run.id, held.id):
+            if held.id in held_by_others(self._state, self._run.id):
                 return
             if held.phase == "planned":
                 return  # this run did not stop it: if it is down, somebody else has stopped it
@@ -152,7 +152,7 @@ class Resumer:
             raise NotFoundError(f"container {held.name!r} does not exist")
         self._note_successor(held, new)
         with container_lock(self._state, new.id):
-            if new.is_active or _held_by_others(self._state, self._run.id, new.id):
+            if new.is_active or new.id in held_by_others(self._state, self._run.id):
                 return True
             return self._engine.resume_container(new.id, may_start=owner_of(new.labels) is None)
 
@@ -175,6 +175,13 @@ class Resumer:
         if not seen.is_active:
             self._warn_of_owner(held, owner.what, "has ended")
         return True
+
+    def _warn_of_left(self, held: HeldContainer) -> None:
+        if held.phase != "planned":
+            self.warnings.append(
+                f"container {held.name!r} stays stopped: a move of another run has left it so;"
+                f" to have it back: docker start {held.name}"
+            )
 
     def _warn_of_owner(self, held: HeldContainer, owner: str, what: str) -> None:
         word = "stopped" if held.how == "stop" else "paused"
@@ -225,21 +232,6 @@ class Resumer:
                 self.warnings.append(f"health of container {self._started[id_]!r} is not known: {exc.message}")
                 self._known_health[id_] = None
         return self._known_health[id_]
-
-
-def container_lock(state: Path, id_: str) -> AbstractContextManager[None]:
-    """Hold the lock of one container: only one process at a time stops or starts it."""
-    return lock(state, f"container-{id_}", f"container {id_[:12]}", wait_s=_TURN_S)
-
-
-def _held_by_others(state: Path, run_id: str, container: str) -> bool:
-    return any(
-        held.id == container
-        for other, journal in live_journals(state)
-        if other != run_id
-        for held in journal.of(HeldContainer)
-        if held.phase != "planned"
-    )
 
 
 def _gone(held: HeldContainer) -> EngineError:

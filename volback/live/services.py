@@ -9,24 +9,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from volback.engine.containers import Container, Mount
 from volback.engine.engine import Engine
 from volback.engine.services import DEFAULT_GRACE_S, Service
 from volback.errors import ConflictError, EngineError, EngineUnreachable, NotFoundError, VolbackError
+from volback.live.held import forget_left, held_by_others, service_lock
 from volback.policy.schedulers import NODE_LABEL, SERVICE_LABEL, owner_of
 from volback.state.journal import HeldService, HeldTask
-from volback.state.locks import lock
 from volback.state.runs import RecordedRun, live_journals
 
 log = logging.getLogger(__name__)
 
 TRIES = 20
 """How often a service is looked at anew because others have changed it meanwhile."""
-_TURN_S = 3600.0
-"""How long to wait for another run that is scaling the same service: at least its grace time."""
 _MARGIN_S = 30.0
 _ELSEWHERE_MARGIN_S = 5.0
 _POLL_S = 0.1
@@ -145,20 +142,6 @@ def scale_down(engine: Engine, state: Path, run: RecordedRun, held: HeldService)
     return _await_end_elsewhere(engine, held, grace_s + _ELSEWHERE_MARGIN_S)
 
 
-def service_lock(state: Path, id: str) -> AbstractContextManager[None]:
-    """Hold the lock of one service: only one process at a time scales it."""
-    return lock(state, f"service-{id}", f"service {id}", wait_s=_TURN_S)
-
-
-def held_by_others(state: Path, run_id: str, service: str) -> HeldService | None:
-    """The entry of another live run that holds the service, if there is one."""
-    for other, journal in live_journals(state):
-        for held in journal.of(HeldService):
-            if other != run_id and held.id == service and held.phase != "planned":
-                return held
-    return None
-
-
 def _scale(engine: Engine, state: Path, run: RecordedRun, held: HeldService) -> int:
     """Return how long its containers may take to end."""
     for _ in range(TRIES):
@@ -166,13 +149,14 @@ def _scale(engine: Engine, state: Path, run: RecordedRun, held: HeldService) -> 
             service = engine.service(held.id)
         except NotFoundError:  # removed just now: its containers end
             return DEFAULT_GRACE_S
-        others = held_by_others(state, run.id, held.id)
+        others = held_by_others(state, run.id).get(held.id)
         if not service.replicas and others is None:
             return service.grace_s
         if service.replicas:
             _refuse_while_updated(service)
+            forget_left(state, held.id)
             held.replicas, held.running = service.replicas, engine.tasks(held.id, node=held.node).running
-        elif others is not None:
+        elif isinstance(others, HeldService):
             held.replicas, held.running = others.replicas, others.running
         held.phase, held.version = "stopping", service.version
         run.write_journal()

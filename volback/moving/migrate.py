@@ -12,6 +12,7 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, UsageError, VolbackError
+from volback.live.held import held_by_others
 from volback.moving.carry import carry_image
 from volback.moving.move import Moved, MoveOptions, move
 from volback.moving.passes import Stopping, move_stopped
@@ -57,7 +58,7 @@ def migrate(
         sweep(ctx, engine, repository, others=[other.info.id for other in engines])
     check_whole(source.volume, half_restored(ctx, source_engine))
     if options.stopping is None:
-        _check_unwritten(source)
+        _check_unwritten(ctx, source)
     with source.locked(ctx), target.locked(ctx), Run(ctx.settings.state, "migrate", name) as run:
         hint = "choose another name with --as, or give --replace"
         if options.stopping is None:
@@ -67,10 +68,19 @@ def migrate(
         return _without_source(source, done) if options.remove_source else done
 
 
-def _check_unwritten(source: Side) -> None:
-    """Raises ConflictError if a container runs that can write to it: what it wrote later would stay behind."""
+def _check_unwritten(ctx: Context, source: Side) -> None:
+    """Raises ConflictError if a container can write to it that runs, or that another run is about to start again: what
+    it wrote later would stay behind."""
     found = source.engine.storage_users(source.engine.storage(source.volume))
-    writers = [user for user in found if user.is_active and user.writable and not user.broad]
+    writers = [user for user in found if user.writable and not user.broad]
+    held = held_by_others(ctx.settings.state, run_id="")
+    for user in writers:
+        if user.container_id in held and not user.is_active:
+            raise ConflictError(
+                f"container {user.name!r} writes to {source.what}, and another run has stopped it for a while",
+                "wait for the end of that run, or give --live or --stop",
+            )
+    writers = [user for user in writers if user.is_active]
     if writers:
         raise ConflictError(
             f"{source.what} is in use by container {writers[0].name!r}",

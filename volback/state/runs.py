@@ -209,6 +209,13 @@ def live_journals(state: Path) -> Iterator[tuple[str, Journal]]:
             yield directory.name, _read_journal(directory)
 
 
+def recorded_journals(state: Path) -> Iterator[tuple[str, Journal]]:
+    """Yield id and journal of each run that is not over: also of those that died, and wait for `recover`."""
+    for directory in _directories(state):
+        with suppress(FileNotFoundError, FormatError):
+            yield directory.name, _read_journal(directory)
+
+
 def live_prefixes(state: Path, kind: type[NewBackup | Reading], is_here: Callable[[InRepository], bool]) -> set[str]:
     """Prefixes (`HOST/VOLUME/ID/`) in the repository of which `is_here` is true, for which live runs have entries of
     that type."""
