@@ -32,6 +32,7 @@ def test_a_disk_that_is_too_small_is_refused_with_figures(
     with loop_device(image) as device, mounted(tmp_path / "disk", device) as disk:
         failed = run_volback("clone", source, copy, *BIND, f"--driver-opt=device={disk}", check_exit=1)
         assert [path.name for path in disk.iterdir()] == ["lost+found"]
+    assert "what was written stays" not in failed.stderr, "nothing was written"
     *_, first, hint = failed.stderr.splitlines()
     assert first.startswith(f"error: volume '{source}' does not fit: it takes 6.0 MiB, and on the ext4 of host ")
     assert first.endswith(" MiB free")

@@ -189,9 +189,15 @@ class _Making:
         if self._target.driver != "local" or (plain and self._was_full):
             log.warning("volume %s stays: removing it could remove data that was there before", name)
             return True
-        if not plain and not self._was_full:
+        if not plain and not self._was_full and self._may_hold_something():
             log.warning("what was written stays in the storage of volume %s, which is incomplete", name)
         return _remove_half_made(self._engine, self._run, name)
+
+    def _may_hold_something(self) -> bool:
+        try:
+            return bool(first_entry(self._engine, self._target, run=self._run.id, directory=self._run.scratch("left")))
+        except VolbackError:
+            return True
 
 
 def open_writer(
