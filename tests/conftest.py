@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support import clients
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
 from tests.support.events import Events, followed
+from tests.support.leftovers import Leftovers
 from tests.support.repository import new_repository
 from tests.support.s3 import moto, radosgw, rclone, seaweedfs
 from tests.support.sweeper import swept
@@ -132,6 +134,12 @@ def events(engine: EngineSession) -> Iterator[Events]:
         yield events
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _clients() -> Iterator[None]:
+    with clients.noted():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests marked `alone` have the engine to themselves, among all workers of this run."""
@@ -141,6 +149,13 @@ def _turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     of_all_workers = tmp_path_factory.getbasetemp().parent
     with turn(of_all_workers, alone=request.node.get_closest_marker("alone") is not None):
         yield
+    clients.disconnect()
+
+
+@pytest.fixture
+def leftovers() -> Leftovers:
+    """What this process has that it had not when the test began."""
+    return Leftovers()
 
 
 @pytest.fixture

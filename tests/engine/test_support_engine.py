@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support import clients
 from tests.support.engine import EngineSession, Volback, remove_volume
+from tests.support.leftovers import Leftovers
+from volback.engine.engine import Engine
 
 
 def test_a_container_sees_what_was_put_into_its_volume(
@@ -35,3 +38,12 @@ def test_volback_runs_with_directories_of_its_own(run_volback: Volback, tmp_path
     assert Path(environment["VOLBACK_REPO"]).is_relative_to(tmp_path)
     assert Path(environment["VOLBACK_STATE_DIR"]).is_relative_to(tmp_path)
     assert environment["VOLBACK_HOSTNAME"] == "here"
+
+
+def test_no_connection_of_a_client_is_kept(open_engine: Callable[..., Engine], leftovers: Leftovers) -> None:
+    ours = open_engine()
+    assert ours.has_volume("volback-test-none") is False
+    assert leftovers.descriptors(), "it keeps them for the next call"
+    clients.disconnect()
+    assert leftovers.descriptors() == []
+    assert ours.has_volume("volback-test-none") is False, "it connects again"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.leftovers import Leftovers
 from volback.archive import ranges
 from volback.archive.ranges import RANGE_BYTES, fetch, whole
 from volback.archive.seal import in_order
@@ -69,11 +70,10 @@ def pieces(count: int = 20) -> list[Piece]:
     return [piece(Frame(IDS[0], number * FAR, 100, 1)) for number in range(count)]
 
 
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "frames"))]
+WORKERS = ("ahead", "frames")
 
 
-def test_ranges_come_in_order_and_no_more_than_allowed_are_read_at_once(store: Store) -> None:
+def test_ranges_come_in_order_and_no_more_than_allowed_are_read_at_once(store: Store, leftovers: Leftovers) -> None:
     """Four reads wait for one another, so four must be open; a fifth never is, until the first has been taken."""
     together = threading.Barrier(4)
     reads = Reads(store, meanwhile=lambda number: _wait(together) if number < 4 else None)
@@ -85,7 +85,7 @@ def test_ranges_come_in_order_and_no_more_than_allowed_are_read_at_once(store: S
     assert rest == [bytes([number]) * 100 for number in range(1, 20)]
     assert sorted(reads.begun) == [number * FAR for number in range(20)]
     assert reads.open_most == 4
-    assert (reads.open_now, threads()) == (0, [])
+    assert (reads.open_now, leftovers.threads(*WORKERS)) == (0, [])
 
 
 def _wait(together: threading.Barrier) -> None:
@@ -107,17 +107,17 @@ def test_a_single_range_is_read_without_a_thread(store: Store) -> None:
     assert readers == {threading.current_thread().name}
 
 
-def test_who_stops_early_leaves_neither_a_thread_nor_an_open_read(store: Store) -> None:
+def test_who_stops_early_leaves_neither_a_thread_nor_an_open_read(store: Store, leftovers: Leftovers) -> None:
     reads = Reads(store)
     fetched = fetch(whole(pieces()), reads.open_range, ahead=4)
     next(fetched)
     next(fetched)
     fetched.close()
-    assert (reads.open_now, threads()) == (0, [])
+    assert (reads.open_now, leftovers.threads(*WORKERS)) == (0, [])
     assert len(reads.begun) <= 5
 
 
-def test_a_read_that_is_under_way_ends_when_nobody_wants_it(store: Store) -> None:
+def test_a_read_that_is_under_way_ends_when_nobody_wants_it(store: Store, leftovers: Leftovers) -> None:
     """An endless read: each next buffer comes only because the one before it was taken."""
     begun = threading.Event()
 
@@ -131,11 +131,11 @@ def test_a_read_that_is_under_way_ends_when_nobody_wants_it(store: Store) -> Non
     next(fetched)
     assert begun.wait(timeout=30)
     fetched.close()
-    assert threads() == []
+    assert leftovers.threads(*WORKERS) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(15), ValueError("the consumer's")])
-def test_an_error_of_the_consumer_ends_the_reads(store: Store, error: BaseException) -> None:
+def test_an_error_of_the_consumer_ends_the_reads(store: Store, error: BaseException, leftovers: Leftovers) -> None:
     reads = Reads(store)
 
     def consume(after: int = 0) -> None:
@@ -152,11 +152,13 @@ def test_an_error_of_the_consumer_ends_the_reads(store: Store, error: BaseExcept
     with pytest.raises(type(error)):
         consume(after=1)
     assert len(reads.begun) >= 2
-    assert (reads.open_now, threads()) == (0, [])
+    assert (reads.open_now, leftovers.threads(*WORKERS)) == (0, [])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted(2)])
-def test_a_signal_does_not_wait_for_what_is_read_before_it(store: Store, error: BaseException) -> None:
+def test_a_signal_does_not_wait_for_what_is_read_before_it(
+    store: Store, error: BaseException, leftovers: Leftovers
+) -> None:
     reads = Reads(store)
 
     def wanted() -> Iterator[ranges.Slice]:
@@ -165,10 +167,10 @@ def test_a_signal_does_not_wait_for_what_is_read_before_it(store: Store, error: 
 
     with pytest.raises(type(error)):
         list(fetch(wanted(), reads.open_range, ahead=4))
-    assert (reads.open_now, threads()) == (0, [])
+    assert (reads.open_now, leftovers.threads(*WORKERS)) == (0, [])
 
 
-def test_the_third_range_fails_after_the_first_two_were_given(store: Store) -> None:
+def test_the_third_range_fails_after_the_first_two_were_given(store: Store, leftovers: Leftovers) -> None:
     """The fifth fails sooner in time, and so does what lists them: the third comes first in the stream."""
     fifth_failed = threading.Event()
 
@@ -189,7 +191,7 @@ def test_the_third_range_fails_after_the_first_two_were_given(store: Store) -> N
     assert [item.frame.frame.offset for item in islice(fetched, 2)] == [0, FAR]
     with pytest.raises(StoreError, match="third"):
         next(fetched)
-    assert threads() == []
+    assert leftovers.threads(*WORKERS) == []
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 3000), st.booleans(), st.booleans()), max_size=30)
@@ -225,13 +227,13 @@ def test_what_is_read_ahead_is_what_is_read_in_turn(
             return taken, exc.message
         return taken, ""
 
-    before = ranges.RANGE_BYTES
+    leftovers, before = Leftovers(), ranges.RANGE_BYTES
     ranges.RANGE_BYTES = range_bytes
     try:
         assert result(ahead) == result(1)
     finally:
         ranges.RANGE_BYTES = before
-    assert threads() == []
+    assert leftovers.threads(*WORKERS) == []
 
 
 def test_a_frame_of_which_parts_are_wanted_here_and_there_is_read_once() -> None:

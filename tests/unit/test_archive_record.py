@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.leftovers import Leftovers
 from volback.archive.codec import ZstdCodec, decompress
 from volback.archive.cut import Cut, RawFrame, UnitEnd
 from volback.archive.lookup import Place
@@ -124,7 +124,7 @@ def test_index_of_nothing_is_empty() -> None:
     assert list[Unit](read_units(decompress(b"".join(index.buffers), what="index"))) == []
 
 
-def test_closed_early_it_leaves_no_thread() -> None:
+def test_closed_early_it_leaves_no_thread(leftovers: Leftovers) -> None:
     """As where a store fails: what it reads from is closed too, down to the cutter."""
     closed: list[bool] = []
 
@@ -139,7 +139,7 @@ def test_closed_early_it_leaves_no_thread() -> None:
     assert next(data)
     data.close()
     assert closed == [True]
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("frames")] == []
+    assert leftovers.threads("frames") == []
 
 
 def _file_of(number: int, frame: NewFrame) -> list[Sealed]:

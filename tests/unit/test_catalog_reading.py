@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.support.documents import MANIFEST, source_of
+from tests.support.leftovers import Leftovers
 from tests.support.repository import IDS, make_backup
 from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest
@@ -82,11 +83,11 @@ def replace(store: MemoryStore, number: int, **changes: object) -> None:
     store.put(key.manifest, [seal_document(manifest)])
 
 
-def test_reads_overlap_and_come_in_order(store: WatchedStore) -> None:
+def test_reads_overlap_and_come_in_order(store: WatchedStore, leftovers: Leftovers) -> None:
     store.barrier = threading.Barrier(TOGETHER)
     assert ids(Catalog(store)) == IDS[:20]
     assert sorted(store.opened) == [key_of(number).manifest for number in range(20)]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert leftovers.threads("ahead") == []
 
 
 def test_the_sets_of_a_project_are_looked_for_in_manifests_that_are_read_together(store: WatchedStore) -> None:
@@ -98,12 +99,11 @@ def test_the_sets_of_a_project_are_looked_for_in_manifests_that_are_read_togethe
         find_set(repository, "shop")
 
 
-def test_a_near_store_is_read_in_the_callers_thread() -> None:
+def test_a_near_store_is_read_in_the_callers_thread(leftovers: Leftovers) -> None:
     store = filled(WatchedStore(parallel_reads=1))
-    before = threading.active_count()
     walk = Catalog(store).manifests()
     assert isinstance(next(walk), Manifest)
-    assert threading.active_count() == before
+    assert leftovers.threads() == []
     assert len(store.opened) == 1
 
 
@@ -121,12 +121,12 @@ def test_a_manifest_that_is_larger_than_what_is_read_ahead_is_read_whole(store: 
 
 
 @pytest.mark.parametrize("error", [StoreUnreachable("no answer"), Interrupted(2)])
-def test_what_ends_the_walk_leaves_no_thread(store: WatchedStore, error: Exception) -> None:
+def test_what_ends_the_walk_leaves_no_thread(store: WatchedStore, error: Exception, leftovers: Leftovers) -> None:
     store.fails[key_of(6).manifest] = error
     seen: list[object] = []
     with pytest.raises(type(error)):
         seen.extend(Catalog(store).manifests())
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert leftovers.threads("ahead") == []
 
 
 def test_the_second_look_reads_no_manifest(store: WatchedStore, kept: Cache) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator
 
 import pytest
 
+from tests.support.leftovers import Leftovers
 from volback.errors import EngineError, StoreError
 from volback.feed import AHEAD_BYTES, Feed
 from volback.store.base import Store
@@ -31,8 +31,8 @@ class TestFeed:
             upload.end()
         assert b"".join(store.open("key")) == b"".join(b"%d " % number for number in range(20)) + b"end"
 
-    def test_stores_nothing_if_it_is_left_early(self) -> None:
-        store, threads = MemoryStore("test"), threading.active_count()
+    def test_stores_nothing_if_it_is_left_early(self, leftovers: Leftovers) -> None:
+        store = MemoryStore("test")
 
         def fail() -> Iterator[bytes]:
             yield b"first"
@@ -41,7 +41,7 @@ class TestFeed:
         with pytest.raises(EngineError), _upload(store) as upload:
             upload.add(fail())
         assert list(store.list()) == []
-        assert threading.active_count() == threads
+        assert leftovers.threads() == []
 
     @pytest.mark.parametrize("after", [0, 3000])
     def test_an_error_of_the_store_ends_it(self, after: int) -> None:

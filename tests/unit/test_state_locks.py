@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leftovers import Leftovers
 from volback.errors import LockedError, StoreError
 from volback.state.client import client_id
 from volback.state.locks import is_locked, lock, lock_file
@@ -113,7 +114,7 @@ def test_a_lock_that_another_asks_about_is_not_held(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EIO])
 def test_a_state_directory_without_locks_is_one_line_that_names_it(
-    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, leftovers: Leftovers
 ) -> None:
     """As on NFS without its lock daemon. That a run is dead is not concluded from it."""
 
@@ -122,7 +123,6 @@ def test_a_state_directory_without_locks_is_one_line_that_names_it(
 
     (tmp_path / "runs/one").mkdir(parents=True)
     (tmp_path / "runs/one/lock").touch()
-    before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(fcntl, "flock", refused)
     with pytest.raises(StoreError, match=f"^state directory cannot be used: .* {os.strerror(code)}$") as caught:
         lock_file(tmp_path / "x")
@@ -135,5 +135,5 @@ def test_a_state_directory_without_locks_is_one_line_that_names_it(
         raise AssertionError("no run can be known to be alive")
     with dead_runs(tmp_path) as dead:
         assert dead == []
-    assert os.listdir("/proc/self/fd") == before
+    assert leftovers.descriptors() == []
     assert sorted(os.listdir(tmp_path / "runs")) == ["one"]

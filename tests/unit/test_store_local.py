@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.leftovers import Leftovers
 from volback.errors import ConflictError, NotFoundError, StoreError, StoreUnreachable, UsageError
 from volback.store.local import LocalStore
 from volback.store.locate import open_store
@@ -224,12 +225,11 @@ def test_sweep_removes_empty_directories_but_not_the_root(store: LocalStore, roo
     assert root.is_dir()
 
 
-def test_no_descriptor_stays_open(store: LocalStore) -> None:
+def test_no_descriptor_stays_open(store: LocalStore, leftovers: Leftovers) -> None:
     def torn() -> Iterator[bytes]:
         yield b"x"
         raise ValueError("torn")
 
-    before = os.listdir("/proc/self/fd")
     store.put("a/b", [bytes(3_000_000)])
     with pytest.raises(ValueError, match="torn"):
         store.put("a/c", torn())
@@ -241,7 +241,7 @@ def test_no_descriptor_stays_open(store: LocalStore) -> None:
     list(store.list())
     store.sweep()
     store.delete("a/b")
-    assert os.listdir("/proc/self/fd") == before
+    assert leftovers.descriptors() == []
 
 
 def test_a_temp_file_swept_before_it_is_locked_is_made_again(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.leftovers import Leftovers
 from volback.ahead import read_ahead
 from volback.archive.seal import in_order
 
@@ -37,22 +38,21 @@ def _work(go: threading.Event) -> Callable[[int], int]:
     return work
 
 
-def _threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "frames"))]
+_WORKERS = ("ahead", "frames")
 
 
 @pytest.fixture
-def go() -> Iterator[threading.Event]:
+def go(leftovers: Leftovers) -> Iterator[threading.Event]:
     """What the workers wait for; set at the end, whatever happens."""
     event = threading.Event()
     yield event
     event.set()
-    for thread in _threads():
+    for thread in leftovers.threads(*_WORKERS):
         thread.join(30)
 
 
 @pytest.mark.parametrize("start", [_frames, _ahead])
-def test_the_collector_does_not_wait_for_a_worker(start: Start, go: threading.Event) -> None:
+def test_the_collector_does_not_wait_for_a_worker(start: Start, go: threading.Event, leftovers: Leftovers) -> None:
     """It may run where a lock is held that the worker needs."""
     abandoned: list[Any] = [start(go)]
     assert next(abandoned[0]) == 0
@@ -66,13 +66,13 @@ def test_the_collector_does_not_wait_for_a_worker(start: Start, go: threading.Ev
         assert not collector.is_alive(), "the collection waits for a worker, and that for the end of this test"
     finally:
         gc.enable()
-    assert _threads(), "the worker was still at work"
+    assert leftovers.threads(*_WORKERS), "the worker was still at work"
 
 
 @pytest.mark.parametrize("start", [_frames, _ahead])
-def test_who_closes_it_waits_until_no_thread_is_left(start: Start, go: threading.Event) -> None:
+def test_who_closes_it_waits_until_no_thread_is_left(start: Start, go: threading.Event, leftovers: Leftovers) -> None:
     generator = start(go)
     assert next(generator) == 0
     threading.Timer(0.2, go.set).start()
     generator.close()
-    assert _threads() == []
+    assert leftovers.threads(*_WORKERS) == []
