@@ -278,7 +278,13 @@ def _health(command: str) -> Any:
 
 
 SLOW = """
-trap 'echo asked >>/data/ends; sleep 4; echo ended >>/data/ends; exit 0' USR1
+at_the_end() {
+  echo asked >>/data/ends
+  until set -- $(cat /data/ends); [ $# -ge 3 ]; do sleep 0.05; done
+  echo ended >>/data/ends
+  exit 0
+}
+trap at_the_end USR1
 echo ready >/data/$HOSTNAME
 while :; do sleep 600 & wait $!; done
 """
@@ -287,10 +293,11 @@ while :; do sleep 600 & wait $!; done
 def test_containers_that_do_not_need_one_another_stop_at_the_same_time(
     run_volback: Volback, volume: str, volume_path: Callable[[str], Path], container_factory: Containers
 ) -> None:
+    """None of them ends before all have been asked to."""
     several = [container_factory(SLOW, volumes={volume: "/data"}, **READY) for _ in range(3)]
     for container in several:
         _wait_for(volume_path(volume) / container.id[:12])
-    said = run_volback("backup", volume, "--stop", "--json").json["result"]
+    said = run_volback("backup", volume, "--stop", "--stop-timeout", "60s", "--json").json["result"]
     assert said["backups"][0]["consistency"] == "stopped"
     assert run_volback("cat", volume, "ends").stdout.split() == ["asked"] * 3 + ["ended"] * 3
     assert [_state(container) for container in several] == ["running"] * 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -119,9 +118,9 @@ def test_a_service_is_scaled_to_0_while_its_volumes_are_read_and_has_all_else_as
     service.scale(2)
     service.wait_for_tasks(2)
     before, were = service.facts, {container.name for container in service.containers()}
-    began = int(time.time())
-    with ApiProxy(tmp_path / "engine.sock", engine=swarm.socket) as proxy:
+    with swarm.events() as events, ApiProxy(tmp_path / "engine.sock", engine=swarm.socket) as proxy:
         said = run_volback("backup", first, second, "--json", env={"DOCKER_HOST": proxy.url})
+        happened = events.since(0)
     assert service.running_tasks() == 2, "it has waited for them"
     result = said.json["result"]
     assert [made["consistency"] for made in result["backups"]] == ["stopped", "stopped"]
@@ -131,8 +130,8 @@ def test_a_service_is_scaled_to_0_while_its_volumes_are_read_and_has_all_else_as
     assert service.facts["Spec"] == before["Spec"]
     assert {container.name for container in service.containers()}.isdisjoint(were)
     for name in were:
-        events = _events_of(swarm, name, began)
-        assert "start" not in events[events.index("die") :], "swarm starts new ones; nobody starts those again"
+        actions = [event.action for event in happened if event.name == name]
+        assert "start" not in actions[actions.index("die") :], "swarm starts new ones; nobody starts those again"
     path = swarm.volume_path(first)
     assert ((path / "pre").read_text(), (path / "post").read_text()) == ("before\n" * 2, "after\n" * 2)
     documented = (PROJECT / "docs/reference/engine-api.md").read_text()
@@ -148,12 +147,6 @@ def _fill(spec: dict[str, Any]) -> None:
     template["ForceUpdate"] = 3
     template["Resources"] = {"Limits": {"Pids": 100}}
     template["ContainerSpec"]["Ulimits"] = [{"Name": "nofile", "Soft": 512, "Hard": 1024}]
-
-
-def _events_of(swarm: Swarm, container: str, since: int) -> list[str]:
-    filters = {"type": "container", "container": container}
-    events = swarm.client.events(since=since, until=int(time.time()) + 1, decode=True, filters=filters)
-    return [event["Action"] for event in events]
 
 
 def test_a_paused_service_is_not_scaled_and_a_used_volume_names_the_command(lane_factory: Callable[..., Lane]) -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from threading import Condition, Thread
 from typing import Any, NamedTuple
 
+import docker
+
 from tests.support.engine import CLIENT_LABEL, EngineSession, connect, remove_volume
 
 _WAIT_S = 120.0
@@ -30,9 +32,10 @@ class Event(NamedTuple):
 class Events:
     """Each container's die, start, pause and unpause, as they come."""
 
-    def __init__(self, engine: EngineSession) -> None:
+    def __init__(self, engine: EngineSession, client: docker.DockerClient) -> None:
+        """`client` is one of its own for the same engine, and is closed with it."""
         self._engine = engine
-        self._client = connect()
+        self._client = client
         self._came: list[Event] = []
         self._marks: set[str] = set()
         self._changed = Condition()
@@ -84,8 +87,9 @@ def of_client(events: Iterable[Event], client: str) -> list[Event]:
 
 
 @contextmanager
-def followed(engine: EngineSession) -> Iterator[Events]:
-    events = Events(engine)
+def followed(engine: EngineSession, client: docker.DockerClient | None = None) -> Iterator[Events]:
+    """`client`: for another engine than that of the tests."""
+    events = Events(engine, client or connect())
     try:
         yield events
     finally:

@@ -12,7 +12,8 @@ from typing import Any
 import docker
 from docker.types import ServiceMode
 
-from tests.support.engine import build_image, connect, engine_socket
+from tests.support.engine import EngineSession, build_image, connect, engine_socket
+from tests.support.events import Events, followed
 from tests.support.remote import SecondEngine, second_engine, wait_for
 
 IMAGE = "volback-test:swarm"
@@ -37,6 +38,13 @@ class Swarm:
     def engine(self) -> SecondEngine:
         assert self.second is not None, "the tests' engine is not this test's to stop"
         return self.second
+
+    @contextmanager
+    def events(self) -> Iterator[Events]:
+        """What happens to the containers of its node inside."""
+        client = docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60)
+        with followed(EngineSession(self.client), client) as events:
+            yield events
 
     def volume_path(self, volume: str) -> Path:
         return Path(self.client.volumes.get(volume).attrs["Mountpoint"])
