@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -24,14 +24,15 @@ class Feed(Generic[_Chunk]):
     """A context manager; where it is left without `end`, what takes the chunks gets GivenUpError, and is waited for."""
 
     def __init__(self, take: Callable[[Iterable[_Chunk]], object], name: str) -> None:
-        """`take` gets all chunks, in a thread of that name. What it raises, `add` or `end` raises."""
+        """`take` gets all chunks, in a thread of that name, from the block's begin on. What it raises, `add` or `end`
+        raises."""
         self._waiting: list[_Chunk] = []
         self._waiting_bytes = 0
         self._is_complete = self._is_given_up = False
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(1, name)
-        self._taken = self._pool.submit(take, self._take())
-        self._taken.add_done_callback(lambda _: self._notify())
+        self._take = take
+        self._taken: Future[object]
 
     def add(self, chunks: Iterable[_Chunk]) -> None:
         """Add chunks; waits while too much waits. Raises what `take` raises."""
@@ -54,11 +55,21 @@ class Feed(Generic[_Chunk]):
         self._taken.result()
 
     def __enter__(self) -> Self:
+        try:
+            with deferred_signals():
+                self._taken = self._pool.submit(self._take, self._chunks())
+                self._taken.add_done_callback(lambda _: self._notify())
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         with deferred_signals():
             with self._changed:
                 self._is_given_up = not self._is_complete
@@ -68,7 +79,7 @@ class Feed(Generic[_Chunk]):
     def _has_room(self, size: int) -> bool:
         return not self._waiting or self._waiting_bytes + size <= AHEAD_BYTES or self._taken.done()
 
-    def _take(self) -> Iterator[_Chunk]:
+    def _chunks(self) -> Iterator[_Chunk]:
         """All that wait are taken at once: so a thousand small ones cost no thousand locks."""
         while True:
             with self._changed:

@@ -3,6 +3,10 @@ that must not be left half done (creating a container, removing it).
 
 A signal mask would not do: with threads the handler runs in the main thread whatever that thread has blocked.
 The first signal counts; while what it began is being cleaned up, further ones are ignored.
+
+Python looks for signals inside its own library too. Raised there, in the middle of what takes or gives back a lock, an
+exception would leave it taken, and threads of the run would wait for it without end; what was just entered would never
+be left. So the signal comes again a moment later. Waiting, which may take long, is interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ from types import FrameType
 
 from volback.errors import Interrupted
 
+_LIBRARY = ("threading", "concurrent.futures._base", "concurrent.futures.thread", "contextlib", "logging")
+"""Python's modules that take locks, start threads, or enter and leave blocks: half done, nobody would know of these."""
+_AGAIN_S = 0.001
 SIGNALS = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 """Each signal, and the signal that decides the exit code: a closed terminal ends a run as SIGTERM does."""
 
@@ -29,13 +36,15 @@ class _Interrupts:
         self.pending: int | None = None
         self.raised = False
 
-    def handle(self, number: int, _: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         if self.raised:
             return
         if self.depth:
             self.pending = self.pending or number
-            return
-        self._raise(number)
+        elif _is_in_library(frame):
+            self._come_again(number)
+        else:
+            self._raise(number)
 
     def leave(self) -> None:
         self.depth -= 1
@@ -52,10 +61,45 @@ class _Interrupts:
             sys.__unraisablehook__(what)
             return
         self.raised = False
-        # To the process: a signal that another thread sends itself would not wake the main one.
-        again = threading.Timer(0.02, os.kill, [os.getpid(), what.exc_value.exit_code - 128])
-        again.daemon = True
-        again.start()
+        self._come_again(what.exc_value.exit_code - 128)
+
+    def _come_again(self, number: int) -> None:
+        """By a timer of the kernel: to start a thread for it takes locks, which this one may hold."""
+        if threading.current_thread() is not threading.main_thread():
+            os.kill(os.getpid(), number)
+            return
+        signal.signal(signal.SIGALRM, lambda _, frame: self.handle(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+
+
+def _is_in_library(frame: FrameType | None) -> bool:
+    """Whether an exception in this frame would leave something half done."""
+    if frame is None or _is_harmless(frame):
+        return False
+    names = set[str]()
+    outer: FrameType | None = frame
+    while outer is not None and _module(outer) in _LIBRARY:
+        names.add(outer.f_code.co_name)
+        outer = outer.f_back
+    return bool(names) and (not names.isdisjoint(("start", "submit")) or not _is_waiting(frame))
+
+
+def _is_harmless(frame: FrameType) -> bool:
+    """A future's result is taken in a `with` block, the ends of which are in `threading`; logging waits for streams."""
+    module, name = _module(frame), frame.f_code.co_name
+    if module == "logging":
+        return name not in ("acquire", "release")
+    return module == "concurrent.futures._base" and name in ("result", "exception")
+
+
+def _is_waiting(frame: FrameType) -> bool:
+    """For a lock that Condition.wait gives back in any case from there on, or for the end of threads."""
+    name = frame.f_code.co_name
+    return name in ("join", "_wait_for_tstate_lock", "_shutdown") or (name == "wait" and "gotit" in frame.f_locals)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
 
 
 _process = _Interrupts()

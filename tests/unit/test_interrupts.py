@@ -92,3 +92,104 @@ def test_what_starts_the_tests_may_ignore_hangups() -> None:
     script = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+_STRUCK_IN_THE_LIBRARY = """
+import dis, faulthandler, itertools, logging, signal, sys, threading
+from contextlib import ExitStack, contextmanager
+from volback import interrupts
+from volback.ahead import read_ahead
+from volback.errors import Interrupted
+from volback.feed import Feed
+from volback.operations.starting import started
+
+LIBRARY = ("threading", "concurrent.futures._base", "concurrent.futures.thread", "contextlib", "logging")
+logging.basicConfig(stream=open("/dev/null", "w"), level=logging.INFO)
+
+def feed():
+    with Feed(lambda chunks: [None for _ in chunks], "feed") as fed:
+        fed.add(bytes(1000) for _ in range(3))
+        fed.end()
+
+@contextmanager
+def entered(held):
+    held.append(1)
+    try:
+        yield 1
+    finally:
+        held.pop()
+
+def start():
+    with started(entered([])) as starting:
+        assert starting.opened() == 1
+
+def ahead():
+    assert list(read_ahead(lambda number, stop: number, iter(range(4)), ahead=2)) == [0, 1, 2, 3]
+
+def stack():
+    held = []
+    try:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(entered(held))
+    finally:
+        assert held == []
+
+def log():
+    logging.getLogger("volback.test").info("x")
+
+def looks(code, known={}):
+    '''Where Python looks for signals: after calls, at begins and loops.'''
+    if code not in known:
+        made = list(dis.get_instructions(code))
+        asks = ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD")
+        known[code] = {after.offset for before, after in zip(made, made[1:]) if before.opname in asks}
+    return known[code]
+
+def struck(scenario, at):
+    '''Whether there was such a place.'''
+    interrupts._process.__init__()
+    left = at
+
+    def trace(frame, event, arg):
+        nonlocal left
+        if frame.f_globals.get("__name__") in LIBRARY:
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_lasti in looks(frame.f_code):
+                left -= 1
+                if left == 0:
+                    sys.settrace(None)  # the timer's signal is not to meet this function
+                    interrupts._process.handle(signal.SIGTERM, frame)
+        return trace
+
+    faulthandler.dump_traceback_later(50, exit=True)
+    before = set(threading.enumerate())
+    try:
+        try:
+            sys.settrace(trace)
+            scenario()
+        finally:
+            sys.settrace(None)
+        while left <= 0:  # the end came before the timer
+            threading.Event().wait(60)
+    except Interrupted:
+        pass
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    sys.stderr.flush()
+    logging.root.handlers[0].acquire()
+    logging.root.handlers[0].release()
+    return left <= 0
+
+interrupts.install()
+for scenario in (feed, start, ahead, stack, log):
+    count = next(at for at in itertools.count(1) if not struck(scenario, at))
+    print(scenario.__name__, count > 10)
+"""
+
+
+def test_wherever_it_strikes_in_pythons_library_nothing_hangs_and_all_is_left() -> None:
+    """Raised there, it left locks taken, for which the threads of the run waited without end, or RuntimeErrors."""
+    done = subprocess.run([sys.executable, "-c", _STRUCK_IN_THE_LIBRARY], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines() == [f"{name} True" for name in ("feed", "start", "ahead", "stack", "log")]
