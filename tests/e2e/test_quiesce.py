@@ -94,7 +94,7 @@ def test_stop_ends_a_container_by_its_own_signal_and_starts_it_again(
     since = time.time()
     said = run_volback("backup", volume, "--stop", "--json").json["result"]
     assert said["backups"][0]["consistency"] == "stopped"
-    assert 0 < said["downtime_s"][writer.name] < 60
+    assert 0 < said["downtime_s"][writer.name] < 300
     assert run_volback("cat", volume, "farewell").stdout == "stopped well\n"
     assert run_volback("show", volume, "--json").json["result"]["containers"] == [writer.name]
     assert _state(writer) == "running"

@@ -92,7 +92,7 @@ def test_what_is_written_as_containers_stop_is_in_the_backup(
     assert (made["passes"], made["kind"], made["consistency"]) == (2, "incremental", "stopped")
     assert 3_300_000 < made["stored_bytes"] < 4_500_000, "the database and the farewell, once"
     assert made["unused_bytes"] < 100_000
-    assert 0 < result["downtime_s"][writer.name] < 60
+    assert 0 < result["downtime_s"][writer.name] < 300
     assert events.actions(since, writer) == ["die", "start"]
     farewell = volume_path(volume) / "farewell"
     run_volback("verify", "--data")

@@ -18,6 +18,8 @@ from threading import Lock
 from tests.support.fork_server import STATUS, send_request
 
 _PROJECT = Path(__file__).resolve().parents[2]
+_START_S = 300
+"""The first run waits for the server, which imports all that there is; a second or two, on an idle machine."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -63,7 +65,7 @@ class Forked:
                 process_group=0 if own_group else os.getpgrp(),
                 descriptors=(stdin, stdout, stderr),
             )
-        self.pid = self._next(60)
+        self.pid = self._next(_START_S)
 
     def wait_until_stopped(self, timeout_s: float) -> bool:
         """Wait for a SIGSTOP of it; False where it ended instead."""
