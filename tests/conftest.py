@@ -121,7 +121,7 @@ def engine(session_id: str) -> Iterator[EngineSession]:
     except RuntimeError as exc:
         pytest.fail(str(exc), pytrace=False)
     yield session
-    leftovers = session.leftovers()
+    leftovers = session.leftovers_in_the_end()
     session.remove()
     session.client.close()
     assert not leftovers, f"left behind by this session's tests: {leftovers}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import resource
-import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,11 @@ from tests.support.engine import Volback
 from tests.support.s3 import S3Server
 
 LIMIT_S = 120
+USER = 1_000_000_000 + os.getpid()
+"""Of whom this process of tests alone has processes: the limit counts all that a user has."""
 NO_OTHER_USER = [
     "setpriv",
-    "--reuid=65534",
+    f"--reuid={USER}",
     "--clear-groups",
     "--inh-caps=+dac_override",
     "--ambient-caps=+dac_override",
@@ -86,7 +88,7 @@ def test_without_threads_it_ends_with_an_error(run_volback: Volback, source: Pat
     run_volback("backup", source)
     for directory in (run_volback.state, run_volback.repository):
         for path in [directory, *directory.rglob("*")]:
-            shutil.chown(path, 65534)
+            os.chown(path, USER, -1)
     for arguments in (["backup", source], ["verify", "--data"]):
         command = [*NO_OTHER_USER, "prlimit", f"--nproc={count}", *run_volback.command(*arguments)]
         done = subprocess.run(

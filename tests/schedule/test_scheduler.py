@@ -102,11 +102,11 @@ def test_jitter_comes_on_top_of_the_time(driven: Driven) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_and_waits_for_the_run_to_end(driven: Driven, number: signal.Signals) -> None:
     noted = driven.directory / "noted"
-    trap = f"trap 'echo signalled >>{noted}; sleep 0.3; echo down >>{noted}; exit 1' TERM INT"
+    trap = f"trap 'echo signalled >>{noted}; sleep 0.3; echo down >>{noted}; exit 1' TERM INT; echo ready >>{noted}"
     driven.behave("nightly", f"{trap}\nwhile :; do sleep 0.01; done")
     with driven.running() as process:
         driven.move_clock(NIGHT)
-        driven.wait_for(f"begin {RUN}")
+        driven.wait_for("ready")  # before, the signal would just end it
         process.send_signal(number)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -115,11 +115,11 @@ def test_a_signal_is_passed_on_and_waits_for_the_run_to_end(driven: Driven, numb
 
 
 def test_a_run_that_crashes_does_not_end_it(driven: Driven) -> None:
-    driven.behave("nightly", "kill -KILL $$")
+    driven.behave("nightly", f"trap '' TERM; echo ready >>{driven.directory}/noted; kill -KILL $$")
     with driven.running():
         for day in range(2):
             driven.move_clock(NIGHT + day * DAY)
-            driven.wait_for(f"begin {RUN}", day + 1)
+            driven.wait_for("ready", day + 1)  # the scheduler's end does not come before its own
         _, log = driven.end()
     assert log.count("job nightly ended with exit code 137") == 2
 

@@ -26,6 +26,7 @@ CLIENT_LABEL = "volback.client"
 """Helpers carry the id that volback keeps in its state directory, so each session knows its own."""
 PROJECT = Path(__file__).resolve().parents[2]
 
+_SETTLE_S = 60
 _MAKE_BACKUPS = {"backup", "import", "restore", "run"}
 
 
@@ -89,6 +90,13 @@ class EngineSession:
         """What is still there, in words."""
         containers = [f"container {item.name} {item.labels}" for item in self.containers()]
         return containers + [f"volume {volume.name}" for volume in self.volumes()]
+
+    def leftovers_in_the_end(self) -> list[str]:
+        """What stays: a killed run's guard, and the engine, may still be at work."""
+        deadline = time.monotonic() + _SETTLE_S
+        while (left := self.leftovers()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
 
     def remove(self) -> None:
         """Remove it."""

@@ -164,7 +164,7 @@ def test_one_codec_serves_many_threads_at_once() -> None:
 
     def seal(number: int) -> bytes:
         if number < 8:
-            barrier.wait(10)
+            barrier.wait(60)
         return CODEC.seal(contents[number])
 
     with ThreadPoolExecutor(8) as pool:
