@@ -8,7 +8,7 @@ containers stay stopped, as two sides that both take writes cannot be brought to
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,7 @@ from volback.archive import tar
 from volback.archive.plan import Plan, learn
 from volback.archive.verdicts import Verdicts
 from volback.context import Context
+from volback.engine.containers import Container
 from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.errors import ConflictError
 from volback.live.guard import guarded
@@ -47,7 +48,7 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
+class Pass:
     """What a pass over the whole volume has brought, while it may have been written to."""
 
     plan: Plan
@@ -55,15 +56,26 @@ class _Pass:
     is_proven: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """Those of the last pass, which wait while the containers are stopped."""
+
+    reader: VolumeReader
+    writer: VolumeWriter
+    prover: VolumeReader | None
+    """Where a first pass was, and a proof is wanted."""
+
+
 @dataclass(slots=True)
-class _Outcome:
+class Outcome:
     """What comes out of the last pass."""
 
     done: Transferred
     plan: Plan
     proof: Comparison | None = None
     left: Left = field(default_factory=Left)
-    downtime_s: float = 0.0
+    downtime_s: float | None = None
+    """None where no container was stopped."""
 
 
 def move_stopped(
@@ -78,13 +90,15 @@ def move_stopped(
     wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
     with ExitStack() as making:
         filled = making.enter_context(filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint))
-        moving = _Moving(Route(ctx, run, source, filled.side, wires, options.drop), filled, options, stopping)
+        moving = Moving(Route(ctx, run, source, filled.side, wires, options.drop), filled, options, stopping)
         first = moving.first_pass() if stopping.live else None
-        found = moving.last_pass(first, making.close)
-    return moving.moved(first, found, duration_s=time.monotonic() - began)
+        found, held = moving.last_pass(first, making.close)
+    done = moving.moved(first, found, held.containers, duration_s=time.monotonic() - began)
+    notices = (*held.warnings, *found.left.warnings)
+    return replace(done, warnings=(*notices, *done.warnings), errors=tuple(held.errors))
 
 
-class _Moving:
+class Moving:
     """One move: what its passes have in common."""
 
     def __init__(self, route: Route, filled: Filling, options: MoveOptions, stopping: Stopping) -> None:
@@ -95,9 +109,8 @@ class _Moving:
         self._storage = route.source.engine.storage(route.source.volume)
         self._observer = Observer(route.source.engine, route.source.volume, self._storage)
         self._notices: list[str] = []
-        self._quiesced: Quiesced | None = None
 
-    def first_pass(self) -> _Pass:
+    def first_pass(self) -> Pass:
         """Copy all, whatever changes meanwhile, and prove what was copied. Raises EngineError."""
         route = self._route
         with self._reading(rescan=False) as reader:
@@ -106,61 +119,70 @@ class _Moving:
             writer = self._filled.writing.opened()
             done = route.transfer(reader, writer, plan, digested=self._options.prove)
         is_proven = self._options.prove and digest_of_all(route) == done.digest
-        return _Pass(plan, done, is_proven)
+        return Pass(plan, done, is_proven)
 
-    def last_pass(self, first: _Pass | None, end_making: Callable[[], None]) -> _Outcome:
+    def last_pass(self, first: Pass | None, end_making: Callable[[], None]) -> tuple[Outcome, Quiesced]:
         """Stop the containers, copy what has changed, and prove. Raises ConflictError, EngineError.
 
         `end_making` makes the target a whole volume. It is called before the containers are left stopped: whatever
         happens in between, one of both sides can be used.
         """
-        route = self._route
-        ctx, engine = route.ctx, route.source.engine
-        request = QuiesceRequest(route.source.volume, "stop", storage=self._storage)
-        with ExitStack() as waiting, Run(ctx.settings.state, "quiesce", route.source.volume.name) as run:
-            reader = waiting.enter_context(self._reading(rescan=True))
-            learn(reader.scan(), Verdicts([]))  # so that the kernel knows all files when they are scanned again
-            writer = waiting.enter_context(route.opened_writer()) if first else self._filled.writing.opened()
-            prover = waiting.enter_context(opened_proof(route)) if first and self._options.prove else None
-            if prover is not None:
-                learn(prover.scan(), Verdicts([]))
-            targets = plan_quiesce(quiesce_candidates(ctx, engine), [request], Services(engine))
-            waiting.enter_context(self._observer.observing())
+        ctx, engine = self._route.ctx, self._route.source.engine
+        with ExitStack() as waiting, Run(ctx.settings.state, "quiesce", self._route.source.volume.name) as run:
+            ready = waiting.enter_context(self.waiting(first))
+            targets = plan_quiesce(quiesce_candidates(ctx, engine), [self.request], Services(engine))
             waiting.enter_context(guarded(ctx, run, needed=bool(targets)))
-            self._quiesced = Quiesced(ctx, engine, run, targets, may_stay=not self._stopping.restart)
+            held = Quiesced(ctx, engine, run, targets, may_stay=not self._stopping.restart)
             began = time.monotonic()
-            with self._quiesced as quiesced:
-                found = self._copied(first, reader, writer, prover)
-                self._check_undisturbed(quiesced)
+            with held as quiesced:
+                found = self.copied(first, ready)
+                self.check_undisturbed(quiesced)
                 is_good = found.proof is None or not found.proof.differs
                 if is_good and not self._stopping.restart:
                     end_making()
                     found.left = quiesced.leave_stopped(idle_users(engine, self._storage))
-                found.downtime_s = time.monotonic() - began
-        return found
+                found.downtime_s = time.monotonic() - began if targets else None
+        return found, held
 
-    def _copied(
-        self, first: _Pass | None, reader: VolumeReader, writer: VolumeWriter, prover: VolumeReader | None
-    ) -> _Outcome:
-        """Copy while nothing writes, and prove."""
-        route, prove = self._route, self._options.prove
+    @property
+    def request(self) -> QuiesceRequest:
+        """Its containers are to be stopped."""
+        return QuiesceRequest(self._route.source.volume, "stop", storage=self._storage)
+
+    @contextmanager
+    def waiting(self, first: Pass | None) -> Iterator[Helpers]:
+        """Start the helpers of the last pass while containers run, and let them know all files. Raises EngineError."""
+        route = self._route
+        with ExitStack() as stack:
+            reader = stack.enter_context(self._reading(rescan=True))
+            learn(reader.scan(), Verdicts([]))  # so that the kernel knows all files when they are scanned again
+            writer = stack.enter_context(route.opened_writer()) if first else self._filled.writing.opened()
+            prover = stack.enter_context(opened_proof(route)) if first and self._options.prove else None
+            if prover is not None:
+                learn(prover.scan(), Verdicts([]))
+            stack.enter_context(self._observer.observing())
+            yield Helpers(reader, writer, prover)
+
+    def copied(self, first: Pass | None, helpers: Helpers) -> Outcome:
+        """Copy while nothing writes, and prove. Raises EngineError."""
+        route, prove, reader, writer = self._route, self._options.prove, helpers.reader, helpers.writer
         self._observer.begin()
         plan = scan(reader, [])
         if first is None:
             self._notices += checked(route.source, self._filled, plan, self._options)
             done = route.transfer(reader, writer, plan, digested=prove)
             self._observer.end()
-            return _Outcome(done, plan, prove_transfer(route, done) if prove else None)
+            return Outcome(done, plan, prove_transfer(route, done) if prove else None)
         changed = delta(first.plan, plan)
         if changed.gone:
             remove_paths(route.target.engine, route.run, route.target.volume, changed.gone)
         done = route.transfer(reader, writer, plan, changed, digested=prove) if changed.sent else _NOTHING
         self._observer.end()
         done = replace(done, unset=done.unset | first.done.unset)
-        return _Outcome(done, plan, self._proof(first, plan, changed, done, prover))
+        return Outcome(done, plan, self._proof(first, plan, changed, done, helpers.prover))
 
     def _proof(
-        self, first: _Pass, plan: Plan, changed: Delta, done: Transferred, prover: VolumeReader | None
+        self, first: Pass, plan: Plan, changed: Delta, done: Transferred, prover: VolumeReader | None
     ) -> Comparison | None:
         if prover is None:
             return None
@@ -168,7 +190,7 @@ class _Moving:
             return Comparison([], [], [])
         return compare_whole(self._route, done.unset)
 
-    def _check_undisturbed(self, quiesced: Quiesced) -> None:
+    def check_undisturbed(self, quiesced: Quiesced) -> None:
         """Raises ConflictError if something has run meanwhile that can write to the source."""
         names = {container.name for container in quiesced.containers}
         disturbers = sorted({*quiesced.disturbed(names), *self._observer.came})
@@ -191,13 +213,14 @@ class _Moving:
         ) as reader:
             yield reader
 
-    def moved(self, first: _Pass | None, found: _Outcome, *, duration_s: float) -> Moved:
-        """The result."""
-        route, quiesced, done = self._route, self._quiesced, found.done
-        assert quiesced is not None
+    def moved(
+        self, first: Pass | None, found: Outcome, stopped: Iterable[Container], *, duration_s: float
+    ) -> Moved:  # fmt: skip
+        """The result; `stopped`: the containers that were stopped."""
+        route, done = self._route, found.done
         unset = [*(first.done.unset_warnings if first else []), *done.unset_warnings]
         incomplete = [*done.read_warnings, *dict.fromkeys(unset)]
-        notices = [*self._notices, *self._observer.notices(but=[]), *quiesced.warnings, *found.left.warnings]
+        notices = [*self._notices, *self._observer.notices(but=[])]
         earlier = first.done if first else _NOTHING
         return Moved(
             route.source.volume,
@@ -206,17 +229,16 @@ class _Moving:
             raw_bytes=earlier.raw_bytes + done.raw_bytes,
             sockets=found.plan.sockets,
             consistency=self._observer.consistency("stopped"),
-            containers=tuple(sorted(container.name for container in quiesced.containers)),
+            containers=tuple(sorted(container.name for container in stopped)),
             proof=found.proof,
             sent_bytes=earlier.sent_bytes + done.sent_bytes,
             duration_s=duration_s,
             passes=2 if first else 1,
             again_bytes=done.raw_bytes if first else 0,
-            downtime_s=found.downtime_s if quiesced.containers else None,
+            downtime_s=found.downtime_s,
             left=found.left,
             safety_backup=self._filled.safety_backup,
             warnings=(*notices, *incomplete),
-            errors=tuple(quiesced.errors),
             incomplete=bool(incomplete),
         )
 
