@@ -155,9 +155,9 @@ def backup(
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
         wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
     )  # fmt: skip
-    finders = _finders(every=every, label=label, project=project, container=container)
+    wanted = finders(every=every, label=label, project=project, container=container)
     with call_of(context).opened() as (ctx, engine, repository):
-        found, errors = _sources(ctx, engine, sources or [], finders)
+        found, errors = find_sources(ctx, engine, sources or [], wanted)
         results = _Results(ctx, engine, repository, options, errors)
         if project and alone and found:
             results.add_parts(project, with_binds=with_binds)
@@ -171,7 +171,7 @@ def _quiesce(*, stop: bool, pause: bool) -> How | None:
     return "stop" if stop else "pause" if pause else None
 
 
-def _finders(*, every: bool, label: str | None, project: str | None, container: str | None) -> list[Finder]:
+def finders(*, every: bool, label: str | None, project: str | None, container: str | None) -> list[Finder]:
     """What finds the sources that are not given by name."""
     from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project
 
@@ -193,7 +193,7 @@ def _finders(*, every: bool, label: str | None, project: str | None, container: 
     ]
 
 
-def _sources(
+def find_sources(
     ctx: Context, engine: Engine, names: list[str], finders: list[Finder]
 ) -> tuple[list[Source], list[VolbackError]]:
     """The sources to back up, and an error for each that does not exist: it does not stop the others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,9 +35,13 @@ Examples:
   volback migrate db --to ssh://root@web2     the same name, on another host
   volback migrate db --to web2 --as shop_db   web2 is a docker context
   volback migrate db --to web2 --replace      keeps a safety backup
+  volback migrate --project shop --to ssh://root@web2 --live
+  volback migrate --all --to web2 --stop --jobs 4
 """
 
-_Volume = Annotated[str, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
+_Volumes = Annotated[
+    list[str] | None, typer.Argument(metavar="VOLUME...", show_default=False, autocompletion=complete_volume)
+]
 _Clonable = Annotated[str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
 _Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project.")]
 _AsProject = Annotated[
@@ -68,6 +73,7 @@ _Bandwidth = Annotated[
 ]
 _NoCompress = Annotated[bool, typer.Option("--no-compress", help="Do not compress what goes to another host.")]
 
+_Jobs = Annotated[int, typer.Option(metavar="N", min=1, max=16, help="How many volumes at the same time.")]
 _HelperImage = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="What helpers there run on. [default: that of the other engine]")
 ]
@@ -150,10 +156,14 @@ def _project_outcome(done: ProjectCloned) -> Outcome:
 
 def migrate(
     context: typer.Context,
-    volume: _Volume,
+    volumes: _Volumes = None,
     *,
     to: _To,
     from_: _From = None,
+    project: _Project = None,
+    container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
+    jobs: _Jobs = 2,
     name: _As = None,
     label: _Label = None,
     driver: _Driver = None,
@@ -170,13 +180,16 @@ def migrate(
     drop: _Drop = None,
     no_prove: _NoProve = False,
 ) -> Outcome:
-    """Copy a volume to another engine, and prove it there.
+    """Copy volumes to another engine, and prove them there.
 
     ENGINE is a docker context, ssh://USER@HOST, tcp://HOST:PORT or unix:///PATH. No container may write to the volume
     unless --live or --stop is given; what these stop stays stopped, if all went well, and is not started by the engine.
     The volume there does not exist, or is empty, unless --replace is given. The source stays as
     it is, unless --remove-source is given. The data goes through this process, and through no repository or file.
+    Of several, one that fails does not undo the others. With --live or --stop, the containers of all are stopped once;
+    what an earlier run has moved, and is the same on both sides, is not copied again.
     """
+    from volback.cli.move_set import Several, migrate_several, refuse_options_of_one
     from volback.context import open_engine
     from volback.moving import migrate as operation
     from volback.moving.passes import Stopping
@@ -186,6 +199,9 @@ def migrate(
         raise UsageError("--no-safety-backup goes with --replace")
     if restart_source and not (live or stop):
         raise UsageError("--restart-source goes with --live or --stop")
+    several = Several(tuple(dict.fromkeys(volumes or [])), project, container, every, jobs)
+    if not several.is_one:
+        refuse_options_of_one({"--as": name, "--label": label, "--driver": driver, "--driver-opt": driver_opt})
     call = call_of(context)
     if from_ is not None:
         call.engine = from_
@@ -209,7 +225,9 @@ def migrate(
             remove_source=remove_source,
             stopping=Stopping(live=live, restart=restart_source) if live or stop else None,
         )
-        done = operation.migrate(ctx, source, target, repository, volume, options)
+        if not several.is_one:
+            return migrate_several(ctx, source, target, repository, several, options)
+        done = operation.migrate(ctx, source, target, repository, several.volumes[0], options)
         where = f"volume {done.source.name} on {source.info.name} -> volume {done.target.name} on {target.info.name}"
     more = {
         "from": source.info.name,
@@ -245,8 +263,18 @@ def _kinds(text: str | None) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in words)
 
 
-def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcome:
-    text, warnings, errors = [title, *_lines(done)], list(done.warnings), list[VolbackError](done.errors)
+@dataclass(frozen=True, slots=True)
+class MovedOutcome:
+    """What is to be said of one move, beside its title."""
+
+    differences: list[str]
+    warnings: list[str]
+    errors: list[VolbackError]
+
+
+def moved_outcome(done: Moved) -> MovedOutcome:
+    """What differs, and what was noticed."""
+    warnings, errors, differences = list(done.warnings), list[VolbackError](done.errors), list[str]()
     proof = done.proof
     if proof is not None:
         warnings += [
@@ -254,9 +282,15 @@ def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcom
             for name, paths in proof.lacking.items()
         ]
         if proof.differs:
-            text += comparison_lines(proof)
+            differences += comparison_lines(proof)
             errors.append(_difference(done, proof.odd))
-    return Outcome({**_facts(done), **more}, text, warnings, errors, incomplete=done.incomplete)
+    return MovedOutcome(differences, warnings, errors)
+
+
+def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcome:
+    said = moved_outcome(done)
+    text = [title, *_lines(done), *said.differences]
+    return Outcome({**moved_facts(done), **more}, text, said.warnings, said.errors, incomplete=done.incomplete)
 
 
 def _difference(done: Moved, odd: int) -> IntegrityError:
@@ -288,7 +322,8 @@ def _lines(done: Moved) -> Iterator[str]:
         yield f"  volume {done.source.name} is removed"
 
 
-def _facts(done: Moved) -> dict[str, object]:
+def moved_facts(done: Moved) -> dict[str, object]:
+    """One move."""
     return {
         "source": done.source.name,
         "volume": done.target.name,

@@ -80,19 +80,25 @@ def _held(engine: Engine, state: Path) -> set[str]:
 
 
 def plan_quiesce(
-    containers: list[Container], requests: Iterable[QuiesceRequest], services: Services
+    containers: list[Container],
+    requests: Iterable[QuiesceRequest],
+    services: Services,
+    *,
+    also: Iterable[Container] = (),
 ) -> list[QuiesceTarget]:
     """Return the containers to quiesce, in the order in which they are to be stopped.
 
-    Those are the running ones that have a source mounted writable, and those that share a namespace with one that is
-    stopped. Raises ConflictError for a container that would be removed or replaced (by its scheduler) when it is
-    stopped, or that cannot be paused.
+    Those are the running ones that have a source mounted writable, those that share a namespace with one that is
+    stopped, and `also` some that are to be stopped whatever they mount. Raises ConflictError for a container that would
+    be removed or replaced (by its scheduler) when it is stopped, or that cannot be paused.
     """
     targets: dict[str, QuiesceTarget] = {}
     for request in requests:
         _refuse_to_lose(request)
         for container in writers(request, containers):
             _add_request(targets, container, request.how, request.grace_s)
+    for container in also:
+        _add_request(targets, container, "stop", None)
     _add_sharers(targets, containers)
     _leave_to_services(targets, services)
     for item in targets.values():

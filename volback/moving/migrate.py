@@ -51,24 +51,29 @@ def migrate(
     target = Side(target_engine, wanted_volume(source.volume, options.name or name, options))
     if source.is_same(target):
         raise ConflictError(f"{source.what} is on that engine already", "give another engine, or a name with --as")
-    if carried := carry_image(source_engine, target_engine):
-        log.info("%s", carried)
-    engines = [source_engine] if source_engine.info.id == target_engine.info.id else [source_engine, target_engine]
-    for engine in engines:
-        sweep(ctx, engine, repository, others=[other.info.id for other in engines])
+    make_ready(ctx, source_engine, target_engine, repository)
     check_whole(source.volume, half_restored(ctx, source_engine))
     if options.stopping is None:
-        _check_unwritten(ctx, source)
+        check_unwritten(ctx, source)
     with source.locked(ctx), target.locked(ctx), Run(ctx.settings.state, "migrate", name) as run:
         hint = "choose another name with --as, or give --replace"
         if options.stopping is None:
             done = move(ctx, run, source, target, options, hint=hint)
         else:
             done = move_stopped(ctx, run, source, target, options, options.stopping, hint=hint)
-        return _without_source(source, done) if options.remove_source else done
+        return without_source(source, done) if options.remove_source else done
 
 
-def _check_unwritten(ctx: Context, source: Side) -> None:
+def make_ready(ctx: Context, source: Engine, target: Engine, repository: Repository) -> None:
+    """Let both engines have a helper image, and remove what crashed runs left on them. Raises EngineError."""
+    if carried := carry_image(source, target):
+        log.info("%s", carried)
+    engines = [source] if source.info.id == target.info.id else [source, target]
+    for engine in engines:
+        sweep(ctx, engine, repository, others=[other.info.id for other in engines])
+
+
+def check_unwritten(ctx: Context, source: Side) -> None:
     """Raises ConflictError if a container can write to it that runs, or that another run is about to start again: what
     it wrote later would stay behind."""
     found = source.engine.storage_users(source.engine.storage(source.volume))
@@ -88,7 +93,7 @@ def _check_unwritten(ctx: Context, source: Side) -> None:
         )
 
 
-def _without_source(source: Side, done: Moved) -> Moved:
+def without_source(source: Side, done: Moved) -> Moved:
     """Remove the source if the target is proven; what prevents that is an error beside what was done."""
     if done.proof is None or not done.proof.identical:
         return done

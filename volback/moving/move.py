@@ -67,6 +67,8 @@ class Moved:
     source_removed: bool = False
     errors: tuple[VolbackError, ...] = ()
     """What failed after the move was done."""
+    was_there: bool = False
+    """Whether an earlier run has moved it: both sides are the same, and nothing was sent."""
     incomplete: bool = False
     """Whether something did not arrive as it was: the warnings name it."""
 
@@ -92,7 +94,7 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
             made, reader = filled.side, reading.opened()
             plan = scan(reader, [])
             notices = checked(source, filled, plan, options)
-            writer = filled.writing.opened()
+            writer = filled.writer()
             route = Route(ctx, run, source, made, wires, options.drop)
             done = route.transfer(reader, writer, plan, digested=options.prove)
             observer.end()

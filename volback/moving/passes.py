@@ -109,6 +109,8 @@ class Moving:
         self._storage = route.source.engine.storage(route.source.volume)
         self._observer = Observer(route.source.engine, route.source.volume, self._storage)
         self._notices: list[str] = []
+        self.has_written = False
+        """Whether a later pass may have changed the target."""
 
     def first_pass(self) -> Pass:
         """Copy all, whatever changes meanwhile, and prove what was copied. Raises EngineError."""
@@ -116,7 +118,7 @@ class Moving:
         with self._reading(rescan=False) as reader:
             plan = scan(reader, [])
             self._notices += checked(route.source, self._filled, plan, self._options)
-            writer = self._filled.writing.opened()
+            writer = self._filled.writer()
             done = route.transfer(reader, writer, plan, digested=self._options.prove)
         is_proven = self._options.prove and digest_of_all(route) == done.digest
         return Pass(plan, done, is_proven)
@@ -136,7 +138,7 @@ class Moving:
             began = time.monotonic()
             with held as quiesced:
                 found = self.copied(first, ready)
-                self.check_undisturbed(quiesced)
+                self.check_undisturbed(quiesced, quiesced.containers)
                 is_good = found.proof is None or not found.proof.differs
                 if is_good and not self._stopping.restart:
                     end_making()
@@ -156,7 +158,7 @@ class Moving:
         with ExitStack() as stack:
             reader = stack.enter_context(self._reading(rescan=True))
             learn(reader.scan(), Verdicts([]))  # so that the kernel knows all files when they are scanned again
-            writer = stack.enter_context(route.opened_writer()) if first else self._filled.writing.opened()
+            writer = stack.enter_context(route.opened_writer()) if first else self._filled.writer()
             prover = stack.enter_context(opened_proof(route)) if first and self._options.prove else None
             if prover is not None:
                 learn(prover.scan(), Verdicts([]))
@@ -174,9 +176,10 @@ class Moving:
             self._observer.end()
             return Outcome(done, plan, prove_transfer(route, done) if prove else None)
         changed = delta(first.plan, plan)
+        self.has_written = bool(changed.sent)
         if changed.gone:
             remove_paths(route.target.engine, route.run, route.target.volume, changed.gone)
-        done = route.transfer(reader, writer, plan, changed, digested=prove) if changed.sent else _NOTHING
+        done = route.transfer(reader, writer, plan, changed, digested=prove) if changed.sent else NOTHING
         self._observer.end()
         done = replace(done, unset=done.unset | first.done.unset)
         return Outcome(done, plan, self._proof(first, plan, changed, done, helpers.prover))
@@ -190,9 +193,9 @@ class Moving:
             return Comparison([], [], [])
         return compare_whole(self._route, done.unset)
 
-    def check_undisturbed(self, quiesced: Quiesced) -> None:
+    def check_undisturbed(self, quiesced: Quiesced, stopped: Iterable[Container]) -> None:
         """Raises ConflictError if something has run meanwhile that can write to the source."""
-        names = {container.name for container in quiesced.containers}
+        names = {container.name for container in stopped}
         disturbers = sorted({*quiesced.disturbed(names), *self._observer.came})
         if disturbers:
             raise ConflictError(
@@ -221,7 +224,7 @@ class Moving:
         unset = [*(first.done.unset_warnings if first else []), *done.unset_warnings]
         incomplete = [*done.read_warnings, *dict.fromkeys(unset)]
         notices = [*self._notices, *self._observer.notices(but=[])]
-        earlier = first.done if first else _NOTHING
+        earlier = first.done if first else NOTHING
         return Moved(
             route.source.volume,
             route.target.volume,
@@ -243,4 +246,4 @@ class Moving:
         )
 
 
-_NOTHING = Transferred(0, 0, 0, b"")
+NOTHING = Transferred(0, 0, 0, b"")

@@ -18,6 +18,7 @@ from volback.context import Context
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.moving.delta import Delta, are_same
+from volback.moving.sides import Side
 from volback.moving.transfer import Passing, Route, Transferred
 from volback.operations.prove import Comparison, compare_signatures, signatures_of
 from volback.operations.volumes import open_reader, scan, unreadable
@@ -50,11 +51,9 @@ def compare_whole(route: Route, unset: Set[tuple[str, str]]) -> Comparison:
     return compare_signatures(expected, found, may_lack)
 
 
-def opened_proof(route: Route, *, rescan: bool = True) -> AbstractContextManager[VolumeReader]:
+def opened_proof(route: Route) -> AbstractContextManager[VolumeReader]:
     """Start a helper that reads the target; for `prove_delta`, before the containers are stopped."""
-    side = route.target
-    read, on_wire = tar.without(route.drop), _on_wire(side.engine)
-    return open_reader(side.engine, route.run, side.volume, rescan=rescan, read=read, on_wire=on_wire)
+    return _opened(route, route.target, rescan=True)
 
 
 def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, moved: Transferred) -> bool:
@@ -74,10 +73,31 @@ def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, 
 
 def digest_of_all(route: Route) -> bytes:
     """SHA-256 of the tar stream of all that the target holds. Raises EngineError."""
-    with opened_proof(route, rescan=False) as reader:
-        plan = scan(reader, [])
-        found = _found(route.ctx, reader.read(plan.names()))
-        _check_read(reader)
+    with _opened(route, route.target) as reader:
+        return _digest(route.ctx, reader, scan(reader, []))
+
+
+def same_there(route: Route) -> Plan | None:
+    """The plan of the source if the target, which exists, holds the same bit for bit; else None. Raises EngineError.
+
+    Content is read only where the scans say the same of all files.
+    """
+    with _opened(route, route.source) as reader, _opened(route, route.target) as there:
+        plan, found = scan(reader, []), scan(there, [])
+        if not are_same(plan, found):
+            return None
+        same = _digest(route.ctx, reader, plan) == _digest(route.ctx, there, found)
+    return plan if same else None
+
+
+def _opened(route: Route, side: Side, *, rescan: bool = False) -> AbstractContextManager[VolumeReader]:
+    read, on_wire = tar.without(route.drop), _on_wire(side.engine)
+    return open_reader(side.engine, route.run, side.volume, rescan=rescan, read=read, on_wire=on_wire)
+
+
+def _digest(ctx: Context, reader: VolumeReader, plan: Plan) -> bytes:
+    found = _found(ctx, reader.read(plan.names()))
+    _check_read(reader)
     return found
 
 

@@ -21,11 +21,12 @@ class Side:
     @property
     def what(self) -> str:
         """It, in words."""
-        return f"volume {self.volume.name!r}"
+        return f"{self.volume.kind} {self.volume.name!r}"
 
     def is_same(self, other: Side) -> bool:
         """Whether both are one volume."""
-        return (self.engine.info.id, self.volume.name) == (other.engine.info.id, other.volume.name)
+        mine, theirs = self.volume, other.volume
+        return (self.engine.info.id, mine.kind, mine.name) == (other.engine.info.id, theirs.kind, theirs.name)
 
     def locked(self, ctx: Context) -> AbstractContextManager[None]:
         """Hold it for a block. Raises LockedError."""

@@ -48,11 +48,17 @@ class Filling:
 
     side: Side
     """As it is: one that exists has labels and a driver of its own."""
-    writing: Starting[VolumeWriter]
+    writing: Starting[VolumeWriter] | None
+    """None where all is there already, and only what changes is still sent."""
     look: Look
     """What was found of it before it was made empty."""
     safety_backup: str | None = None
     """The backup of what was in it."""
+
+    def writer(self) -> VolumeWriter:
+        """Wait for the helper that fills it. Raises what starting it raises."""
+        assert self.writing is not None
+        return self.writing.opened()
 
 
 @dataclass(frozen=True, slots=True)
