@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import EngineSession, Volback
+from tests.support.engine import EngineSession, Volback, build_image, remove_containers
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted, struck
-from tests.support.remote import SecondEngine, second_engine
+from tests.support.remote import SecondEngine, own_filesystem, second_engine
 
 PROJECT = "com.docker.compose.project"
 WRITER = """
@@ -235,3 +239,133 @@ def test_a_signal_ends_all_of_them_and_leaves_no_half_made_volume(
 def test_options_of_one_volume_are_refused(run_volback: Volback, option: tuple[str, str]) -> None:
     said = run_volback("migrate", "one", "two", "--to", "unix:///nobody.sock", *option, check_exit=2).stderr
     assert f"does not accept {option[0]}" in said
+
+
+class Site:
+    """A compose project of three services with volumes and a directory, whose directory only this side sees."""
+
+    def __init__(self, engine: EngineSession, directory: Path, image: str) -> None:
+        self.project = engine.new_name("site")
+        self.volumes = [f"{self.project}_data", f"{self.project}_queue"]
+        engine.names.update(self.volumes)
+        self.directory = directory
+        (directory / "html").mkdir()
+        (directory / "html" / "index.html").write_text("welcome")
+        (directory / ".env").write_text(f"NAME=secret\nIMAGE={image}\n")
+        service = {
+            "image": "${IMAGE}", "command": ["sleep", "600"], "network_mode": "none", "labels": engine.labels,
+            "stop_signal": "SIGKILL", "restart": "always",
+        }  # fmt: skip
+        document = {
+            "services": {
+                "db": {**service, "volumes": ["data:/data"]},
+                "queue": {**service, "volumes": ["queue:/queue"]},
+                "web": {**service, "volumes": ["./html:/html:ro", "data:/data:ro"], "depends_on": ["db"]},
+            },
+            "volumes": {name: {"labels": engine.labels} for name in ("data", "queue")},
+        }
+        (directory / "docker-compose.yml").write_text(json.dumps(document))  # JSON is YAML
+
+    def compose(self, *arguments: str) -> str:
+        options = ["--ansi", "never", "-p", self.project, "--project-directory", str(self.directory)]
+        return _run(["docker-compose", *options, "-f", str(self.directory / "docker-compose.yml"), *arguments])
+
+
+def _run(command: list[str]) -> str:
+    """Run compose, also by the command that volback prints, which is that of a plugin; return all that it says."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if command[0] == "docker":
+        at = command.index("compose")
+        command = ["docker-compose", *command[1:at], *command[at + 1 :]]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def site(engine: EngineSession, second: SecondEngine, run_volback: Volback, test_image: str) -> Iterator[Site]:
+    with own_filesystem(run_volback.directory / "site") as directory, closing(second.client()) as client:
+        build_image(client, test_image, {})
+        site = Site(engine, directory, test_image)
+        site.compose("up", "-d")
+        yield site
+        site.compose("down", "--volumes")
+        remove_containers(client.containers.list(all=True, ignore_removed=True))
+
+
+def test_a_compose_project_moves_with_its_directories_and_starts_there(
+    second: SecondEngine, run_volback: Volback, site: Site, volume_path: VolumePath, tmp_path: Path
+) -> None:
+    for volume in site.volumes:
+        (volume_path(volume) / "file").write_text(volume)
+    quiet = site.compose("up", "-d")
+    command = ("migrate", "--project", site.project, "--to", second.url, "--live", "--with-binds")
+    files = tmp_path / "files"
+    said = run_volback(*command, "--compose-dir", files, "--json").json
+    result = said["result"]
+    assert (said["ok"], said["warnings"], result["not_moved"], result["left_out"]) == (True, [], [], [])
+    assert sorted(one["source"] for one in result["moved"]) == sorted([*site.volumes, f"{site.directory}/html"])
+    assert {one["proven"] for one in result["moved"]} == {True}
+    assert len(result["left_stopped"]) == 3
+    assert (files / ".env").stat().st_mode & 0o777 == 0o600
+    assert result["compose_files"] == {"directory": str(files), "paths": [".env", "docker-compose.yml"]}
+
+    up = shlex.split(result["start"])
+    said_there = _run(up)
+    assert not re.search("olume", said_there), "the volumes are those of the project"
+    assert _run(up) == quiet or not re.search("olume|WARN", quiet)
+    with closing(second.client()) as client:
+        (web,) = client.containers.list(filters={"label": "com.docker.compose.service=web"})
+        assert web.exec_run(["cat", "/html/index.html", "/data/file"]).output.decode() == "welcome" + site.volumes[0]
+        assert [container.status for container in client.containers.list()] == ["running"] * 3
+
+
+def test_a_directory_that_holds_something_is_replaced_only_on_request_and_goes_to_another_place(
+    second: SecondEngine, run_volback: Volback, site: Site, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    (there / "html").mkdir(parents=True)
+    (there / "html" / "theirs").write_text("x")
+    command = ("migrate", "--project", site.project, "--to", second.url, "--stop", "--with-binds")
+    mapped = (*command, "--map", f"{site.directory}={there}")
+    refused = run_volback(*mapped, "--json", check_exit=5).json
+    assert f"{there}/html" in refused["error"]["message"]
+    assert [path.name for path in (there / "html").iterdir()] == ["theirs"]
+    assert len(refused["result"]["running_again"]) == 0, "nothing was stopped"
+    assert "running" in site.compose("ps", "-a") or "Up" in site.compose("ps", "-a")
+
+    said = run_volback(*mapped, "--replace", "--no-safety-backup", "--json").json
+    assert (said["ok"], said["result"]["left_out"]) == (True, [])
+    assert differences(fingerprint(site.directory / "html"), fingerprint(there / "html")) == []
+    assert f"--project-directory {there}" in said["result"]["start"]
+
+
+def test_what_is_left_out_is_named_and_the_text_fits(second: SecondEngine, run_volback: Volback, site: Site) -> None:
+    said = run_volback("migrate", "--project", site.project, "--to", second.url, "--stop")
+    lines = said.stdout.splitlines()
+    assert f"left out: {site.directory}/html is a bind mount: directories are moved with --with-binds" in lines
+    start = lines.index("to start it there:")
+    assert lines[start + 1].startswith(f"  docker --host {second.url} compose --project-name {site.project}")
+    table = lines[: lines.index(next(line for line in lines if line.startswith("containers were down")))]
+    assert max(map(len, table)) <= 80, table
+
+
+def test_two_engines_of_one_host_share_their_directories(
+    second: SecondEngine, run_volback: Volback, create_container: Callable[..., Any], engine: EngineSession,
+    volume_factory: Callable[..., str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """There the source would be replaced by itself."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "file").write_text("mine")
+    project = engine.new_name("shop")
+    create_container(
+        volumes={str(tmp_path / "shared"): "/data", volume_factory(): "/volume"},
+        labels={PROJECT: project, "com.docker.compose.service": "web"},
+    )
+    command = ("migrate", "--project", project, "--to", second.url, "--with-binds", "--replace", "--no-safety-backup")
+    said = run_volback(*command, "--json", check_exit=5).json
+    assert "holds the same files on both engines" in said["error"]["message"]
+    assert (tmp_path / "shared" / "file").read_text() == "mine"

@@ -36,6 +36,7 @@ Examples:
   volback migrate db --to web2 --as shop_db   web2 is a docker context
   volback migrate db --to web2 --replace      keeps a safety backup
   volback migrate --project shop --to ssh://root@web2 --live
+  volback migrate --project shop --to web2 --live --with-binds --compose-dir ~/shop
   volback migrate --all --to web2 --stop --jobs 4
 """
 
@@ -73,6 +74,16 @@ _Bandwidth = Annotated[
 ]
 _NoCompress = Annotated[bool, typer.Option("--no-compress", help="Do not compress what goes to another host.")]
 
+_WithBinds = Annotated[
+    bool, typer.Option("--with-binds", help="With --project: the directories that its containers mount, too.")
+]
+_Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="OLD=NEW", help="With --with-binds: where a directory goes; may be repeated."),
+]
+_ComposeDir = Annotated[
+    str | None, typer.Option(metavar="DIR", help="With --project: copy its compose files into this directory.")
+]
 _Jobs = Annotated[int, typer.Option(metavar="N", min=1, max=16, help="How many volumes at the same time.")]
 _HelperImage = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="What helpers there run on. [default: that of the other engine]")
@@ -164,6 +175,9 @@ def migrate(
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
     jobs: _Jobs = 2,
+    with_binds: _WithBinds = False,
+    maps: _Map = None,
+    compose_dir: _ComposeDir = None,
     name: _As = None,
     label: _Label = None,
     driver: _Driver = None,
@@ -187,7 +201,8 @@ def migrate(
     The volume there does not exist, or is empty, unless --replace is given. The source stays as
     it is, unless --remove-source is given. The data goes through this process, and through no repository or file.
     Of several, one that fails does not undo the others. With --live or --stop, the containers of all are stopped once;
-    what an earlier run has moved, and is the same on both sides, is not copied again.
+    what an earlier run has moved, and is the same on both sides, is not copied again. With --project, what is left out
+    is named, and the command that starts the project there.
     """
     from volback.cli.move_set import Several, migrate_several, refuse_options_of_one
     from volback.context import open_engine
@@ -199,7 +214,9 @@ def migrate(
         raise UsageError("--no-safety-backup goes with --replace")
     if restart_source and not (live or stop):
         raise UsageError("--restart-source goes with --live or --stop")
-    several = Several(tuple(dict.fromkeys(volumes or [])), project, container, every, jobs)
+    several = Several(
+        tuple(dict.fromkeys(volumes or [])), project, container, every, jobs, with_binds, tuple(maps or ()), compose_dir
+    )
     if not several.is_one:
         refuse_options_of_one({"--as": name, "--label": label, "--driver": driver, "--driver-opt": driver_opt})
     call = call_of(context)

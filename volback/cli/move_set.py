@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volback.cli.backup import find_sources, finders
@@ -12,6 +13,7 @@ from volback.cli.move import moved_facts, moved_outcome
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_duration, human_size
 from volback.errors import NotFoundError, UsageError, VolbackError, failures, worst_first
+from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.context import Context
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from volback.moving.migrate import MigrateOptions
     from volback.moving.migrate_set import SetMoved
     from volback.moving.move import Moved
+    from volback.moving.parts import Parts
 
 _WIDTH = 80
 
@@ -33,6 +36,16 @@ class Several:
     container: str | None = None
     every: bool = False
     jobs: int = 2
+    with_binds: bool = False
+    maps: tuple[str, ...] = ()
+    compose_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        given = {"--with-binds": self.with_binds, "--compose-dir": self.compose_dir is not None}
+        for option in [option for option, is_given in given.items() if is_given and self.as_project is None]:
+            raise UsageError(f"{option} requires --project NAME alone", "volumes need neither")
+        if self.maps and not self.with_binds:
+            raise UsageError("--map requires --with-binds", "it says where directories go")
 
     @property
     def is_one(self) -> bool:
@@ -65,10 +78,26 @@ def migrate_several(
     from volback.moving.migrate_set import migrate_set
 
     names, unknown = _names(ctx, source, several)
+    parts = _parts(ctx, source, target, several)
     done = migrate_set(
-        ctx, source, target, repository, names, options, project=several.as_project, jobs=several.jobs
+        ctx, source, target, repository, names, options,
+        directories=parts.directories, project=several.as_project, jobs=several.jobs,
     )  # fmt: skip
-    return _outcome(done, unknown, several, source.info.name, target.info.name)
+    if parts.written is not None:
+        parts.written.write()
+    return _outcome(done, parts, unknown, several, source.info.name, target.info.name)
+
+
+def _parts(ctx: Context, source: Engine, target: Engine, several: Several) -> Parts:
+    """What a project has beside its volumes. Raises UsageError, ConflictError, EngineError."""
+    from volback.moving.parts import Parts, parts_of, read_maps
+
+    if several.as_project is None:
+        return Parts()
+    return parts_of(
+        ctx, source, target, several.as_project, with_binds=several.with_binds, maps=read_maps(list(several.maps)),
+        compose_dir=None if several.compose_dir is None else absolute(Path(several.compose_dir), "--compose-dir"),
+    )  # fmt: skip
 
 
 def _names(ctx: Context, engine: Engine, several: Several) -> tuple[list[str], list[VolbackError]]:
@@ -85,7 +114,9 @@ def _names(ctx: Context, engine: Engine, several: Several) -> tuple[list[str], l
     return [source.name for source in found], unknown
 
 
-def _outcome(done: SetMoved, unknown: list[VolbackError], several: Several, here: str, there: str) -> Outcome:
+def _outcome(
+    done: SetMoved, parts: Parts, unknown: list[VolbackError], several: Several, here: str, there: str
+) -> Outcome:
     each = [moved_outcome(moved) for moved in done.moved]
     project = several.as_project
     text = [f"{f'project {project}' if project else 'volumes'} on {here} -> {there}", *_table(done.moved)]
@@ -93,6 +124,7 @@ def _outcome(done: SetMoved, unknown: list[VolbackError], several: Several, here
     text += _afterwards(done)
     if done.not_moved:
         text.append(f"not moved: {', '.join(done.not_moved)}")
+    text += _part_lines(parts)
     errors = [*(error for one in each for error in one.errors), *unknown, *done.errors]
     result: dict[str, object] = {
         "project": project,
@@ -104,6 +136,9 @@ def _outcome(done: SetMoved, unknown: list[VolbackError], several: Several, here
         "left_stopped": [{"name": left.name, "restart_policy": left.restart_policy} for left in done.left.containers],
         "left_scaled_to_0": list(done.left.services),
         "running_again": list(done.running_again),
+        "left_out": [{"path": left.path, "why": left.why} for left in parts.left_out],
+        "compose_files": _file_facts(parts),
+        "start": parts.start,
     }
     warnings = [*(warning for one in each for warning in one.warnings), *done.warnings]
     incomplete = any(moved.incomplete for moved in done.moved)
@@ -148,9 +183,32 @@ def _afterwards(done: SetMoved) -> Iterator[str]:
         yield f"service {service} stays scaled to 0"
 
 
+def _part_lines(parts: Parts) -> Iterator[str]:
+    yield from (f"left out: {left.path} {left.why}" for left in parts.left_out)
+    if parts.written is not None:
+        yield f"compose files copied into {parts.written.directory}:"
+        yield from (f"  {name}" for name in sorted(parts.written.contents))
+        if parts.written.secret:
+            yield f"  mode 0600, as they may hold secrets: {', '.join(parts.written.secret)}"
+    elif parts.files is not None:
+        yield f"compose files stay in {parts.files.working_dir}: --compose-dir DIR copies them"
+    if parts.start is not None:
+        yield "to start it there:"
+        yield f"  {parts.start}"
+
+
+def _file_facts(parts: Parts) -> dict[str, object] | None:
+    """The compose files that can be read here; `directory` is null where they are not copied."""
+    if parts.files is None:
+        return None
+    written = parts.written
+    return {"directory": None if written is None else str(written.directory), "paths": sorted(parts.files.paths)}
+
+
 def _facts(moved: Moved) -> dict[str, object]:
     return {
         **moved_facts(moved),
+        "kind": moved.source.kind,
         "sent_bytes": moved.sent_bytes,
         "passes": moved.passes,
         "was_there": moved.was_there,

@@ -19,6 +19,7 @@ from volback.engine.containers import Container
 from volback.errors import ConflictError, Failure, Interrupted, VolbackError
 from volback.live.plan import QuiesceRequest, writers
 from volback.live.quiesce import Quiesced
+from volback.moving.directories import are_one_storage, filling_directory, is_there
 from volback.moving.look import Look
 from volback.moving.migrate import MigrateOptions, check_unwritten
 from volback.moving.move import Moved
@@ -30,7 +31,7 @@ from volback.moving.transfer import Route, Wires
 from volback.operations.in_use import UnusedStorage
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
-from volback.operations.volumes import check_mounted
+from volback.operations.volumes import check_mounted, open_reader, scan
 from volback.state.journal import Replacing
 from volback.state.runs import Run
 
@@ -158,7 +159,8 @@ class Member:
         if self._options.stopping is None:
             check_unwritten(self._ctx, source)
         if not self._is_there_already():
-            making = filling(
+            fill = filling if source.volume.kind == "volume" else filling_directory
+            making = fill(
                 self._ctx, self._route.run, self._target, self._options, on_wire=self._wires.of_writer, hint=_HINT
             )
             self._moving = self._movement(self._making.enter_context(making))
@@ -167,9 +169,9 @@ class Member:
 
     def _is_there_already(self) -> bool:
         """Whether an earlier run has moved it: both sides are read, and are the same bit for bit."""
-        if not self._target.engine.has_volume(self._target.volume.name):
+        there = self._existing()
+        if there is None:
             return False
-        there = source_side(self._target.engine, self._target.volume.name)
         observer = Observer(self.source.engine, self.source.volume)
         with observer.observing():
             observer.begin()
@@ -187,6 +189,25 @@ class Member:
         self._first = Pass(plan, NOTHING, is_proven=True)
         self._moving = self._movement(Filling(there, None, Look("", "")))
         return True
+
+    def _existing(self) -> Side | None:
+        """The target as it is there. Raises ConflictError for a directory that is the source itself."""
+        target, run = self._target, self._route.run
+        if target.volume.kind == "volume":
+            is_known = target.engine.has_volume(target.volume.name)
+            return source_side(target.engine, target.volume.name) if is_known else None
+        if not is_there(run, target):
+            return None
+        plans = []
+        for side in (self.source, target):
+            with open_reader(side.engine, run, side.volume) as reader:
+                plans.append(scan(reader, []))
+        if are_one_storage(*plans):
+            raise ConflictError(
+                f"{target.what} holds the same files on both engines: they are on one host",
+                "leave out --with-binds, or name another place with --map",
+            )
+        return target
 
     def _get_ready(self) -> None:
         if self._helpers is None:

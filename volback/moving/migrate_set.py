@@ -7,11 +7,12 @@ them was moved; else they run again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from volback.catalog.model import Source
 from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.containers import NO_RESTART, Container
@@ -59,11 +60,12 @@ class SetMoved:
 
 def migrate_set(
     ctx: Context, source: Engine, target: Engine, repository: Repository, names: Sequence[str],
-    options: MigrateOptions, *, project: str | None = None, jobs: int = 2,
+    options: MigrateOptions, *, directories: Mapping[str, str] = {}, project: str | None = None, jobs: int = 2,
 ) -> SetMoved:  # fmt: skip
     """Move the volumes of these names; one that fails does not undo the others.
 
-    `project`: all containers of it are stopped, also those that mount nothing. `repository`: see `migrate`.
+    `directories`: paths here, and where each goes there. `project`: all containers of it are stopped, also those that
+    mount nothing. `repository`: see `migrate`.
     Raises NotFoundError, UsageError, EngineError before anything is done.
     """
     if options.remove_source and not options.prove:
@@ -72,13 +74,19 @@ def migrate_set(
     progress = SharedProgress(ctx.progress)
     shared = replace(ctx, progress=progress)
     wires = Wires.between(source, target, compress=options.compress, bytes_s=options.bytes_s)
-    members = [
-        Member(shared, side, Side(target, wanted_volume(side.volume, side.volume.name, options)), wires, options)
-        for side in [source_side(source, name) for name in names]
+    sides = [
+        (side, Side(target, wanted_volume(side.volume, side.volume.name, options)))
+        for side in (source_side(source, name) for name in names)
     ]
+    sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
+    members = [Member(shared, *both, wires, options) for both in sides]
     half = half_restored(ctx, source)
     moving = _SetMoving(ctx, source, target, members, options, project=project)
     return moving.moved(Crew(jobs, progress, moving.wake), half)
+
+
+def _directory(engine: Engine, path: str) -> Side:
+    return Side(engine, Source(kind="directory", name=path))
 
 
 class _SetMoving:
@@ -96,6 +104,8 @@ class _SetMoving:
         self._left = Left()
         self._warnings: list[str] = []
         self._errors: list[VolbackError] = []
+        self._with_others = set[str]()
+        """Names of those that failed only because another one did."""
         self._running_again: list[str] = []
         self._downtime_s: float | None = None
 
@@ -196,7 +206,7 @@ class _SetMoving:
 
     def _check_complete(self) -> None:
         """Nothing is stopped for a part: where one has failed, those that belong to it go on where they are."""
-        failed = {member.name: member for member in self._members if member.error is not None}
+        failed = {member.name: member.error for member in self._members if isinstance(member.error, VolbackError)}
         if not failed or not self._unfinished:
             return
         containers = quiesce_candidates(self._ctx, self._source)
@@ -205,7 +215,9 @@ class _SetMoving:
             if lost and group.containers:
                 for member in self._unfinished:
                     if member.name in group.members:
-                        member.fail(_without(member, failed[lost[0]]))
+                        why = f"{member.source.what} was not moved, and nothing stopped, as what belongs to it failed"
+                        member.fail(because(failed[lost[0]], why))
+                        self._with_others.add(member.name)
 
     def _groups(self, stopped: Sequence[Container]) -> list[Group]:
         """What belongs together, of all members, and the containers among `stopped` that concern them."""
@@ -271,7 +283,7 @@ class _SetMoving:
     def _remove_sources(self) -> None:
         """Those that are proven, and whose containers do not run again."""
         for member in self._members:
-            if member.moved is None or not member.is_good:
+            if member.moved is None or not member.is_good or member.source.volume.kind == "directory":
                 continue
             running = sorted(set(member.moved.containers) & set(self._running_again))
             if running:
@@ -281,6 +293,7 @@ class _SetMoving:
 
     def _result(self, interrupted: Interrupted | None) -> SetMoved:
         failed = [member for member in self._members if member.moved is None]
+        failed.sort(key=lambda member: member.name in self._with_others)  # what it was because of comes first
         errors = [member.error for member in failed if isinstance(member.error, VolbackError)]
         warnings = [*self._warnings, *self._left.warnings, *self._stale()]
         return SetMoved(
@@ -305,10 +318,3 @@ class _SetMoving:
                     f"{member.source.what} is there as it was when container {running[0]!r} was stopped, which runs"
                     " again here: move it again"
                 )
-
-
-def _without(member: Member, failed: Member) -> ConflictError:
-    return ConflictError(
-        f"{member.source.what} was not moved, and nothing of it stopped: {failed.source.what} belongs to it",
-        "see the other error, and run the command again",
-    )

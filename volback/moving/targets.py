@@ -148,11 +148,11 @@ def _existing(
             if replace is None:
                 raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
             if replace.safety_backup:
-                safety = _safety_backup(ctx, target, replace)
+                safety = safety_backup(ctx, target, replace)
         entry = _entry(target, safety, replace)
         with run.begun(entry, undo=partial(_emptied, run, target, safety)), _way_back(target, safety):
             if first:
-                _empty(run, target)
+                empty(run, target)
                 looking.first_entry()
             with started(writer()) as starting:
                 yield Filling(target, starting, looking.found(), safety)
@@ -191,8 +191,9 @@ def _entry(target: Side, safety: str | None, replace: Replacement | None) -> Rep
     )
 
 
-def _safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:
-    source = volume_source(target.engine, target.volume.name)
+def safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:
+    """Back up what the target holds; return the backup's name. Raises StoreError, EngineError."""
+    source = target.volume if target.volume.kind == "directory" else volume_source(target.engine, target.volume.name)
     options = BackupOptions(tags=[SAFETY_TAG])
     return make_backup(ctx, target.engine, replace.repository, source, options).manifest.name
 
@@ -211,11 +212,11 @@ def _way_back(target: Side, safety: str | None) -> Iterator[None]:
 
 def _emptied(run: Run, target: Side, safety: str | None) -> bool:
     """Whether nothing has to be remembered: the volume is empty, as it was before."""
-    _empty(run, target)
+    empty(run, target)
     return safety is None
 
 
-def _empty(run: Run, target: Side) -> None:
-    """Raises EngineError."""
+def empty(run: Run, target: Side) -> None:
+    """Remove all that the target holds. Raises EngineError."""
     status, messages = write_into(target.engine, run, target.volume, _EMPTY, ())
     check_written(target.volume, status, messages.decode(errors="backslashreplace").splitlines(), _EMPTY)

@@ -1,4 +1,4 @@
-"""Compose files back: those that a set holds, into a directory of this machine that a person names.
+"""Compose files back: those that a set holds, or a move finds, into a directory of this machine that a person names.
 
 Nothing that exists is overwritten. Modes are not taken from the backup: files that may hold secrets are readable by
 their owner only.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,10 @@ _FILES_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class FilesBack:
-    """The compose files of a set, and where they go."""
+    """The compose files of a set or a project, and where they go."""
 
-    backup: Manifest
+    labels: Mapping[str, str]
+    """What says which of the files compose is to be given."""
     directory: Path
     contents: dict[str, bytes]
     """By path below the directory."""
@@ -38,12 +40,15 @@ class FilesBack:
         """Files that may hold secrets."""
         return sorted(name for name in self.contents if self._is_secret(name))
 
-    def obstacle(self) -> ConflictError | None:
-        """A file that is there and holds something else; the same content is as good as written."""
+    def obstacle(self, done: str = "restored") -> ConflictError | None:
+        """A file that is there and holds something else; the same content is as good as written.
+
+        `done`: what would be done, in words.
+        """
         for name, data in sorted(self.contents.items()):
             path = self.directory / name
             if os.path.lexists(path) and not _holds(path, data):
-                return ConflictError(f"{path} exists already, so nothing was restored", "name another --compose-dir")
+                return ConflictError(f"{path} exists already, so nothing was {done}", "name another --compose-dir")
         return None
 
     def write(self) -> None:
@@ -57,17 +62,26 @@ class FilesBack:
             if not _holds(path, data):
                 _write_new(path, data, SECRET_MODE if self._is_secret(name) else _MODE)
 
-    def start_command(self, project: str) -> str:
-        """The command that starts the project with these files."""
-        labels = self.backup.source.labels
-        words = ["docker", "compose", "--project-name", project, "--project-directory", str(self.directory)]
-        for option, key in (("--file", CONFIG_FILES), ("--env-file", ENVIRONMENT_FILES)):
-            for name in filter(self.contents.__contains__, labels.get(key, "").split(",")):
+    def start_command(self, project: str, *, engine: Sequence[str] = (), home: str | None = None) -> str:
+        """The command that starts the project with these files.
+
+        `engine`: options of docker that name it; `home`: the project's directory on its host, where that is not theirs.
+        """
+        words = ["docker", *engine, "compose", "--project-name", project, "--project-directory"]
+        words.append(str(self.directory) if home is None else home)
+        given = {
+            "--file": self.labels.get(CONFIG_FILES, "").split(","),
+            "--env-file": self.labels.get(ENVIRONMENT_FILES, "").split(","),
+        }
+        if home is not None and not any(given["--env-file"]):
+            given["--env-file"] = [".env"]  # compose looks for it in the project's directory
+        for option, names in given.items():
+            for name in filter(self.contents.__contains__, names):
                 words += [option, str(self.directory / name)]
         return shlex.join([*words, "up", "--detach"])
 
     def _is_secret(self, name: str) -> bool:
-        given = self.backup.source.labels.get(ENVIRONMENT_FILES, "").split(",")
+        given = self.labels.get(ENVIRONMENT_FILES, "").split(",")
         return name in given or is_environment(name)
 
 
@@ -80,7 +94,7 @@ def read_files(repository: Repository, backup: Manifest, directory: Path) -> Fil
         if member.size_bytes > FILE_MAX_BYTES or len(contents) == _FILES_MAX:
             raise IntegrityError(f"backup {backup.name} holds more than compose files", "restore it with --to DIR")
         contents[os.fsdecode(member.path)] = b"".join(map(bytes, read_file(opened, member.path)))
-    return FilesBack(backup, directory, contents)
+    return FilesBack(backup.source.labels, directory, contents)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -19,6 +19,23 @@ from volback.state.runs import Run
 _MODE = 0o755
 
 
+def make_directories(ctx: Context, engine: Engine, run: Run, target: Source) -> None:
+    """Make the directory, and those above that do not exist. Raises EngineError."""
+    missing = [target]
+    while True:
+        try:
+            make_directory(ctx, engine, run, missing[-1])
+        except NotFoundError:
+            above = posixpath.dirname(missing[-1].name)
+            if above == "/":
+                raise
+            missing.append(Source(kind="directory", name=above))
+            continue
+        missing.pop()
+        if not missing:
+            return
+
+
 def make_directory(ctx: Context, engine: Engine, run: Run, target: Source) -> None:
     """Make the directory, mode 0755 and root's. Raises NotFoundError if the one above does not exist, EngineError."""
     above, name = posixpath.split(target.name)

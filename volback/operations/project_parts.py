@@ -35,10 +35,12 @@ class ProjectParts:
     left_out: tuple[LeftOut, ...]
 
 
-def project_parts(ctx: Context, engine: Engine, project: str, *, with_binds: bool) -> ProjectParts:
+def project_parts(
+    ctx: Context, engine: Engine, project: str, *, with_binds: bool, done: str = "backed up"
+) -> ProjectParts:
     """Look at the containers of a project, running or not. Directories are only among its parts `with_binds`.
 
-    Raises EngineError.
+    `done`: what is done with its parts, in words. Raises EngineError.
     """
     containers = engine.project_containers(project)
     binds = {mount.source for found in containers for mount in found.mounts if mount.kind == "bind" and mount.source}
@@ -47,7 +49,7 @@ def project_parts(ctx: Context, engine: Engine, project: str, *, with_binds: boo
         directories, others, left_out = _sorted_out(ctx, engine, outermost(binds))
     else:
         left_out = [
-            LeftOut(path, "is a bind mount: directories are backed up with --with-binds")
+            LeftOut(path, f"is a bind mount: directories are {done} with --with-binds")
             for path in _ours(engine, outermost(binds))
         ]
     files, refused = find_compose_files(project, [found.labels for found in containers], more=others)

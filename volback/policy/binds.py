@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _SYSTEM = ("/proc", "/sys", "/dev", "/run", "/var/run")
 """What the kernel and running programs make: sockets, devices, states."""
+
+_SHARED = frozenset({
+    "/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/root", "/sbin", "/srv",
+    "/tmp", "/usr", "/var",
+})  # fmt: skip
+"""Directories that every host has, for all that is on it."""
+_PROGRAMS = ("/bin", "/boot", "/lib", "/lib32", "/lib64", "/sbin", "/usr/bin", "/usr/lib", "/usr/sbin")
+
+
+def may_be_filled(path: str, engine_root: str) -> bool:
+    """Whether a directory of another host may be made to hold what a project has here: not what is that host's own."""
+    return not (is_system(path, engine_root) or path in _SHARED or is_below(path, *_PROGRAMS))
+
+
+def place_of(path: str, maps: Mapping[str, str]) -> str:
+    """Where a path is on another host, by the deepest entry (here to there) that it lies below; else where it is."""
+    above = max((old for old in maps if is_below(path, old)), key=len, default=None)
+    return path if above is None else posixpath.normpath(posixpath.join(maps[above], posixpath.relpath(path, above)))
 
 
 def is_system(path: str, engine_root: str) -> bool:
