@@ -47,6 +47,23 @@ def _inspect(engine: EngineSession, ours: Engine) -> dict[str, Any]:
     return dict(engine.client.api.inspect_container(container))
 
 
+def test_one_that_copies_reads_one_volume_and_writes_the_other(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], engine: EngineSession,
+    transport: Transport,
+) -> None:  # fmt: skip
+    source, target, ours = volume_factory(), volume_factory(), open_engine(transport)
+    with ours.reader(
+        Target("volume", source), run="run", directory=directory(), scan=tar.FIND, read=tar.CREATE,
+        scan_end=tar.SCAN_END, into=Target("volume", target),
+    ):  # fmt: skip
+        facts = _inspect(engine, ours)
+    mounts = {mount["Destination"]: (mount["Name"], mount["RW"]) for mount in facts["Mounts"] if "Name" in mount}
+    assert mounts == {"/volume": (source, False), "/target": (target, True)}
+    assert set(facts["HostConfig"]["CapAdd"]) == {*helper.READ_CAPABILITIES, *helper.WRITE_CAPABILITIES}
+    assert facts["HostConfig"]["NetworkMode"] == "none"
+    assert facts["Config"]["Labels"][helper.LABEL] == "copy"
+
+
 @pytest.mark.parametrize(
     ("open_stream", "capabilities", "writable"),
     [

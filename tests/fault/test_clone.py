@@ -75,7 +75,7 @@ def test_a_clone_into_an_empty_volume_that_was_killed_is_remembered(
     run_volback: Volback, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> None:
     source, target = volume_factory("source", fill=_fill), volume_factory("empty")
-    assert struck(run_volback, signal.SIGKILL, "buffer 1 of write", "clone", source, target) == -9
+    assert struck(run_volback, signal.SIGKILL, "buffer 0 of read", "clone", source, target) == -9
     said = run_volback("doctor", "--json", check_exit=None).json["result"]["checks"]
     (check,) = (check for check in said if check["name"] == "replaced volumes")
     assert f"'{target}'" in check["text"]
@@ -106,7 +106,7 @@ def test_a_volume_that_was_empty_is_empty_after_an_interrupted_clone(
     run_volback: Volback, volume_factory: Callable[..., str], volume_path: Callable[[str], Path]
 ) -> None:
     source, target = volume_factory("source", fill=_fill), volume_factory("empty")
-    assert struck(run_volback, signal.SIGTERM, "buffer 1 of write", "clone", source, target) == 143
+    assert struck(run_volback, signal.SIGTERM, "buffer 0 of read", "clone", source, target) == 143
     assert list(volume_path(target).iterdir()) == []
     assert list((run_volback.state / "runs").iterdir()) == []
     run_volback("clone", source, target)

@@ -116,6 +116,7 @@ class AttachReader(Attachment):
     outputs end with it: an engine copies each in a thread of its own, so a scan's errors may come after its end."""
 
     def __init__(self, place: Place, commands: ReadCommands) -> None:
+        self._is_report = commands.is_report
         self._token = secrets.token_hex(16).encode()
         self._is_scanned = False
         token = f"printf %s {self._token.decode()}"
@@ -157,6 +158,11 @@ class AttachReader(Attachment):
     def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
         """See VolumeReader. The end mark of a tar stream also shows that it is complete."""
         self.send(names)
+        if self._is_report:
+            yield from map(bytes, chain.from_iterable(self.receive()))
+            at_end()
+            self.settle(limit_s=_BROKEN_LIMIT_S)
+            return
         out, size = bytearray(BUFFER_BYTES), 0
         for piece in chain.from_iterable(self.receive()):
             at = 0

@@ -16,6 +16,7 @@ from volback.engine.containers import Container, RestartPolicy
 from volback.engine.events import Signals
 from volback.engine.execute import Execution
 from volback.engine.helper import Limits
+from volback.engine.mounts import MOUNT_POINT, TARGET_POINT
 from volback.engine.own import Own, OwnContainer, find_own
 from volback.engine.services import Service, Tasks
 from volback.engine.storage import Arrivals, StorageUser, find_storage, storage_users
@@ -286,13 +287,18 @@ class Engine:
         scan_end: str,
         rescan: bool = False,
         on_wire: Iterable[str] = (),
+        into: Target | None = None,
     ) -> AbstractContextManager[VolumeReader]:
         """Read a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
 
-        See ReadCommands for what it runs.
+        See ReadCommands for what it runs. `into` is a volume that is mounted writable at TARGET_POINT: the command
+        copies there what it reads, and writes no more than a report.
         """
         place = self._place(self._mount(target, run, read_only=True), run, directory)
-        return self._transports.reader(place, ReadCommands(scan, read, scan_end, rescan, [*on_wire]))
+        if into is not None:
+            place = replace(place, target=self._mount(into, run, read_only=False, at=TARGET_POINT))
+        commands = ReadCommands(scan, read, scan_end, rescan, is_report=into is not None, on_wire=[*on_wire])
+        return self._transports.reader(place, commands)
 
     def writer(
         self,
@@ -359,11 +365,11 @@ class Engine:
             return str(directory)
         return self.own_container.on_host(directory)
 
-    def _mount(self, target: Target, run: str, *, read_only: bool) -> Any:
+    def _mount(self, target: Target, run: str, *, read_only: bool, at: str = MOUNT_POINT) -> Any:
         if target.kind == "volume":
             if self.info.is_podman:  # it makes a missing one, without the labels by which that is seen elsewhere
                 self.volume(target.name)
-            return helper.volume_mount(target.name, read_only=read_only, client_id=self._client_id)
+            return helper.volume_mount(target.name, read_only=read_only, client_id=self._client_id, at=at)
         if self.info.is_podman:
             podman.require_path(self._client, target.name, image=self.ensure_image(), labels=self._labels(run))
         return helper.directory_mount(target.name, read_only=read_only)

@@ -20,7 +20,7 @@ import requests.exceptions
 
 from volback.engine.connect import explained, translated
 from volback.engine.image import is_present_soon
-from volback.engine.mounts import MOUNT_POINT, no_directory
+from volback.engine.mounts import MOUNT_POINT, TARGET_POINT, no_directory
 from volback.engine.volumes import inspect_volume, remove_volume, unrepeated
 from volback.errors import (
     ConflictError,
@@ -77,13 +77,13 @@ class HelperSpec:
     """Whether it gets a standard input, and a small `/tmp` of its own for what comes in."""
 
 
-def volume_mount(name: str, *, read_only: bool, client_id: str) -> Any:
+def volume_mount(name: str, *, read_only: bool, client_id: str, at: str = MOUNT_POINT) -> Any:
     """Mount a volume without the engine's copy-up, which would put the image's files into an empty one.
 
     The labels go onto the volume only if the engine has to create it: so `create` sees that it did not exist.
     """
     labels = {MADE_LABEL: secrets.token_hex(8), CLIENT_LABEL: client_id}
-    return docker.types.Mount(MOUNT_POINT, name, type="volume", read_only=read_only, no_copy=True, labels=labels)
+    return docker.types.Mount(at, name, type="volume", read_only=read_only, no_copy=True, labels=labels)
 
 
 def directory_mount(path: str, *, read_only: bool) -> Any:
@@ -240,13 +240,14 @@ class Helper:
         status = self.settle()
         return EngineError(f"{self.what} {what} (status {status}): {self._last_message()}")
 
-    def _volume_options(self) -> dict[str, str]:
-        """Of the volume that is mounted; none where the engine does not say."""
+    def _volume_options(self) -> list[dict[str, str]]:
+        """Of the volumes that are mounted; none where the engine does not say."""
+        found = []
         for mount in self._spec.mounts:
-            if mount["Type"] == "volume" and mount["Target"] == MOUNT_POINT:
+            if mount["Type"] == "volume" and mount["Target"] in (MOUNT_POINT, TARGET_POINT):
                 with suppress(VolbackError):
-                    return inspect_volume(self._client, mount["Source"]).options
-        return {}
+                    found.append(inspect_volume(self._client, mount["Source"]).options)
+        return found
 
     def _last_message(self) -> str:
         lines = self._messages().decode(errors="backslashreplace").splitlines()

@@ -26,9 +26,9 @@ from volback.errors import EngineError, VolbackError
 
 REPOSITORY = "volback-helper"
 FALLBACK = "debian:stable-slim"
-PROGRAMS = ("tar", "find", "sh", "cat", "head", "sleep", "sync", "zstd", "sha256sum", "stat")
-_OPTIONAL = frozenset({"zstd", "sha256sum", "stat"})
-_MOUNT_POINTS = ("volume", "io", "tmp", "proc", "sys", "dev", "etc")
+PROGRAMS = ("tar", "find", "sh", "cat", "head", "sleep", "sync", "tee", "zstd", "sha256sum", "stat")
+_OPTIONAL = frozenset({"tee", "zstd", "sha256sum", "stat"})
+_MOUNT_POINTS = ("volume", "target", "io", "tmp", "proc", "sys", "dev", "etc")
 _GO_NAMES = {
     "x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv6l": "arm", "armv7l": "arm",
     "loongarch64": "loong64",

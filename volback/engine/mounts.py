@@ -8,6 +8,8 @@ from volback.errors import EngineError, NotFoundError, UsageError, VolbackError
 from volback.masking import masked
 
 MOUNT_POINT = "/volume"
+TARGET_POINT = "/target"
+"""Of a second volume, into which a helper copies the first."""
 
 
 def no_directory(mounts: list[Any], exc: EngineError) -> VolbackError | None:

@@ -59,10 +59,11 @@ class Pipes(HelperStreams):
         self._helper = Helper(place.client, spec, self.messages)
         self._first: int | None = None
 
-    def drain(self, pipe: str, at_end: Callable[[], None] = no_action) -> Iterator[bytearray]:
+    def drain(self, pipe: str, at_end: Callable[[], None] = no_action, *, at_once: bool = False) -> Iterator[bytearray]:
         """Yield what the helper writes into `pipe`, in buffers of 4 MiB (the last is shorter), until it closes it.
 
-        `at_end` is called before the last buffer. Raises EngineError if the helper ends before it opens the pipe.
+        `at_end` is called before the last buffer. `at_once`: little comes, and is yielded as it arrives; `at_end` is
+        called after it. Raises EngineError if the helper ends before it opens the pipe.
         """
         fd = self._take_first()
         if fd is None:
@@ -73,7 +74,7 @@ class Pipes(HelperStreams):
             if not self._await(fd, select.POLLIN | select.POLLHUP):
                 self._helper.raise_if_ended(pipe)
             os.set_blocking(fd, True)
-            yield from _buffers(fd, at_end)
+            yield from _pieces(fd, at_end) if at_once else _buffers(fd, at_end)
         finally:
             os.close(fd)
 
@@ -201,6 +202,7 @@ class PipeReader(Pipes):
         )
         super().__init__(place, script, ("scan", "rescan", "names", "data"), write=False)
         self._scans = iter(("scan", "rescan"))
+        self._is_report = commands.is_report
 
     def scan(self) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
@@ -219,7 +221,7 @@ class PipeReader(Pipes):
 
         feeder = threading.Thread(target=feed, name="helper-names", daemon=True)
         feeder.start()
-        yield from self.drain("data", at_end)
+        yield from self.drain("data", at_end, at_once=self._is_report)
         feeder.join()
         if failure:
             raise failure[0]
@@ -272,6 +274,12 @@ def _buffers(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:
                 yield buffer
             return
         yield buffer
+
+
+def _pieces(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:
+    while piece := os.read(fd, _PIPE_BYTES):
+        yield bytearray(piece)
+    at_end()
 
 
 def _widen(fd: int) -> None:

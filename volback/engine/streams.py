@@ -85,6 +85,8 @@ class ReadCommands:
     scan_end: str
     rescan: bool = False
     """Whether the scan is run twice, the second time when it is asked for."""
+    is_report: bool = False
+    """Whether what `read` writes is little, and is given to the caller as it arrives."""
     on_wire: list[str] = field(default_factory=list)
     """More arguments of `read` where its output crosses a connection, and not a pipe of this host: to compress it."""
 
@@ -111,19 +113,23 @@ class Place:
     """For its named pipes, on the client's side; does not exist yet."""
     host_directory: str | None
     """The same directory by its path on the engine's host; None where helpers cannot mount it."""
+    target: Any | None = None
+    """A second mount, into which a reading helper copies what it reads."""
     privileged_xattrs: bool = False
     """Whether a writer may set the attributes that need CAP_SYS_ADMIN."""
 
     def spec(self, *, script: str, write: bool = False, mounts: Iterable[Any] = (), stdin: bool = False) -> HelperSpec:
         """The helper that runs `script` here with the least that it needs."""
-        capabilities = WRITE_CAPABILITIES if write else READ_CAPABILITIES
+        capabilities: tuple[str, ...] = WRITE_CAPABILITIES if write else READ_CAPABILITIES
+        if self.target is not None:
+            capabilities = (*READ_CAPABILITIES, *WRITE_CAPABILITIES)
         if write and self.privileged_xattrs:
             capabilities = (*capabilities, XATTR_CAPABILITY)
         return HelperSpec(
-            role="write" if write else "read",
+            role="write" if write else "copy" if self.target is not None else "read",
             image=self.image,
             script=script,
-            mounts=[mount for mount in (self.mount, *mounts) if mount is not None],
+            mounts=[mount for mount in (self.mount, self.target, *mounts) if mount is not None],
             capabilities=capabilities,
             labels=self.labels,
             limits=self.limits,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,17 +96,17 @@ def users(client: Any, name: str | None = None) -> dict[str, list[VolumeUser]]:
 
 def create_volume(client: Any, volume: Volume) -> None:
     """Create a volume; the caller has checked that none of that name exists."""
-    with unrepeated(lambda: volume.options), translated(f"volume {volume.name!r}"):
+    with unrepeated(lambda: [volume.options]), translated(f"volume {volume.name!r}"):
         client.create_volume(volume.name, volume.driver, volume.options or None, volume.labels or None)
 
 
 @contextmanager
-def unrepeated(options: Callable[[], Mapping[str, str]]) -> Iterator[None]:
-    """Mask the secrets among a volume's options in an error of the block: engines and plugins repeat them."""
+def unrepeated(options: Callable[[], Iterable[Mapping[str, str]]]) -> Iterator[None]:
+    """Mask the secrets among volumes' options in an error of the block: engines and plugins repeat them."""
     try:
         yield
     except VolbackError as exc:
-        exc.message = masked(exc.message, secret_values(options()))
+        exc.message = masked(exc.message, [value for given in options() for value in secret_values(given)])
         exc.args = (exc.message,)
         raise
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
-from volback.archive import tar
 from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
 from volback.catalog.model import Consistency, Source
@@ -20,7 +20,7 @@ from volback.moving.transfer import Route, Transferred, Wires
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
 from volback.operations.starting import started
-from volback.operations.volumes import check_mounted, open_reader, scan
+from volback.operations.volumes import check_mounted, scan
 from volback.state.runs import Run
 
 
@@ -85,17 +85,19 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
     with observer.observing():
         observer.begin()
         wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
-        with (
-            started(
-                open_reader(source.engine, run, source.volume, read=tar.without(options.drop), on_wire=wires.of_reader)
-            ) as reading,
-            filling(ctx, run, target, options, on_wire=wires.of_writer, hint=hint) as filled,
-        ):
-            made, reader = filled.side, reading.opened()
+        route = Route(ctx, run, source, target, wires, options.drop)
+        copier = route.copier(digested=options.prove)
+        with ExitStack() as stack:
+            reading = None if copier else stack.enter_context(started(route.opened_reader()))
+            fill = filling(ctx, run, target, options, on_wire=wires.of_writer, copier=copier, hint=hint)
+            filled = stack.enter_context(fill)
+            opening = filled.copying or reading
+            assert opening is not None
+            reader = opening.opened()
             plan = scan(reader, [])
             notices = checked(source, filled, plan, options)
-            writer = filled.writer()
-            route = Route(ctx, run, source, made, wires, options.drop)
+            writer = None if filled.copying else filled.writer()
+            route = replace(route, target=filled.side)
             done = route.transfer(reader, writer, plan, digested=options.prove)
             observer.end()
             proof = prove_transfer(route, done) if options.prove else None

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from volback.catalog.model import Source
 from volback.context import Context
 from volback.context.repository import Repository
-from volback.engine.streams import VolumeWriter
+from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.errors import ConflictError, Interrupted, VolbackError
 from volback.latest import SAFETY_TAG
 from volback.moving.look import Look, look_into
@@ -23,12 +24,15 @@ from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
 from volback.operations.sources import volume_source
-from volback.operations.starting import Starting, started
+from volback.operations.starting import Starting, Stream, started
 from volback.operations.volumes import check_written, new_volume, open_writer, write_into
 from volback.policy.inherited import Wanted, inherited_labels
 from volback.policy.storage import described, is_plain
 from volback.state.journal import Replacing
 from volback.state.runs import Run
+
+Opening = Callable[[], AbstractContextManager[Stream]]
+"""What starts a helper."""
 
 _EMPTY = ["find", ".", "-mindepth", "1", "!", "-path", "./lost+found", "-delete"]
 
@@ -49,11 +53,13 @@ class Filling:
     side: Side
     """As it is: one that exists has labels and a driver of its own."""
     writing: Starting[VolumeWriter] | None
-    """None where all is there already, and only what changes is still sent."""
+    """None where all is there already, and only what changes is still sent, and where something else fills it."""
     look: Look
     """What was found of it before it was made empty."""
     safety_backup: str | None = None
     """The backup of what was in it."""
+    copying: Starting[VolumeReader] | None = None
+    """In place of `writing`: reads the source, and fills it."""
 
     def writer(self) -> VolumeWriter:
         """Wait for the helper that fills it. Raises what starting it raises."""
@@ -107,18 +113,27 @@ def storage_warnings(source: Source, target: Source) -> list[str]:
 
 @contextmanager
 def filling(
-    ctx: Context, run: Run, target: Side, options: TargetOptions, *, on_wire: str | None = None, hint: str
+    ctx: Context,
+    run: Run,
+    target: Side,
+    options: TargetOptions,
+    *,
+    on_wire: str | None = None,
+    copier: Opening[VolumeReader] | None = None,
+    hint: str,
 ) -> Iterator[Filling]:
     """Make the target, or take the one that is there and empty, or is to be replaced, for the block that fills it.
 
     If the block raises, a new volume is removed, and one that was there is empty. Raises ConflictError where it is not
-    empty, with that hint, or in use. `on_wire`: see open_writer.
+    empty, with that hint, or in use. `on_wire`: see open_writer. `copier` starts what fills it in place of a
+    writer.
     """
     writer = partial(open_writer, target.engine, run, target.volume, EXTRACT, on_wire=on_wire)
     looking = _Looking(run, target)
     if not target.engine.has_volume(target.volume.name):
-        with new_volume(target.engine, run, target.volume, writer, hint=hint, look=looking.first_entry) as starting:
-            yield Filling(target, starting, looking.found())
+        new = partial(new_volume, target.engine, run, target.volume, hint=hint, look=looking.first_entry)
+        with _started(new, writer, copier) as (writing, copying):
+            yield Filling(target, writing, looking.found(), copying=copying)
         return
     there = source_side(target.engine, target.volume.name)
     if options.is_given:
@@ -126,7 +141,7 @@ def filling(
             f"{there.what} exists already, and keeps its driver and its labels",
             f"leave out --label, --driver and --driver-opt, or {hint}",
         )
-    with _existing(ctx, run, there, options.replace, writer, hint=hint) as filled:
+    with _existing(ctx, run, there, options.replace, writer, copier, hint=hint) as filled:
         yield filled
 
 
@@ -136,7 +151,8 @@ def _existing(
     run: Run,
     target: Side,
     replace: Replacement | None,
-    writer: Callable[[], AbstractContextManager[VolumeWriter]],
+    writer: Opening[VolumeWriter],
+    copier: Opening[VolumeReader] | None,
     *,
     hint: str,
 ) -> Iterator[Filling]:
@@ -154,9 +170,24 @@ def _existing(
             if first:
                 empty(run, target)
                 looking.first_entry()
-            with started(writer()) as starting:
-                yield Filling(target, starting, looking.found(), safety)
+            with _started(_now, writer, copier) as (writing, copying):
+                yield Filling(target, writing, looking.found(), safety, copying)
     forget_replacements(ctx, engine, volume.name)
+
+
+@contextmanager
+def _started(
+    start: Callable[[Opening[Any]], AbstractContextManager[Starting[Any]]],
+    writer: Opening[VolumeWriter],
+    copier: Opening[VolumeReader] | None,
+) -> Iterator[tuple[Starting[VolumeWriter] | None, Starting[VolumeReader] | None]]:
+    """Start the copier if there is one, or else the writer."""
+    with start(copier or writer) as starting:
+        yield (starting, None) if copier is None else (None, starting)
+
+
+def _now(opening: Opening[Any]) -> AbstractContextManager[Starting[Any]]:
+    return started(opening())
 
 
 class _Looking:

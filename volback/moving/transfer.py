@@ -21,10 +21,11 @@ from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.errors import EngineError
 from volback.feed import Feed
+from volback.moving.copier import Report, can_copy, open_copier, read_report
 from volback.moving.delta import Delta
 from volback.moving.sides import Side
 from volback.operations.noticed import odd
-from volback.operations.volumes import check_extracted, open_writer, unset_warnings, unwritten_bytes
+from volback.operations.volumes import check_extracted, open_reader, open_writer, unset_warnings, unwritten_bytes
 from volback.pace import Pace
 from volback.state.runs import Run
 
@@ -95,34 +96,60 @@ class Route:
     """Kinds of attributes that are left out, and not compared."""
 
     def transfer(
-        self, reader: VolumeReader, writer: VolumeWriter, plan: Plan, changed: Delta | None = None, *, digested: bool
+        self,
+        reader: VolumeReader,
+        writer: VolumeWriter | None,
+        plan: Plan,
+        changed: Delta | None = None,
+        *,
+        digested: bool,
     ) -> Transferred:
-        """Copy all files of the plan, or those that have changed.
+        """Copy all files of the plan, or those that have changed. `writer` is None where the reader is a copier.
 
         Raises EngineError where not all could be read or written.
         """
         names, total = (plan.names(), plan.total_bytes) if changed is None else (changed.names(plan), changed.raw_bytes)
         progress = self.ctx.progress
         progress.start(f"move {self.source.volume.name}", total_bytes=total, total_files=None)
-        passing = Passing(lambda size: progress.advance(raw_bytes=size), digested=digested)
-        sent = Passing(_nothing, digested=False)
-        status = writer.write(sent.through(self._sent(reader.read(names), passing, writer)))
+        if writer is None:
+            report = read_report(reader.read(names), lambda size: progress.advance(raw_bytes=size))
+        else:
+            report = self._through(reader, writer, names, digested=digested)
         warnings, failures = tar.read_warnings(reader.messages())
         if failures:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             raise EngineError(f"{self.source.what} cannot be read completely: {failures[0]}{more}")
         missing = partial(unwritten_bytes, self.target.engine, self.run, self.target.volume, plan.total_bytes)
-        said = check_extracted(self.target.volume, writer, status, missing)
+        said = check_extracted(self.target.volume, report.messages, report.status, missing)
         return Transferred(
             len(plan.records),
-            passing.size_bytes,
+            report.raw_bytes,
             plan.sockets,
-            passing.digest,
-            sent.size_bytes,
+            report.digest,
+            report.sent_bytes,
             frozenset((name, path) for (name, _), paths in said.unset.items() for path in paths),
             warnings + odd(plan),
             unset_warnings(said, privileged_xattrs=None),
         )
+
+    def _through(self, reader: VolumeReader, writer: VolumeWriter, names: Iterable[bytes], *, digested: bool) -> Report:
+        """Copy from one helper into another, through this process."""
+        passing = Passing(lambda size: self.ctx.progress.advance(raw_bytes=size), digested=digested)
+        sent = Passing(_nothing, digested=False)
+        status = writer.write(sent.through(self._sent(reader.read(names), passing, writer)))
+        return Report(status, writer.messages(), passing.size_bytes, passing.digest, sent.size_bytes)
+
+    def copier(self, *, digested: bool) -> Callable[[], AbstractContextManager[VolumeReader]] | None:
+        """What starts a copier, where one helper can do it all: on one engine, and as fast as it goes."""
+        if self.wires.pace is not None or not can_copy(self.source, self.target, digested=digested):
+            return None
+        return partial(open_copier, self.source, self.target, self.run, digested=digested, drop=self.drop)
+
+    def opened_reader(self) -> AbstractContextManager[VolumeReader]:
+        """Start a helper that reads the source."""
+        source = self.source
+        read, on_wire = tar.without(self.drop), self.wires.of_reader
+        return open_reader(source.engine, self.run, source.volume, read=read, on_wire=on_wire)
 
     def opened_writer(self) -> AbstractContextManager[VolumeWriter]:
         """Start another helper that fills the target."""

@@ -282,7 +282,7 @@ class _Restore:
         origin = self._selection or self._backup
         with closing(_counted(self._ctx, origin)) as stream:
             status = writer.write(stream)
-        said = check_extracted(self._target, writer, status, self._missing_bytes)
+        said = check_extracted(self._target, writer.messages(), status, self._missing_bytes)
         self._unset_warnings += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
         self._unset.update((name, path) for (name, _), paths in said.unset.items() for path in paths)
 

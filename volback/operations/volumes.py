@@ -24,7 +24,7 @@ from volback.measures import count, human_size, named
 from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import RESTORE_LABEL
-from volback.operations.starting import Starting, started
+from volback.operations.starting import Starting, Stream, started
 from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
 from volback.state.runs import Run
@@ -46,11 +46,12 @@ def open_reader(
     rescan: bool = False,
     read: Iterable[str] = (),
     on_wire: Iterable[str] = (),
+    into: Source | None = None,
 ) -> AbstractContextManager[VolumeReader]:
     """Start a helper that scans and reads `source` with the arguments that make the stream deterministic.
 
     `rescan`: it scans twice, the second time when it is asked to. `read` and `on_wire` are more arguments of its tar,
-    the second where the stream crosses a connection.
+    the second where the stream crosses a connection. `into`: see Engine.reader.
     """
     return engine.reader(
         source,
@@ -61,6 +62,7 @@ def open_reader(
         on_wire=on_wire,
         scan_end=tar.SCAN_END,
         rescan=rescan,
+        into=into,
     )
 
 
@@ -105,11 +107,11 @@ def new_volume(
     engine: Engine,
     run: Run,
     target: Source,
-    writer: Callable[[], AbstractContextManager[VolumeWriter]],
+    writer: Callable[[], AbstractContextManager[Stream]],
     *,
     hint: str = "choose another name with --as",
     look: Callable[[], str] | None = None,
-) -> Iterator[Starting[VolumeWriter]]:
+) -> Iterator[Starting[Stream]]:
     """Create the volume `target` for the block that fills it by `writer`; if that raises, the volume is removed.
 
     The writer's helper starts while the volume is looked into; it writes nothing before it is given something. `look`
@@ -239,14 +241,13 @@ def write_into(
 
 
 def check_extracted(
-    target: Source, writer: VolumeWriter, status: int, missing: Callable[[], tuple[int, int]]
+    target: Source, messages: bytes, status: int, missing: Callable[[], tuple[int, int]]
 ) -> tar.ExtractMessages:
-    """Return what the extracting tar of `writer` has said. Raises EngineError where it wrote less than all, or had to
-    warn.
+    """Return what an extracting tar has said. Raises EngineError where it wrote less than all, or had to warn.
 
     `missing`: see full_target.
     """
-    said = tar.read_extract_messages(writer.messages(), status)
+    said = tar.read_extract_messages(messages, status)
     if said.is_full:
         raise full_target(target, missing)
     check_written(target, status, said.failures + said.warnings, tar.EXTRACT)
