@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +22,8 @@ from volback.archive.cut import Cut, RawFrame, UnitEnd
 from volback.archive.lookup import KnownExtent, Place, no_extent
 from volback.archive.seal import ALONE_BYTES, PACK_BYTES, Extents, NewFrame, NewPlace, in_order, seal, unseal
 from volback.catalog.units import DIGEST_BYTES, Frame, Piece, Unit
-from volback.errors import IntegrityError
+from volback.errors import DamagedFrame, IntegrityError
+from volback.workers import Workers
 
 ID = "20261123T160254Z-3f9c"
 OLDER = "20261122T160254Z-aaaa"
@@ -310,3 +315,35 @@ def test_an_error_of_the_work_or_of_the_source_comes_out_where_it_lies() -> None
 
     with pytest.raises(IntegrityError, match="source"):
         list(in_order(fails_at_five, source()))
+
+
+class _TurnsNoted(Workers):
+    """Threads that note how often they are given something."""
+
+    turns = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        type(self).turns += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_turn_of_a_thread_opens_many_slices_of_open_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that lie scattered take no turn each, and every one before a damaged one is yielded."""
+    monkeypatch.setattr(sealing, "Workers", _TurnsNoted)
+    raw = random.Random(3).randbytes(256 * 64)
+    stored = CODEC.seal(raw)
+    held = [ranges.HeldFrame(Frame(ID, number * len(stored), len(stored), len(raw))) for number in range(2)]
+    for one in held:
+        one.stored = stored
+    fetched = []
+    for number in range(512):
+        at, one = number // 2 * 64, held[number % 2]
+        content = raw[at : at + 64] if number != 400 else b"another"
+        piece = Piece(one.frame, at, [64], hashlib.sha256(content).digest())
+        fetched.append(ranges.Fetched(ranges.Slice(piece, 0, 64), one, number < 2))
+    found = list[bytes]()
+    with suppress(DamagedFrame):
+        found.extend(bytes(part) for _, part in unseal(iter(fetched), CODEC))
+        pytest.fail("damage was not found")
+    assert found == [raw[number // 2 * 64 :][:64] for number in range(400)]
+    assert _TurnsNoted.turns <= 4
