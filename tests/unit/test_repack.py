@@ -183,7 +183,7 @@ def test_no_more_is_written_than_is_allowed(made: _Made, ctx: Context) -> None:
 
 def test_the_threshold_decides_what_is_repacked(made: _Made, ctx: Context) -> None:
     objects = []
-    for below in (0.01, 0.3, 0.5):
+    for below in (0.01, 0.2, 0.5):
         objects.append(sum(one.objects for one in run(ctx, made.store, Packing(below=below), dry_run=True).volumes))
     assert objects[0] == 0 < objects[1] < objects[2]
 
@@ -210,7 +210,8 @@ def test_where_space_is_short_it_is_done_in_rounds_and_what_does_not_fit_is_said
     rounds = run(ctx, _Full(store, RESERVE_BYTES + int(0.8 * whole.written_bytes)))
     assert rounds.errors == ()
     (done,) = rounds.volumes
-    assert (done.objects >= whole.objects, done.unused_bytes, done.why) == (True, 0, None)
+    assert (done.objects > 0, done.unused_bytes, done.why) == (True, 0, None)
+    assert run(ctx, store).volumes == (), "nothing is left that is mostly unused"
     assert_whole(store, made)
     assert_clean(store)
 

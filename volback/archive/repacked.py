@@ -18,8 +18,8 @@ from volback.catalog.units import DIGEST_BYTES, Frame, Piece, Unit
 
 PACK_BYTES = 1024 * 1024
 """Raw bytes of a frame of packed extents: larger ones compress better, and are read whole for one extent."""
-MOSTLY = 0.75
-"""A frame of which less is used is not copied as it is."""
+MOSTLY = 0.9
+"""A frame of which less is used is not copied as it is: who restores the backup would read the rest of it too."""
 
 
 @dataclass(slots=True)
@@ -31,6 +31,8 @@ class FrameUse:
     """Of the extents that are used."""
     extents: int = 0
     """How many they are."""
+    is_scattered: bool = False
+    """Whether its extents lie far from one another in the stream: copied as it is, it would stay so."""
     _seen: int = 0
 
     def note(self, piece: Piece) -> None:
@@ -52,12 +54,12 @@ class FrameUse:
     @property
     def is_copied(self) -> bool:
         """Whether it is copied as it is."""
-        return self.share >= MOSTLY
+        return self.share >= MOSTLY and not self.is_scattered
 
     @property
     def used_bytes(self) -> int:
-        """Its stored bytes, in proportion to what is used."""
-        return round(self.frame.stored_bytes * self.share)
+        """What is written of it where it is repacked: all, or its stored bytes in proportion to what is used."""
+        return self.frame.stored_bytes if self.is_copied else round(self.frame.stored_bytes * self.share)
 
 
 Uses = Mapping[str, Mapping[int, FrameUse]]

@@ -36,7 +36,7 @@ from volback.operations.open_backup import OpenBackup
 from volback.operations.parent import fetch_indexes
 from volback.operations.recover import sweep_repository
 from volback.operations.remove import volume_locks
-from volback.operations.repack_plan import Candidate, Chosen, Packing, candidates, choose, measured
+from volback.operations.repack_plan import WORTH_BYTES, Candidate, Chosen, Packing, candidates, choose, measured
 from volback.operations.repack_volume import VolumeRepack, Written
 from volback.operations.scopes import scopes_of
 from volback.state.journal import NewBackup
@@ -263,8 +263,8 @@ class _Round:
         limit = room if self._packing.max_bytes is None else min(room, self._packing.max_bytes)
         fits = choose(wanted, replace(self._packing, max_bytes=limit))
         self.is_short = len(fits) < len(wanted)
-        if self.is_short:
-            left = sum(one.freed_bytes for one in wanted) - sum(one.freed_bytes for one in fits)
+        left = sum(one.freed_bytes for one in wanted) - sum(one.freed_bytes for one in fits)
+        if self.is_short and left >= WORTH_BYTES:
             self._result.unused_bytes, self._result.why = left, "there is not enough free space to copy what is used"
         return fits
 
