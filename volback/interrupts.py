@@ -68,8 +68,14 @@ class _Interrupts:
         if threading.current_thread() is not threading.main_thread():
             os.kill(os.getpid(), number)
             return
-        signal.signal(signal.SIGALRM, lambda _, frame: self.handle(number, frame))
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+
+        def handle(_: int, frame: FrameType | None) -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.handle(number, frame)
+
+        signal.signal(signal.SIGALRM, handle)
+        # Again and again: one that comes just before a wait begins is handled when that ends.
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, 10 * _AGAIN_S)
 
 
 def _is_in_library(frame: FrameType | None) -> bool:
