@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Volback
+from tests.support.listener import dead_address
 from volback.engine.connect import connect
 from volback.errors import EngineUnreachable
 
@@ -98,15 +99,11 @@ def test_no_socket_is_one_clear_line(run_volback: Volback, tmp_path: Path) -> No
 
 
 def test_a_port_that_nobody_listens_on_is_one_clear_line(run_volback: Volback) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert "refused" in _refused(run_volback, f"tcp://127.0.0.1:{port}")
+    assert "refused" in _refused(run_volback, f"tcp://{dead_address()}")
 
 
 def test_ssh_that_fails_says_why(run_volback: Volback) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert "refused" in _refused(run_volback, f"ssh://127.0.0.1:{port}")
+    assert "refused" in _refused(run_volback, f"ssh://{dead_address()}")
 
 
 def test_ssh_to_a_host_that_never_answers_is_given_up_in_time(run_volback: Volback) -> None:
