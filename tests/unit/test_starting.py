@@ -52,6 +52,16 @@ def test_the_reader_is_there_when_it_is_asked_for_and_removed_in_the_end() -> No
     assert opening.did == ["create", "remove"]
 
 
+def test_it_can_be_ended_before_its_block() -> None:
+    opening = Opening()
+    opening.let.set()
+    with Starting(opening.reader()) as starting:
+        starting.opened()
+        starting.end()
+        assert opening.did == ["create", "remove"]
+    assert opening.did == ["create", "remove"]
+
+
 def test_what_fails_meanwhile_comes_first_and_the_helper_is_removed() -> None:
     opening, failure = Opening(), StoreUnreachable("nobody answers")
     assert _raised(opening, failure) is failure

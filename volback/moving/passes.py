@@ -32,7 +32,7 @@ from volback.moving.targets import Filling, filling
 from volback.moving.transfer import Route, Transferred, Wires
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
-from volback.operations.removal import remove_paths
+from volback.operations.removal import open_remover, remove_with
 from volback.operations.volumes import check_mounted, open_reader, scan
 from volback.state.runs import Run
 
@@ -64,6 +64,8 @@ class Helpers:
     writer: VolumeWriter
     prover: VolumeReader | None
     """Where a first pass was, and a proof is wanted."""
+    remover: VolumeWriter | None = None
+    """Where a first pass was: what it copied may be gone since."""
 
 
 @dataclass(slots=True)
@@ -120,6 +122,7 @@ class Moving:
             self._notices += checked(route.source, self._filled, plan, self._options)
             writer = self._filled.writer()
             done = route.transfer(reader, writer, plan, digested=self._options.prove)
+        self._filled.end()  # to remove a helper takes as long as to stop a container
         is_proven = self._options.prove and digest_of_all(route) == done.digest
         return Pass(plan, done, is_proven)
 
@@ -162,8 +165,10 @@ class Moving:
             prover = stack.enter_context(opened_proof(route)) if first and self._options.prove else None
             if prover is not None:
                 learn(prover.scan(), Verdicts([]))
+            removing = open_remover(route.target.engine, route.run, route.target.volume)
+            remover = stack.enter_context(removing) if first else None
             stack.enter_context(self._observer.observing())
-            yield Helpers(reader, writer, prover)
+            yield Helpers(reader, writer, prover, remover)
 
     def copied(self, first: Pass | None, helpers: Helpers) -> Outcome:
         """Copy while nothing writes, and prove. Raises EngineError."""
@@ -178,7 +183,8 @@ class Moving:
         changed = delta(first.plan, plan)
         self.has_written = bool(changed.sent)
         if changed.gone:
-            remove_paths(route.target.engine, route.run, route.target.volume, changed.gone)
+            assert helpers.remover is not None
+            remove_with(helpers.remover, route.target.volume, changed.gone)
         done = route.transfer(reader, writer, plan, changed, digested=prove) if changed.sent else NOTHING
         self._observer.end()
         done = replace(done, unset=done.unset | first.done.unset)

@@ -61,6 +61,12 @@ class Filling:
     copying: Starting[VolumeReader] | None = None
     """In place of `writing`: reads the source, and fills it."""
 
+    def end(self) -> None:
+        """Remove the helper that fills it, which has done its work."""
+        for starting in (self.writing, self.copying):
+            if starting is not None:
+                starting.end()
+
     def writer(self) -> VolumeWriter:
         """Wait for the helper that fills it. Raises what starting it raises."""
         assert self.writing is not None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from volback.catalog.model import Source
 from volback.catalog.units import Member
 from volback.engine.engine import Engine
+from volback.engine.streams import VolumeWriter
 from volback.errors import EngineError, IntegrityError
-from volback.operations.volumes import write_into
+from volback.operations.volumes import open_writer
 from volback.state.runs import Run
 
 _REMOVE = r"""
@@ -34,7 +35,18 @@ _ODD = re.compile(rb"[^A-Za-z0-9/_.,:+=@%~-]")
 
 def remove_paths(engine: Engine, run: Run, target: Source, paths: Iterable[bytes]) -> None:
     """Remove these paths, as far as they are there; a directory only if it is empty then. Raises EngineError."""
-    status, messages = write_into(engine, run, target, ["/bin/sh", "-c", _REMOVE], _lines(paths))
+    with open_remover(engine, run, target) as remover:
+        remove_with(remover, target, paths)
+
+
+def open_remover(engine: Engine, run: Run, target: Source) -> AbstractContextManager[VolumeWriter]:
+    """Start a helper that waits for paths to remove, and removes nothing before."""
+    return open_writer(engine, run, target, ["/bin/sh", "-c", _REMOVE])
+
+
+def remove_with(remover: VolumeWriter, target: Source, paths: Iterable[bytes]) -> None:
+    """Remove paths as `remove_paths` does, with a helper of `open_remover`. Raises EngineError."""
+    status, messages = remover.write(_lines(paths)), remover.messages()
     if status or messages:
         message = messages.decode(errors="backslashreplace").partition("\n")[0] or f"status {status}"
         raise EngineError(f"what was written into {target.kind} {target.name!r} could not be removed: {message}")

@@ -29,6 +29,10 @@ class Starting(Generic[Stream]):
         """Wait for it. Raises what opening it raises."""
         return self._opening.result()
 
+    def end(self) -> None:
+        """Close it before the block ends: it has done its work."""
+        self.__exit__(None, None, None)
+
     def __enter__(self) -> Self:
         return self
 
