@@ -163,6 +163,34 @@ def test_one_stop_over_all_and_all_stay_stopped(
     assert started.states()["db"] == ("exited", "no")
 
 
+def test_what_somebody_uses_there_is_not_replaced_by_what_went_on_here(
+    second: SecondEngine, run_volback: Volback, started: Shop, volume_path: VolumePath
+) -> None:
+    command = ("migrate", "--project", started.project, "--to", second.url, "--live")
+    first = run_volback(*command, "--restart-source", "--json").json["result"]
+    assert (len(first["moved"]), len(first["running_again"]), first["left_stopped"]) == (3, 3, [])
+    assert started.states() == dict.fromkeys(("db", "web", "proxy"), ("running", "always"))
+    used = started.volumes[1]
+    (volume_path(used) / "more").write_text("x")
+    (second.volume_path(used) / "theirs").write_text("x")
+    said = run_volback(*command, "--json", check_exit=5).json
+    assert f"volume '{used}' exists already, and is not empty" in said["error"]["message"]
+    assert (second.volume_path(used) / "theirs").exists()
+    assert started.states() == dict.fromkeys(("db", "web", "proxy"), ("running", "always"))
+
+
+def test_what_went_on_here_replaces_what_an_earlier_run_has_moved(
+    second: SecondEngine, run_volback: Volback, started: Shop, volume_path: VolumePath
+) -> None:
+    command = ("migrate", "--project", started.project, "--to", second.url, "--stop")
+    run_volback(*command, "--restart-source")
+    for volume in started.volumes:
+        (volume_path(volume) / "more").write_text("x")
+    said = run_volback(*command, "--json").json
+    assert (said["ok"], said["warnings"], {one["was_there"] for one in said["result"]["moved"]}) == (True, [], {False})
+    _assert_same(started, second, volume_path)
+
+
 def test_where_one_fails_its_project_runs_on_and_nothing_was_stopped(
     second: SecondEngine, run_volback: Volback, started: Shop
 ) -> None:
@@ -275,8 +303,9 @@ def _run(command: list[str]) -> str:
     """Run compose, also by the command that volback prints, which is that of a plugin; return all that it says."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if command[0] == "docker":
-        at = command.index("compose")
-        command = ["docker-compose", *command[1:at], *command[at + 1 :]]
+        assert (command[1], command[3]) == ("--host", "compose")
+        environment["DOCKER_HOST"] = command[2]
+        command = ["docker-compose", *command[4:]]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False
     )

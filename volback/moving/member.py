@@ -19,6 +19,7 @@ from volback.engine.containers import Container
 from volback.errors import ConflictError, Failure, Interrupted, VolbackError
 from volback.live.plan import QuiesceRequest, writers
 from volback.live.quiesce import Quiesced
+from volback.moving.again import is_untouched, note_moved
 from volback.moving.directories import are_one_storage, filling_directory, is_there
 from volback.moving.look import Look
 from volback.moving.migrate import MigrateOptions, check_unwritten
@@ -26,7 +27,7 @@ from volback.moving.move import Moved
 from volback.moving.passes import NOTHING, Helpers, Moving, Pass, Stopping
 from volback.moving.proof import same_there
 from volback.moving.sides import Side, source_side
-from volback.moving.targets import Filling, filling
+from volback.moving.targets import Filling, Replacement, filling
 from volback.moving.transfer import Route, Wires
 from volback.operations.in_use import UnusedStorage
 from volback.operations.observe import Observer
@@ -43,7 +44,10 @@ _HINT = "give --replace, or remove it there first"
 class Member:
     """One of them, on its way."""
 
-    def __init__(self, ctx: Context, source: Side, target: Side, wires: Wires, options: MigrateOptions) -> None:
+    def __init__(
+        self, ctx: Context, source: Side, target: Side, wires: Wires, options: MigrateOptions, refill: Replacement
+    ) -> None:  # fmt: skip
+        """`refill`: how a target is replaced that holds only what an earlier run has put there."""
         self.source = source
         self.error: Failure | None = None
         """Why it was not moved."""
@@ -55,6 +59,7 @@ class Member:
         self._target = target
         self._wires = wires
         self._options = options
+        self._refill = refill
         self._began = 0.0
         self._held = ExitStack()
         self._making = ExitStack()
@@ -128,6 +133,13 @@ class Member:
         if not was_ready:
             self._helping.close()
 
+    def goes_on(self) -> None:
+        """Remember the target, as its source changes again: the next run may replace it if nobody touches it."""
+        try:
+            note_moved(self._ctx, self._route.run, self._target)
+        except (VolbackError, Interrupted) as exc:
+            log.debug("%s is not remembered: %s", self._target.what, exc.message)
+
     def stopped(self, quiesced: Quiesced | None) -> list[Container]:
         """The containers that were stopped, and write to it."""
         return [] if quiesced is None else writers(self.request, quiesced.containers)
@@ -178,6 +190,8 @@ class Member:
             plan = same_there(replace(self._route, target=there))
             observer.end()
         if plan is None:
+            if self._options.replace is None and is_untouched(self._ctx, self._route.run, there):
+                self._options = replace(self._options, replace=self._refill)
             return False
         unused = UnusedStorage(there.engine, there.volume)
         if self._options.stopping is None:

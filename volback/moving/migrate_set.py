@@ -7,6 +7,7 @@ them was moved; else they run again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,12 +31,14 @@ from volback.moving.member import Member
 from volback.moving.migrate import MigrateOptions, make_ready, without_source
 from volback.moving.move import Moved
 from volback.moving.sides import Side, source_side
-from volback.moving.targets import wanted_volume
+from volback.moving.targets import Replacement, wanted_volume
 from volback.moving.transfer import Wires
 from volback.operations.recover import check_whole, half_restored
 from volback.policy.projects import PROJECT
 from volback.policy.schedulers import owner_of
 from volback.state.runs import Run, live_runs
+
+log = logging.getLogger(__name__)
 
 WAITING_AT_MOST = 8
 """For how many of them helpers wait while containers are stopped: three each, of about 15 MB."""
@@ -79,7 +82,8 @@ def migrate_set(
         for side in (source_side(source, name) for name in names)
     ]
     sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
-    members = [Member(shared, *both, wires, options) for both in sides]
+    refill = Replacement(repository, safety_backup=False)
+    members = [Member(shared, *both, wires, options, refill) for both in sides]
     half = half_restored(ctx, source)
     moving = _SetMoving(ctx, source, target, members, options, project=project)
     return moving.moved(Crew(jobs, progress, moving.wake), half)
@@ -139,8 +143,11 @@ class _SetMoving:
             return {run for run in live_runs(self._ctx.settings.state) if run not in working}
 
         for engine in (self._source, self._target):
-            for helper in engine.leftover_helpers(running=others):
-                engine.remove_helper(helper)
+            try:
+                for helper in engine.leftover_helpers(running=others):
+                    engine.remove_helper(helper)
+            except VolbackError as exc:  # what waits for that engine ends by itself
+                log.debug("helpers on %s: %s", engine.info.name, exc.message)
 
     @property
     def _stage(self) -> str:
@@ -163,9 +170,12 @@ class _SetMoving:
         with Run(self._ctx.settings.state, "quiesce", self._project or "") as run:
             try:
                 self._finish_stopped(crew, run)
-            except VolbackError as exc:  # a container that cannot be stopped: nothing has been read
-                for member in self._unfinished:
+            except VolbackError as exc:
+                unfinished = self._unfinished
+                for member in unfinished:  # a container that cannot be stopped: nothing has been read
                     member.fail(because(exc, f"{member.source.what} was not moved"))
+                if not unfinished:
+                    self._errors.append(exc)
 
     def _finish_stopped(self, crew: Crew, run: Run) -> None:
         targets = self._planned(self._unfinished)
@@ -278,6 +288,8 @@ class _SetMoving:
         for member in self._members:
             if member.is_left:
                 member.fail(interrupted or VolbackError(f"{member.source.what} was not moved"))
+            elif member.moved is not None and set(member.moved.containers) & set(self._running_again):
+                member.goes_on()
             member.close()
 
     def _remove_sources(self) -> None:
