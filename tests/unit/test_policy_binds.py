@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volback.policy.binds import is_below, is_system, outermost
+from volback.policy.binds import is_below, is_system, may_be_filled, outermost, place_of
 
 ROOT = "/var/lib/docker"
 
@@ -30,3 +30,23 @@ def test_a_directory_holds_what_lies_below_it() -> None:
     assert is_below("/a/b", "/c", "/a")
     assert is_below("/a", "/a")
     assert not is_below("/ab", "/a")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/etc", "/var", "/srv", "/usr/bin", "/boot/grub", "/run/shop", ROOT, f"{ROOT}/x"]
+)
+def test_what_is_another_hosts_own_is_not_filled(path: str) -> None:
+    assert not may_be_filled(path, ROOT)
+
+
+@pytest.mark.parametrize("path", ["/srv/shop", "/etc/shop", "/home/me/html", "/data"])
+def test_what_a_project_has_may_be_filled(path: str) -> None:
+    assert may_be_filled(path, ROOT)
+
+
+def test_the_deepest_place_counts() -> None:
+    maps = {"/srv": "/data", "/srv/shop/html": "/www"}
+    assert place_of("/srv/shop/html/images", maps) == "/www/images"
+    assert place_of("/srv/shop/html", maps) == "/www"
+    assert place_of("/srv/shop", maps) == "/data/shop"
+    assert place_of("/home/shop", maps) == "/home/shop"

@@ -177,7 +177,11 @@ def _afterwards(done: SetMoved) -> Iterator[str]:
     if done.running_again:
         yield f"run again: {', '.join(done.running_again)}"
     if done.left.containers:
-        yield f"{count(len(done.left.containers), 'container')} stay stopped; to start them here again:"
+        what, verb = (
+            count(len(done.left.containers), "container"),
+            "stays" if len(done.left.containers) == 1 else "stay",
+        )
+        yield f"{what} {verb} stopped; to start here again:"
         yield from (f"  {command}" for left in done.left.containers for command in left.start_commands)
     for service in done.left.services:
         yield f"service {service} stays scaled to 0"
