@@ -31,7 +31,7 @@ def test_a_word_of_another_tool_is_a_command_or_is_answered_with_one(word: str) 
     assert set(named) <= {*commands(), "COMMAND"}, hint
 
 
-@pytest.mark.parametrize("word", ["move", "rename", "repo", "logs", "mend", "prose", "repait", "stop", "cut"])
+@pytest.mark.parametrize("word", ["move", "rename", "repo", "logs", "heal", "prose", "repait", "stop", "cut"])
 def test_a_harmless_word_is_not_answered_with_what_removes(word: str) -> None:
     offered = _hint(word).partition("did you mean ")[2].partition("?")[0]
     assert not set(offered.split(" or ")) & set(_DESTRUCTIVE)

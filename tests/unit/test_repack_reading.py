@@ -198,7 +198,7 @@ def test_many_objects_become_one_but_only_with_the_same_oldest_user_and_within_w
 
 
 def test_no_byte_is_copied_often_because_objects_are_many() -> None:
-    """One more object each night, all of it used for ever: a byte is copied as often as the number doubles."""
+    """One more object each night, all of it used without end: a byte is copied as often as the number doubles."""
     objects, written, most = list[Chosen](), 0, 0
     for night in range(1000):
         objects.append(_object(night, 100 * KIB, 100 * KIB))

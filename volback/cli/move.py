@@ -36,7 +36,7 @@ Examples:
   volback migrate db --to web2 --as shop_db   web2 is a docker context
   volback migrate db --to web2 --replace      keeps a safety backup
   volback migrate --project shop --to ssh://root@web2 --live
-  volback migrate --project shop --to web2 --live --with-binds --compose-dir ~/shop
+  volback migrate --project shop --to web2 --with-binds --compose-dir ~/shop
   volback migrate --all --to web2 --stop --jobs 4
 """
 

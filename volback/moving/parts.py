@@ -79,7 +79,7 @@ def _contents(files: ComposeFiles) -> dict[str, bytes]:
 
 
 def _options_for(engine: Engine) -> list[str]:
-    """How docker is told of the engine: by its address, or by the name of its context."""
+    """How docker gets to know the engine: by its address, or by the name of its context."""
     if not engine.address:
         return []
     return ["--host" if "://" in engine.address else "--context", engine.address]
