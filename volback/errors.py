@@ -14,6 +14,7 @@
         DamagedPiece        7    a piece of an encrypted object is damaged
           UnknownRequirement 7   a repository that only a newer version may use
       EngineError           1    the engine refused or a helper failed
+        HelperLost          1    a helper was killed, or ended before its work was done
         EngineUnreachable   8    no engine, no permission on its socket, no answer in time
       StoreError            1    the store refused a read or a write (disk full)
         StoreDenied         1    its rights do not allow that
@@ -159,6 +160,10 @@ class EngineError(VolbackError):
     """The engine refused a call, or a helper container failed."""
 
     kind = "engine"
+
+
+class HelperLost(EngineError):
+    """A helper was killed, or ended before its work was done, as where an engine stops or a connection breaks."""
 
 
 class EngineUnreachable(EngineError):

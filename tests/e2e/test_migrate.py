@@ -22,8 +22,9 @@ NAME = "moved"
 MIGRATED = {
     "source": "str", "volume": "str", "files": "int", "raw_bytes": "int", "sockets_skipped": "int",
     "consistency": "str", "containers": [], "proven": "bool", "proof": COMPARED, "duration_s": "float",
-    "from": "str", "to": "str", "sent_bytes": "int", "safety_backup": "null", "source_removed": "bool",
-    "passes": "int", "downtime_s": "null", "left_stopped": [],
+    "from": "str", "to": "str", "sent_bytes": "int", "retries": "int", "resumed": "bool",
+    "safety_backup": "null", "source_removed": "bool",
+    "passes": "int", "each_pass": [], "downtime_s": "null", "left_stopped": [],
 }  # fmt: skip
 """The result of `migrate` as programs rely on it."""
 
@@ -125,7 +126,7 @@ def test_from_one_host_to_another_it_stays_compressed(
     _make(second, "far", _small)
     with Relay(second) as relay:
         for name, options in (("packed", ()), ("plain", ("--no-compress",))):
-            arguments = ("far", "--from", relay.url, "--to", relay.url, "--as", name, *options)
+            arguments = ("far", "--from", relay.url, "--to", relay.url, "--as", name, "--bandwidth", "1GiB", *options)
             said = run_volback("migrate", *arguments, "--json", env=far_state).json["result"]
             assert said["proven"]
             assert (said["sent_bytes"] < said["raw_bytes"] - (1 << 20)) is not bool(options)

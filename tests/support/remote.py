@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import docker
 
@@ -152,16 +153,21 @@ class Relay:
         self._open: list[socket.socket] = []
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.refuse()
         self._thread.join(10)
         self.cut()
+
+    def refuse(self) -> None:
+        """Take no further connection."""
+        with contextlib.suppress(OSError):  # it does not already
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def cut(self) -> None:
         """Break every connection that is open now."""
@@ -178,7 +184,10 @@ class Relay:
                 ours = self._connected()
                 self._open += [theirs, ours]
                 for source, target in ((theirs, ours), (ours, theirs)):
-                    threading.Thread(target=pump, args=(source, target), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        pump(source, target)
 
     def _connected(self) -> socket.socket:
         if self._port is not None:

@@ -44,6 +44,7 @@ FLOORS = {
     "printable": 0,
     "priority": 0,
     "progress": 0,
+    "retry": 0,
     "settings": 0,
     "streams": 0,
     "threads": 0,

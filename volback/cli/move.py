@@ -16,6 +16,7 @@ from volback.cli.facts import comparison_facts
 from volback.cli.words import count, human_size, pairs, read_option
 from volback.errors import IntegrityError, UsageError, VolbackError, failures, worst_first
 from volback.measures import human_duration, named
+from volback.policy.durations import read_seconds
 from volback.policy.packing import read_rate
 from volback.policy.storage import described, is_plain
 
@@ -34,6 +35,7 @@ _MIGRATE_EPILOG = """\b
 Examples:
   volback migrate db --to ssh://root@web2     the same name, on another host
   volback migrate db --to web2 --as shop_db   web2 is a docker context
+  volback migrate db --to web2 --live --passes 5   a short stop, at the end of a long copy
   volback migrate db --to web2 --replace      keeps a safety backup
   volback migrate --project shop --to ssh://root@web2 --live
   volback migrate --project shop --to web2 --with-binds --compose-dir ~/shop
@@ -65,12 +67,20 @@ _RemoveSource = Annotated[bool, typer.Option("--remove-source", help="Remove the
 _Live = Annotated[
     bool, typer.Option("--live", help="Copy while containers write; then stop them, and send what has changed.")
 ]
+_Passes = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="With --live: copy up to N times while they write, as long as it shrinks."),
+]
 _Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to the volume, and copy it then.")]
 _RestartSource = Annotated[
     bool, typer.Option("--restart-source", help="With --live or --stop: start these containers again.")
 ]
 _Bandwidth = Annotated[
     str | None, typer.Option(metavar="SIZE", help="At most so much in a second, such as 20MiB; compressed bytes count.")
+]
+_RetryFor = Annotated[
+    str,
+    typer.Option(metavar="DURATION", help="Wait so long for an engine that was lost, and go on; 0: do not wait."),
 ]
 _NoCompress = Annotated[bool, typer.Option("--no-compress", help="Do not compress what goes to another host.")]
 
@@ -186,9 +196,11 @@ def migrate(
     no_safety_backup: _NoSafetyBackup = False,
     live: _Live = False,
     stop: _Stop = False,
+    passes: _Passes = 1,
     restart_source: _RestartSource = False,
     remove_source: _RemoveSource = False,
     bandwidth: _Bandwidth = None,
+    retry_for: _RetryFor = "5m",
     no_compress: _NoCompress = False,
     helper_image: _HelperImage = None,
     drop: _Drop = None,
@@ -214,6 +226,8 @@ def migrate(
         raise UsageError("--no-safety-backup goes with --replace")
     if restart_source and not (live or stop):
         raise UsageError("--restart-source goes with --live or --stop")
+    if passes > 1 and not live:
+        raise UsageError("--passes goes with --live")
     several = Several(
         tuple(dict.fromkeys(volumes or [])), project, container, every, jobs, with_binds, tuple(maps or ()), compose_dir
     )
@@ -238,9 +252,10 @@ def migrate(
             prove=not no_prove,
             compress=not no_compress,
             bytes_s=None if bandwidth is None else read_option("--bandwidth", bandwidth, read_rate),
+            retry_s=read_option("--retry-for", retry_for, read_seconds),
             name=name,
             remove_source=remove_source,
-            stopping=Stopping(live=live, restart=restart_source) if live or stop else None,
+            stopping=Stopping(live=live, restart=restart_source, passes=passes) if live or stop else None,
         )
         if not several.is_one:
             return migrate_several(ctx, source, target, repository, several, options)
@@ -250,7 +265,7 @@ def migrate(
         "from": source.info.name,
         "to": target.info.name,
         "sent_bytes": done.sent_bytes,
-        "passes": done.passes,
+        **facts_of_passes(done),
         "downtime_s": done.downtime_s,
         "left_stopped": [{"name": left.name, "restart_policy": left.restart_policy} for left in done.left.containers],
         "safety_backup": done.safety_backup,
@@ -325,8 +340,7 @@ def _lines(done: Moved) -> Iterator[str]:
     yield f"  {size}{sent} in {human_duration(done.duration_s)}, {proven}"
     if not is_plain(done.target.driver, done.target.options):
         yield f"  on {described(done.target.driver, done.target.options)}"
-    if done.passes > 1:
-        yield f"  {human_size(done.again_bytes)} of it in a second pass"
+    yield from _lines_of_passes(done)
     if done.downtime_s is not None:
         yield f"  its containers were down for {human_duration(done.downtime_s)}"
     for left in done.left.containers:
@@ -337,6 +351,26 @@ def _lines(done: Moved) -> Iterator[str]:
         yield f"  safety backup of the replaced data: {done.safety_backup}"
     if done.source_removed:
         yield f"  volume {done.source.name} is removed"
+
+
+def _lines_of_passes(done: Moved) -> Iterator[str]:
+    if done.resumed:
+        yield "  went on from what an earlier run had brought there"
+    if done.retries:
+        yield f"  an engine was lost {count(done.retries, 'time')} meanwhile"
+    if done.passes == 2:
+        yield f"  {human_size(done.again_bytes)} of it in a second pass"
+    elif done.passes > 2:
+        yield f"  in {done.passes} passes: {', '.join(human_size(one.raw_bytes) for one in done.each_pass)}"
+
+
+def facts_of_passes(done: Moved) -> dict[str, object]:
+    """What each pass has brought, and what became of lost connections."""
+    each = [
+        {"live": one.is_live, "raw_bytes": one.raw_bytes, "sent_bytes": one.sent_bytes, "duration_s": one.duration_s}
+        for one in done.each_pass
+    ]
+    return {"passes": done.passes, "each_pass": each, "retries": done.retries, "resumed": done.resumed}
 
 
 def moved_facts(done: Moved) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from volback.cli.backup import find_sources, finders
 from volback.cli.call import Outcome
-from volback.cli.move import moved_facts, moved_outcome
+from volback.cli.move import facts_of_passes, moved_facts, moved_outcome
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_duration, human_size
 from volback.errors import NotFoundError, UsageError, VolbackError, failures, worst_first
@@ -214,7 +214,7 @@ def _facts(moved: Moved) -> dict[str, object]:
         **moved_facts(moved),
         "kind": moved.source.kind,
         "sent_bytes": moved.sent_bytes,
-        "passes": moved.passes,
+        **facts_of_passes(moved),
         "was_there": moved.was_there,
         "safety_backup": moved.safety_backup,
         "source_removed": moved.source_removed,

@@ -88,6 +88,15 @@ def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> 
     return client, info
 
 
+def identify(client: Any) -> EngineInfo:
+    """Ask a connected engine once more who it is. Raises EngineUnreachable."""
+    try:
+        with translated("engine"):
+            return _describe(client.info(), client.version())
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        raise EngineUnreachable("what answers does not answer as an engine does", "check the address") from exc
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Translate the library's errors; `what` names the object of the call."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from volback.engine import containers, helper, image, podman, probe, services, volumes
-from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, translated
+from volback.engine.connect import DEFAULT_TIMEOUT_S, EngineInfo, connect, identify, translated
 from volback.engine.containers import Container, RestartPolicy
 from volback.engine.events import Signals
 from volback.engine.execute import Execution
@@ -346,6 +346,17 @@ class Engine:
     def remove_helper(self, container_id: str) -> None:
         """Kill and remove one helper container."""
         helper.remove(self._client, container_id)
+
+    def remove_helpers(self, run: str) -> None:
+        """Kill and remove all helpers of that run, and wait until none is left. Raises EngineError."""
+        helper.remove_all(self._client, self._labels(run))
+
+    def check_same(self) -> None:
+        """Raises EngineUnreachable if it does not answer, ConflictError if another engine answers in its place."""
+        if identify(self._client).id != self.info.id:
+            raise ConflictError(
+                f"another engine answers now where that of host {self.info.name} was", "check its address"
+            )
 
     def _is_on_this_host(self) -> bool:
         """Whether paths of the engine's host are, as far as one can tell, those of this process."""

@@ -26,6 +26,7 @@ from volback.errors import (
     ConflictError,
     EngineError,
     EngineUnreachable,
+    HelperLost,
     NotFoundError,
     VolbackError,
     cleaning_up,
@@ -45,6 +46,8 @@ MADE_LABEL = "volback.made"
 """On a volume that an engine created because a helper mounted a name that did not exist; removed again at once."""
 BUFFER_BYTES = 4 * 1024 * 1024
 SETTLE_S = 60.0
+_GOING_S = 0.05
+"""How long an engine gets to remove a container that it is removing already, before it is asked again."""
 _TRIES = 4
 """How often a container is created on an image that other runs are replacing at that moment."""
 CHECK_S = 10.0
@@ -120,6 +123,22 @@ def create(client: Any, spec: HelperSpec, *, release: Callable[[], None] = lambd
     return container
 
 
+def remove_all(client: Any, labels: dict[str, str], *, limit_s: float = SETTLE_S) -> None:
+    """Kill and remove each helper with these labels, and wait until none is left. Raises EngineError."""
+    filters = {"label": [LABEL, *(f"{key}={value}" for key, value in labels.items())]}
+    deadline = time.monotonic() + limit_s
+    while True:
+        with translated("helper containers"):
+            found = client.containers(all=True, filters=filters)
+        if not found:
+            return
+        if time.monotonic() > deadline:
+            raise EngineUnreachable(f"helper container {found[0]['Id'][:12]}: the engine does not remove it")
+        for facts in found:
+            remove(client, facts["Id"])
+        time.sleep(_GOING_S)
+
+
 def remove(client: Any, container_id: str) -> None:
     """Kill and remove a helper; one that is gone is not an error."""
     with translated(f"helper container {container_id[:12]}"):
@@ -181,7 +200,13 @@ class Helper:
             except VolbackError as exc:
                 if not failed:
                     raise
-                log.warning("%s stays behind until the next run: %s", self.what, exc.message)
+                is_said = isinstance(exc, EngineUnreachable)  # by the first error
+                log.log(
+                    logging.INFO if is_said else logging.WARNING,
+                    "%s stays behind until the next run: %s",
+                    self.what,
+                    exc.message,
+                )
             finally:
                 self._close_pipe()
 
@@ -209,7 +234,7 @@ class Helper:
         assert self._status is not None
         if self._status > 125:
             self.check_engine()
-            raise EngineError(
+            raise HelperLost(
                 f"{self.what} was killed or could not run (status {self._status}): {self._last_message()}",
                 "see `volback doctor`; then run the command again",
             )
@@ -238,7 +263,7 @@ class Helper:
         """The error for a container that stopped before its work was done. Raises the waiter's own error if it has
         one."""
         status = self.settle()
-        return EngineError(f"{self.what} {what} (status {status}): {self._last_message()}")
+        return HelperLost(f"{self.what} {what} (status {status}): {self._last_message()}")
 
     def _volume_options(self) -> list[dict[str, str]]:
         """Of the volumes that are mounted; none where the engine does not say."""

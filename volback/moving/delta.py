@@ -13,6 +13,8 @@ from volback.archive.plan import Entry, Plan, PlannedUnit
 from volback.policy.unchanged import ignored, is_known_below, is_settled
 
 _NAMES_BYTES = 65536
+_LOST_FOUND = b"lost+found"
+"""It came with the target's filesystem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,52 @@ def delta(before: Plan, now: Plan) -> Delta:
     gone = {path for path, type_ in types_before.items() if types_now.get(path) != type_}
     sent = set(types_now)
     for path in [*sent, *gone]:
-        sent.update(_above(path))
+        sent.update(above(path))
     return Delta(frozenset(sent), frozenset(gone), sum(_size(now, unit) for unit in changed))
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What a target lacks that holds a part of a volume."""
+
+    delta: Delta
+    alike: tuple[int, ...]
+    """Numbers of the records of which the target has what the scan says, in order: their content is not compared."""
+
+
+def remainder(now: Plan, there: Plan) -> Remainder:
+    """Compare a volume with what a target holds of it, by what the scans say. All names of an inode count as one."""
+    found = {entry.path: entry for entry in map(there.entry, range(len(there.records)))}
+    sent, alike, gone, raw_bytes = set[bytes](), list[int](), set[bytes](), 0
+    for numbers in _inodes(now):
+        entries = [now.entry(number) for number in numbers]
+        theirs = [found.pop(entry.path, None) for entry in entries]
+        if all(there and _described(there) == _described(one) for one, there in zip(entries, theirs, strict=True)):
+            alike += numbers
+            continue
+        sent.update(entry.path for entry in entries)
+        gone.update(there.path for one, there in zip(entries, theirs, strict=True) if there and there.type != one.type)
+        raw_bytes += entries[0].size_bytes if entries[0].type == "f" else 0
+    gone.update(path for path in found if path != _LOST_FOUND)
+    for path in [*sent, *gone]:
+        sent.update(above(path))
+    left = [number for number in alike if now.entry(number).path not in sent]
+    return Remainder(Delta(frozenset(sent), frozenset(gone), raw_bytes), tuple(left))
+
+
+def _inodes(plan: Plan) -> Iterator[list[int]]:
+    """The numbers of the names of each inode, which follow one another in a plan."""
+    numbers, last = list[int](), None
+    for number in range(len(plan.records)):
+        entry = plan.entry(number)
+        inode = (entry.device, entry.inode) if entry.links > 1 and entry.type in "fl" else None
+        if numbers and (inode is None or inode != last):
+            yield numbers
+            numbers = []
+        numbers.append(number)
+        last = inode
+    if numbers:
+        yield numbers
 
 
 def are_same(one: Plan, other: Plan) -> bool:
@@ -105,7 +151,7 @@ def _types(plan: Plan, units: Iterable[PlannedUnit]) -> dict[bytes, str]:
     return {entry.path: entry.type for unit in units for entry in map(plan.entry, range(unit.start, unit.stop))}
 
 
-def _above(path: bytes) -> Iterator[bytes]:
+def above(path: bytes) -> Iterator[bytes]:
     """The directories above, the root last."""
     while path:
         path = path.rpartition(b"/")[0]

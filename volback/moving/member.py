@@ -20,6 +20,7 @@ from volback.errors import ConflictError, Failure, Interrupted, VolbackError
 from volback.live.plan import QuiesceRequest, writers
 from volback.live.quiesce import Quiesced
 from volback.moving.again import is_untouched, note_moved
+from volback.moving.connections import Connections
 from volback.moving.directories import are_one_storage, filling_directory, is_there
 from volback.moving.look import Look
 from volback.moving.migrate import MigrateOptions, check_unwritten
@@ -171,13 +172,15 @@ class Member:
         if self._options.stopping is None:
             check_unwritten(self._ctx, source)
         if not self._is_there_already():
-            fill = filling if source.volume.kind == "volume" else filling_directory
-            making = fill(
-                self._ctx, self._route.run, self._target, self._options, on_wire=self._wires.of_writer, hint=_HINT
-            )
+            fill = partial(
+                filling if source.volume.kind == "volume" else filling_directory,
+                self._ctx, self._route.run, self._target, self._options,
+            )  # fmt: skip
+            kept = {"source": source, "kept": self._connections} if source.volume.kind == "volume" else {}
+            making = fill(on_wire=self._wires.of_writer, hint=_HINT, **kept)
             self._moving = self._movement(self._making.enter_context(making))
             if self._options.stopping is not None and self._options.stopping.live:
-                self._first = self._moving.first_pass()
+                self._first = self._moving.live_passes()
 
     def _is_there_already(self) -> bool:
         """Whether an earlier run has moved it: both sides are read, and are the same bit for bit."""
@@ -236,6 +239,7 @@ class Member:
             found = moving.copied(self._first, helpers)
         if quiesced is not None:
             moving.check_undisturbed(quiesced, stopped)
+        moving.end_filling()
         self._making.close()
         moved = moving.moved(self._first, found, stopped, duration_s=time.monotonic() - self._began)
         self.moved = replace(moved, was_there=self._was_there and not found.done.raw_bytes)
@@ -271,4 +275,9 @@ class Member:
 
     def _movement(self, filled: Filling) -> Moving:
         stopping = self._options.stopping or Stopping()
-        return Moving(replace(self._route, target=filled.side), filled, self._options, stopping)
+        return Moving(replace(self._route, target=filled.side), filled, self._options, stopping, self._connections)
+
+    @cached_property
+    def _connections(self) -> Connections:
+        engines = [self.source.engine, self._target.engine]
+        return Connections(self._ctx, self._route.run, engines, limit_s=self._options.retry_s)

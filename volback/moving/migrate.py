@@ -6,6 +6,7 @@ The source is only read. It is removed if the person wants that, and only once t
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from volback.context import Context
@@ -13,6 +14,7 @@ from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import ConflictError, UsageError, VolbackError
 from volback.live.held import held_by_others
+from volback.moving.begun import find_begun
 from volback.moving.carry import carry_image
 from volback.moving.move import Moved, MoveOptions, move
 from volback.moving.passes import Stopping, move_stopped
@@ -51,7 +53,7 @@ def migrate(
     target = Side(target_engine, wanted_volume(source.volume, options.name or name, options))
     if source.is_same(target):
         raise ConflictError(f"{source.what} is on that engine already", "give another engine, or a name with --as")
-    make_ready(ctx, source_engine, target_engine, repository)
+    make_ready(ctx, source_engine, target_engine, repository, [(source, target)])
     check_whole(source.volume, half_restored(ctx, source_engine))
     if options.stopping is None:
         check_unwritten(ctx, source)
@@ -64,13 +66,18 @@ def migrate(
         return without_source(source, done) if options.remove_source else done
 
 
-def make_ready(ctx: Context, source: Engine, target: Engine, repository: Repository) -> None:
-    """Let both engines have a helper image, and remove what crashed runs left on them. Raises EngineError."""
+def make_ready(
+    ctx: Context, source: Engine, target: Engine, repository: Repository, sides: Sequence[tuple[Side, Side]]
+) -> None:
+    """Let both engines have a helper image, and remove what crashed runs left on them, but not what they have begun of
+    the same moves: source and target of each. Raises EngineError."""
     if carried := carry_image(source, target):
         log.info("%s", carried)
     engines = [source] if source.info.id == target.info.id else [source, target]
+    begun = [(there, find_begun(ctx, here, there)) for here, there in sides if there.volume.kind == "volume"]
+    spared = [(found.run, there.volume.name) for there, found in begun if found is not None]
     for engine in engines:
-        sweep(ctx, engine, repository, others=[other.info.id for other in engines])
+        sweep(ctx, engine, repository, others=[other.info.id for other in engines], spared=spared)
 
 
 def check_unwritten(ctx: Context, source: Side) -> None:

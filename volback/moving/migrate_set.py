@@ -73,14 +73,14 @@ def migrate_set(
     """
     if options.remove_source and not options.prove:
         raise UsageError("--remove-source needs the proof", "leave out --no-prove")
-    make_ready(ctx, source, target, repository)
     progress = SharedProgress(ctx.progress)
     shared = replace(ctx, progress=progress)
-    wires = Wires.between(source, target, compress=options.compress, bytes_s=options.bytes_s)
     sides = [
         (side, Side(target, wanted_volume(side.volume, side.volume.name, options)))
         for side in (source_side(source, name) for name in names)
     ]
+    make_ready(ctx, source, target, repository, sides)
+    wires = Wires.between(source, target, compress=options.compress, bytes_s=options.bytes_s)
     sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
     refill = Replacement(repository, safety_backup=False)
     members = [Member(shared, *both, wires, options, refill) for both in sides]

@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
 from volback.catalog.model import Consistency, Source
 from volback.context import Context
+from volback.engine.streams import VolumeReader
 from volback.errors import VolbackError
 from volback.live.leaving import Left
 from volback.moving.checks import check_before
+from volback.moving.connections import Connections
 from volback.moving.proof import prove_transfer
+from volback.moving.rest import prove_rest, send_rest
 from volback.moving.sides import Side
 from volback.moving.targets import Filling, TargetOptions, filling, storage_warnings
 from volback.moving.transfer import Route, Transferred, Wires
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
-from volback.operations.starting import started
+from volback.operations.starting import Starting, started
 from volback.operations.volumes import check_mounted, scan
 from volback.state.runs import Run
 
@@ -35,6 +39,21 @@ class MoveOptions(TargetOptions):
     """At most so many go to the target in a second."""
     drop: tuple[Kind, ...] = ()
     """Kinds of attributes that are left out."""
+    retry_s: float | None = None
+    """How long an engine may be unreachable until the move is given up; None: then it fails, and leaves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassDone:
+    """What one pass over the volume has brought, in all its tries."""
+
+    is_live: bool
+    """Whether containers ran meanwhile."""
+    raw_bytes: int
+    """Of the tar stream."""
+    sent_bytes: int
+    """What the target's helper was given."""
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +88,12 @@ class Moved:
     """What failed after the move was done."""
     was_there: bool = False
     """Whether an earlier run has moved it: both sides are the same, and nothing was sent."""
+    each_pass: tuple[PassDone, ...] = ()
+    """Where containers were stopped."""
+    resumed: bool = False
+    """Whether the target held a part of it, of a run that had died or given up."""
+    retries: int = 0
+    """How often an engine was lost, and the move went on."""
     incomplete: bool = False
     """Whether something did not arrive as it was: the warnings name it."""
 
@@ -82,27 +107,78 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
     began = time.monotonic()
     check_mounted(source.engine, source.volume, hint="start its container first")
     observer = Observer(source.engine, source.volume)
+    connections = Connections(ctx, run, [source.engine, target.engine], limit_s=options.retry_s)
     with observer.observing():
         observer.begin()
         wires = Wires.between(source.engine, target.engine, compress=options.compress, bytes_s=options.bytes_s)
-        route = Route(ctx, run, source, target, wires, options.drop)
+        route = Route(ctx, run, source, target, wires, options.drop, connections.traffic)
         copier = route.copier(digested=options.prove)
+        fill = partial(filling, ctx, run, target, options, source=source, on_wire=wires.of_writer, copier=copier)
         with ExitStack() as stack:
             reading = None if copier else stack.enter_context(started(route.opened_reader()))
-            fill = filling(ctx, run, target, options, on_wire=wires.of_writer, copier=copier, hint=hint)
-            filled = stack.enter_context(fill)
-            opening = filled.copying or reading
-            assert opening is not None
-            reader = opening.opened()
+            filled = stack.enter_context(fill(hint=hint, kept=connections))
+            copying = _Copying(replace(route, target=filled.side), filled, options, observer, reading)
+            done = connections.through(copying.copied, again=filled.is_begun)
+            connections.through(lambda _: filled.end())
+    notices = copying.notices + observer.notices(but=[])
+    moved = _moved(
+        source, filled, observer, done, proof=copying.proof, duration_s=time.monotonic() - began, notices=notices
+    )
+    traffic = connections.traffic
+    return replace(
+        moved,
+        raw_bytes=traffic.raw_bytes,
+        sent_bytes=traffic.sent_bytes,
+        resumed=filled.is_begun,
+        retries=connections.retries,
+    )
+
+
+class _Copying:
+    """One pass over a volume, which goes on after a connection was lost."""
+
+    def __init__(
+        self,
+        route: Route,
+        filled: Filling,
+        options: MoveOptions,
+        observer: Observer,
+        reading: Starting[VolumeReader] | None,
+    ) -> None:
+        self.proof: Comparison | None = None
+        self.notices: list[str] = []
+        self._route = route
+        self._filled = filled
+        self._options = options
+        self._observer = observer
+        self._reading = reading
+
+    def copied(self, again: bool) -> Transferred:
+        """Copy and prove; `again`: the target holds a part. Raises EngineError."""
+        return self._go_on() if again else self._copied()
+
+    def _copied(self) -> Transferred:
+        route, prove = self._route, self._options.prove
+        filled = self._filled
+        opening = filled.copying or self._reading
+        assert opening is not None
+        reader = opening.opened()
+        plan = scan(reader, [])
+        self.notices = checked(route.source, self._filled, plan, self._options)
+        writer = None if filled.copying else filled.writer()
+        done = route.transfer(reader, writer, plan, digested=prove)
+        self._observer.end()
+        self.proof = prove_transfer(route, done) if prove else None
+        return done
+
+    def _go_on(self) -> Transferred:
+        route, prove = self._route, self._options.prove
+        with route.opened_reader() as reader:
             plan = scan(reader, [])
-            notices = checked(source, filled, plan, options)
-            writer = None if filled.copying else filled.writer()
-            route = replace(route, target=filled.side)
-            done = route.transfer(reader, writer, plan, digested=options.prove)
-            observer.end()
-            proof = prove_transfer(route, done) if options.prove else None
-    notices += observer.notices(but=[])
-    return _moved(source, filled, observer, done, proof=proof, duration_s=time.monotonic() - began, notices=notices)
+            changed, done = send_rest(route, reader, plan, digested=prove)
+        self._observer.end()
+        self.proof = prove_rest(route, plan, changed, done) if prove else None
+        return done
 
 
 def checked(source: Side, filled: Filling, plan: Plan, options: MoveOptions) -> list[str]:

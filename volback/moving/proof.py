@@ -53,7 +53,7 @@ def compare_whole(route: Route, unset: Set[tuple[str, str]]) -> Comparison:
 
 def opened_proof(route: Route) -> AbstractContextManager[VolumeReader]:
     """Start a helper that reads the target; for `prove_delta`, before the containers are stopped."""
-    return _opened(route, route.target, rescan=True)
+    return opened_digest(route, route.target, rescan=True)
 
 
 def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, moved: Transferred) -> bool:
@@ -66,15 +66,13 @@ def prove_delta(route: Route, reader: VolumeReader, plan: Plan, changed: Delta, 
         return False
     if not changed.sent:
         return True
-    found = _found(route.ctx, reader.read(changed.names(there)))
-    _check_read(reader)
-    return found == moved.digest
+    return digest_read(route.ctx, reader, changed.names(there)) == moved.digest
 
 
 def digest_of_all(route: Route) -> bytes:
     """SHA-256 of the tar stream of all that the target holds. Raises EngineError."""
-    with _opened(route, route.target) as reader:
-        return _digest(route.ctx, reader, scan(reader, []))
+    with opened_digest(route, route.target) as reader:
+        return digest_read(route.ctx, reader, scan(reader, []).names())
 
 
 def same_there(route: Route) -> Plan | None:
@@ -82,21 +80,26 @@ def same_there(route: Route) -> Plan | None:
 
     Content is read only where the scans say the same of all files.
     """
-    with _opened(route, route.source) as reader, _opened(route, route.target) as there:
+    with opened_digest(route, route.source) as reader, opened_digest(route, route.target) as there:
         plan, found = scan(reader, []), scan(there, [])
         if not are_same(plan, found):
             return None
-        same = _digest(route.ctx, reader, plan) == _digest(route.ctx, there, found)
+        same = digest_read(route.ctx, reader, plan.names()) == digest_read(route.ctx, there, found.names())
     return plan if same else None
 
 
-def _opened(route: Route, side: Side, *, rescan: bool = False) -> AbstractContextManager[VolumeReader]:
+def opened_digest(route: Route, side: Side, *, rescan: bool = False) -> AbstractContextManager[VolumeReader]:
+    """Start a helper that reads one side, for its digest alone."""
     read, on_wire = tar.without(route.drop), _on_wire(side.engine)
     return open_reader(side.engine, route.run, side.volume, rescan=rescan, read=read, on_wire=on_wire)
 
 
-def _digest(ctx: Context, reader: VolumeReader, plan: Plan) -> bytes:
-    found = _found(ctx, reader.read(plan.names()))
+def digest_read(ctx: Context | None, reader: VolumeReader, names: Iterable[bytes]) -> bytes:
+    """SHA-256 of the tar stream of these names; without a context no progress is shown. Raises EngineError.
+
+    `reader` has scanned all, and was opened for this.
+    """
+    found = _found(ctx, reader.read(names))
     _check_read(reader)
     return found
 
@@ -115,7 +118,7 @@ def _on_wire(engine: Engine) -> list[str]:
     return []
 
 
-def _found(ctx: Context, stream: Iterable[bytes | bytearray]) -> bytes:
+def _found(ctx: Context | None, stream: Iterable[bytes | bytearray]) -> bytes:
     """The digest that a helper has computed, or that of the stream which it sends."""
     buffers = iter(stream)
     first = bytes(next(buffers, b""))
@@ -124,7 +127,7 @@ def _found(ctx: Context, stream: Iterable[bytes | bytearray]) -> bytes:
             continue
         return bytes.fromhex(computed[1].decode())
     everything: Iterable[bytes | bytearray] = chain([first], buffers)
-    passing = Passing(lambda size: ctx.progress.advance(raw_bytes=size))
+    passing = Passing(lambda size: None if ctx is None else ctx.progress.advance(raw_bytes=size))
     for _ in passing.through(wire.plain(everything) if wire.is_compressed(first) else everything):
         continue
     return passing.digest

@@ -17,6 +17,8 @@ from volback.context.repository import Repository
 from volback.engine.streams import VolumeReader, VolumeWriter
 from volback.errors import ConflictError, Interrupted, VolbackError
 from volback.latest import SAFETY_TAG
+from volback.moving.begun import Begun, find_begun, take_over
+from volback.moving.connections import Connections
 from volback.moving.look import Look, look_into
 from volback.moving.sides import Side, source_side
 from volback.moving.transfer import EXTRACT
@@ -25,10 +27,10 @@ from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
 from volback.operations.sources import volume_source
 from volback.operations.starting import Starting, Stream, started
-from volback.operations.volumes import check_written, new_volume, open_writer, write_into
+from volback.operations.volumes import check_written, new_volume, open_writer, remove_half_made, write_into
 from volback.policy.inherited import Wanted, inherited_labels
 from volback.policy.storage import described, is_plain
-from volback.state.journal import Replacing
+from volback.state.journal import NewVolume, Replacing
 from volback.state.runs import Run
 
 Opening = Callable[[], AbstractContextManager[Stream]]
@@ -60,6 +62,8 @@ class Filling:
     """The backup of what was in it."""
     copying: Starting[VolumeReader] | None = None
     """In place of `writing`: reads the source, and fills it."""
+    is_begun: bool = False
+    """Whether it holds a part of the source already."""
 
     def end(self) -> None:
         """Remove the helper that fills it, which has done its work."""
@@ -124,22 +128,34 @@ def filling(
     target: Side,
     options: TargetOptions,
     *,
+    source: Side,
     on_wire: str | None = None,
     copier: Opening[VolumeReader] | None = None,
     hint: str,
+    kept: Connections | None = None,
 ) -> Iterator[Filling]:
     """Make the target, or take the one that is there and empty, or is to be replaced, for the block that fills it.
 
-    If the block raises, a new volume is removed, and one that was there is empty. Raises ConflictError where it is not
-    empty, with that hint, or in use. `on_wire`: see open_writer. `copier` starts what fills it in place of a
-    writer.
+    If the block raises, a new volume is removed, and one that was there is empty; both stay as they are if `kept` says
+    that an engine was lost, to go on from. Raises ConflictError where it is not empty, with that hint, or in use.
+    `on_wire`: see open_writer. `copier` starts what fills it in place of a writer.
     """
     writer = partial(open_writer, target.engine, run, target.volume, EXTRACT, on_wire=on_wire)
     looking = _Looking(run, target)
+
+    def is_kept() -> bool:
+        return kept is not None and kept.gave_up
+
     if not target.engine.has_volume(target.volume.name):
-        new = partial(new_volume, target.engine, run, target.volume, hint=hint, look=looking.first_entry)
+        origin = (source.engine.info.id, source.volume.name)
+        made = partial(new_volume, target.engine, run, target.volume, hint=hint, look=looking.first_entry)
+        new = partial(made, is_kept=is_kept, origin=origin)
         with _started(new, writer, copier) as (writing, copying):
             yield Filling(target, writing, looking.found(), copying=copying)
+        return
+    if (begun := find_begun(ctx, source, target)) is not None:
+        with _going_on(ctx, run, begun, source, target, writer, is_kept=is_kept) as filled:
+            yield filled
         return
     there = source_side(target.engine, target.volume.name)
     if options.is_given:
@@ -147,8 +163,41 @@ def filling(
             f"{there.what} exists already, and keeps its driver and its labels",
             f"leave out --label, --driver and --driver-opt, or {hint}",
         )
-    with _existing(ctx, run, there, options.replace, writer, copier, hint=hint) as filled:
+    with _existing(ctx, run, there, options.replace, writer, copier, hint=hint, is_kept=is_kept) as filled:
         yield filled
+
+
+@contextmanager
+def _going_on(
+    ctx: Context,
+    run: Run,
+    begun: Begun,
+    source: Side,
+    target: Side,
+    writer: Opening[VolumeWriter],
+    *,
+    is_kept: Callable[[], bool],
+) -> Iterator[Filling]:
+    """Take what a dead run has begun. Raises ConflictError if a container uses it."""
+    engine, volume = target.engine, target.volume
+    entry = NewVolume(
+        engine=engine.info.id,
+        host=engine.info.name,
+        name=volume.name,
+        was_empty=True,
+        made_by=begun.label,
+        source_engine=source.engine.info.id,
+        source=source.volume.name,
+    )
+    with (
+        run.begun(entry, undo=lambda: not is_kept() and remove_half_made(engine, begun.label, volume.name)),
+        UnusedStorage(engine, volume).replacing(done="filled", again="move it again"),
+    ):
+        take_over(ctx, begun, source, target)
+        looking = _Looking(run, target)
+        looking.first_entry()
+        with started(writer()) as starting:
+            yield Filling(target, starting, looking.found(), is_begun=True)
 
 
 @contextmanager
@@ -161,6 +210,7 @@ def _existing(
     copier: Opening[VolumeReader] | None,
     *,
     hint: str,
+    is_kept: Callable[[], bool],
 ) -> Iterator[Filling]:
     engine, volume = target.engine, target.volume
     with UnusedStorage(engine, volume).replacing(done="filled", again="move it again"):
@@ -172,7 +222,11 @@ def _existing(
             if replace.safety_backup:
                 safety = safety_backup(ctx, target, replace)
         entry = _entry(target, safety, replace)
-        with run.begun(entry, undo=partial(_emptied, run, target, safety)), _way_back(target, safety):
+
+        def undo() -> bool:
+            return not is_kept() and _emptied(run, target, safety)
+
+        with run.begun(entry, undo=undo), _way_back(target, safety, is_kept):
             if first:
                 empty(run, target)
                 looking.first_entry()
@@ -236,11 +290,13 @@ def safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:
 
 
 @contextmanager
-def _way_back(target: Side, safety: str | None) -> Iterator[None]:
-    """Add to an error of the block how the former content comes back."""
+def _way_back(target: Side, safety: str | None, is_kept: Callable[[], bool]) -> Iterator[None]:
+    """Add to an error of the block how the former content comes back, or how the move does."""
     try:
         yield
     except (VolbackError, Interrupted) as exc:
+        if is_kept():
+            exc.hint = f"{target.what} holds a part of it: run the same command again, with --replace"
         if safety is not None:
             name = target.volume.name
             exc.hint = f"{target.what} is empty now; its former content: volback restore {safety} --as {name} --replace"

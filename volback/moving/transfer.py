@@ -19,8 +19,9 @@ from volback.archive.plan import Plan
 from volback.context import Context
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader, VolumeWriter
-from volback.errors import EngineError
+from volback.errors import EngineError, EngineUnreachable
 from volback.feed import Feed
+from volback.moving.connections import Traffic
 from volback.moving.copier import Report, can_copy, open_copier, read_report
 from volback.moving.delta import Delta
 from volback.moving.sides import Side
@@ -32,6 +33,7 @@ from volback.state.runs import Run
 Buffer = bytes | bytearray | memoryview
 
 EXTRACT = [*tar.EXTRACT, "--file=-"]
+_END_BYTES = 2 * tar.BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Route:
     wires: Wires = Wires()
     drop: tuple[Kind, ...] = ()
     """Kinds of attributes that are left out, and not compared."""
+    traffic: Traffic = field(default_factory=Traffic)
 
     def transfer(
         self,
@@ -113,12 +116,11 @@ class Route:
         progress.start(f"move {self.source.volume.name}", total_bytes=total, total_files=None)
         if writer is None:
             report = read_report(reader.read(names), lambda size: progress.advance(raw_bytes=size))
+            self.traffic.raw_bytes += report.raw_bytes
+            self.traffic.sent_bytes += report.sent_bytes
         else:
             report = self._through(reader, writer, names, digested=digested)
-        warnings, failures = tar.read_warnings(reader.messages())
-        if failures:
-            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-            raise EngineError(f"{self.source.what} cannot be read completely: {failures[0]}{more}")
+        warnings = _check_read(self.source, reader)
         missing = partial(unwritten_bytes, self.target.engine, self.run, self.target.volume, plan.total_bytes)
         said = check_extracted(self.target.volume, report.messages, report.status, missing)
         return Transferred(
@@ -134,10 +136,20 @@ class Route:
 
     def _through(self, reader: VolumeReader, writer: VolumeWriter, names: Iterable[bytes], *, digested: bool) -> Report:
         """Copy from one helper into another, through this process."""
-        passing = Passing(lambda size: self.ctx.progress.advance(raw_bytes=size), digested=digested)
-        sent = Passing(_nothing, digested=False)
+        passing = Passing(self._counted, digested=digested)
+        sent = Passing(self._count_sent, digested=False)
         status = writer.write(sent.through(self._sent(reader.read(names), passing, writer)))
+        _check_read(self.source, reader)
+        if not passing.is_complete:
+            raise EngineUnreachable(f"{self.source.what}: the connection to its helper broke")
         return Report(status, writer.messages(), passing.size_bytes, passing.digest, sent.size_bytes)
+
+    def _counted(self, size: int) -> None:
+        self.traffic.raw_bytes += size
+        self.ctx.progress.advance(raw_bytes=size)
+
+    def _count_sent(self, size: int) -> None:
+        self.traffic.sent_bytes += size
 
     def copier(self, *, digested: bool) -> Callable[[], AbstractContextManager[VolumeReader]] | None:
         """What starts a copier, where one helper can do it all: on one engine, and as fast as it goes."""
@@ -145,11 +157,11 @@ class Route:
             return None
         return partial(open_copier, self.source, self.target, self.run, digested=digested, drop=self.drop)
 
-    def opened_reader(self) -> AbstractContextManager[VolumeReader]:
+    def opened_reader(self, *, rescan: bool = False) -> AbstractContextManager[VolumeReader]:
         """Start a helper that reads the source."""
         source = self.source
         read, on_wire = tar.without(self.drop), self.wires.of_reader
-        return open_reader(source.engine, self.run, source.volume, read=read, on_wire=on_wire)
+        return open_reader(source.engine, self.run, source.volume, rescan=rescan, read=read, on_wire=on_wire)
 
     def opened_writer(self) -> AbstractContextManager[VolumeWriter]:
         """Start another helper that fills the target."""
@@ -163,6 +175,15 @@ class Route:
         return converted if self.wires.pace is None else self.wires.pace.slowed(converted)
 
 
+def _check_read(source: Side, reader: VolumeReader) -> list[str]:
+    """Return what changed or vanished meanwhile. Raises EngineError for what could not be read."""
+    warnings, failures = tar.read_warnings(reader.messages())
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise EngineError(f"{source.what} cannot be read completely: {failures[0]}{more}")
+    return warnings
+
+
 class Passing:
     """A stream on its way: counted, and digested if wanted."""
 
@@ -170,6 +191,12 @@ class Passing:
         self.size_bytes = 0
         self._count = count
         self._sha256 = hashlib.sha256() if digested else None
+        self._end = b""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what has passed ends as a tar does, with zeros: one that was cut off would do so by chance only."""
+        return self.size_bytes % tar.BLOCK == 0 and self._end == bytes(_END_BYTES)
 
     @property
     def digest(self) -> bytes:
@@ -187,6 +214,7 @@ class Passing:
         if self._sha256 is not None:
             self._sha256.update(buffer)
         self.size_bytes += len(buffer)
+        self._end = (self._end + bytes(buffer[-_END_BYTES:]))[-_END_BYTES:]
         self._count(len(buffer))
 
 
@@ -215,7 +243,3 @@ def _watched(stream: Iterable[bytes | bytearray], passing: Passing) -> Iterator[
             looking.add([buffer])
             yield memoryview(buffer)
         looking.end()
-
-
-def _nothing(size: int) -> None:
-    pass

@@ -65,11 +65,13 @@ _ENGINELESS: tuple[Kind, ...] = ("copy", "remove")
 
 
 def sweep(
-    ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True, others: Collection[str] = ()
-) -> Leftovers:
+    ctx: Context, engine: Engine, repository: Repository, *, remove: bool = True, others: Collection[str] = (),
+    spared: Collection[tuple[str, str]] = (),
+) -> Leftovers:  # fmt: skip
     """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError.
 
     `others`: ids of engines for which the caller sweeps too, so that nothing on them is reported here.
+    `spared`: ids of runs, and names of volumes that they have begun, which the caller goes on with.
     """
     left = FoundLeftovers()
     state = ctx.settings.state
@@ -82,7 +84,7 @@ def sweep(
             if remove:
                 engine.remove_helper(helper)
         for run in dead:
-            _sweep_run(ctx, engine, repository, run, left, remove=remove)
+            _sweep_run(ctx, engine, repository, run, left, remove=remove, spared=spared)
     left.elsewhere = [entry for entry in left.elsewhere if not (isinstance(entry, OnEngine) and entry.engine in others)]
     if remove:
         _warn_of(left)
@@ -227,13 +229,17 @@ def discard(repository: Repository, key: BackupKey, *, is_copy: bool = False) ->
 
 
 def _sweep_run(
-    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: FoundLeftovers, *, remove: bool
-) -> None:
+    ctx: Context, engine: Engine, repository: Repository, run: DeadRun, left: FoundLeftovers, *, remove: bool,
+    spared: Collection[tuple[str, str]] = (),
+) -> None:  # fmt: skip
     if not run.is_readable:
         left.unreadable.append(run.directory)
         return
     done = [
-        entry for entry in run.journal.entries if _sweep_entry(ctx, engine, repository, run, entry, left, remove=remove)
+        entry
+        for entry in run.journal.entries
+        if not (isinstance(entry, NewVolume) and (run.id, entry.name) in spared)
+        and _sweep_entry(ctx, engine, repository, run, entry, left, remove=remove)
     ]
     if len(done) == len(run.journal.entries):
         left.runs.append(run.id)
@@ -299,7 +305,7 @@ def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | N
         volume = engine.volume(entry.name)
     except NotFoundError:
         return None
-    return volume if volume.labels.get(RESTORE_LABEL) == run.id else None
+    return volume if volume.labels.get(RESTORE_LABEL) == (entry.made_by or run.id) else None
 
 
 def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: FoundLeftovers, *, remove: bool) -> bool:

@@ -111,11 +111,15 @@ def new_volume(
     *,
     hint: str = "choose another name with --as",
     look: Callable[[], str] | None = None,
+    is_kept: Callable[[], bool] = lambda: False,
+    origin: tuple[str, str] = ("", ""),
 ) -> Iterator[Starting[Stream]]:
     """Create the volume `target` for the block that fills it by `writer`; if that raises, the volume is removed.
 
     The writer's helper starts while the volume is looked into; it writes nothing before it is given something. `look`
-    names something that is in it, where the caller looks for more than that.
+    names something that is in it, where the caller looks for more than that. If `is_kept` says so, the volume stays as
+    it is after an error, marked by journal and label. `origin`: the id of the engine and the name of the volume that is
+    copied into it.
 
     Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name (with that
     hint), or if its storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
@@ -133,8 +137,9 @@ def new_volume(
             "use a plain local volume: --driver local",
         )
     entry = NewVolume(engine=engine.info.id, host=engine.info.name, name=target.name)
+    entry.source_engine, entry.source = origin
     making = _Making(engine, run, target)
-    with run.begun(entry, undo=making.undo):
+    with run.begun(entry, undo=lambda: not is_kept() and making.undo()):
         with deferred_signals():
             making.create()
         making.check_unused()
@@ -185,7 +190,7 @@ class _Making:
     def undo(self) -> bool:
         """Remove the volume, as far as that cannot remove what somebody else put into its storage."""
         if not self._was_made:
-            return _remove_half_made(self._engine, self._run, self._target.name)
+            return remove_half_made(self._engine, self._run.id, self._target.name)
         plain = is_plain(self._target.driver, self._target.options)
         name = self._target.name
         if self._target.driver != "local" or (plain and self._was_full):
@@ -193,7 +198,7 @@ class _Making:
             return True
         if not plain and not self._was_full and self._may_hold_something():
             log.warning("what was written stays in the storage of volume %s, which is incomplete", name)
-        return _remove_half_made(self._engine, self._run, name)
+        return remove_half_made(self._engine, self._run.id, name)
 
     def _may_hold_something(self) -> bool:
         try:
@@ -294,10 +299,13 @@ def _labelled(run: Run, target: Source) -> Volume:
     return Volume(name=target.name, driver=target.driver, options=target.options, labels=labels)
 
 
-def _remove_half_made(engine: Engine, run: Run, name: str) -> bool:
-    """Returns True: afterwards nothing of it is left. Raises EngineError, ConflictError."""
+def remove_half_made(engine: Engine, label: str, name: str) -> bool:
+    """Remove a volume that has that id in its label. Returns True: nothing of it is left then.
+
+    Raises EngineError, ConflictError.
+    """
     try:
-        made = engine.volume(name).labels.get(RESTORE_LABEL) == run.id
+        made = engine.volume(name).labels.get(RESTORE_LABEL) == label
     except NotFoundError:
         made = False
     if made:

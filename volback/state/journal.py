@@ -75,6 +75,12 @@ class NewVolume(OnEngine, frozen=False, tag="new-volume", kw_only=True):  # type
     name: str
     was_empty: bool = False
     """Whether it was looked into after it was made, and nothing was in it: a storage may be older than its volume."""
+    made_by: str = ""
+    """The id of the run that made it, which is in its label, where another run has gone on with it."""
+    source_engine: str = ""
+    """The id of the engine that has the volume which is copied into it; empty where none is."""
+    source: str = ""
+    """The name of that volume."""
 
     @property
     def what(self) -> str:

@@ -1,6 +1,6 @@
 """boto3's client: how it is created, when a call is tried again, what its exceptions mean. The only import of the SDK.
 
-Credentials, profiles and regions come as boto3 finds them. Not used are its retries (see store.retry) and its own
+Credentials, profiles and regions come as boto3 finds them. Not used are its retries (see volback.retry) and its own
 upload: s3transfer takes no If-None-Match (1.44: S3Transfer.ALLOWED_UPLOAD_ARGS), and chooses the parts itself.
 """
 
@@ -22,7 +22,7 @@ from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
 from volback.errors import UsageError
-from volback.store.retry import RetryBudget
+from volback.retry import RetryBudget
 from volback.store.s3.errors import NO_CREDENTIALS, Failure, Refused
 from volback.store.s3.settings import S3Location
 from volback.store.s3.upload import Body

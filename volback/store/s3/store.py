@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 from volback.errors import ConflictError, NotFoundError, ObjectLocked, StoreError
+from volback.retry import RetryBudget
 from volback.store.base import (
     Buffer,
     Names,
@@ -26,7 +27,6 @@ from volback.store.base import (
     check_range,
     is_part,
 )
-from volback.store.retry import RetryBudget
 from volback.store.s3.client import LOST, Client, read_failure
 from volback.store.s3.errors import Failure, Refused, explain
 from volback.store.s3.multipart import TOKEN, Multipart, abort, finish_upload, is_ours, open_uploads

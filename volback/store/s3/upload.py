@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from volback.errors import StoreError
-from volback.store.retry import Stopped
+from volback.retry import Stopped
 from volback.store.s3.parts import parallel_parts
 
 _BLOCK_BYTES = 256 * 1024

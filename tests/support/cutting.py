@@ -1,0 +1,49 @@
+"""A relay to a second engine that breaks all of its connections once so many bytes have gone there, and counts them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from tests.support.remote import Relay, SecondEngine
+
+
+class CuttingRelay(Relay):
+    """Breaks at each of `cuts` (bytes since the start, in order); new connections work again at once."""
+
+    def __init__(self, engine: SecondEngine, cuts: list[int]) -> None:
+        super().__init__(engine)
+        self.sent_bytes = 0
+        """What has gone to the engine."""
+        self.cut_at: list[int] = []
+        """What had gone there at each cut."""
+        self._cuts = list(cuts)
+        self.at_cut: Callable[[], None] = lambda: None
+        """Called at each cut, before the connections are broken."""
+        self._counting = threading.Lock()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        is_to_engine = target.family == socket.AF_UNIX
+        try:
+            while data := source.recv(64 * 1024):
+                if is_to_engine and self._is_due(len(data)):
+                    self.at_cut()
+                    self.cut()
+                    return
+                target.sendall(data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                source.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def _is_due(self, size: int) -> bool:
+        with self._counting:
+            self.sent_bytes += size
+            if not self._cuts or self.sent_bytes < self._cuts[0]:
+                return False
+            del self._cuts[0]
+            self.cut_at.append(self.sent_bytes)
+            return True

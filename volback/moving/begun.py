@@ -1,0 +1,81 @@
+"""Begun: a target that a run which died, or gave up, has filled with a part of the same source.
+
+The journal of that run names both, and the volume has its label: another run goes on from it, and answers for it then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from volback.context import Context
+from volback.errors import NotFoundError
+from volback.moving.sides import Side
+from volback.operations.recover import RESTORE_LABEL
+from volback.state.journal import NewVolume
+from volback.state.runs import DeadRun, dead_runs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a dead run has begun."""
+
+    run: str
+    """Its id."""
+    label: str
+    """The id in the volume's label: of the run that made it."""
+
+
+def find_begun(ctx: Context, source: Side, target: Side) -> Begun | None:
+    """Return who has begun to bring `source` to `target`, if that volume is as it would be made now.
+
+    Raises EngineUnreachable.
+    """
+    with _entry_of(ctx, source, target) as (run, entry):
+        if run is None or entry is None or not _is_whole_mark(target, entry.made_by or run.id):
+            return None
+        return Begun(run.id, entry.made_by or run.id)
+
+
+def take_over(ctx: Context, begun: Begun, source: Side, target: Side) -> None:
+    """Let the dead run forget the volume: a live run's journal names it now."""
+    with _entry_of(ctx, source, target, run_id=begun.run) as (run, entry):
+        if run is None or entry is None:
+            return
+        if len(run.journal.entries) == 1:
+            run.forget()
+        else:
+            run.drop(entry)
+
+
+@contextmanager
+def _entry_of(
+    ctx: Context, source: Side, target: Side, *, run_id: str | None = None
+) -> Iterator[tuple[DeadRun | None, NewVolume | None]]:
+    """The dead run that has begun it, locked for the block, and its entry."""
+    origin = (source.engine.info.id, source.volume.name)
+    wanted = (target.engine.info.id, target.volume.name)
+    with dead_runs(ctx.settings.state) as dead:
+        for run in dead if run_id is None else [run for run in dead if run.id == run_id]:
+            for entry in run.journal.of(NewVolume):
+                is_it = (entry.engine, entry.name) == wanted and (entry.source_engine, entry.source) == origin
+                if is_it and entry.was_empty:
+                    yield run, entry
+                    return
+        yield None, None
+
+
+def _is_whole_mark(target: Side, label: str) -> bool:
+    """Whether the volume is the one that was made, and has the driver, the options and the labels that are wanted."""
+    wanted = target.volume
+    try:
+        found = target.engine.volume(wanted.name)
+    except NotFoundError:
+        return False
+    labels = {key: value for key, value in found.labels.items() if key != RESTORE_LABEL}
+    is_marked = found.labels.get(RESTORE_LABEL) == label and found.driver == "local"
+    return is_marked and (found.driver, found.options, labels) == (wanted.driver, wanted.options, wanted.labels)
