@@ -43,7 +43,13 @@ Examples:
 """
 
 _Volumes = Annotated[
-    list[str] | None, typer.Argument(metavar="VOLUME...", show_default=False, autocompletion=complete_volume)
+    list[str] | None,
+    typer.Argument(
+        metavar="VOLUME...",
+        help="Or --project, --container or --all.",
+        show_default=False,
+        autocompletion=complete_volume,
+    ),
 ]
 _Clonable = Annotated[str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
 _Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project.")]
