@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 What removed backups have stored stays as long as others use any of it. Where
 they use less than half, that part is copied into a new object, and the old
-one is removed. Prune does this too, after it has removed backups.
+one is removed. What is scattered over many objects becomes one, so that it is
+restored faster. Prune does this too, after it has removed backups.
 
 \b
 Examples:
