@@ -25,7 +25,7 @@ from tests.support.ports import free_port, free_ports
 from volback.store.locate import open_store
 from volback.store.s3.store import S3Store
 
-START_S = 60
+START_S = 120
 MIB = 1024 * 1024
 
 
