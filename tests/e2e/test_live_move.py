@@ -13,7 +13,7 @@ import pytest
 from tests.support.disks import loop_device, make_ext4
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.halt import struck
+from tests.support.halt import halted, struck
 
 SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 WRITER = """
@@ -111,6 +111,38 @@ def test_a_difference_starts_the_containers_again(
         said = _move(run_volback, volume, new, "--live", *options, check_exit=7)
         engine.client.volumes.get(new).remove()
     assert "directory-0/file" in said["result"]["proof"]["different"]
+    assert (said["result"]["left_stopped"], said["error"]["kind"]) == ([], "integrity")
+    container.reload()
+    assert (container.status, container.attrs["HostConfig"]["RestartPolicy"]["Name"]) == ("running", "always")
+
+
+def test_what_somebody_puts_into_the_target_between_the_passes_is_named(
+    run_volback: Volback, writing: tuple[str, Any], volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    (volume, container), new = writing, volume_name("new")
+    command = ("migrate", volume, "--to", SOCKET, "--as", new, "--live", "--json")
+    with halted(run_volback, "before Engine.stop_container", *command) as halt:
+        (volume_path(new) / "directory-0" / "somebody").touch()
+    assert halt.ended.exit_code == 7, halt.ended.stderr
+    assert halt.ended.json["result"]["proof"]["extra"] == ["directory-0/somebody"]
+    _runs_again(halt.ended.json, container)
+
+
+def test_what_somebody_changes_in_the_target_before_the_proof_is_named(
+    run_volback: Volback, writing: tuple[str, Any], volume_name: Callable[..., str], volume_path: Callable[[str], Path]
+) -> None:
+    (volume, container), new = writing, volume_name("new")
+    command = ("migrate", volume, "--to", SOCKET, "--as", new, "--stop", "--json")
+    with halted(run_volback, "after write#2", *command) as halt:  # the first is a look
+        (volume_path(new) / "directory-0" / "file").write_text("of somebody else")
+        (volume_path(new) / "directory-6" / "file").unlink()
+    assert halt.ended.exit_code == 7, halt.ended.stderr
+    proof = halt.ended.json["result"]["proof"]
+    assert (proof["different"], proof["missing"]) == (["directory-0/file", "directory-6"], ["directory-6/file"])
+    _runs_again(halt.ended.json, container)
+
+
+def _runs_again(said: Any, container: Any) -> None:
     assert (said["result"]["left_stopped"], said["error"]["kind"]) == ([], "integrity")
     container.reload()
     assert (container.status, container.attrs["HostConfig"]["RestartPolicy"]["Name"]) == ("running", "always")
