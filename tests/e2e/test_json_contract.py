@@ -356,7 +356,7 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "requests": "null",
     }
     result = result_of(run_volback("repack", volume, "--json"), "repack")
-    assert shape(result) == {"repacked": [], "dry_run": "bool"}
+    assert shape(result) == {"repacked": [], "dry_run": "bool", "requests": "null"}
 
 
 def test_check(run_volback: Volback, volume: str) -> None:

@@ -70,6 +70,8 @@ class Machine:
         pruned = self("prune", "--keep-last", "2", "--grace", "0s")
         assert (pruned["condemned"], pruned["repacked"]) == ([], [])
         assert self("check")["findings"] == []
+        nothing = self("repack", "--dry-run")
+        assert (nothing["repacked"], nothing["requests"]["total"] > 2) == ([], True)
         assert streams_of(store) == {id_: before[id_] for id_ in KEPT}
         assert size_of(store) < 0.75 * size
         assert [one.revision for one in Catalog(store).manifests() if isinstance(one, Manifest)] == [2, 2]

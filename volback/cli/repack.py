@@ -9,7 +9,8 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.words import count, human_size, printable, read_option
+from volback.cli.facts import Facts, requests_facts
+from volback.cli.words import count, human_size, printable, read_option, requests_line
 from volback.errors import failures
 from volback.policy.durations import read_grace
 from volback.policy.packing import read_share, read_size
@@ -74,7 +75,8 @@ def repack(
             ctx, engine, repository, packing,
             volumes=volumes or [], all_hosts=all_hosts, dry_run=dry_run, grace_s=grace_s,
         )  # fmt: skip
-    return _outcome(result, dry_run=dry_run)
+        requests = requests_facts(repository)
+    return _outcome(result, requests, dry_run=dry_run)
 
 
 def packing_of(option: str, below: str, max_repack: str | None) -> Packing:
@@ -85,14 +87,14 @@ def packing_of(option: str, below: str, max_repack: str | None) -> Packing:
     return Packing(read_option(option, below, read_share), max_bytes)
 
 
-def _outcome(result: RepackResult, *, dry_run: bool) -> Outcome:
+def _outcome(result: RepackResult, requests: Facts | None, *, dry_run: bool) -> Outcome:
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not result.volumes:
         raise errors[0]
     warnings = repack_warnings(result.volumes)
-    facts = {"repacked": repack_facts(result.volumes), "dry_run": dry_run}
+    facts = {"repacked": repack_facts(result.volumes), "dry_run": dry_run, "requests": requests}
     lines = list(repack_lines(result.volumes, dry_run=dry_run)) or ["nothing to repack"]
-    return Outcome(facts, lines, warnings, errors, incomplete=bool(warnings))
+    return Outcome(facts, [*lines, *requests_line(requests)], warnings, errors, incomplete=bool(warnings))
 
 
 def repack_facts(volumes: Iterable[Repacked]) -> list[dict[str, object]]:
