@@ -41,7 +41,7 @@ from volback.state.runs import Run, live_runs
 log = logging.getLogger(__name__)
 
 WAITING_AT_MOST = 8
-"""For how many of them helpers wait while containers are stopped: three each, of about 15 MB."""
+"""For how many of them helpers wait while containers are stopped: four each, of about 15 MB."""
 
 
 @dataclass(frozen=True, slots=True)
