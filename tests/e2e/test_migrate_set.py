@@ -31,6 +31,7 @@ MOVED = {
     "duration_s", "sent_bytes", "passes", "each_pass", "retries", "resumed", "was_there", "safety_backup",
     "source_removed",
 }  # fmt: skip
+SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 PROJECT = "com.docker.compose.project"
 WRITER = """
 trap 'echo stopped >>/data/log; exit 0' TERM
@@ -172,6 +173,33 @@ def test_one_stop_over_all_and_all_stay_stopped(
     assert (second.volume_path(started.volumes[1]) / "directory-0").exists()
     run_volback("recover")
     assert started.states()["db"] == ("exited", "no")
+
+
+def test_the_volumes_of_one_container_move_and_the_others_run_on(
+    second: SecondEngine, run_volback: Volback, started: Shop, volume_path: VolumePath
+) -> None:
+    before = started.began()
+    command = ("migrate", "--container", started.containers["web"].name, "--to", second.url, "--stop", "--json")
+    result = run_volback(*command).json["result"]
+    assert sorted(_by_name(result)) == started.volumes[1:]
+    assert [left["name"] for left in result["left_stopped"]] == [started.containers["web"].name]
+    assert started.states() == {"db": ("running", "always"), "web": ("exited", "no"), "proxy": ("running", "always")}
+    assert started.began()["db"] == before["db"]
+    for volume in started.volumes[1:]:
+        assert differences(fingerprint(volume_path(volume)), fingerprint(second.volume_path(volume))) == []
+
+
+def test_all_volumes_of_an_engine_move(
+    second: SecondEngine, run_volback: Volback, volume_name: Callable[..., str], volume_path: VolumePath
+) -> None:
+    names = sorted(volume_name(part) for part in ("one", "two", "three"))
+    with closing(second.client()) as client:
+        for name in names:
+            _fill(Path(client.volumes.create(name).attrs["Mountpoint"]))
+    said = run_volback("migrate", "--all", "--from", second.url, "--to", SOCKET, "--json").json
+    assert sorted(_by_name(said["result"])) == names
+    for name in names:
+        assert differences(fingerprint(second.volume_path(name)), fingerprint(volume_path(name))) == []
 
 
 def test_what_somebody_uses_there_is_not_replaced_by_what_went_on_here(

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.cutting import CuttingRelay
 from tests.support.engine import Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import delayed, halted
-from tests.support.remote import SecondEngine, own_filesystem, second_engine, wait_for
+from tests.support.remote import SecondEngine, own_filesystem, second_engine, ssh_server, wait_for
 
 NAME = "moved"
 LABEL = "com.docker.volback.restore"
@@ -78,6 +78,33 @@ def test_a_move_goes_on_from_what_is_there_after_its_connection_was_cut(
     assert relay.cut_at == [pytest.approx(TOTAL // 2, abs=1 << 20)]
     assert relay.sent_bytes - relay.cut_at[0] < TOTAL * 0.75, "it did not begin anew"
     assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []
+
+
+def test_a_move_over_ssh_goes_on_after_all_of_its_ssh_processes_have_died(
+    second: SecondEngine, run_volback: Volback, far_state: dict[str, str], volume_factory: Callable[..., str],
+    *, volume_path: Callable[[str], Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    volume = volume_factory("source", fill=fill)
+    with ssh_server(tmp_path / "ssh", second) as (url, programs):
+        environment = far_state | {"PATH": f"{programs}:{os.environ['PATH']}"}
+        command = ("migrate", volume, "--to", url, "--as", NAME, "--json")
+        with halted(run_volback, "buffer 2 of write", *command, env=environment) as run:
+            assert _kill_all(f"-F\0{tmp_path}/ssh/ssh_config\0") >= 2
+    said = json.loads(run.ended.stdout)
+    assert run.ended.exit_code == 0, run.ended.stderr
+    assert (said["result"]["proven"], said["result"]["retries"]) == (True, 1)
+    assert differences(fingerprint(volume_path(volume)), fingerprint(second.volume_path(NAME))) == []
+
+
+def _kill_all(argument: str) -> int:
+    """Kill the processes with such arguments; return their number."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if argument.encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+                found += 1
+    return found
 
 
 def _volumes(second: SecondEngine) -> dict[str, dict[str, str]]:

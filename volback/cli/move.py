@@ -35,7 +35,7 @@ _MIGRATE_EPILOG = """\b
 Examples:
   volback migrate db --to ssh://root@web2     the same name, on another host
   volback migrate db --to web2 --as shop_db   web2 is a docker context
-  volback migrate db --to web2 --live --passes 5   a short stop, at the end of a long copy
+  volback migrate db --to web2 --live --passes 5    a short stop at the end
   volback migrate db --to web2 --replace      keeps a safety backup
   volback migrate --project shop --to ssh://root@web2 --live
   volback migrate --project shop --to web2 --with-binds --compose-dir ~/shop
