@@ -547,7 +547,7 @@ def test_version_is_the_packages(run_volback: Volback) -> None:
     ("arguments", "word"),
     [
         (["nonsense"], "no command 'nonsense'"),
-        (["lits"], "Did you mean 'list'"),
+        (["lits"], "no command 'lits'"),
         (["backup"], "no volume is named"),
         (["backup", "db", "--level", "40"], "--level"),
         (["restore"], "no backup is named"),

@@ -203,11 +203,12 @@ def test_killed_in_mid_backup_what_it_stopped_runs_again_before_the_container_en
 
 
 def test_the_image_is_small_unprivileged_and_whole(contained: Contained) -> None:
-    facts = contained.engine.client.images.get(contained.image).attrs
-    base = contained.engine.client.images.get("volback-test-base:1").attrs
+    image = contained.engine.client.images.get(contained.image)
+    facts = image.attrs
+    *added, _ = image.history()  # the newest first; the last is its base, which this engine need not have
     assert facts["Config"]["User"] == "volback"
     assert facts["Config"]["Entrypoint"] == ["volback"]
-    assert facts["Size"] - base["Size"] < 110_000_000  # of which cryptography is 20 MB
+    assert 0 < sum(layer["Size"] for layer in added) < 110_000_000  # of which cryptography is 20 MB
     create = "[session.client(name, region_name='x') for name in ('s3', 'sts', 'sso', 'sso-oidc')]"
     _python(contained, f"import boto3; session = boto3.Session(); {create}")
 

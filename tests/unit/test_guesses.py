@@ -39,7 +39,14 @@ def test_a_harmless_word_is_not_answered_with_what_removes(word: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("remvoe", "remove"), ("purne", "prune"), ("bakcup", "backup"), ("snapshot", "list"), ("restroe", "restore")],
+    [
+        ("remvoe", "remove"),
+        ("purne", "prune"),
+        ("bakcup", "backup"),
+        ("snapshot", "list"),
+        ("restroe", "restore"),
+        ("lits", "list"),
+    ],
 )
 def test_a_word_that_is_nearly_a_command_is_answered_with_it(typed: str, meant: str) -> None:
     assert meant in re.split(r"\W+", _hint(typed))
