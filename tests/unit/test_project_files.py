@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from tests.unit.test_import_table import FLOORS
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*/?")
 _KINDS = (".py", ".md", ".toml", ".yaml", "/")
 PLACEHOLDER = "NAME"
+TOP_LEVEL = {
+    ".ci", ".dockerignore", ".github", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md",
+    "Dockerfile", "LICENSE", "README.md", "SECURITY.md", "compose.test.yaml", "docs", "pyproject.toml", "scripts",
+    "tests", "volback",
+}  # fmt: skip
 
 
 def paths_in(text: str) -> set[str]:
@@ -54,6 +60,12 @@ def test_contributing_names_what_each_how_to_touches() -> None:
         "scripts/test",
         ".ci/run",
     } <= paths_in((PROJECT / "CONTRIBUTING.md").read_text())
+
+
+def test_the_top_level_holds_nothing_that_was_not_meant_to_be_there() -> None:
+    """A package that somebody downloaded there was committed once."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert {path.split("/")[0] for path in listed.split("\0") if path} == TOP_LEVEL
 
 
 def test_types_are_part_of_the_package() -> None:
