@@ -7,7 +7,6 @@ the commands to choose from.
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
 from volback.errors import UsageError
 
@@ -70,6 +69,8 @@ def command_meant(word: str, commands: Collection[str]) -> str:
 def _hint(word: str, commands: Collection[str]) -> str:
     if word in _ELSEWHERE:
         return _ELSEWHERE[word]
+    from difflib import get_close_matches  # not for each start: it takes some milliseconds
+
     known = [*commands, *ALIASES]
     near = get_close_matches(word, known, n=3, cutoff=_NEAR)
     almost = get_close_matches(word, known, n=3, cutoff=_ALMOST)

@@ -83,21 +83,20 @@ def make_ready(
 def check_unwritten(ctx: Context, source: Side) -> None:
     """Raises ConflictError if a container can write to it that runs, or that another run is about to start again: what
     it wrote later would stay behind."""
-    found = source.engine.storage_users(source.engine.storage(source.volume))
-    writers = [user for user in found if user.writable and not user.broad]
     held = held_by_others(ctx.settings.state, run_id="")
-    for user in writers:
-        if user.container_id in held and not user.is_active:
+    for user in source.engine.storage_users(source.engine.storage(source.volume)):
+        if not user.writable or user.broad:
+            continue
+        if user.is_active:
+            raise ConflictError(
+                f"{source.what} is in use by container {user.name!r}",
+                f"give --live or --stop, or stop it first: {stop_command(user.name, user.labels)}",
+            )
+        if user.container_id in held:
             raise ConflictError(
                 f"container {user.name!r} writes to {source.what}, and another run has stopped it for a while",
                 "wait for the end of that run, or give --live or --stop",
             )
-    writers = [user for user in writers if user.is_active]
-    if writers:
-        raise ConflictError(
-            f"{source.what} is in use by container {writers[0].name!r}",
-            f"give --live or --stop, or stop it first: {stop_command(writers[0].name, writers[0].labels)}",
-        )
 
 
 def without_source(source: Side, done: Moved) -> Moved:

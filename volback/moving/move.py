@@ -121,16 +121,23 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
             done = connections.through(copying.copied, again=filled.is_begun)
             connections.through(lambda _: filled.end())
     notices = copying.notices + observer.notices(but=[])
-    moved = _moved(
-        source, filled, observer, done, proof=copying.proof, duration_s=time.monotonic() - began, notices=notices
-    )
-    traffic = connections.traffic
-    return replace(
-        moved,
-        raw_bytes=traffic.raw_bytes,
-        sent_bytes=traffic.sent_bytes,
+    incomplete = done.read_warnings + done.unset_warnings
+    return Moved(
+        source.volume,
+        filled.side.volume,
+        done.files,
+        connections.traffic.raw_bytes,
+        done.sockets,
+        observer.consistency("live"),
+        tuple(sorted(observer.users)),
+        copying.proof,
+        connections.traffic.sent_bytes,
+        time.monotonic() - began,
+        safety_backup=filled.safety_backup,
+        warnings=(*notices, *incomplete),
         resumed=filled.is_begun,
         retries=connections.retries,
+        incomplete=bool(incomplete),
     )
 
 
@@ -158,13 +165,12 @@ class _Copying:
         return self._go_on() if again else self._copied()
 
     def _copied(self) -> Transferred:
-        route, prove = self._route, self._options.prove
-        filled = self._filled
+        route, filled, prove = self._route, self._filled, self._options.prove
         opening = filled.copying or self._reading
         assert opening is not None
         reader = opening.opened()
         plan = scan(reader, [])
-        self.notices = checked(route.source, self._filled, plan, self._options)
+        self.notices = checked(route.source, filled, plan, self._options)
         writer = None if filled.copying else filled.writer()
         done = route.transfer(reader, writer, plan, digested=prove)
         self._observer.end()
@@ -187,31 +193,3 @@ def checked(source: Side, filled: Filling, plan: Plan, options: MoveOptions) -> 
     infos = {"source": source.engine.info, "target": made.engine.info}
     found = check_before(plan, filled.look, name=name, drop=options.drop, **infos)
     return found + storage_warnings(source.volume, made.volume)
-
-
-def _moved(
-    source: Side,
-    filled: Filling,
-    observer: Observer,
-    done: Transferred,
-    *,
-    proof: Comparison | None,
-    duration_s: float,
-    notices: list[str],
-) -> Moved:
-    incomplete = done.read_warnings + done.unset_warnings
-    return Moved(
-        source.volume,
-        filled.side.volume,
-        done.files,
-        done.raw_bytes,
-        done.sockets,
-        observer.consistency("live"),
-        tuple(sorted(observer.users)),
-        proof,
-        done.sent_bytes,
-        duration_s,
-        safety_backup=filled.safety_backup,
-        warnings=(*notices, *incomplete),
-        incomplete=bool(incomplete),
-    )
