@@ -14,12 +14,13 @@ from tests.support import clients
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
 from tests.support.events import Events, followed
 from tests.support.leftovers import Leftovers
+from tests.support.other_host import far_state, running, second
 from tests.support.repository import new_repository
 from tests.support.s3 import moto, radosgw, rclone, seaweedfs
 from tests.support.sweeper import swept
 from tests.support.turns import turn
 
-__all__ = ["moto", "radosgw", "rclone", "seaweedfs"]
+__all__ = ["far_state", "moto", "radosgw", "rclone", "running", "seaweedfs", "second"]
 
 # A shell's background job ignores SIGINT, and so would all that the tests start and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,12 +30,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: a handler lets i
 _S3 = "s3"
 _ALONE = "alone"
 LONGEST_FIRST = (
-    _S3, "e2e/test_quiesce.py", "e2e/test_restore_parts.py", "e2e/test_commands.py", "e2e/test_container.py",
-    "fault/test_engine_stopped.py", "e2e/test_increments.py", "e2e/test_run.py", "fault/test_quiesce_kill.py",
-    "e2e/test_remote_engine.py", "e2e/test_import.py", "e2e/test_databases.py", "e2e/test_hidden_writers.py",
-    "e2e/test_storage.py", "e2e/test_directories.py", "engine/test_transports.py", "fault/test_services.py",
-    "e2e/test_migrate.py", "e2e/test_live_move.py", "e2e/test_json_contract.py", "e2e/test_restore_limits.py",
-    "e2e/test_projects.py",
+    _S3, "fault/test_move_cut.py", "e2e/test_quiesce.py", "e2e/test_restore_parts.py", "e2e/test_commands.py",
+    "e2e/test_container.py", "fault/test_engine_stopped.py", "e2e/test_increments.py", "e2e/test_run.py",
+    "e2e/test_migrate_set.py", "fault/test_quiesce_kill.py", "e2e/test_remote_engine.py", "e2e/test_import.py",
+    "e2e/test_databases.py", "e2e/test_hidden_writers.py", "e2e/test_storage.py", "e2e/test_directories.py",
+    "engine/test_transports.py", "fault/test_services.py", "e2e/test_migrate.py", "e2e/test_live_move.py",
+    "e2e/test_json_contract.py", "e2e/test_restore_limits.py", "e2e/test_projects.py", "e2e/test_database_moves.py",
     "fault/", "store/", "e2e/", "engine/", _ALONE, "",
 )  # fmt: skip
 """Groups by the seconds that they take together: one that began last would run on while the other workers idle.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import secrets
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +15,6 @@ from tests.support.fingerprint import differences, fingerprint
 from tests.support.library import Library, open_from
 from tests.support.tree import make_odd_tree
 from volback.engine.engine import Engine
-from volback.engine.image import assemble
 from volback.errors import EngineError
 from volback.moving.clone import clone
 from volback.moving.copier import can_copy, read_report
@@ -95,30 +91,6 @@ def test_a_disk_that_gets_full_is_an_error(
             clone(*library, original, new, MoveOptions(driver_options=options, prove=prove))
     assert new not in {volume.name for volume in engine.client.volumes.list()}
     assert list((library.ctx.settings.state / "runs").iterdir()) == []
-
-
-@pytest.fixture
-def image_that_cannot_sync(engine: EngineSession) -> Iterator[str]:
-    """A helper image whose sync fails as that of a disk with errors does."""
-    tag = f"volback-test-helper:{secrets.token_hex(6)}"
-    out, script = io.BytesIO(), b"#!/bin/sh\necho \"sync: error syncing '$2': Input/output error\" >&2; exit 1\n"
-    with (
-        tarfile.open(fileobj=io.BytesIO(assemble())) as assembled,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        for entry in assembled:
-            if entry.name != "usr/bin/sync":
-                archive.addfile(entry, assembled.extractfile(entry) if entry.isfile() else None)
-        entry = tarfile.TarInfo("usr/bin/sync")
-        entry.size, entry.mode = len(script), 0o755
-        archive.addfile(entry, io.BytesIO(script))
-    repository, _, version = tag.partition(":")
-    changes = ["ENV PATH=/usr/bin:/bin"]
-    engine.client.api.import_image_from_data(out.getvalue(), repository=repository, tag=version, changes=changes)
-    try:
-        yield tag
-    finally:
-        engine.client.images.remove(tag)
 
 
 def test_a_target_that_cannot_be_synced_is_a_failure(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.e2e.test_json_contract import COMPARED, shape
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import struck
-from tests.support.remote import Relay, SecondEngine, own_filesystem, second_engine, ssh_server
+from tests.support.remote import Relay, SecondEngine, ssh_server
 from tests.support.tree import make_odd_tree
 
 NAME = "moved"
@@ -27,29 +25,6 @@ MIGRATED = {
     "passes": "int", "each_pass": [], "downtime_s": "null", "left_stopped": [],
 }  # fmt: skip
 """The result of `migrate` as programs rely on it."""
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[SecondEngine]:
-    with second_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def second(running: SecondEngine) -> Iterator[SecondEngine]:
-    """Another host's engine, without volumes; after the test it has no helpers."""
-    yield running
-    with closing(running.client()) as client:
-        assert client.containers.list(all=True, ignore_removed=True) == []
-        for left in client.volumes.list():
-            left.remove()
-
-
-@pytest.fixture
-def far_state(run_volback: Volback) -> Iterator[dict[str, str]]:
-    """An environment whose state directory the second engine cannot see, as if it were on another machine."""
-    with own_filesystem(run_volback.directory / "own") as own:
-        yield {"VOLBACK_STATE_DIR": str(own / "state")}
 
 
 def _odd(path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.support.engine import EngineSession, Volback, build_image, remove_containers
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted, struck
-from tests.support.remote import SecondEngine, own_filesystem, second_engine
+from tests.support.remote import SecondEngine, own_filesystem
 
 RESULT = {
     "project", "from", "to", "moved", "not_moved", "downtime_s", "left_stopped", "left_scaled_to_0", "running_again",
@@ -38,22 +38,6 @@ trap 'echo stopped >>/data/log; exit 0' TERM
 number=0
 while :; do number=$((number+1)); echo $number >>/data/log; sleep 0.02; done
 """
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[SecondEngine]:
-    with second_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def second(running: SecondEngine) -> Iterator[SecondEngine]:
-    """Another host's engine, without volumes; after the test it has no helpers."""
-    yield running
-    with closing(running.client()) as client:
-        assert client.containers.list(all=True, ignore_removed=True) == []
-        for left in client.volumes.list():
-            left.remove()
 
 
 def _fill(path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.engine import Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted
-from tests.support.remote import Relay, SecondEngine, own_filesystem, second_engine, ssh_server
+from tests.support.remote import Relay, SecondEngine, second_engine, ssh_server
 from tests.support.tree import make_odd_tree
 
 
@@ -35,13 +35,6 @@ def volume(second: SecondEngine) -> Iterator[str]:
         yield "far"
         for left in client.volumes.list():
             left.remove()
-
-
-@pytest.fixture
-def far_state(run_volback: Volback) -> Iterator[dict[str, str]]:
-    """An environment whose state directory the second engine cannot see, as if it were on another machine."""
-    with own_filesystem(run_volback.directory / "own") as own:
-        yield {"VOLBACK_STATE_DIR": str(own / "state")}
 
 
 def _there_and_back(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import EngineSession, Volback
-from volback.engine.image import assemble
+from tests.support.engine import Volback
 
 NTACL = "security.NTACL"
 
@@ -41,30 +39,6 @@ def small_directory(tmp_path: Path) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", path], check=True)
-
-
-@pytest.fixture
-def image_that_cannot_sync(engine: EngineSession) -> Iterator[str]:
-    """A helper image whose sync fails as that of a disk with errors does."""
-    tag = f"volback-test-helper:{secrets.token_hex(6)}"
-    out, script = io.BytesIO(), b"#!/bin/sh\necho \"sync: error syncing '$2': Input/output error\" >&2; exit 1\n"
-    with (
-        tarfile.open(fileobj=io.BytesIO(assemble())) as assembled,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        for entry in assembled:
-            if entry.name != "usr/bin/sync":
-                archive.addfile(entry, assembled.extractfile(entry) if entry.isfile() else None)
-        entry = tarfile.TarInfo("usr/bin/sync")
-        entry.size, entry.mode = len(script), 0o755
-        archive.addfile(entry, io.BytesIO(script))
-    repository, _, version = tag.partition(":")
-    changes = ["ENV PATH=/usr/bin:/bin"]
-    engine.client.api.import_image_from_data(out.getvalue(), repository=repository, tag=version, changes=changes)
-    try:
-        yield tag
-    finally:
-        engine.client.images.remove(tag)
 
 
 def test_attributes_that_need_a_capability_are_named_and_all_else_is_restored(

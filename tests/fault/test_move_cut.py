@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.cutting import CuttingRelay
 from tests.support.engine import Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import delayed, halted
-from tests.support.remote import SecondEngine, own_filesystem, second_engine, ssh_server, wait_for
+from tests.support.remote import SecondEngine, ssh_server, wait_for
 
 NAME = "moved"
 LABEL = "com.docker.volback.restore"
@@ -26,28 +26,11 @@ TOTAL = 24 << 20
 """About what a volume of these tests holds; it does not compress."""
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[SecondEngine]:
-    with second_engine() as engine:
-        yield engine
-
-
 @pytest.fixture
-def second(running: SecondEngine, run_volback: Volback) -> Iterator[SecondEngine]:
-    """Another host's engine, with a helper image and without volumes; after the test it has no helpers."""
-    run_volback("--host", running.url, "doctor", check_exit=None)
-    yield running
-    with closing(running.client()) as client:
-        assert client.containers.list(all=True, ignore_removed=True) == []
-        for left in client.volumes.list():
-            left.remove()
-
-
-@pytest.fixture
-def far_state(run_volback: Volback) -> Iterator[dict[str, str]]:
-    """An environment whose state directory the second engine cannot see, as if it were on another machine."""
-    with own_filesystem(run_volback.directory / "own") as own:
-        yield {"VOLBACK_STATE_DIR": str(own / "state")}
+def second(second: SecondEngine, run_volback: Volback) -> SecondEngine:
+    """It has a helper image, so that what passes is the volume's."""
+    run_volback("--host", second.url, "doctor", check_exit=None)
+    return second
 
 
 def fill(path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable
 
-from tests.support.remote import Relay, SecondEngine
+from tests.support.remote import Relay, SecondEngine, pump
 
 
 class CuttingRelay(Relay):
@@ -26,18 +25,15 @@ class CuttingRelay(Relay):
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         is_to_engine = target.family == socket.AF_UNIX
-        try:
-            while data := source.recv(64 * 1024):
-                if is_to_engine and self._is_due(len(data)):
-                    self.at_cut()
-                    self.cut()
-                    return
-                target.sendall(data)
-        except OSError:
-            with contextlib.suppress(OSError):
-                source.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+
+        def may_pass(size: int) -> bool:
+            if not (is_to_engine and self._is_due(size)):
+                return True
+            self.at_cut()
+            self.cut()
+            return False
+
+        pump(source, target, most=64 * 1024, may_pass=may_pass)
 
     def _is_due(self, size: int) -> bool:
         with self._counting:

@@ -298,10 +298,17 @@ def _listens(port: int) -> bool:
     return False
 
 
-def pump(source: socket.socket, target: socket.socket) -> None:
-    """One direction. Where the target is gone, the source hears it: else it would wait for a reader without end."""
+def pump(
+    source: socket.socket, target: socket.socket, *, most: int = 256 * 1024, may_pass: Callable[[int], bool] = bool
+) -> None:
+    """One direction, in pieces of at most so many bytes, until one may not pass.
+
+    Where the target is gone, the source hears it: else it would wait for a reader without end.
+    """
     try:
-        while data := source.recv(256 * 1024):
+        while data := source.recv(most):
+            if not may_pass(len(data)):
+                return
             target.sendall(data)
     except OSError:
         with contextlib.suppress(OSError):
