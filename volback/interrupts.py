@@ -6,7 +6,8 @@ The first signal counts; while what it began is being cleaned up, further ones a
 
 Python looks for signals inside its own library too. Raised there, in the middle of what takes or gives back a lock, an
 exception would leave it taken, and threads of the run would wait for it without end; what was just entered would never
-be left. So the signal comes again a moment later. Waiting, which may take long, is interrupted.
+be left. And some C code ignores what is raised in methods that it calls. So the signal comes again a moment later.
+Waiting, which may take long, is interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from volback.errors import Interrupted
 
 _LIBRARY = ("threading", "concurrent.futures._base", "concurrent.futures.thread", "contextlib", "logging")
 """Python's modules that take locks, start threads, or enter and leave blocks: half done, nobody would know of these."""
+_DROPPED = frozenset({"__hash__", "__eq__", "__getattr__", "__getattribute__"})
+"""Methods that PyDict_GetItem and PyObject_HasAttr call: "exceptions ... are silently ignored" (the C API's pages on
+dictionaries and objects), so the signal would be lost, and all that follow it. msgspec looks up types in that way."""
 _AGAIN_S = 0.001
 SIGNALS = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 """Each signal, and the signal that decides the exit code: a closed terminal ends a run as SIGTERM does."""
@@ -41,7 +45,7 @@ class _Interrupts:
             return
         if self.depth:
             self.pending = self.pending or number
-        elif _is_in_library(frame):
+        elif _is_in_library(frame) or _may_be_dropped(frame):
             self._come_again(number)
         else:
             self._raise(number)
@@ -88,6 +92,15 @@ def _is_in_library(frame: FrameType | None) -> bool:
         names.add(outer.f_code.co_name)
         outer = outer.f_back
     return bool(names) and (not names.isdisjoint(("start", "submit")) or not _is_waiting(frame))
+
+
+def _may_be_dropped(frame: FrameType | None) -> bool:
+    """Whether C code that ignores all errors may have called this frame, or one of those above."""
+    while frame is not None:
+        if frame.f_code.co_name in _DROPPED:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_harmless(frame: FrameType) -> bool:

@@ -193,3 +193,56 @@ def test_wherever_it_strikes_in_pythons_library_nothing_hangs_and_all_is_left() 
     done = subprocess.run([sys.executable, "-c", _STRUCK_IN_THE_LIBRARY], capture_output=True, text=True, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.splitlines() == [f"{name} True" for name in ("feed", "start", "ahead", "stack", "log")]
+
+
+_STRUCK_WHERE_C_DROPS_IT = """
+import ctypes, os, signal, sys, threading
+from volback import interrupts
+from volback.errors import Interrupted
+
+struck = []
+
+def strike():
+    if not struck:
+        struck.append(os.kill(os.getpid(), signal.SIGTERM))
+        sum(range(10_000))  # Python looks for signals here
+    return 1
+
+class Key:
+    def __hash__(self):
+        return strike()
+
+class Same:
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        return bool(strike())
+
+class Attributed:
+    def __getattr__(self, name):
+        return strike()
+
+api = ctypes.pythonapi
+api.PyDict_GetItem.restype = ctypes.c_void_p
+CALLS = {
+    "__hash__": lambda: api.PyDict_GetItem(ctypes.py_object({}), ctypes.py_object(Key())),
+    "__eq__": lambda: api.PyDict_GetItem(ctypes.py_object({Same(): 1}), ctypes.py_object(Same())),
+    "__getattr__": lambda: api.PyObject_HasAttrString(ctypes.py_object(Attributed()), b"x"),
+}
+interrupts.install()
+try:
+    CALLS[sys.argv[1]]()
+    threading.Event().wait(60)
+except Interrupted as exc:
+    print(len(struck), exc.exit_code)
+"""
+
+
+@pytest.mark.parametrize("method", ["__hash__", "__eq__", "__getattr__"])
+def test_a_signal_whose_exception_c_code_drops_comes_again(method: str) -> None:
+    """msgspec looks types up in a dict by a call that drops all errors: a backup that was ended went on, and ended
+    with 0."""
+    command = [sys.executable, "-c", _STRUCK_WHERE_C_DROPS_IT, method]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1 143\n", "")
