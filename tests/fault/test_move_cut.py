@@ -110,7 +110,7 @@ def test_a_live_move_that_is_cut_in_many_places_arrives_whole_and_its_container_
 ) -> None:  # fmt: skip
     """Four cuts in each of five moves."""
     volume = volume_factory("source", fill=fill)
-    script = "trap 'echo end >>/data/log; exit 0' TERM; while :; do date >>/data/log; sleep 0.05; done"
+    script = "trap 'echo end >>/data/log; exit 0' TERM; while :; do echo x >>/data/log; sleep 0.05; done"
     container = create_container(
         script, volumes={volume: "/data"}, stop_signal="SIGTERM", restart_policy={"Name": "always"}
     )
@@ -200,7 +200,7 @@ def test_a_target_engine_that_is_started_again_does_not_end_a_live_move(
     *, volume_factory: Callable[..., str], create_container: Callable[..., Any], volume_path: Callable[[str], Path],
 ) -> None:  # fmt: skip
     volume = volume_factory("source", fill=fill)
-    script = "trap 'head -c 9000000 /dev/urandom >/data/last; exit 0' TERM; while :; do sleep 0.05; done"
+    script = "trap 'cat /data/z-large >/data/last; exit 0' TERM; while :; do sleep 0.05; done"
     container = create_container(script, volumes={volume: "/data"}, stop_signal="SIGTERM")
     container.start()
     command = ("migrate", volume, "--to", second.url, "--as", NAME, "--live", "--json")

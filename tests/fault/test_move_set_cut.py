@@ -1,0 +1,175 @@
+"""Several volumes whose way is cut, or of which one fails after the stop: what is proven stays, and the rest runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cutting import CuttingRelay
+from tests.support.engine import EngineSession, Volback
+from tests.support.fingerprint import differences, fingerprint
+from tests.support.remote import SecondEngine
+
+PROJECT = "com.docker.compose.project"
+EACH = 6 << 20
+"""About what a volume of these tests holds; it does not compress."""
+LAST = EACH * 2 // 3
+"""What a container writes when it is stopped."""
+WRITER = """
+trap 'cat /data/file-[0-7] >/data/last; exit 0' TERM
+while :; do echo x >>/data/log; sleep 0.05; done
+"""
+
+VolumePath = Callable[[str], Path]
+
+
+@pytest.fixture
+def second(second: SecondEngine, run_volback: Volback) -> SecondEngine:
+    """It has a helper image, so that what passes is the volumes'."""
+    run_volback("--host", second.url, "doctor", check_exit=None)
+    return second
+
+
+def _fill(path: Path) -> None:
+    for number in range(12):
+        (path / f"file-{number}").write_bytes(os.urandom(EACH // 12))
+
+
+@dataclass
+class Pair:
+    """Two volumes, and for each a container that writes to it all the time."""
+
+    volumes: list[str]
+    project: str
+    """Empty where they have none."""
+    containers: list[Any] = field(default_factory=list)
+
+    def states(self) -> list[tuple[str, str]]:
+        """State and restart policy of each container."""
+        for container in self.containers:
+            container.reload()
+        return [(one.status, one.attrs["HostConfig"]["RestartPolicy"]["Name"]) for one in self.containers]
+
+    def began(self) -> list[str]:
+        """When each container was started last."""
+        self.states()
+        return [container.attrs["State"]["StartedAt"] for container in self.containers]
+
+
+@pytest.fixture
+def pair_of(
+    engine: EngineSession, volume_factory: Callable[..., str], create_container: Callable[..., Any]
+) -> Callable[..., Pair]:
+    def make(*, project: bool) -> Pair:
+        name = engine.new_name("shop") if project else ""
+        labels = {PROJECT: name} if name else {}
+        pair = Pair([volume_factory(hint, fill=_fill, labels=labels) for hint in ("first", "other")], name)
+        for volume in pair.volumes:
+            container = create_container(
+                WRITER, volumes={volume: "/data"}, labels=labels, stop_signal="SIGTERM",
+                restart_policy={"Name": "always"},
+            )  # fmt: skip
+            container.start()
+            pair.containers.append(container)
+        return pair
+
+    return make
+
+
+RUNNING, LEFT = ("running", "always"), ("exited", "no")
+
+
+def _assert_same(volumes: list[str], second: SecondEngine, volume_path: VolumePath) -> None:
+    for volume in volumes:
+        assert differences(fingerprint(volume_path(volume)), fingerprint(second.volume_path(volume))) == []
+
+
+def test_what_was_cut_goes_on_and_what_was_proven_is_not_sent_again(
+    second: SecondEngine, run_volback: Volback, far_state: dict[str, str], pair_of: Callable[..., Pair],
+    volume_path: VolumePath,
+) -> None:  # fmt: skip
+    """One after the other: the second is cut in its first pass, and both after the stop: its helpers wait meanwhile."""
+    pair = pair_of(project=True)
+    began = pair.began()
+    with CuttingRelay(second, [EACH * 3 // 2, EACH * 5 // 2]) as relay:
+        command = ("migrate", "--project", pair.project, "--to", relay.url, "--live", "--jobs", "1", "--json")
+        said = run_volback(*command, env=far_state).json
+    assert len(relay.cut_at) == 2
+    result = {one["source"]: one for one in said["result"]["moved"]}
+    assert (said["ok"], said["result"]["not_moved"]) == (True, [])
+    assert [result[volume]["retries"] for volume in pair.volumes] == [1, 2]
+    assert all(one["proven"] for one in result.values())
+    assert result[pair.volumes[0]]["each_pass"][0]["sent_bytes"] < EACH * 1.2
+    assert pair.states() == [LEFT, LEFT]
+    assert pair.began() == began, "they were stopped once"
+    _assert_same(pair.volumes, second, volume_path)
+    assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []
+
+
+def test_an_engine_that_stays_away_after_the_stop_lets_all_run_again_and_the_next_run_goes_on(
+    second: SecondEngine, run_volback: Volback, far_state: dict[str, str], pair_of: Callable[..., Pair],
+    volume_path: VolumePath,
+) -> None:  # fmt: skip
+    pair = pair_of(project=True)
+    relay = CuttingRelay(second, [EACH * 2 + LAST // 2])
+    relay.at_cut = relay.refuse
+    command = ("migrate", "--project", pair.project, "--live", "--json")
+    with relay:
+        said = run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8).json
+    assert "the move was given up" in said["error"]["message"]
+    assert "run the same command again" in said["error"]["hint"]
+    assert sorted(said["result"]["not_moved"]) == pair.volumes
+    assert sorted(said["result"]["running_again"]) == sorted(one.name for one in pair.containers)
+    assert pair.states() == [RUNNING, RUNNING]
+    with CuttingRelay(second, []) as relay:
+        result = run_volback(*command, "--to", relay.url, env=far_state).json["result"]
+    assert {one["resumed"] for one in result["moved"]} == {True}
+    assert pair.states() == [LEFT, LEFT]
+    _assert_same(pair.volumes, second, volume_path)
+    assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []
+
+
+@pytest.fixture
+def small_target(second: SecondEngine) -> Iterator[Callable[[str], None]]:
+    """Makes a volume there that holds what the first pass brings, and not what comes at the stop."""
+    place = second.directory / "small"
+
+    def make(name: str) -> None:
+        place.mkdir()
+        second.inside("mount", "-t", "tmpfs", "-o", f"size={EACH + LAST // 2}", "tmpfs", place)
+        options = {"type": "none", "o": "bind", "device": str(place)}
+        with closing(second.client()) as client:
+            client.volumes.create(name, driver_opts=options)
+
+    yield make
+    second.inside("umount", "--lazy", place)
+    place.rmdir()
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_one_that_has_no_room_after_the_stop_runs_again_and_the_others_as_far_as_they_belong_to_it(
+    project: bool, second: SecondEngine, run_volback: Volback, pair_of: Callable[..., Pair],
+    *, small_target: Callable[[str], None], volume_path: VolumePath,
+) -> None:  # fmt: skip
+    pair = pair_of(project=project)
+    began, (first, other) = pair.began(), pair.volumes
+    small_target(first)
+    what = ("--project", pair.project) if pair.project else pair.volumes
+    command = ("migrate", *what, "--to", second.url, "--live", "--json")
+    said = run_volback(*command, check_exit=1).json
+    assert f"no space left in volume '{first}'" in said["error"]["message"]
+    result = said["result"]
+    assert (result["not_moved"], [one["source"] for one in result["moved"]]) == ([first], [other])
+    assert result["moved"][0]["proven"]
+    assert pair.states() == ([RUNNING, RUNNING] if project else [RUNNING, LEFT])
+    assert (pair.began()[0] > began[0], pair.began()[1] > began[1]) == (True, project)
+    assert (second.volume_path(other) / "last").stat().st_size == LAST
+    stale = f"volume '{other}' is there as it was when container '{pair.containers[1].name}' was stopped"
+    assert any(stale in warning for warning in said["warnings"]) is project
+    assert list((run_volback.state / "runs").iterdir()) == []
