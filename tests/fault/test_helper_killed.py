@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -14,7 +17,7 @@ import pytest
 from tests.support.engine import CLIENT_LABEL, EngineSession, Result, Volback, remove_containers
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import halted
-from tests.support.remote import SecondEngine, second_engine
+from tests.support.remote import SecondEngine, second_engine, wait_for
 from volback.catalog.repository import Catalog
 from volback.engine import image
 from volback.store.local import LocalStore
@@ -62,7 +65,7 @@ def killed(engine: EngineSession, run_volback: Volback, transport: dict[str, str
 def _assert_says_that_it_was_killed(ended: Result) -> None:
     assert ended.exit_code == 1, ended.stderr
     error, hint = ended.stderr.splitlines()
-    assert error.startswith("error: helper for ")
+    assert re.match("error: (helper for|the helper that copies)", error)
     assert "was killed" in error
     assert hint.startswith("hint: ")
 
@@ -129,3 +132,53 @@ def test_the_image_removed_in_mid_run_is_made_anew(
     assert _has_helper_image(client), "the proof needed it again"
     assert differences(before, fingerprint(second.volume_path("copy"))) == []
     _assert_nothing_is_left(client, run_volback)
+
+
+@pytest.mark.parametrize(
+    ("is_first", "transport"),
+    [(True, "pipe"), (False, "attach")],
+    ids=["helper", "its writing tar"],
+    indirect=["transport"],
+)
+def test_a_clone_whose_one_helper_is_killed_while_it_copies(
+    is_first: bool, engine: EngineSession, run_volback: Volback, transport: dict[str, str],
+    *, volume_factory: Callable[..., str], volume_name: Callable[..., str], volume_path: Callable[[str], Path],
+    container_factory: Callable[..., Any],
+) -> None:  # fmt: skip
+    """It gets so little processor time that all would take many seconds."""
+    source, copy = volume_factory(fill=_fill), volume_name("copy")
+    before = fingerprint(volume_path(source))
+    user = container_factory(volumes={source: "/data"})
+
+    def kill(helper: Any) -> None:
+        wait_for((volume_path(copy) / "file-1").exists, "the second file")
+        assert not (volume_path(copy) / "file-7").exists(), "it is in mid-copy"
+        helper.reload()
+        tar = helper.attrs["State"]["Pid"] if is_first else _process(b"--checkpoint-action=dot", helper.id)
+        os.kill(tar, signal.SIGKILL)
+        if not is_first:
+            helper.update(cpu_period=100_000, cpu_quota=100_000)  # it has all the rest to read
+
+    with ThreadPoolExecutor(1) as executor:
+        with halted(run_volback, "end of scan", "clone", source, copy, env=transport) as halt:
+            (found,) = _helpers(engine.client, run_volback)
+            helper = engine.client.containers.get(found)
+            helper.update(cpu_period=100_000, cpu_quota=2_000)
+            killing = executor.submit(kill, helper)
+        killing.result()
+    _assert_says_that_it_was_killed(halt.ended)
+    assert engine.client.volumes.list(filters={"name": copy}) == []
+    _assert_nothing_is_left(engine.client, run_volback)
+    assert differences(before, fingerprint(volume_path(source))) == []
+    user.reload()
+    assert user.status == "running"
+
+
+def _process(argument: bytes, container: str) -> int:
+    """The process of a container with that argument."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            if argument in words and words[0].endswith(b"tar") and container in (path / "cgroup").read_text():
+                return int(path.name)
+    raise AssertionError(f"no process of {container} has {argument!r}")

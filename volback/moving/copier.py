@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from volback.archive import tar
 from volback.engine.mounts import TARGET_POINT
 from volback.engine.streams import VolumeReader
-from volback.errors import EngineError
+from volback.errors import HelperLost
 from volback.moving.sides import Side
 from volback.operations.volumes import open_reader
 from volback.state.runs import Run
@@ -37,6 +37,9 @@ _PLAIN = f"exec 3>&1; {_WRITE}; printf '\\0'"
 _DIGESTED = f"exec 3>&1; sum=$({{ tee /proc/self/fd/4 | {_WRITE}; }} 4>&1 | sha256sum); printf '%s\\0' \"$sum\""
 _FIELDS = 5
 """Dots; status; messages; digest; nothing behind the last NUL."""
+_SIGNALLED = 125
+"""A status above it is the shell's own: the program was killed, or could not run."""
+_HINT = "see `volback doctor`; then run the command again"
 _TOTAL = re.compile(rb"(?:^|\n)Total bytes read: (\d+) \([^\n]*\)(?=\n|$)")
 
 
@@ -76,7 +79,7 @@ def open_copier(
 
 
 def read_report(pieces: Iterable[bytes | bytearray], count: Callable[[int], None]) -> Report:
-    """Read what a copier gives in place of the stream; count bytes as they are copied. Raises EngineError."""
+    """Read what a copier gives in place of the stream; count bytes as they are copied. Raises HelperLost."""
     said = bytearray()
     for piece in pieces:
         if b"\0" not in said:
@@ -84,8 +87,12 @@ def read_report(pieces: Iterable[bytes | bytearray], count: Callable[[int], None
         said += piece
     fields = bytes(said).split(b"\0")
     if len(fields) != _FIELDS or not fields[1].isdigit():
-        raise EngineError("the helper that copies did not say how it ended", "run the command again")
+        raise HelperLost("the helper that copies did not say how it ended", _HINT)
     _, status, messages, digest, _ = fields
+    if int(status) > _SIGNALLED:
+        raise HelperLost(
+            f"the helper that copies: its writing tar was killed or could not run (status {int(status)})", _HINT
+        )
     *_, total = [None, *_TOTAL.finditer(messages)]
     size = int(total[1]) if total else 0
     return Report(

@@ -120,9 +120,9 @@ class Route:
             self.traffic.sent_bytes += report.sent_bytes
         else:
             report = self._through(reader, writer, names, digested=digested)
-        warnings = _check_read(self.source, reader)
         missing = partial(unwritten_bytes, self.target.engine, self.run, self.target.volume, plan.total_bytes)
         said = check_extracted(self.target.volume, report.messages, report.status, missing)
+        warnings = _check_read(self.source, reader)  # of a copier it may be an echo of what the writing tar met
         return Transferred(
             len(plan.records),
             report.raw_bytes,
