@@ -48,6 +48,9 @@ class Place:
         return result
 
 
+_ANNOUNCED = "web1/db: 2 backups to remove, 16.9 KiB in 5 objects to free\n"
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr("os.fsync", lambda _: None)
@@ -73,15 +76,39 @@ def test_the_command_says_what_the_next_one_will_do(
 ) -> None:
     use_here(monkeypatch, place.directory, "repository")
     monkeypatch.setattr(LocalStore, "delete", _refuse)
-    logging.getLogger("volback").handlers.clear()
-    assert run(["--verbose", "prune", "--keep-last", "2"]) == 1
+    assert run(["prune", "--keep-last", "2"]) == 1
     said = capsys.readouterr()
+    assert said.out.startswith(_ANNOUNCED)
     assert "the next prune goes on: 2 backups to remove, 0 objects (0 B) to free\n" in said.out
-    begun, _, failed = said.err.partition("error: ")
-    assert "web1/db: 2 backups to remove, 16.9 KiB in 5 objects to free\n" in begun
-    assert failed.endswith("manifest.json cannot be deleted\n")
+    assert said.err.endswith("manifest.json cannot be deleted\n")
     assert run(["--json", "prune", "--keep-last", "2"]) == 1
     assert json.loads(capsys.readouterr().out)["result"]["left"] == {"backups": 2, "objects": 0, "bytes": 0}
+
+
+def test_what_is_removed_is_said_before_it_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_here(monkeypatch, place.directory, "repository")
+    said_before: list[str] = []
+
+    def stop(_: LocalStore, key: str) -> None:
+        captured = capsys.readouterr()
+        said_before.append(captured.out + captured.err)
+        raise StoreError(f"{key} cannot be deleted")
+
+    monkeypatch.setattr(LocalStore, "delete", stop)
+    assert run(["prune", "--keep-last", "2"]) == 1
+    assert said_before[0] == _ANNOUNCED
+    capsys.readouterr()
+    said_before.clear()
+    assert run(["--quiet", "prune", "--keep-last", "2"]) == 1
+    assert said_before[0] == ""
+    capsys.readouterr()
+    said_before.clear()
+    logging.getLogger("volback").handlers.clear()
+    assert run(["--json", "--verbose", "prune", "--keep-last", "2"]) == 1
+    assert said_before[0].endswith(_ANNOUNCED)
+    assert json.loads(capsys.readouterr().out)["error"]["message"].endswith("cannot be deleted")
 
 
 def _refuse(_: LocalStore, key: str) -> None:

@@ -715,6 +715,11 @@ def test_the_command_says_what_it_does(
     (facts,) = json.loads(said.out)["result"]["repacked"]
     assert (facts["volume"], facts["why"], facts["condemned_bytes"]) == (VOLUME, None, 0)
     assert facts["freed_bytes"] > facts["written_bytes"] > 0
+    put_all(LocalStore(tmp_path / "plain"), made.store)
+    assert volback(["--repo", str(tmp_path / "plain"), "repack", "--below", "40%"]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert re.fullmatch(rf"{HOST}/{VOLUME}: \d+ objects to repack, .* to read and to write anew, .* to free", first)
+    assert re.fullmatch(rf"{HOST}/{VOLUME}: \d+ objects repacked, .* written, .* freed", second)
     assert volback(["repack", "--below", "40%"]) == 0
     assert "nothing to repack" in capsys.readouterr().out
     assert volback(["repack", "--below", "120%"]) == 2

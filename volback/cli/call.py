@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volback.errors import Failure, NoRepository, UsageError
+from volback.errors import Failure, NoRepository, StoreError, UsageError
+from volback.printable import printable
+from volback.streams import OutputClosed
 
 if TYPE_CHECKING:
     from volback.context import Context
     from volback.context.repository import Repository
     from volback.engine.engine import Engine
+
+log = logging.getLogger(__name__)
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug", "--accept-repository"})
 _WITH_VALUE = frozenset({"--repo", "--host", "--context", "--config", "--identity", "--log-format"})
@@ -52,10 +56,10 @@ class Call:
         return None if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()) else _ask
 
     @contextmanager
-    def context(self) -> Iterator[Context]:
-        """The command's context; progress is drawn on a terminal."""
+    def context(self, *, aloud: bool = False) -> Iterator[Context]:
+        """The command's context; progress is drawn on a terminal. What it is about to do is said `aloud`, or logged."""
         from volback.cli.progress import make_progress
-        from volback.context import Context
+        from volback.context import Context, to_log
         from volback.encryption.environment import sources_of
         from volback.encryption.sources import Sources
         from volback.settings import load_settings
@@ -67,7 +71,13 @@ class Call:
         sources = sources.before(Sources(ask=self.ask))
         with make_progress(shown=not (self.quiet or self.json or self.log_json) and sys.stderr.isatty()) as progress:
             try:
-                yield Context(settings, progress, accept_repository=self.accept_repository, sources=sources)
+                yield Context(
+                    settings,
+                    progress,
+                    say=self._say if aloud else to_log,
+                    accept_repository=self.accept_repository,
+                    sources=sources,
+                )
             except NoRepository as exc:
                 exc.hint = "; ".join([*filter(None, [exc.hint]), *self.elsewhere()])
                 raise
@@ -77,7 +87,7 @@ class Call:
         """The command's context, its engine and its repository; each is connected when it is first used."""
         from volback.context import open_engine
 
-        with self.context() as ctx:
+        with self.context(aloud=True) as ctx:
             engine = open_engine(ctx)
             yield ctx, engine, self.repository_at(ctx, self.repository, engine)
 
@@ -98,6 +108,16 @@ class Call:
             if found is not None:
                 return open_configured(ctx, found, engine)
         return open_repository(ctx, engine, url=name)
+
+    def _say(self, line: str) -> None:
+        """As the first of the command's lines, at once."""
+        if self.json or self.quiet or self.log_json:
+            log.info("%s", line)
+            return
+        try:
+            write_data([printable(line).encode(errors="surrogateescape") + b"\n"])
+        except (OutputClosed, StoreError) as exc:  # the work goes on; the outcome says it, for the lines that follow
+            log.debug("not said: %s: %s", line, exc)
 
     def elsewhere(self) -> list[str]:
         """The hint if the default repository is empty, and the configuration has others."""

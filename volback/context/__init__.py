@@ -5,6 +5,7 @@ So one operation can use two repositories (copy) or two engines (migrate).
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +24,16 @@ if TYPE_CHECKING:
     from volback.engine.engine import Engine
 
 
+log = logging.getLogger(__name__)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def to_log(line: str) -> None:
+    """Say it to those who read the log alone."""
+    log.info("%s", line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     now: Callable[[], datetime] = _now
     random_hex: Callable[[int], str] = secrets.token_hex
+    say: Callable[[str], None] = to_log
+    """Says what an operation is about to do, before it does it."""
     accept_repository: bool = False
     """Whether a repository is used although another one was at its address before."""
     sources: Sources = NO_SOURCES

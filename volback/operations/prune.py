@@ -251,7 +251,7 @@ class _Prune:
                     later = self._is_shared and not is_document(stored.key)
                     (removed.condemned if later else removed.objects).append(stored.key)
             elif doomed:
-                _tell(group, doomed)
+                self._ctx.say(_announced(group, doomed))
                 remove_from(self._ctx, self._repository, doomed, needs, removed, grace_s=self._grace_s)
             is_done = True
         finally:
@@ -325,12 +325,12 @@ class _Prune:
             yield CondemnedOf(host, volume, len(waiting), sum(waiting.values()), until)
 
 
-def _tell(group: _Group, doomed: Sequence[BackupKey]) -> None:
-    """Say what is removed and freed, before it is."""
+def _announced(group: _Group, doomed: Sequence[BackupKey]) -> str:
+    """What is removed and freed."""
     freed = list(freed_objects(group.held, doomed, group.needs, group.needs.without(doomed)))
     size = human_size(sum(stored.size_bytes for stored in freed))
     what = f"{count(len(doomed), 'backup')} to remove, {size} in {count(len(freed), 'object')} to free"
-    log.info("%s/%s: %s", group.host, group.volume, what)
+    return f"{group.host}/{group.volume}: {what}"
 
 
 def _left_over(group: _Group, removed: Removed, left: References) -> list[StoredObject]:

@@ -276,7 +276,7 @@ class _Round:
 
     def _carry_out(self, opened: Sequence[OpenBackup], chosen: Sequence[Chosen]) -> int:
         catalog, host, volume = self._repository.catalog, self._result.host, self._result.volume
-        self._tell(chosen)
+        self._say(chosen)
         held = catalog.holdings(host, volume)
         work, removed = VolumeRepack(self._repository, opened, held), Removed()
         try:
@@ -288,12 +288,12 @@ class _Round:
             self._note(sizes_of(held), removed)
         return work.written.bytes
 
-    def _tell(self, chosen: Sequence[Chosen]) -> None:
+    def _say(self, chosen: Sequence[Chosen]) -> None:
         """Say what is read, written and freed, before it is."""
         size = human_size(sum(one.used_bytes for one in chosen))
         freed = human_size(sum(one.freed_bytes for one in chosen))
         what = f"{count(len(chosen), 'object')} to repack, {size} to read and to write anew, {freed} to free"
-        log.info("%s/%s: %s", self._result.host, self._result.volume, what)
+        self._ctx.say(f"{self._result.host}/{self._result.volume}: {what}")
 
     def _end(self, written: Written, removed: Removed) -> None:
         """Remove what has been replaced; of a repack that came to no end, also what it has written for nothing."""
