@@ -20,6 +20,7 @@ from tests.support.fingerprint import differences, fingerprint
 from tests.support.library import Library, open_from
 from volback.catalog.keys import new_id
 from volback.catalog.model import Manifest, SetOf, Source
+from volback.cli.backup import find_sources
 from volback.errors import NotFoundError
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.recover import RESTORE_LABEL
@@ -166,6 +167,13 @@ def test_volumes_are_found_by_composes_labels_and_by_what_containers_mount(
     container_factory(volumes={own: "/own", other: "/other"})
     assert [source.name for source in sources_of_project(library.engine, project)] == sorted([own, external])
     assert [source.name for source in sources_of_container(library.engine, container.name)] == sorted([own, external])
+    for name, option in ((project, "--project"), (container.name, "--container")):
+        _, errors = find_sources(library.ctx, library.engine, [name], [])
+        assert [str(error.hint).partition("give ")[2] for error in errors] == [f"{option} {name}"]
+    found, errors = find_sources(library.ctx, library.engine, [own[:-1] + "?", external], [])
+    assert ([source.name for source in found], errors) == ([own, external], [])
+    _, errors = find_sources(library.ctx, library.engine, [f"{own}-x*"], [])
+    assert [error.message for error in errors] == [f"no volume matches '{own}-x*'"]
     with pytest.raises(NotFoundError, match="no compose project 'no-such-project' has volumes") as caught:
         sources_of_project(library.engine, "no-such-project")
     assert project in str(caught.value.hint)

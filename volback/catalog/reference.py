@@ -16,7 +16,10 @@ from volback.catalog.keys import is_id_prefix
 from volback.errors import UsageError
 from volback.printable import has_control
 
-FORMS = "write VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME or HOST/VOLUME@ID-PREFIX, e.g. db, db@20261123, web1/db@2026"
+FORMS = (
+    "write VOLUME, VOLUME@ID-PREFIX, HOST/VOLUME or HOST/VOLUME@ID-PREFIX, e.g. db, db@20261123, web1/db@2026,"
+    " db@latest~1, db@yesterday"
+)
 _ESCAPES = "write % as %25, @ as %40 and / as %2F inside a name"
 
 _SHELL = "\"'$&;<>|\\`()"

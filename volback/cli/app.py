@@ -18,7 +18,8 @@ from volback.masking import MaskingFilter
 
 _HELP = """Back up, restore and prove Docker volumes.
 
-BACKUP is VOLUME (its latest one), VOLUME@ID-PREFIX, or HOST/VOLUME@ID-PREFIX.
+BACKUP is VOLUME (its latest one), VOLUME@ID-PREFIX, VOLUME@latest~1, VOLUME@yesterday, VOLUME@2026-11-25, or
+HOST/VOLUME and any of these. A quoted glob, 'shop_*', stands for all volumes that match.
 """
 _EPILOG = """\b
 Examples:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -197,17 +196,28 @@ def find_sources(
     ctx: Context, engine: Engine, names: list[str], finders: list[Finder]
 ) -> tuple[list[Source], list[VolbackError]]:
     """The sources to back up, and an error for each that does not exist: it does not stop the others."""
-    from volback.operations.sources import resolve_sources
-
     found: dict[tuple[str, str], Source] = {}
     errors: list[VolbackError] = []
-    named: list[Finder] = [partial(resolve_sources, names=[_absolute(name)]) for name in names]
-    for find in named + finders:
+    for find in [*map(_named, names), *finders]:
         try:
             found.update(((source.kind, source.name), source) for source in find(ctx, engine))
         except NotFoundError as exc:
             errors.append(exc)
     return list(found.values()), errors
+
+
+def _named(name: str) -> Finder:
+    """What finds the source of that name, or those that a glob matches."""
+    from volback.operations.sources import resolve_sources, what_is_named
+
+    def find(ctx: Context, engine: Engine) -> list[Source]:
+        try:
+            return resolve_sources(ctx, engine, [_absolute(name)])
+        except NotFoundError as exc:
+            exc.hint = what_is_named(engine, name) or exc.hint
+            raise
+
+    return find
 
 
 def _absolute(name: str) -> str:

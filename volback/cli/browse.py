@@ -61,8 +61,8 @@ def register(app: typer.Typer) -> None:
 
 def list_(
     context: typer.Context,
-    volume: Annotated[
-        str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+    volumes: Annotated[
+        list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
     ] = None,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
     tag: _Tag = None,
@@ -77,7 +77,7 @@ def list_(
 
     call = call_of(context)
     with call.opened_repository() as (ctx, repository):
-        found = operation.list_backups(ctx, repository, volume, all_hosts=all_hosts, tags=tag or [])
+        found = operation.list_backups(ctx, repository, volumes or [], all_hosts=all_hosts, tags=tag or [])
         trusted = known_trust(repository) if call.json else None
         shared = operation.shared_names(repository, found)
         texts = {row.key: operation.text_of(repository, row) for row in found}

@@ -12,6 +12,7 @@ from volback.cli.call import Outcome
 from volback.cli.move import facts_of_passes, moved_facts, moved_outcome
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_duration, human_size
+from volback.context.naming import has_glob
 from volback.errors import NotFoundError, UsageError, VolbackError, failures, worst_first
 from volback.settings import absolute
 
@@ -53,7 +54,7 @@ class Several:
         found = bool(self.project or self.container or self.every)
         if not (self.volumes or found):
             raise UsageError("no volume is named", "name volumes, or give --project NAME, --container NAME or --all")
-        return len(self.volumes) == 1 and not found
+        return len(self.volumes) == 1 and not found and not has_glob(self.volumes[0])
 
     @property
     def as_project(self) -> str | None:

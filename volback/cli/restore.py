@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
 from volback.cli.restored import chosen_facts, planned_facts, planned_lines, restored_facts, restored_lines
 from volback.cli.words import pairs
+from volback.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from volback.cli.call import Call
@@ -143,10 +145,28 @@ def restore(
         tuple(backups or ()), project, as_project, set_prefix,
         is_all=every, with_binds=with_binds, compose_dir=compose_dir,
     )  # fmt: skip
-    if not several.is_single:
-        return restore_several(call_of(context), several, options, dry_run=dry_run)
-    (backup,) = several.backups
-    return _dry_run(call_of(context), backup, options) if dry_run else _restore(call_of(context), backup, options)
+    call = call_of(context)
+    try:
+        if not several.is_single:
+            return restore_several(call, several, options, dry_run=dry_run)
+        (backup,) = several.backups
+        return _dry_run(call, backup, options) if dry_run else _restore(call, backup, options)
+    except (NotFoundError, UsageError) as exc:
+        exc.hint = target_meant(several.backups, exc.message) or exc.hint
+        raise
+
+
+def target_meant(backups: Sequence[str], message: str) -> str | None:
+    """The right form, where the name of no backup was meant as the target: `db:new`, or `db new`."""
+    if len(backups) == 1:
+        source, colon, target = backups[0].rpartition(":")
+        is_meant = bool(source and colon and target)
+    else:
+        source, target = backups[0] if backups else "", backups[-1] if backups else ""
+        is_meant = len(backups) == 2 and target in message
+    if not is_meant:
+        return None
+    return f"to restore {source} elsewhere: volback restore {source} {'--to' if '/' in target else '--as'} {target}"
 
 
 def _restore(call: Call, backup: str, options: RestoreOptions) -> Outcome:

@@ -18,6 +18,7 @@ from volback.cli.restored import (
     restored_facts,
     restored_lines,
 )
+from volback.context.naming import has_glob
 from volback.errors import UsageError, failures
 from volback.settings import absolute
 
@@ -58,7 +59,7 @@ class Several:
     @property
     def is_single(self) -> bool:
         """Whether it is one backup, and nothing else."""
-        return len(self.backups) == 1 and self.set_prefix is None
+        return len(self.backups) == 1 and self.set_prefix is None and not has_glob(self.backups[0])
 
 
 def restore_several(call: Call, several: Several, options: RestoreOptions, *, dry_run: bool) -> Outcome:

@@ -14,8 +14,9 @@ from volback.catalog.keys import REPOSITORY_KEY, BackupKey
 from volback.catalog.model import Manifest, RepositoryInfo
 from volback.catalog.objects import Kept, KeptNothing
 from volback.catalog.private import opened
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
 from volback.catalog.repository import Catalog
+from volback.context.naming import one_named
 from volback.encryption.keyring import Keyring
 from volback.encryption.pinning import check_recipient, pin
 from volback.encryption.sources import NO_SOURCES, Sources
@@ -334,8 +335,8 @@ class Repository:
             ) from exc
 
     def find(self, reference: str) -> Manifest:
-        """Return the backup that `VOLUME`, `VOLUME@ID-PREFIX` or `HOST/VOLUME@ID-PREFIX` names."""
-        parsed = parse_reference(reference)
+        """Return the backup that people mean by `reference`: see `volback/context/naming.py`."""
+        parsed = one_named(self, reference)
         found = self.catalog.find(parsed, parsed.host or self.host, now=self.now())
         if not parsed.id_prefix:
             self.notice_newest(found)

@@ -27,6 +27,7 @@ from volback.catalog.model import Manifest, ObjectDigest, UsedObject
 from volback.catalog.private import in_clear
 from volback.catalog.reference import Reference
 from volback.context import Context
+from volback.context.naming import spelled_out
 from volback.context.repository import Repository
 from volback.errors import (
     ConflictError,
@@ -154,7 +155,7 @@ def plan_copies(source: Repository, target: Repository, references: list[str]) -
     """
     as_stored, is_whole = _is_alike(source, target), not (can_read(source) and can_read(target))
     found: dict[BackupKey, Copy | None] = {}
-    wanted = [source.find(reference).key for reference in references]
+    wanted = [source.find(one).key for one in spelled_out(source, references)]
     while wanted:
         key = wanted.pop()
         if key in found:

@@ -8,7 +8,8 @@ from itertools import groupby
 
 from volback.catalog.listing import DamagedManifest
 from volback.catalog.model import Manifest
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
+from volback.context.naming import references_named
 from volback.context.repository import Repository
 from volback.errors import NotFoundError
 
@@ -29,12 +30,12 @@ class Group:
 def grouped(repository: Repository, references: list[str], *, all_hosts: bool = False) -> Iterator[Group]:
     """Yield the volumes of which backups are named; without references, all volumes.
 
-    A reference without a host means this one, or every host. Raises UsageError, NotFoundError for a reference that
-    names no backup.
+    A reference without a host means this one, or every host; it may stand for several backups. Raises UsageError,
+    NotFoundError for a reference that names no backup.
     """
     host = None if all_hosts else repository.host
     places: dict[tuple[str | None, str | None], list[Reference]] = {}
-    for one in map(parse_reference, references):
+    for one in (one for text in references for one in references_named(repository, text, all_hosts=all_hosts)):
         places.setdefault((one.host or host, one.volume), []).append(one)
     for place, named in (places or {(host, None): []}).items():
         found = list(repository.catalog.manifests(*place))

@@ -11,8 +11,9 @@ from volback.catalog.listing import DamagedManifest, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.notes import NO_NOTES, Notes
 from volback.catalog.objects import StoredObject
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
 from volback.context import Context
+from volback.context.naming import references_named
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, VolbackError
 from volback.latest import created_at
@@ -41,7 +42,7 @@ class Row:
 def list_backups(
     ctx: Context,
     repository: Repository,
-    reference: str | None = None,
+    references: Sequence[str] = (),
     *,
     all_hosts: bool = False,
     tags: Sequence[str] = (),
@@ -49,22 +50,28 @@ def list_backups(
     """Return the backups of this engine's host (or of every host), by volume, oldest first.
 
     Of `tags` each is one, or several with commas, of which a backup must have all; one of them is
-    enough. Raises NotFoundError if the named volume has none.
+    enough. Raises NotFoundError if a named volume has none.
     """
-    named = parse_reference(reference) if reference is not None else None
-    host = named.host if named and named.host else None if all_hosts else repository.host
-    volume, id_prefix = (named.volume, named.id_prefix or "") if named else (None, "")
+    named = [one for text in references for one in references_named(repository, text, all_hosts=all_hosts)]
+    rows: dict[BackupKey, Row] = {}
+    for one in named or [Reference(None, "")]:
+        found = _rows(ctx, repository, one, all_hosts=all_hosts)
+        if not found and named:
+            raise NotFoundError(f"no backup of {one} in {repository.store.url}", _elsewhere(repository, one))
+        rows |= {row.key: row for row in found}
+    return [row for row in rows.values() if not tags or any(has_tags(row.tags, wanted) for wanted in tags)]
+
+
+def _rows(ctx: Context, repository: Repository, named: Reference, *, all_hosts: bool) -> list[Row]:
+    host = named.host or (None if all_hosts else repository.host)
     beside: list[StoredObject] = []
     rows = [
         _row(ctx, repository, found)
-        for found in repository.catalog.manifests(host, volume, cached=True, beside=beside)
-        if found.id.startswith(id_prefix)
-    ]  # fmt: skip
+        for found in repository.catalog.manifests(host, named.volume or None, cached=True, beside=beside)
+        if found.id.startswith(named.id_prefix or "")
+    ]
     notes = repository.catalog.notes.listed(beside, cached=True)
-    rows = [replace(row, notes=notes.get(row.key, row.notes)) for row in rows]
-    if not rows and named is not None:
-        raise NotFoundError(f"no backup of {reference} in {repository.store.url}", _elsewhere(repository, named))
-    return [row for row in rows if not tags or any(has_tags(row.tags, wanted) for wanted in tags)]
+    return [replace(row, notes=notes.get(row.key, row.notes)) for row in rows]
 
 
 def text_of(repository: Repository, row: Row) -> str | None:

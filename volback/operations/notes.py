@@ -14,6 +14,7 @@ from volback.catalog.model import Manifest
 from volback.catalog.notes import NO_NOTES, Notes, text_of, with_text
 from volback.catalog.reference import Reference
 from volback.context import Context
+from volback.context.naming import spelled_out
 from volback.context.repository import Repository
 from volback.errors import ConflictError, IdentityNeeded, IntegrityError, StoreError, UsageError
 from volback.latest import SAFETY_TAG
@@ -136,7 +137,7 @@ def _note_time(ctx: Context, repository: Repository, key: BackupKey, what: str) 
 
 
 def _all(repository: Repository, references: Iterable[str]) -> list[Manifest]:
-    return [repository.find(reference) for reference in references]
+    return [repository.find(reference) for reference in spelled_out(repository, references)]
 
 
 def _changed(repository: Repository, found: Manifest, change: Callable[[Notes], Notes]) -> Noted:

@@ -14,13 +14,14 @@ from datetime import datetime
 from itertools import groupby
 
 from volback.catalog.condemned import GRACE_S, Locked
-from volback.catalog.keys import BackupKey, parse_backup_key
+from volback.catalog.keys import BackupKey, is_id, parse_backup_key
 from volback.catalog.listing import DamagedManifest, Found, key_of
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference, parse_reference
 from volback.catalog.references import References
 from volback.catalog.space import Removed, sizes_of
 from volback.context import Context
+from volback.context.naming import has_glob, one_named, references_named
 from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.errors import EngineUnreachable, FormatError, Interrupted, StoreError, UsageError, VolbackError
@@ -195,13 +196,27 @@ def _engine_id(engine: Engine, repository: Repository, backup: Found) -> str:
 
 
 def _find(repository: Repository, text: str) -> Found:
-    parsed = parse_reference(text)
-    if parsed.id_prefix is None:
-        raise UsageError(f"{text!r} names all backups of a volume", f"name one: {text}@ID; see `volback list {text}`")
+    parsed = _with_id(repository, text)
     try:
-        return repository.find(text)
+        return repository.find(str(parsed))
     except FormatError:
         for backup in repository.catalog.manifests(parsed.host or repository.host, parsed.volume):
             if backup.id == parsed.id_prefix and isinstance(backup, DamagedManifest):
                 return backup
         raise
+
+
+def _with_id(repository: Repository, text: str) -> Reference:
+    """What to remove, named by its id: neither a day nor `latest` names it, as another backup may be that soon."""
+    if is_id(text):
+        return one_named(repository, text)
+    try:
+        parsed = parse_reference(text)
+    except UsageError:
+        meant = ", ".join(map(str, references_named(repository, text)))
+        raise UsageError(f"{text!r} names no backup by its id", f"name what is removed: {meant}") from None
+    if parsed.id_prefix is None or has_glob(text):
+        name = text.partition("@")[0]
+        what = "names all backups of a volume" if parsed.id_prefix is None else "names several volumes"
+        raise UsageError(f"{text!r} {what}", f"name one: {name}@ID; see `volback list {name}`")
+    return parsed

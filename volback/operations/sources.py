@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import logging
 import posixpath
-import re
 from collections import defaultdict
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from volback.catalog.model import Source
 from volback.context import Context
+from volback.context.naming import has_glob
 from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
 from volback.masking import masked_labels, masked_options
 from volback.operations.recover import RESTORE_LABEL, half_restored
+from volback.policy.anonymous import is_anonymous
 from volback.policy.labels import policy_of
 from volback.policy.storage import is_tmpfs
 
 log = logging.getLogger(__name__)
 
-_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_NAMED_AT_MOST = 3
 
 
 def resolve_sources(
@@ -32,9 +35,10 @@ def resolve_sources(
 
     What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`, and
     where a crashed run filled half of it.
-    Raises NotFoundError for a volume that does not exist: mounting it would create it.
+    A name may be a glob for volumes. Raises NotFoundError for a volume that does not exist: mounting it would create
+    it.
     """
-    found = [_source(engine, name) for name in dict.fromkeys(names)]
+    found = [_source(engine, name) for name in dict.fromkeys(_spelled_out(engine, names))]
     if every or label:
         known, users = {source.name for source in found} | half_restored(ctx, engine), engine.all_users()
         for volume in engine.volumes(label):
@@ -45,6 +49,28 @@ def resolve_sources(
                 continue
             found.append(volume_source(engine, volume.name))
     return found
+
+
+def _spelled_out(engine: Engine, names: list[str]) -> Iterator[str]:
+    """The names, each glob replaced by the volumes that it matches. Raises NotFoundError where it matches none."""
+    there = sorted(volume.name for volume in engine.volumes()) if any(map(has_glob, names)) else []
+    for name in names:
+        found = [volume for volume in there if fnmatchcase(volume, name)] if has_glob(name) else [name]
+        if not found:
+            raise NotFoundError(f"no volume matches {name!r}", "see `volback volumes`")
+        yield from found
+
+
+def what_is_named(engine: Engine, name: str) -> str | None:
+    """The hint where no volume has that name: a compose project, a container or volumes of similar names may."""
+    projects = volumes_by_project(engine)
+    if name in projects:
+        return f"{name} is a compose project: give --project {name}"
+    users = {user.name: volume for volume, users in engine.all_users().items() for user in users}
+    if name in users:
+        return f"{name} is a container: give --container {name}"
+    ending = sorted(volume.name for volume in engine.volumes() if volume.name.endswith((f"_{name}", f"-{name}")))
+    return f"there is {' and '.join(ending[:_NAMED_AT_MOST])}; see `volback volumes`" if ending else None
 
 
 def _is_enabled(volume: Volume, users: list[VolumeUser]) -> bool:
@@ -80,7 +106,7 @@ def volumes_by_project(engine: Engine) -> dict[str, set[str]]:
     for volume in engine.volumes(PROJECT_LABEL):
         projects[volume.labels[PROJECT_LABEL]].add(volume.name)
     for name, users in engine.all_users().items():
-        if not _ANONYMOUS.fullmatch(name):
+        if not is_anonymous(name):
             for user in users:
                 if project := user.labels.get(PROJECT_LABEL):
                     projects[project].add(name)

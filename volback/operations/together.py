@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.model import Manifest, SetOf
-from volback.catalog.reference import Reference, parse_reference
+from volback.catalog.reference import Reference
+from volback.context.naming import one_named, spelled_out
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, UsageError, VolbackError, because
 from volback.operations.stored_sets import check_set_prefix, second_of
@@ -42,7 +43,8 @@ def choose_named(repository: Repository, references: Sequence[str], set_prefix: 
     Raises NotFoundError, UsageError for two backups of one volume, or an id beside a set.
     """
     check_set_prefix(set_prefix)
-    parsed = [parse_reference(text) for text in dict.fromkeys(references)]
+    texts = dict.fromkeys(spelled_out(repository, references))
+    parsed = [one_named(repository, text) for text in texts]
     if set_prefix is not None:
         return _of_set(repository, parsed, set_prefix)
     found = [repository.opened(repository.find(str(one))) for one in parsed]

@@ -13,6 +13,7 @@ from volback.catalog.listing import DamagedManifest, Found, current
 from volback.catalog.model import Manifest
 from volback.catalog.reference import Reference
 from volback.context import Context
+from volback.context.naming import spelled_out
 from volback.context.repository import Repository
 from volback.errors import IdentityNeeded, IntegrityError, NoRepository
 from volback.operations.follow import newer_revision
@@ -66,7 +67,7 @@ def verify(
     Of the data, only what belongs to `subset` is read. Where all of it was, the notes of intact backups say so.
     """
     if references:
-        found: list[Found] = [repository.find(reference) for reference in references]
+        found: list[Found] = [repository.find(one) for one in spelled_out(repository, references)]
         result = verify_all(ctx, repository, found, data=data, subset=subset)
     else:
         revisions = list(repository.catalog.revisions())
