@@ -138,7 +138,7 @@ def _before_latest(repository: Repository, keys: Sequence[BackupKey], named: Ref
 
 
 def _days(repository: Repository, text: str) -> tuple[date, ...]:
-    """The day that is meant; none where `text` is no day."""
+    """The day that is meant; none where `text` does not name one."""
     if text in ("today", "yesterday"):
         return (repository.now().astimezone().date() - timedelta(days=text == "yesterday"),)
     try:
