@@ -28,9 +28,10 @@ RUN echo 'volback:x:10001:10001:volback:/var/lib/volback:/usr/sbin/nologin' >>/e
  && echo 'volback:x:10001:' >>/etc/group \
  && install -d -o 10001 -g 10001 -m 0755 /var/lib/volback
 COPY --from=build /opt/volback /opt/volback
+# The repository is in /var/lib/volback unless volback.toml or VOLBACK_REPO names another one.
 ENV PATH=/opt/volback/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/var/lib/volback \
-    VOLBACK_REPO=/var/lib/volback/repository \
+    XDG_DATA_HOME=/var/lib \
     VOLBACK_STATE_DIR=/var/lib/volback/state
 # A container's labels are its image's too: its own volumes (repository, state) are no part of `backup --all`.
 LABEL volback.enable="false" \

@@ -354,6 +354,8 @@ def test_prune(run_volback: Volback, volume: str) -> None:
         "groups": [group],
         "dry_run": "bool",
         "requests": "null",
+        "job": "null",
+        "repositories": [],
     }
     result = result_of(run_volback("repack", volume, "--json"), "repack")
     assert shape(result) == {"repacked": [], "dry_run": "bool", "requests": "null"}

@@ -104,7 +104,11 @@ def test_a_job_says_one_line_and_copies(desk: Desk, volume: str) -> None:
     assert said.stdout.startswith("nightly: 1 volume, ")
     assert said.stdout.count("\n") == 1
     assert desk.run("run", "nightly", "--quiet").stdout == ""
+    [planned] = desk.run("run", "nightly", "--dry-run", "--json").json["result"]["jobs"]
+    assert desk.run("prune", "--job", "nightly", "--dry-run").stdout.count("2 of 2 backups kept") == 2
     result = desk.run("run", "nightly", "--json").json["result"]["jobs"][0]
+    assert planned["to_remove"] == result["removed"], "as the backup counts that the run makes before"
+    assert planned["to_free_bytes"] > 0
     assert [name.rpartition(" in ")[2] for name in result["removed"]] == [
         str(desk.volback.repository),
         str(desk.second),
@@ -116,6 +120,11 @@ def test_a_job_says_one_line_and_copies(desk: Desk, volume: str) -> None:
         ]  # fmt: skip
         checked = desk.volback("--repo", repository, "verify", "--data").stdout
         assert checked.endswith(", 2 intact\n"), "what they use of the first one stays without that"
+    desk.write(f'[jobs.nightly]\nvolumes = "{volume}"\nrepository = ["main", "second"]\nkeep = {{ last = 1 }}\n')
+    pruned = desk.run("prune", "--job", "nightly", "--repo", "second", "--json").json["result"]
+    assert ([done["repository"] for done in pruned["repositories"]], len(pruned["removed"])) == ([str(desk.second)], 1)
+    left = [len(Catalog(LocalStore(repository)).backups()) for repository in (desk.volback.repository, desk.second)]
+    assert left == [2, 1]
     assert [run.status for run in desk.history("nightly")] == ["success"] * 3
     assert desk.last_status("nightly") == "success"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from volback.errors import Failure, NoRepository, StoreError, UsageError
+from volback.errors import Failure, NoRepository, NotFoundError, StoreError, UsageError
 from volback.printable import printable
 from volback.streams import OutputClosed
 
@@ -47,6 +47,8 @@ class Call:
     debug: bool = False
     log_json: bool = False
     """Whether standard error gets lines of JSON."""
+    chosen: str = ""
+    """The repository that the configuration chose, and where; empty where the command line or the environment did."""
     logged: list[str] = field(default_factory=list)
     """Warnings that came through the log."""
 
@@ -83,19 +85,42 @@ class Call:
                 raise
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[Context, Engine, Repository]]:
-        """The command's context, its engine and its repository; each is connected when it is first used."""
+    def opened(self, *, is_needed: bool = True) -> Iterator[tuple[Context, Engine, Repository]]:
+        """The command's context, its engine and its repository; each is connected when it is first used.
+
+        `is_needed` is false for a command that needs no repository, and only looks for what a crashed run left there.
+        """
         from volback.context import open_engine
 
         with self.context(aloud=True) as ctx:
             engine = open_engine(ctx)
-            yield ctx, engine, self.repository_at(ctx, self.repository, engine)
+            yield ctx, engine, self.repository_of(ctx, engine, is_needed=is_needed)
 
     @contextmanager
     def opened_repository(self) -> Iterator[tuple[Context, Repository]]:
         """For a command that needs an engine only for its name."""
         with self.context() as ctx:
-            yield ctx, self.repository_at(ctx, self.repository)
+            yield ctx, self.repository_of(ctx)
+
+    def repository_of(self, ctx: Context, engine: Engine | None = None, *, is_needed: bool = True) -> Repository:
+        """The repository that this call uses: that of `--repo`, of VOLBACK_REPO, the configuration's default, or the
+        built-in one. Raises UsageError where that is not clear, unless none is needed."""
+        if self.repository is not None or os.environ.get("VOLBACK_REPO"):
+            return self.repository_at(ctx, self.repository, engine)
+        from volback.jobs.open_config import default_repository, open_configured
+
+        try:
+            found = default_repository(ctx.settings.repository, self.config)
+        except (UsageError, NotFoundError):
+            if is_needed:
+                raise
+            found = None
+        if found is None:
+            return self.repository_at(ctx, None, engine)
+        self.chosen = f"{found.name} of {found.place.file}"
+        repository = open_configured(ctx, found, engine)
+        log.info("repository %s: %s", self.chosen, repository.store.url)
+        return repository
 
     def repository_at(self, ctx: Context, name: str | None, engine: Engine | None = None) -> Repository:
         """Open what `--repo` or `--to` names: an address, or a repository of the configuration with its settings."""

@@ -52,7 +52,8 @@ def check(context: typer.Context) -> Outcome:
     if not problems:
         jobs, repositories = count(len(config.jobs), "job"), len(config.repositories)
         word = "repository" if repositories == 1 else "repositories"
-        return Outcome(result, [f"{_named(config)}: {jobs}, {repositories} {word}, no problem"], list(config.warnings))
+        text = [f"{_named(config)}: {jobs}, {repositories} {word}, no problem"]
+        return Outcome(result, [*text, *_default(config)], list(config.warnings))
     text = [] if call.quiet else [str(problem) for problem in problems]
     error = UsageError(f"{count(len(problems), 'problem')} in the configuration", "fix the problems listed above")
     return Outcome(result, text, list(config.warnings), errors=[error])
@@ -83,6 +84,17 @@ def _open(context: typer.Context, command: str) -> tuple[Call, Config]:
     call = call_of(context)
     call.command = f"config {command}"
     return call, open_config(call.config)
+
+
+def _default(config: Config) -> list[str]:
+    """Which repository commands use that name none, where there are several."""
+    if len(config.repositories) < 2:
+        return []
+    named = [one for one in config.repositories.values() if one.default]
+    chosen = named or [one for one in config.repositories.values() if one.default is None]
+    if len(chosen) == 1:
+        return [f"commands use {chosen[0].name} unless --repo names another one"]
+    return [f"commands need --repo, as no repository has `default = true`: {', '.join(sorted(config.repositories))}"]
 
 
 def _files(config: Config) -> dict[str, object]:

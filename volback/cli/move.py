@@ -149,7 +149,7 @@ def clone(
         drop=_kinds(drop),
         prove=not no_prove,
     )
-    with call_of(context).opened() as (ctx, engine, repository):
+    with call_of(context).opened(is_needed=False) as (ctx, engine, repository):
         if project and as_project:
             from volback.moving.clone_project import clone_project
 
@@ -248,7 +248,7 @@ def migrate(
             _ = target.info
         with _addressed_by("--host" if from_ is None else "--from"):
             _ = source.info
-        repository = call.repository_at(ctx, call.repository, target)
+        repository = call.repository_of(ctx, target, is_needed=replace)
         options = operation.MigrateOptions(
             labels=pairs(label, "--label"),
             driver=driver,

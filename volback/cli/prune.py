@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volback.cli.call import Outcome, call_of
+from volback.cli.call import Call, Outcome, call_of
 from volback.cli.complete import complete_backup
 from volback.cli.facts import Facts, requests_facts, utc_fact
 from volback.cli.repack import Grace, MaxRepack, packing_of, repack_facts, repack_lines, repack_warnings
@@ -33,6 +33,7 @@ too, while there are fewer. The newest good backup of a volume always stays.
 Examples:
   volback prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   volback prune db --keep-within 30d --keep-tag release
+  volback prune --job nightly --dry-run    by the keep rules of a job
 """
 NoRepack = Annotated[
     bool, typer.Option("--no-repack", help="Free no space of which other backups use a part; see volback repack.")
@@ -81,6 +82,9 @@ def prune(
     max_repack: MaxRepack = None,
     repack_below: RepackBelow = "50%",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME", help="By the keep rules of this job, in its repositories.")
+    ] = None,
 ) -> Outcome:
     """Remove the backups that no rule keeps, and old unfinished ones.
 
@@ -89,6 +93,9 @@ def prune(
     """
     from volback.operations import prune as operation
 
+    if job is not None:
+        _refuse_beside_job(context)
+        return _prune_job(call_of(context), job, volumes or [], dry_run=dry_run)
     rules = _rules(
         {
             "last": keep_last, "hourly": keep_hourly, "daily": keep_daily, "weekly": keep_weekly,
@@ -100,7 +107,9 @@ def prune(
     older_than_s = read_option("--older-than", older_than, read_age)
     grace_s = read_option("--grace", grace, read_grace)
     packing = packing_of("--repack-below", repack_below, max_repack)
-    with call_of(context).opened() as (ctx, engine, repository):
+    call = call_of(context)
+    text: list[str] = []
+    with call.opened() as (ctx, engine, repository):
         result = operation.prune(
             ctx,
             engine,
@@ -115,17 +124,44 @@ def prune(
             packing=None if no_repack else packing,
         )
         requests = requests_facts(repository)
-    return _outcome(result, requests, dry_run=dry_run)
+        if call.chosen:
+            text.append(f"repository {call.chosen}: {repository.store.url}")
+    text += [*_lines(result, dry_run=dry_run), *requests_line(requests)]
+    return _outcome(result, text, {"requests": requests, "job": None, "repositories": []}, dry_run=dry_run)
 
 
-def _outcome(result: PruneResult, requests: Facts | None, *, dry_run: bool) -> Outcome:
+def _refuse_beside_job(context: typer.Context) -> None:
+    """Raises UsageError for an option of which the job says what it is."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in ("job", "volumes", "dry_run") and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--{name.replace('_', '-')} and --job exclude each other", "the job says how it prunes")
+
+
+def _prune_job(call: Call, job: str, volumes: list[str], *, dry_run: bool) -> Outcome:
+    from volback.context import open_engine
+    from volback.jobs.open_config import open_config
+    from volback.jobs.prune_job import merge, prune_job
+
+    config = open_config(call.config)
+    with call.context() as ctx:
+        engine = open_engine(ctx)
+        repository = None if call.repository is None else call.repository_of(ctx, engine)
+        pruned = list(prune_job(ctx, engine, config, job, repository=repository, volumes=volumes, dry_run=dry_run))
+    text = [line for url, done in pruned for line in (f"repository {url}", *_lines(done, dry_run=dry_run))]
+    each = [{"repository": url, **_facts(done, dry_run=dry_run)} for url, done in pruned]
+    more = {"requests": None, "job": job, "repositories": each}
+    return _outcome(merge([done for _, done in pruned]), text, more, dry_run=dry_run)
+
+
+def _outcome(result: PruneResult, text: list[str], more: Facts, *, dry_run: bool) -> Outcome:
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not (result.judged or result.half_made):
         raise errors[0]
     not_freed = repack_warnings(result.repacked)
     return Outcome(
-        {**_facts(result, dry_run=dry_run), "requests": requests},
-        [*_lines(result, dry_run=dry_run), *requests_line(requests)],
+        {**_facts(result, dry_run=dry_run), **more},
+        text,
         [*result.warnings, *result.notices, *not_freed],
         errors,
         incomplete=bool(result.warnings),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RUN_EPILOG = """\b
 Examples:
   volback run nightly                    one line if all went well
-  volback run nightly --dry-run          what it would read
+  volback run nightly --dry-run          what it would read and remove
   volback run --all --wait 30m           waits for volumes in use
   volback run --all --log-format json    each log record is a line of JSON
 """
@@ -47,7 +47,7 @@ def run(
     wait: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long to wait for volumes that another run uses: 90s, 30m.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read and removed.")] = False,
 ) -> Outcome | None:
     """Run jobs of volback.toml: back up, copy, prune, notify.
 
@@ -89,6 +89,10 @@ def _lines(result: JobResult, summary: str, *, dry_run: bool) -> Iterator[str]:
         yield (
             f"{result.job}: {plan.source.name}  would read {count(plan.files, 'file')}, {human_size(plan.raw_bytes)}"
         )
+    yield from first_of(result.to_remove, f"{result.job}: would then remove ")
+    if result.to_remove:
+        number, size = count(len(result.to_remove), "backup"), human_size(result.to_free_bytes)
+        yield f"{result.job}: {number} to remove, {size} to free"
 
 
 def _facts(result: JobResult) -> dict[str, object]:
@@ -104,6 +108,8 @@ def _facts(result: JobResult) -> dict[str, object]:
         "planned": [
             {"volume": plan.source.name, "files": plan.files, "raw_bytes": plan.raw_bytes} for plan in result.planned
         ],
+        "to_remove": result.to_remove,
+        "to_free_bytes": result.to_free_bytes,
         "failed": [{"volume": volume.name, "error": volume.error} for volume in result.volumes if not volume.ok],
         "copied": result.copied,
         "removed": result.removed,

@@ -58,7 +58,7 @@ def standard_files(environment: Mapping[str, str]) -> list[Path]:
     found: list[Path] = []
     for directory in (Path("/etc/volback"), user / "volback"):
         main = directory / "volback.toml"
-        found += ([main] if main.exists() else []) + sorted((directory / "conf.d").glob("*.toml"))
+        found += ([main] if os.path.exists(main) else []) + sorted((directory / "conf.d").glob("*.toml"))
     return list(dict.fromkeys(found))
 
 
@@ -141,6 +141,8 @@ class _Loader:
         self._invalid: dict[tuple[str, str], list[Problem]] = {}
         self._broken: dict[str, BrokenJob] = {}
         self._shown: dict[str, dict[str, object]] = {}
+        self._defaults: list[tuple[str, Table]] = []
+        """Repositories with `default = true`."""
 
     def load(self, files: tuple[Path, ...]) -> Config:
         tops = [Table(parsed.document, (), parsed.tree) for parsed in self._parsed]
@@ -149,6 +151,8 @@ class _Loader:
         for section in _SECTIONS:
             for top in tops:
                 self._section(top, section, known)
+        for name, table in self._defaults[1:]:  # both stay good, and their jobs run
+            table.complain("default", f"{self._defaults[0][0]} is the default already; name {name} with --repo")
         for top in tops:
             self._top(top)
         for parsed in self._parsed:
@@ -181,6 +185,7 @@ class _Loader:
                 pass
             elif section == "repositories":
                 self._repositories[name] = read_repository(name, table, self._keys_of)
+                self._defaults += [(name, table)] if self._repositories[name].default else []
             elif section == "notifications":
                 self._notifications[name] = read_notification(name, table)
             else:

@@ -48,6 +48,8 @@ class Repository:
     """Of one of its keys."""
     recipient: str | None = None
     """For whom the repository must be encrypted; None: for whom it was at the first use."""
+    default: bool | None = None
+    """Whether commands use it that name none; None: if it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)

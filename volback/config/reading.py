@@ -102,6 +102,7 @@ def read_repository(name: str, table: Table, keys_of: KeysOf) -> Repository:
         identity=table.secret("identity", in_clear=False),
         passphrase=table.secret("passphrase", in_clear=False),
         recipient=table.take("recipient", RECIPIENT),
+        default=table.take("default", FLAG),
     )
     table.end()
     return repository

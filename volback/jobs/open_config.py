@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from volback.catalog.keys import REPOSITORY_KEY
 from volback.config.loading import find_files, load_config, standard_files
 from volback.config.model import Config, Notification, Repository
 from volback.config.places import Problem
@@ -59,6 +60,35 @@ def find_repository(
     return found
 
 
+def default_repository(
+    built_in: str, named: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Repository | None:
+    """The repository of a command that names none: the one with `default = true`, or the only one; None stands for
+    `built_in`, where the configuration has none, or each has `default = false`.
+
+    Raises UsageError where another one may be meant: of several none is the default, or `built_in` is there too.
+    """
+    config = _config(named, environment)
+    wrong = [problem for problem in config.problems if problem.place.key.partition(".")[0] in ("", "repositories")]
+    if wrong:
+        hint = "see `volback config check`, or name the repository: --repo"
+        raise UsageError(f"the default repository is not known: {wrong[0]}", hint)
+    found = config.repositories.values()
+    chosen = [one for one in found if one.default] or [one for one in found if one.default is None]
+    if not chosen or (len(chosen) == 1 and (chosen[0].default or not _is_repository(built_in))):
+        return chosen[0] if chosen else None
+    names = sorted(one.name for one in chosen)
+    others = [built_in] if _is_repository(built_in) else []
+    raise UsageError(
+        f"it is not said which repository is used: {', '.join([*names, *others])}",
+        f"name one, like --repo {names[0]}, or write `default = true` below [repositories.{names[0]}]",
+    )
+
+
+def _is_repository(directory: str) -> bool:
+    return os.path.exists(os.path.join(directory, REPOSITORY_KEY))
+
+
 def repository_names(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> list[str]:
     """The names of the configuration's repositories; none where there is no configuration."""
     return sorted(_config(named, environment).repositories)
@@ -67,7 +97,10 @@ def repository_names(named: Sequence[str] = (), environment: Mapping[str, str] |
 def _config(named: Sequence[str], environment: Mapping[str, str] | None) -> Config:
     env = os.environ if environment is None else environment
     paths = config_paths(env, named)
-    return load_config(find_files(paths) if paths else standard_files(env), env, keys_of=keys_of)
+    if paths:
+        return load_config(find_files(paths), env, keys_of=keys_of)
+    # One of the machine that this user may not read is not theirs.
+    return load_config([file for file in standard_files(env) if os.access(file, os.R_OK)], env, keys_of=keys_of)
 
 
 def environment_of(repository: Repository, environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -28,6 +28,9 @@ class JobResult:
     backups: list[BackupResult] = field(default_factory=list)
     planned: list[DryRun] = field(default_factory=list)
     """Of a dry run."""
+    to_remove: list[str] = field(default_factory=list)
+    """Of a dry run: full names of backups that no keep rule would keep after it, and where."""
+    to_free_bytes: int = 0
     volumes: tuple[VolumeReport, ...] = ()
     copied: list[str] = field(default_factory=list)
     """Full names of backups, and the target: `web1/db@20261124T... -> s3://...`."""

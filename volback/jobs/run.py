@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from volback.catalog.model import Source
 from volback.config.model import Config, Job
 from volback.context import Context, open_engine
 from volback.context.repository import Repository
@@ -22,6 +23,7 @@ from volback.engine.engine import Engine
 from volback.errors import (
     Interrupted,
     LockedError,
+    NoRepository,
     NotFoundError,
     StoreError,
     UsageError,
@@ -36,6 +38,7 @@ from volback.jobs.log_tail import LogTail, log_tail
 from volback.jobs.lookup import CONFIGURATION, find_job, unattributed
 from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
+from volback.jobs.prune_job import with_backups
 from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, report_of, summary_line
 from volback.jobs.select import SelectedSources, select_sources
 from volback.jobs.totals import RunTotals
@@ -205,6 +208,27 @@ class _Run:
                 self._totals.planned.append(dry_run(self._ctx, self._engine, source, steps.backup_options(job)))
             except VolbackError as exc:
                 self._totals.errors.append(exc)
+        sources, files = (
+            [plan.source for plan in self._totals.planned],
+            steps.compose_files(self._ctx, self._engine, job),
+        )
+        sources += [files.source] if files is not None else []
+        for name in job.repositories:
+            with self._kept_going():
+                self._plan_prune(job, self._repository(job, name), sources)
+
+    def _plan_prune(self, job: Job, repository: Repository, sources: list[Source]) -> None:
+        """What the job would remove after its backups; nothing where the repository is yet to be made."""
+        try:
+            there = with_backups(repository, sources)
+        except NoRepository:
+            if job.create and not repository.expected:
+                return
+            raise
+        for done in steps.prune_sources(
+            self._ctx, self._engine, repository, job, there, dry_run=True, upcoming=True
+        ):  # fmt: skip
+            self._totals.add_planned_prune(done, repository.store.url)
 
     def _back_up(self, job: Job) -> None:
         repository = self._repository(job, job.repositories[0])
@@ -318,6 +342,8 @@ class _Run:
             set_id=totals.set_id,
             backups=totals.backups,
             planned=totals.planned,
+            to_remove=totals.to_remove,
+            to_free_bytes=totals.to_free_bytes,
             volumes=tuple(self._volumes()),
             copied=totals.copied,
             removed=totals.removed,

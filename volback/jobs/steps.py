@@ -20,9 +20,10 @@ from volback.measures import named
 from volback.notify.report import VolumeReport
 from volback.operations.backup import BackupOptions, BackupResult
 from volback.operations.backup_set import SetOptions, backup_set
+from volback.operations.compose_files import ComposeFiles
 from volback.operations.parent import Comparing
 from volback.operations.project_parts import project_parts
-from volback.operations.prune import prune
+from volback.operations.prune import Upcoming, prune
 from volback.operations.prune_result import PruneResult
 from volback.operations.repack_plan import Packing
 from volback.operations.set_result import SetResult
@@ -80,15 +81,30 @@ def back_up(
         wait_s=wait_s,
         create=job.create,
     )
-    project = _project(job)
-    files = None if project is None else project_parts(ctx, engine, project, with_binds=False).files
+    project, files = _project(job), compose_files(ctx, engine, job)
     return backup_set(ctx, engine, repository, sources, options, project=project, files=files)
 
 
+def compose_files(ctx: Context, engine: Engine, job: Job) -> ComposeFiles | None:
+    """The compose files that the job keeps beside the volumes of its project."""
+    project = _project(job)
+    return None if project is None else project_parts(ctx, engine, project, with_binds=False).files
+
+
 def prune_sources(
-    ctx: Context, engine: Engine, repository: Repository, job: Job, sources: list[Source]
+    ctx: Context,
+    engine: Engine,
+    repository: Repository,
+    job: Job,
+    sources: list[Source],
+    *,
+    dry_run: bool = False,
+    upcoming: bool = False,
 ) -> Iterator[PruneResult]:
-    """Remove what the job's rules, or else the labels', do not keep; yields one result for each set of rules."""
+    """Remove what the job's rules, or else the labels', do not keep; yields one result for each set of rules.
+
+    A dry run removes nothing; with `upcoming` the backups count, too, that the job would make before.
+    """
     zone = None if job.timezone is None else zone_of(job.timezone)
     for rules, ruled in _ruled(engine, job, sources):
         names = [str(Reference(repository.host, source.name)) for source in ruled]
@@ -97,6 +113,7 @@ def prune_sources(
         yield prune(
             ctx, engine, repository, rules,
             volumes=names, zone=zone, engine_id=engine.info.id, grace_s=grace_s, packing=packing,
+            dry_run=dry_run, upcoming=Upcoming(job.tags) if upcoming else None,
         )  # fmt: skip
 
 
@@ -114,9 +131,15 @@ def verify_sources(
         yield IntegrityError(what, hint) if damage.error is None else type(damage.error)(what, damage.error.hint)
 
 
+def has_rules(engine: Engine, job: Job, sources: list[Source]) -> bool:
+    """Whether the job, or a label of one of its volumes, says what to keep."""
+    return any(True for _ in _ruled(engine, job, sources))
+
+
 def _ruled(engine: Engine, job: Job, sources: list[Source]) -> Iterator[tuple[KeepRules, list[Source]]]:
     if job.keep is not None:
-        yield job.keep, sources
+        if sources:  # none stands for all of the host, where volumes are named
+            yield job.keep, sources
         return
     for source in sources:
         rules = _rules_of_labels(engine, source)

@@ -18,6 +18,8 @@ class RunTotals:
     set_id: str | None = None
     backups: list[BackupResult] = field(default_factory=list)
     planned: list[DryRun] = field(default_factory=list)
+    to_remove: list[str] = field(default_factory=list)
+    to_free_bytes: int = 0
     copied: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     errors: list[VolbackError] = field(default_factory=list)
@@ -41,10 +43,22 @@ class RunTotals:
 
     def add_pruned(self, done: PruneResult, where: str) -> None:
         """Add what was removed from one repository. Raises Interrupted if a signal ended it."""
-        removed = (judged.key for judged in done.judged if not judged.is_kept)
-        self.removed += [f"{Reference(key.host, key.volume, key.id)} in {where}" for key in removed]
+        self.removed += _removed(done, where)
         self.errors += done.errors
         self.notices += done.notices
         self.warnings += done.warnings
         if done.interrupted is not None:
             raise done.interrupted
+
+    def add_planned_prune(self, done: PruneResult, where: str) -> None:
+        """Add what would be removed from one repository."""
+        self.to_remove += _removed(done, where)
+        self.to_free_bytes += done.freed_bytes + done.condemned_bytes
+        self.errors += done.errors
+        self.notices += done.notices
+        self.warnings += done.warnings
+
+
+def _removed(done: PruneResult, where: str) -> list[str]:
+    removed = (judged.key for judged in done.judged if not judged.is_kept)
+    return [f"{Reference(key.host, key.volume, key.id)} in {where}" for key in removed]

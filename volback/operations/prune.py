@@ -40,7 +40,7 @@ from volback.operations.remove import remove_from, volume_locks
 from volback.operations.repack import Repacking
 from volback.operations.repack_plan import Packing, candidates
 from volback.operations.scopes import Scope, scopes_of
-from volback.policy.keep import Decision, KeepRules, choose
+from volback.policy.keep import Candidate, Decision, KeepRules, choose
 from volback.state.journal import Reading
 from volback.state.runs import live_prefixes
 from volback.store.base import Unfinished
@@ -66,15 +66,16 @@ def prune(
     engine_id: str | None = None,
     grace_s: int = GRACE_S,
     packing: Packing | None = None,
+    upcoming: Upcoming | None = None,
 ) -> PruneResult:
     """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
     `zone` is that of the calendar; None is this machine's. With `engine_id`, only backups of that engine, and of those
-    that it adopted, are removed. Half-made backups are considered dead where nothing of them
-    is younger than `older_than_s` and no run on this machine works on them. In a repository that other machines may use
-    too, data is condemned first, and deleted by a prune after `grace_s`. Then what `packing` says is repacked, if it is
-    given. Raises UsageError where no rule says what to keep, StoreUnreachable; what concerns one volume is among the
-    result's errors.
+    that it adopted, are removed. Half-made backups are considered dead where nothing of them is younger than
+    `older_than_s` and no run on this machine works on them. In a repository that other machines may use too, data is
+    condemned first, and deleted by a prune after `grace_s`. Then what `packing` says is repacked, if it is given.
+    `upcoming` is of a dry run: the backup of each volume that would be made before. Raises UsageError where no rule
+    says what to keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
@@ -82,9 +83,16 @@ def prune(
     work = _Prune(
         ctx, engine, repository, rules,
         dry_run=dry_run, older_than_s=older_than_s, zone=zone, engine_id=engine_id, grace_s=grace_s,
-        packing=packing,
+        packing=packing, upcoming=upcoming,
     )  # fmt: skip
     return work.work_off(scopes_of(repository, volumes, all_hosts=all_hosts))
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """A backup that would be made before the prune, as far as rules look at it."""
+
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,7 @@ class _Prune:
         engine_id: str | None,
         grace_s: int,
         packing: Packing | None,
+        upcoming: Upcoming | None,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -139,6 +148,7 @@ class _Prune:
         """What was condemned of each volume, or would be by a dry run: the sizes, by key."""
         self._is_shared = repository.store.is_shared
         self._packing = packing
+        self._upcoming = upcoming
         self._left: dict[tuple[str, str], frozenset[str]] = {}
         """Volumes of which something may be repacked, with the ids of the backups that are left of each."""
 
@@ -232,13 +242,21 @@ class _Prune:
                 )
                 for candidate in candidates_of(there, sizes_of(held), lines, notes)
             ]
-            decisions = choose(self._rules, judged_ones, now=self._ctx.now(), zone=self._zone, what=f"{host}/{volume}")
+            decisions = self._decisions(judged_ones, f"{host}/{volume}", sorted(ours))
             if notice := self._lines.notice(host, volume, there):
                 self._notices.append(notice)
             damage = {candidate.id: candidate.damage for candidate in judged_ones}
             tags = {candidate.id: list(dict.fromkeys(candidate.all_tags)) for candidate in judged_ones}
             group = _Group(host, volume, {found.id: found for found in there}, held, needs, damage, tags)
             self._carry_out(group, decisions)
+
+    def _decisions(self, candidates: list[Candidate], what: str, lines: Sequence[str]) -> list[Decision]:
+        """What the rules say of each that is there; one that would be made before counts, too."""
+        now, made = self._ctx.now(), list[Candidate]()
+        if self._upcoming is not None:
+            made = [Candidate("", now, self._upcoming.tags, line=line) for line in lines]
+        decisions = choose(self._rules, [*candidates, *made], now=now, zone=self._zone, what=what)
+        return [decision for decision in decisions if decision.id]
 
     def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
         """Remove what no rule keeps; in any case record the result for each."""
