@@ -361,6 +361,18 @@ def test_prune(run_volback: Volback, volume: str) -> None:
     assert shape(result) == {"repacked": [], "dry_run": "bool", "requests": "null"}
 
 
+def test_status(run_volback: Volback, volume: str) -> None:
+    """Of the volumes and containers of others nothing is asked: they may change at any time."""
+    document = run_volback("status", "--json", check_exit=None).json
+    result = document["result"]
+    assert list(result) == ["problems", "jobs", "volumes", "repositories", "held", "unprotected"]
+    listed = {"volume": "str", "job": "null", "repository": "str", "last_backup": {"id": "str", "age_s": "float"}}
+    listed |= {"raw_bytes": "int", "late": "bool", "missed": "int", "verified_at": "null", "proven_at": "null"}
+    assert [shape(one) for one in result["volumes"] if one["volume"] == volume] == [listed]
+    there = {"name": "str", "url": "str", "backups": "int", "size_bytes": "int", "free_bytes": "int", "error": "null"}
+    assert shape(result["repositories"]) == [there]
+
+
 def test_check(run_volback: Volback, volume: str) -> None:
     result = result_of(run_volback("check", "--json"), "check")
     checked = {"backups": "int", "objects": "int", "unreferenced_bytes": "int", "findings": [], "requests": "null"}

@@ -407,7 +407,8 @@ def test_the_json_contract(desk: Desk, volume: str) -> None:
         "jobs": [
             {
                 "job": "str", "status": "str", "exit_code": "int", **ended, "duration_s": "float", "set": "str",
-                "backups": [MADE], "planned": [], "failed": [], "copied": ["str"], "removed": [], "errors": [],
+                "backups": [MADE], "planned": [], "to_remove": [], "to_free_bytes": "int", "failed": [],
+                "copied": ["str"], "removed": [], "errors": [],
                 "warnings": [], "notices": [],
             }
         ]

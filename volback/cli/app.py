@@ -55,6 +55,7 @@ _FAMILIES = {
     "doctor": ("doctor",),
     "config": ("config",),
     "run": ("run", "jobs"),
+    "status": ("status",),
     "recover": ("recover",),
     "schedule": ("schedule", "scheduler"),
     "notify": ("notify",),

@@ -29,7 +29,6 @@ ALIASES = {
 
 _ELSEWHERE = {
     "ps": "volback volumes lists volumes and who uses them",
-    "status": "volback jobs tells what ran and what is late; volback doctor looks for problems",
     "forget": "volback prune removes by keep rules; volback remove VOLUME@ID removes one backup",
     "move": "volback migrate VOLUME --to ENGINE copies to another engine; volback clone copies on this one",
     "mv": "volback migrate VOLUME --to ENGINE copies to another engine; volback clone copies on this one",

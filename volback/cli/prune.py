@@ -150,7 +150,7 @@ def _prune_job(call: Call, job: str, volumes: list[str], *, dry_run: bool) -> Ou
         pruned = list(prune_job(ctx, engine, config, job, repository=repository, volumes=volumes, dry_run=dry_run))
     text = [line for url, done in pruned for line in (f"repository {url}", *_lines(done, dry_run=dry_run))]
     each = [{"repository": url, **_facts(done, dry_run=dry_run)} for url, done in pruned]
-    more = {"requests": None, "job": job, "repositories": each}
+    more: Facts = {"requests": None, "job": job, "repositories": each}
     return _outcome(merge([done for _, done in pruned]), text, more, dry_run=dry_run)
 
 

@@ -21,7 +21,7 @@ EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 _SHOWING = frozenset({
     "config check", "config show", "diff", "du", "find", "history", "jobs", "list", "ls", "schedule show", "show",
-    "version", "volumes",
+    "status", "version", "volumes",
 })  # fmt: skip
 """Commands that only print: if that fails, they have failed."""
 

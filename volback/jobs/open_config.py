@@ -49,7 +49,7 @@ def find_repository(
 
     Raises UsageError for a broken one, and for a name that is neither: a typing error is not a directory of that name.
     """
-    config = _config(named, environment)
+    config = read_config(named, environment)
     found = config.repositories.get(name)
     wrong = [problem for problem in config.problems if problem.place.key.startswith(f"repositories.{name}.")]
     if found is None and wrong:
@@ -68,7 +68,7 @@ def default_repository(
 
     Raises UsageError where another one may be meant: of several none is the default, or `built_in` is there too.
     """
-    config = _config(named, environment)
+    config = read_config(named, environment)
     wrong = [problem for problem in config.problems if problem.place.key.partition(".")[0] in ("", "repositories")]
     if wrong:
         hint = "see `volback config check`, or name the repository: --repo"
@@ -91,10 +91,11 @@ def _is_repository(directory: str) -> bool:
 
 def repository_names(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> list[str]:
     """The names of the configuration's repositories; none where there is no configuration."""
-    return sorted(_config(named, environment).repositories)
+    return sorted(read_config(named, environment).repositories)
 
 
-def _config(named: Sequence[str], environment: Mapping[str, str] | None) -> Config:
+def read_config(named: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Config:
+    """As `open_config`, but an empty one where there is none. Raises NotFoundError for a named file."""
     env = os.environ if environment is None else environment
     paths = config_paths(env, named)
     if paths:

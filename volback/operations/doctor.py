@@ -23,6 +23,7 @@ from volback.measures import count, human_size
 from volback.operations.keys import keys_of
 from volback.operations.leftovers import Leftovers
 from volback.operations.recover import sweep
+from volback.operations.standing import LITTLE_SPACE_BYTES
 from volback.state.journal import Replacing
 from volback.state.runs import Run
 from volback.state.unfinished import forget_all
@@ -33,7 +34,6 @@ Status = Literal["ok", "warning", "failed"]
 PROBE_BYTES = 64 * 1024
 STALE_S = 86_400.0
 """Only its age distinguishes an abandoned upload from one in progress."""
-_LITTLE_SPACE_BYTES = 1024**3
 _NAMED_AT_MOST = 3
 
 
@@ -176,7 +176,7 @@ class _Doctor:
         if free is None:
             return Check(name, "ok", "the repository has no known limit")
         text, facts = f"{human_size(free)} free in the repository", {"free_bytes": free}
-        if free < _LITTLE_SPACE_BYTES:
+        if free < LITTLE_SPACE_BYTES:
             return Check(name, "warning", text, "make room, or remove old backups: volback remove", {**facts})
         return Check(name, "ok", text, facts={**facts})
 
