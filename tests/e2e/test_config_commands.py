@@ -1,4 +1,4 @@
-"""`config check` and `config show`, as processes: text, JSON contract, exit codes."""
+"""`config check`, `config show` and `config init`, as processes: text, JSON contract, exit codes."""
 
 from __future__ import annotations
 
@@ -73,3 +73,17 @@ def test_a_repository_is_known_by_its_name_and_a_slip_makes_no_directory(
     refused = ["error: no [repositories.mian] is defined", "hint: there are main, second; a directory here is ./mian"]
     for wrong in (["backup", volume, "--repo", "mian"], ["copy", volume, "--repo", "main", "--to", "mian"]):
         assert run_volback(*wrong, *here, check_exit=2).stderr.splitlines() == refused
+
+
+def test_init_writes_what_runs_and_check_finds_it_good(
+    run_volback: Volback, volume_factory: Callable[..., str], tmp_path: Path
+) -> None:
+    project = f"{volume_factory('name')}-project"
+    volume = volume_factory("init", labels={"com.docker.compose.project": project})
+    loose = volume_factory("loose")
+    file = tmp_path / "volback.toml"
+    found = run_volback("config", "init", str(file), "--json").json["result"]
+    assert [job["volumes"] for job in found["jobs"] if job["project"] == project] == [[volume]]
+    assert [loose in job["volumes"] for job in found["jobs"] if job["project"] is None].count(True) == 1
+    assert run_volback("config", "check", "--config", str(file)).stdout.endswith("no problem\n")
+    assert run_volback("config", "init", str(file), check_exit=5).stdout == ""

@@ -1,14 +1,17 @@
-"""`config check` and `config show`: whether `volback.toml` is valid, and the effective configuration."""
+"""`config check`, `config show`, `config init`: whether `volback.toml` is valid, what applies, and a first one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volback.cli.call import Call, Outcome, call_of
 from volback.cli.words import count
-from volback.errors import UsageError
+from volback.errors import ConflictError, StoreError, UsageError
+from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.config.model import Config
@@ -18,6 +21,13 @@ _EPILOG = """\b
 Examples:
   volback config check    each problem with its file, line and key
   volback config show     with defaults, without secrets
+  volback config init     writes a first one, from what runs
+"""
+_INIT_EPILOG = """\b
+Examples:
+  volback config init                    /etc/volback/volback.toml, or yours
+  volback config init ./volback.toml
+  volback config init -                  to standard output
 """
 _CHECK_EPILOG = """\b
 Examples:
@@ -33,9 +43,12 @@ Examples:
 
 def register(app: typer.Typer) -> None:
     """Add the family's commands."""
-    family = typer.Typer(help="Check and show the configuration, volback.toml.", epilog=_EPILOG, rich_markup_mode=None)
+    family = typer.Typer(
+        help="Write, check and show the configuration, volback.toml.", epilog=_EPILOG, rich_markup_mode=None
+    )
     family.command(epilog=_CHECK_EPILOG)(check)
     family.command(epilog=_SHOW_EPILOG)(show)
+    family.command(epilog=_INIT_EPILOG)(init)
     app.add_typer(family, name="config")
 
 
@@ -70,6 +83,72 @@ def show(context: typer.Context) -> Outcome:
     text = [f"# {path}" for path in config.files] + [""] + list(write_toml(config.shown))
     errors = [UsageError(str(problem), "see `volback config check`") for problem in config.problems]
     return Outcome({**_files(config), "config": config.shown}, text, list(config.warnings), errors=errors)
+
+
+def init(
+    context: typer.Context,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", show_default=False)] = None,
+) -> Outcome:
+    """Write a volback.toml with comments, from what runs on the engine.
+
+    It has a job for each compose project, for each other volume of a database, and one for all other volumes. FILE is
+    new: one that is there is never changed. - is standard output.
+    """
+    from volback.config.draft import draft
+    from volback.context import open_engine
+    from volback.operations.what_runs import what_runs
+
+    call = call_of(context)
+    call.command = "config init"
+    path = None if file == "-" else _usual_file() if file is None else absolute(Path(file).expanduser(), "FILE")
+    if path is not None:
+        _refuse_present(path)
+    with call.context() as ctx:
+        engine = open_engine(ctx)
+        jobs = what_runs(ctx, engine)
+        lines = list(draft(jobs, url=ctx.settings.repository, host=ctx.settings.host or engine.info.name))
+    if path is not None:
+        _write_new(path, "".join(f"{line}\n" for line in lines))
+    result = {
+        "file": None if path is None else str(path),
+        "jobs": [
+            {
+                "project": job.project,
+                "volumes": list(job.volumes),
+                "databases": [one.container for one in job.databases],
+            }
+            for job in jobs
+        ],
+        "text": None if path is not None else "\n".join(lines) + "\n",
+    }
+    text = lines if path is None else [f"wrote {path}: {count(len(jobs), 'job')}; see `volback config check`"]
+    return Outcome(result, text)
+
+
+def _usual_file() -> Path:
+    if os.geteuid() == 0:
+        return Path("/etc/volback/volback.toml")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "volback" / "volback.toml"
+
+
+def _refuse_present(path: Path) -> None:
+    """Raises ConflictError for a file that is there."""
+    if os.path.lexists(path):
+        raise ConflictError(f"{path} is there already, and stays as it is", "name a new file, or - for standard output")
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that was not there, only for its owner: secrets may follow. Raises ConflictError, StoreError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        _refuse_present(path)
+        raise
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be written: {exc.strerror}", "name another file") from exc
 
 
 def problem_facts(problem: Problem) -> dict[str, object]:

@@ -144,7 +144,7 @@ def _prune_job(call: Call, job: str, volumes: list[str], *, dry_run: bool) -> Ou
     from volback.jobs.prune_job import merge, prune_job
 
     config = open_config(call.config)
-    with call.context() as ctx:
+    with call.context(aloud=True) as ctx:
         engine = open_engine(ctx)
         repository = None if call.repository is None else call.repository_of(ctx, engine)
         pruned = list(prune_job(ctx, engine, config, job, repository=repository, volumes=volumes, dry_run=dry_run))

@@ -19,7 +19,7 @@ def _table(table: Mapping[str, object], path: tuple[str, ...]) -> Iterator[str]:
     if path and (values or not table):
         yield f"[{_dotted(path)}]"
     for key, value in values.items():
-        yield f"{_key(key)} = {_value(value)}"
+        yield f"{bare_or_quoted(key)} = {_value(value)}"
     if values:
         yield ""
     for key, value in table.items():
@@ -33,7 +33,7 @@ def _array(tables: object, path: tuple[str, ...]) -> Iterator[str]:
     assert isinstance(tables, Sequence)
     for table in tables:
         yield f"[[{_dotted(path)}]]"
-        yield from (f"{_key(key)} = {_value(value)}" for key, value in table.items())
+        yield from (f"{bare_or_quoted(key)} = {_value(value)}" for key, value in table.items())
         yield ""
 
 
@@ -46,21 +46,22 @@ def _value(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return _quoted(value)
+            return quoted(value)
         case list():
             return f"[{', '.join(_value(item) for item in value)}]"
         case _:
             return str(value)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A basic string: JSON's escapes are valid in TOML too; a DEL, which JSON does not escape, is not."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _quoted(key)
+def bare_or_quoted(key: str) -> str:
+    """A key, in quotes where it needs them."""
+    return key if _BARE.fullmatch(key) else quoted(key)
 
 
 def _dotted(path: tuple[str, ...]) -> str:
-    return ".".join(_key(part) for part in path)
+    return ".".join(bare_or_quoted(part) for part in path)

@@ -63,6 +63,8 @@ class Container:
     shares: tuple[str, ...]
     """Ids or names of containers whose network, PID or IPC namespace it uses, or to which it is linked."""
     restart_policy: RestartPolicy = NO_RESTART
+    image: str = ""
+    """As it was named when the container was made."""
 
     @property
     def is_active(self) -> bool:
@@ -237,6 +239,7 @@ def _container(facts: dict[str, Any]) -> Container:
         mounts=tuple(_mount(mount) for mount in facts.get("Mounts") or []),
         shares=tuple(_shared(host)),
         restart_policy=_restart_policy(host),
+        image=config.get("Image") or "",
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from volback.catalog.model import Source
@@ -52,7 +53,8 @@ def resolve_sources(
             if is_tmpfs(volume.driver, volume.options) and not any(u.is_active for u in users.get(volume.name, [])):
                 log.warning("volume %s is left out: it is in memory (tmpfs), and no container mounts it", volume.name)
                 continue
-            found.append(volume_source(engine, volume.name))
+            with suppress(NotFoundError):  # removed just now
+                found.append(volume_source(engine, volume.name))
     return found
 
 
