@@ -23,8 +23,9 @@ from volback.jobs.list import GRACE_S, ListedJob, list_jobs
 from volback.jobs.select import select_sources
 from volback.latest import created_at
 from volback.measures import count, human_duration, human_size
-from volback.operations.sources import is_anonymous, resolve_sources
+from volback.operations.sources import resolve_sources
 from volback.operations.standing import Standing, VolumeStanding, standing
+from volback.policy.anonymous import is_anonymous
 from volback.state.journal import HeldContainer, HeldService
 from volback.state.runs import live_runs, recorded_journals
 

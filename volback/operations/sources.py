@@ -29,11 +29,6 @@ log = logging.getLogger(__name__)
 _NAMED_AT_MOST = 3
 
 
-def is_anonymous(name: str) -> bool:
-    """Whether the engine made up that name of a volume."""
-    return _ANONYMOUS.fullmatch(name) is not None
-
-
 def resolve_sources(
     ctx: Context, engine: Engine, names: list[str], *, every: bool = False, label: str | None = None
 ) -> list[Source]:

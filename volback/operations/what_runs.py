@@ -7,7 +7,8 @@ from collections import defaultdict
 from volback.config.draft import DraftDatabase, DraftJob, jobs_of
 from volback.context import Context
 from volback.engine.engine import Engine
-from volback.operations.sources import is_anonymous, resolve_sources, volumes_by_project
+from volback.operations.sources import resolve_sources, volumes_by_project
+from volback.policy.anonymous import is_anonymous
 from volback.policy.databases import database_of
 
 
