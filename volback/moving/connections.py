@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -48,6 +49,8 @@ class Connections:
         self.retries = 0
         self.gave_up = False
         """Whether an engine did not come back: what the target holds is kept then, to go on from."""
+        self.has_arrived = False
+        """Whether all is there, and nothing of it can be lost any more."""
         self.traffic = Traffic()
         self._ctx = ctx
         self._run = run
@@ -69,6 +72,18 @@ class Connections:
                 idle = 0 if self.traffic.missing_bytes < missing_bytes else idle + 1
                 missing_bytes, again = self.traffic.missing_bytes, True
                 self._come_back(exc, 0.0 if idle > _IDLE_MOST else self._limit_s)
+
+    @contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """An engine that is lost where nothing is tried again, as at a stop of containers, ends the move in the block:
+        what the target holds is kept."""
+        try:
+            yield
+        except EngineUnreachable as exc:
+            if self.gave_up or self.has_arrived or self._limit_s is None:
+                raise
+            self.gave_up = True
+            raise _given_up(exc, 0.0) from exc
 
     def _is_cut(self, exc: EngineError) -> bool:
         """Whether it is about the way to an engine, or one that stops, and not about what was to be done."""

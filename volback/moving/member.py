@@ -106,9 +106,11 @@ class Member:
         self._helping.close()
         self._held.close()
 
-    def fail(self, error: Failure) -> None:
-        """Undo what was made, because of an error."""
+    def fail(self, error: Failure, *, keep: bool = False) -> None:
+        """Undo what was made, because of an error; `keep`: an engine is lost, and the next run is to go on from it."""
         self.is_working = False
+        if keep and self._run is not None:
+            self._connections.gave_up = True
         self.error = error
         for stack in (self._helping, self._making):
             try:

@@ -18,7 +18,7 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.engine.containers import NO_RESTART, Container
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, Interrupted, UsageError, VolbackError, because
+from volback.errors import ConflictError, EngineUnreachable, Interrupted, UsageError, VolbackError, because
 from volback.interrupts import deferred_signals
 from volback.live.guard import guarded
 from volback.live.leaving import Left, idle_users
@@ -173,7 +173,9 @@ class _SetMoving:
             except VolbackError as exc:
                 unfinished = self._unfinished
                 for member in unfinished:  # a container that cannot be stopped: nothing has been read
-                    member.fail(because(exc, f"{member.source.what} was not moved"))
+                    member.fail(
+                        because(exc, f"{member.source.what} was not moved"), keep=isinstance(exc, EngineUnreachable)
+                    )
                 if not unfinished:
                     self._errors.append(exc)
 

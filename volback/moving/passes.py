@@ -106,7 +106,8 @@ def move_stopped(
         route = Route(ctx, run, source, filled.side, wires, options.drop)
         moving = Moving(route, filled, options, stopping, connections)
         first = moving.live_passes() if stopping.live else None
-        found, held = moving.last_pass(first, making.close)
+        with connections.giving_up():
+            found, held = moving.last_pass(first, making.close)
     done = moving.moved(first, found, held.containers, duration_s=time.monotonic() - began)
     notices = (*held.warnings, *found.left.warnings)
     return replace(done, warnings=(*notices, *done.warnings), errors=tuple(held.errors))
@@ -214,13 +215,14 @@ class Moving:
             waiting.enter_context(guarded(ctx, run, needed=bool(targets)))
             held = Quiesced(ctx, engine, run, targets, may_stay=not self._stopping.restart)
             began = time.monotonic()
-            with held as quiesced:
+            with _said_of(held), held as quiesced:
                 found = self.copied(first, ready)
                 self.check_undisturbed(quiesced, quiesced.containers)
                 is_good = found.proof is None or not found.proof.differs
                 if is_good and not self._stopping.restart:
                     self.end_filling()
                     end_making()
+                    self._connections.has_arrived = True
                     found.left = quiesced.leave_stopped(idle_users(engine, self._storage))
                 found.downtime_s = time.monotonic() - began if targets else None
         return found, held
@@ -302,7 +304,8 @@ class Moving:
     def check_undisturbed(self, quiesced: Quiesced, stopped: Iterable[Container]) -> None:
         """Raises ConflictError if something has run meanwhile that can write to the source."""
         names = {container.name for container in stopped}
-        disturbers = sorted({*quiesced.disturbed(names), *self._observer.came})
+        disturbed = self._connections.through(lambda _: quiesced.disturbed(names))
+        disturbers = sorted({*disturbed, *self._observer.came})
         if disturbers:
             raise ConflictError(
                 f"container {disturbers[0]!r} was started by others while {self._route.source.what} was moved",
@@ -340,6 +343,17 @@ class Moving:
             warnings=(*notices, *incomplete),
             incomplete=bool(incomplete),
         )
+
+
+@contextmanager
+def _said_of(held: Quiesced) -> Iterator[None]:
+    """Where the block, of which one error is shown, raises: say what could not be started again, too."""
+    try:
+        yield
+    except BaseException:
+        for error in held.errors:
+            log.warning("%s; %s", error.message, error.hint)
+        raise
 
 
 @contextmanager
