@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,9 +12,12 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.contexts import Contexts
+from tests.support.cutting import CuttingRelay
 from tests.support.engine import Volback
+from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import Relay, SecondEngine, second_engine, ssh_server
 
+SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 PORT = 2376
 """On the engine's own loopback."""
 
@@ -145,3 +148,33 @@ def test_tls_to_an_engine_without_it_is_explained(run_volback: Volback, second: 
     first, hint = failed.stderr.splitlines()
     assert first.startswith("error: engine tcp://127.0.0.1:")
     assert hint.startswith("hint: check that it speaks TLS")
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["to it", "from it"])
+def test_a_move_over_tls_goes_on_after_its_connections_were_reset(
+    away: bool, run_volback: Volback, tls: TlsEngine, far_state: dict[str, str],
+    *, volume_factory: Callable[..., str], volume_name: Callable[..., str], volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    """By RST, as of a firewall that has forgotten them: no end of TLS is announced."""
+
+    def fill(path: Path) -> None:
+        for number in range(6):
+            (path / f"file-{number}").write_bytes(os.urandom(2 << 20))
+
+    environment = tls.environment | far_state | {"DOCKER_HOST": ""}
+    run_volback("--host", tls.engine.url, "doctor", check_exit=None)  # so that it has a helper image
+    with closing(tls.engine.client()) as client:
+        far, near = Path(client.volumes.create("far").attrs["Mountpoint"]), volume_name("near")
+        fill(far)
+        with CuttingRelay(tls.engine, [5 << 20], port=PORT, resets=True, of_answers=not away) as relay:
+            way = (volume_factory(fill=fill), "--to", relay.url, "--as", "came") if away else (
+                "far", "--from", relay.url, "--to", SOCKET, "--as", near
+            )  # fmt: skip
+            said = run_volback("migrate", *way, "--json", env=environment).json
+        here, there = (way[0], "came") if away else (near, "far")
+        assert (said["result"]["proven"], said["result"]["retries"]) == (True, 1)
+        assert "was lost, and the move goes on" in said["warnings"][0]
+        assert differences(fingerprint(volume_path(here)), fingerprint(tls.engine.volume_path(there))) == []
+        assert client.containers.list(all=True, ignore_removed=True) == []
+        for volume in client.volumes.list():
+            volume.remove()

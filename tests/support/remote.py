@@ -14,6 +14,7 @@ import secrets
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -145,10 +146,11 @@ def own_filesystem(path: Path) -> Iterator[Path]:
 class Relay:
     """Connections to a port of the loopback end at a second engine, until they are cut."""
 
-    def __init__(self, engine: SecondEngine, *, port: int | None = None) -> None:
-        """They end at its socket, or at a port of its own loopback."""
+    def __init__(self, engine: SecondEngine, *, port: int | None = None, resets: bool = False) -> None:
+        """They end at its socket, or at a port of its own loopback. `resets`: a cut tells both ends nothing but RST."""
         self._engine = engine
         self._port = port
+        self._resets = resets
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -173,7 +175,9 @@ class Relay:
         """Break every connection that is open now."""
         for end in self._open:
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                if self._resets:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RD if self._resets else socket.SHUT_RDWR)  # it wakes who reads from it
             end.close()
         self._open.clear()
 
@@ -183,10 +187,10 @@ class Relay:
                 theirs, _ = self._listener.accept()
                 ours = self._connected()
                 self._open += [theirs, ours]
-                for source, target in ((theirs, ours), (ours, theirs)):
-                    threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+                for ends, to_engine in (((theirs, ours), True), ((ours, theirs), False)):
+                    threading.Thread(target=self._pump, args=(*ends, to_engine), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, to_engine: bool) -> None:
         pump(source, target)
 
     def _connected(self) -> socket.socket:
