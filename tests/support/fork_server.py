@@ -10,13 +10,13 @@ locale, Python's own variables), the child executes a new interpreter.
 
 from __future__ import annotations
 
-import ast
 import atexit
 import gc
 import importlib
 import io
 import os
 import pkgutil
+import re
 import runpy
 import select
 import signal
@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -47,6 +47,8 @@ _OF_PYTHON: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers]
     signal.SIGXFSZ: signal.SIG_IGN,
 }
 """What Python's own start makes of a signal that was not ignored: pylifecycle.c, init_signals; signalmodule.c."""
+
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([a-z][\w.]*)[ \t]+)?import[ \t]+(\([^)]*\)|.+)$", re.MULTILINE)
 
 
 class Request(msgspec.Struct):
@@ -115,18 +117,19 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(volback.__path__, "volback."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
-    for path in Path(volback.__path__[0]).rglob("*.py"):
-        for name in _imported(ast.parse(path.read_bytes())):
-            with suppress(ModuleNotFoundError):  # a name in a module, or a module that is for types alone
+    lines = {line for path in Path(volback.__path__[0]).rglob("*.py") for line in _IMPORT.findall(path.read_text())}
+    for module, names in sorted(lines):
+        with suppress(ModuleNotFoundError):  # one that is for types alone, or a sentence of a docstring
+            for name in re.findall(r"[\w.]+", names if not module else ""):
                 importlib.import_module(name)
+            if module and hasattr(importlib.import_module(module), "__path__"):
+                _import_below(module, names)
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _import_below(package: str, names: str) -> None:
+    for name in re.findall(r"\w+", names):
+        with suppress(ModuleNotFoundError):  # a name in the package itself
+            importlib.import_module(f"{package}.{name}")
 
 
 def _import_what_runs_import() -> None:

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from volback.context.repository import Repository
 from volback.encryption.sources import NO_SOURCES, Sources
 from volback.progress import Progress, Silent
 from volback.settings import Settings
 from volback.state.client import client_id
-from volback.state.memory import Memory
-from volback.store.locate import address_of, open_store
 
 if TYPE_CHECKING:
+    from volback.context.repository import Repository
     from volback.engine.engine import Engine
 
 
@@ -98,6 +96,11 @@ def open_repository(
 
     Raises UsageError for an address that no store has.
     """
+    # Only here: a guard, which needs no repository, is to be there soon.
+    from volback.context.repository import Repository
+    from volback.state.memory import Memory
+    from volback.store.locate import address_of, open_store
+
     url = ctx.settings.repository if url is None else url
     store = open_store(
         url, access.environment, credentials=access.credentials, bandwidth_bytes_s=access.bandwidth_bytes_s
