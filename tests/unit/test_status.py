@@ -56,7 +56,7 @@ class Place:
             ctx, engine, self.config(text), {"main": repository}, run_by=run_by, max_age_s=max_age_s
         )
 
-    def told(self, *kinds: str, **options: Any) -> list[str]:
+    def said(self, *kinds: str, **options: Any) -> list[str]:
         """The problems, without the engine, which is never there."""
         found = self.status(**options)
         return [one.message for one in found.problems if one.kind != "engine" and (not kinds or one.kind in kinds)]
@@ -78,12 +78,12 @@ def test_a_volume_is_late_if_it_was_due_since_its_last_good_backup(place: Place)
 
 
 def test_one_that_was_never_backed_up_is_late_and_one_without_a_schedule_only_by_its_age(place: Place) -> None:
-    assert place.told("volume") == ["volume db has no good backup", "volume wiki has no good backup"]
+    assert place.said("volume") == ["volume db has no good backup", "volume wiki has no good backup"]
     unscheduled = '[jobs.by-hand]\nvolumes = ["db"]\nrepository = "main"\n'
-    assert place.told("volume", text=unscheduled) == []
+    assert place.said("volume", text=unscheduled) == []
     make_backup(place.store, IDS[0], volume="db", data_bytes=10)
-    assert place.told("volume", text=unscheduled) == []
-    assert place.told("volume", text="", max_age_s=86_400.0) == [
+    assert place.said("volume", text=unscheduled) == []
+    assert place.said("volume", text="", max_age_s=86_400.0) == [
         "volume db is late: its last good backup is 660 h 0 min old"
     ]
 
@@ -91,7 +91,7 @@ def test_one_that_was_never_backed_up_is_late_and_one_without_a_schedule_only_by
 def test_a_job_that_is_at_work_makes_nothing_late(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("volback.jobs.list.note_dead_runs", lambda *_: [])
     note_run(place.library.ctx.settings.state, "nightly", JobRun(id="1", started_at="2026-11-28T00:00:00+00:00"))
-    assert place.told("volume") == []
+    assert place.said("volume") == []
 
 
 def test_a_damaged_backup_is_not_the_last_good_one(place: Place) -> None:
@@ -104,8 +104,8 @@ def test_a_damaged_backup_is_not_the_last_good_one(place: Place) -> None:
     make_backup(place.store, "20270101T000000Z-aaaa", volume="db", data_bytes=10)
     [db] = [one for one in place.status().volumes if one.volume == "db"]
     assert db.last == BackupKey("web1", "db", IDS[20])
-    told = place.told("backup")
-    assert [IDS[21] in told[2], IDS[22] in told[1], "from the future" in told[0]] == [True] * 3
+    said = place.said("backup")
+    assert [IDS[21] in said[2], IDS[22] in said[1], "from the future" in said[0]] == [True] * 3
 
 
 def test_what_jobs_have_come_to_is_told(place: Place) -> None:
@@ -118,10 +118,10 @@ def test_what_jobs_have_come_to_is_told(place: Place) -> None:
     )
     note_run(place.library.ctx.settings.state, "nightly", failed)
     broken = "[jobs.broken]\nlevel = 99\n"
-    told = place.told("job", "config", text=NIGHTLY + broken + "[metric]\n")
-    assert told[:2] == ["job nightly missed 2 runs", "job nightly failed: no"]
-    assert any(one.startswith("job broken cannot run: ") for one in told)
-    assert any("metric: is unknown" in one for one in told)
+    said = place.said("job", "config", text=NIGHTLY + broken + "[metric]\n")
+    assert said[:2] == ["job nightly missed 2 runs", "job nightly failed: no"]
+    assert any(one.startswith("job broken cannot run: ") for one in said)
+    assert any("metric: is unknown" in one for one in said)
     ctx, engine, repository = place.library
     found = operation.status(ctx, engine, place.config(NIGHTLY), {"main": repository}, run_by={})
     assert "job nightly has a schedule, and nothing runs it" in [one.message for one in found.problems]
@@ -134,7 +134,7 @@ def test_containers_that_a_dead_run_left_stopped_come_first(place: Place) -> Non
         alive.note(entry)
         [held] = place.status().held
         assert (held.name, held.is_left) == ("shop-db", False)
-        assert place.told("held") == []
+        assert place.said("held") == []
     [held] = place.status().held
     assert (held.name, held.is_left) == ("shop-db", True)
     found = place.status()

@@ -29,7 +29,7 @@ default = true  # commands without --repo use it
 # secret_access_key_file = "/etc/volback/s3-secret"
 """
 _TAIL = """\
-# Who is told of failures; then write notify = ["admins"] into the jobs.
+# Who is notified of failures; then write notify = ["admins"] into the jobs.
 # [notifications.admins]
 # urls = ["mailto://USER:PASSWORD@example.org"]
 # ping = "https://hc-ping.com/your-uuid"

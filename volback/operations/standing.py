@@ -36,7 +36,7 @@ class VolumeStanding:
 
     volume: str
     last: BackupKey | None
-    """The newest good backup of this engine that is no safety copy."""
+    """The newest good backup of this engine that is not a safety copy."""
     raw_bytes: int | None = None
     """Of that one."""
     problems: tuple[str, ...] = ()
