@@ -108,7 +108,7 @@ def test_a_damaged_backup_is_not_the_last_good_one(place: Place) -> None:
     assert [IDS[21] in said[2], IDS[22] in said[1], "from the future" in said[0]] == [True] * 3
 
 
-def test_what_jobs_have_come_to_is_told(place: Place) -> None:
+def test_what_jobs_have_come_to_is_said(place: Place) -> None:
     failed = JobRun(
         id="1",
         started_at="2026-11-26T00:00:00+00:00",
