@@ -443,3 +443,28 @@ def test_two_engines_of_one_host_share_their_directories(
     said = run_volback(*command, "--json", check_exit=5).json
     assert "holds the same files on both engines" in said["error"]["message"]
     assert (tmp_path / "shared" / "file").read_text() == "mine"
+
+
+def test_files_that_containers_mount_are_named_also_those_of_the_projects_directory(
+    second: SecondEngine, run_volback: Volback, create_container: Callable[..., Any], engine: EngineSession,
+    volume_factory: Callable[..., str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """They are among the compose files then, whose copies are on this host."""
+    inside, outside = tmp_path / "site" / "site.conf", tmp_path / "other.conf"
+    inside.parent.mkdir()
+    for path in (inside, outside, inside.parent / "compose.yaml"):
+        path.write_text("{}")
+    project = engine.new_name("shop")
+    labels = {PROJECT: project, "com.docker.compose.project.working_dir": str(inside.parent)}
+    labels["com.docker.compose.project.config_files"] = str(inside.parent / "compose.yaml")
+    create_container(
+        volumes={str(inside): "/site.conf", str(outside): "/other.conf", volume_factory(): "/volume"}, labels=labels
+    )
+    command = ("migrate", "--project", project, "--to", second.url, "--with-binds", "--map", f"{inside.parent}=/there")
+    result = run_volback(*command, "--compose-dir", tmp_path / "files", "--json").json["result"]
+    assert {one["path"]: one["why"] for one in result["left_out"]} == {
+        str(inside): "is a file, which is not moved: /there/site.conf must be there before the start",
+        str(outside): f"is a file, which is not moved: {outside} must be there before the start",
+    }
+    assert "site.conf" in result["compose_files"]["paths"]

@@ -6,7 +6,7 @@ What is left out is named, with the reason.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def parts_of(
     """Find the parts of a project; nothing is written. Raises UsageError, ConflictError, EngineError."""
     found = project_parts(ctx, source, project, with_binds=with_binds, done="moved")
     places = {one.name: place_of(one.name, maps) for one in found.directories}
-    unused = [old for old in maps if not any(is_below(path, old) for path in places)]
+    unused = [old for old in maps if not any(is_below(path, old) for path in (*places, *found.mounted_files))]
     if unused:
         raise UsageError(f"--map {unused[0]}={maps[unused[0]]}: no directory below {unused[0]} is moved")
     refused = [
@@ -50,7 +50,7 @@ def parts_of(
         if not _may_go(source, target, path, there)
     ]
     kept = {path: there for path, there in places.items() if path not in {one.path for one in refused}}
-    left_out = (*found.left_out, *refused)
+    left_out = (*_without(found.mounted_files, found.left_out), *_files(found.mounted_files, maps), *refused)
     files = found.files
     if files is None:
         return Parts(kept, left_out)
@@ -64,6 +64,18 @@ def parts_of(
         return Parts(kept, left_out, files, copies, start)
     is_as_named = all(copies.directory / name == path for name, path in files.paths.items())
     return Parts(kept, left_out, files, start=start if is_as_named else None)
+
+
+def _without(paths: Collection[str], left_out: Iterable[LeftOut]) -> list[LeftOut]:
+    return [one for one in left_out if one.path not in paths]
+
+
+def _files(paths: Iterable[str], maps: Mapping[str, str]) -> list[LeftOut]:
+    """Files that containers mount, also those that are copied with the compose files: these copies are on this host."""
+    return [
+        LeftOut(path, f"is a file, which is not moved: {place_of(path, maps)} must be there before the start")
+        for path in paths
+    ]
 
 
 def _may_go(source: Engine, target: Engine, path: str, there: str) -> bool:

@@ -33,6 +33,9 @@ class ProjectParts:
     directories: tuple[Source, ...]
     files: ComposeFiles | None
     left_out: tuple[LeftOut, ...]
+    mounted_files: tuple[str, ...] = ()
+    """Paths that containers mount and that are no directories, also where they are kept among the compose files; known
+    `with_binds` only."""
 
 
 def project_parts(
@@ -59,7 +62,8 @@ def project_parts(
     ]
     left_out += [LeftOut(path, why) for path, why in refused]
     sources = tuple(Source(kind="directory", name=path) for path in directories)
-    return ProjectParts(sources, files, tuple(found for found in left_out if not is_below(found.path, *directories)))
+    named = tuple(found for found in left_out if not is_below(found.path, *directories))
+    return ProjectParts(sources, files, named, tuple(others))
 
 
 def _ours(engine: Engine, paths: Iterable[str]) -> list[str]:
