@@ -16,6 +16,7 @@ from volback.cli.render import terminal_width
 from volback.cli.repack import Grace
 from volback.cli.words import columns, condemned_words, count, human_age, human_size, printable, read_option
 from volback.errors import UsageError
+from volback.policy.anonymous import shown_volume
 from volback.policy.durations import read_grace
 
 if TYPE_CHECKING:
@@ -133,9 +134,10 @@ def _unknown_warnings(found: Overview) -> list[str]:
 
 def _volume_table(found: Overview) -> list[str]:
     never = "never" if found.unknown is None else "unknown"
+    width = terminal_width()
     rows = [
         [
-            volume.name,
+            volume.name if width is None else shown_volume(volume.name),
             volume.driver,
             "-" if volume.size_bytes is None else human_size(volume.size_bytes),
             never if volume.age_s is None else human_age(volume.age_s),
@@ -145,7 +147,7 @@ def _volume_table(found: Overview) -> list[str]:
         for volume in found.volumes
     ]
     headings = ["VOLUME", "DRIVER", "SIZE", "LAST BACKUP", "PROJECT", "CONTAINERS"]
-    return list(columns(headings, rows, right="SIZE", width=terminal_width()))
+    return list(columns(headings, rows, right="SIZE", width=width))
 
 
 def _user(user: VolumeUser) -> str:

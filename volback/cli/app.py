@@ -11,8 +11,9 @@ import typer
 
 import volback
 from volback.cli.call import Call, Outcome, WarningLog, call_of, command_at
-from volback.cli.guesses import command_meant
+from volback.cli.guesses import command_meant, within
 from volback.cli.log import JsonLines, PlainLines
+from volback.cli.option_guesses import instead_of, understand
 from volback.errors import UsageError
 from volback.masking import MaskingFilter
 
@@ -81,8 +82,10 @@ def invoke(arguments: list[str], call: Call) -> Outcome | None:
     name, at = "", command_at(arguments)
     if at is not None:
         name = command_meant(arguments[at], commands())
-        arguments = [*arguments[:at], name, *arguments[at + 1 :]]
+        arguments = [*arguments[:at], name, *within(name, arguments[at + 1 :])]
     command = typer.main.get_command(build(name))
+    if name in (known := getattr(command, "commands", {})):
+        understand(known[name], name)
     try:
         done = command.main(arguments, prog_name="volback", standalone_mode=False, obj=call)
     except Exception as exc:
@@ -149,7 +152,7 @@ def _global(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; errors with their traceback.")] = False,
     _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     call = call_of(context)
@@ -198,4 +201,5 @@ def _usage(exc: Exception) -> UsageError | None:
         return UsageError("aborted") if isinstance(exc, typer.Abort) else None
     context = getattr(exc, "ctx", None)
     path = context.command_path if context is not None else "volback"
-    return UsageError(str(explain()).rstrip("."), f"see `{path} --help`")
+    command, option = path.partition(" ")[2], str(getattr(exc, "option_name", None))
+    return UsageError(str(explain()).rstrip("."), instead_of(command, option) or f"see `{path} --help`")

@@ -38,6 +38,7 @@ Examples:
   volback backup --project shop               a compose project, as one set
   volback backup --project shop --with-binds  with directories that it mounts
   volback backup /srv/www                     a directory of the engine's host
+  volback backup --all --exclude-volume 'tmp_*' without those of that name
   volback backup db --stop                    while its containers are stopped
 
 \b
@@ -50,11 +51,22 @@ _Sources = Annotated[
     typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume),
 ]
 _OneFileSystem = Annotated[bool, typer.Option("--one-file-system", help="Leave out what is mounted below a source.")]
+_Volume = Annotated[list[str] | None, typer.Option("--volume", metavar="VOLUME", hidden=True)]
+"""What other tools take as an option."""
+_Anonymous = Annotated[
+    bool, typer.Option("--anonymous", help="With --all: also anonymous volumes that no container uses.")
+]
+_ExcludeVolume = Annotated[
+    list[str] | None,
+    typer.Option("--exclude-volume", metavar="PATTERN", help="Leave out volumes of that name; may be repeated."),
+]
 _Exclude = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Leave out paths that match; may be repeated.")
 ]
 _Note = Annotated[str, typer.Option(metavar="TEXT", help="Say something about the backup; `show` shows it.")]
-_Tag = Annotated[list[str] | None, typer.Option(metavar="TAG", help="Add a tag to the backup; may be repeated.")]
+_Tag = Annotated[
+    list[str] | None, typer.Option("--tag", "-t", metavar="TAG", help="Add a tag to the backup; may be repeated.")
+]
 _Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")]
 _Pause = Annotated[bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")]
 _StopTimeout = Annotated[
@@ -104,11 +116,15 @@ def backup(
     context: typer.Context,
     sources: _Sources = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
-    label: Annotated[str | None, typer.Option(metavar="K=V", help="Volumes that have this label.")] = None,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Every volume of the engine.")] = False,
+    anonymous: _Anonymous = False,
+    label: Annotated[
+        str | None, typer.Option("--label", "-l", metavar="K=V", help="Volumes that have this label.")
+    ] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
     with_binds: _WithBinds = False,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
+    exclude_volume: _ExcludeVolume = None,
     one_file_system: _OneFileSystem = False,
     exclude: _Exclude = None,
     level: Annotated[int, typer.Option(metavar="N", min=1, max=19, help="Of the zstd compression, 1 to 19.")] = 3,
@@ -125,7 +141,8 @@ def backup(
     ignore_inode: _IgnoreInode = False,
     ignore_ctime: _IgnoreCtime = False,
     wait: _Wait = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be read.")] = False,
+    volume: _Volume = None,
 ) -> Outcome:
     """Back up volumes, each as one backup. Only what changed since the last one is read and stored.
 
@@ -137,9 +154,12 @@ def backup(
     from volback.operations.backup_set import SetOptions
     from volback.operations.parent import Comparing
 
+    sources = [*(sources or []), *(volume or [])]
     if not (sources or every or label or project or container):
         raise UsageError("no volume is named", "name volumes, or give --all, --project NAME or --label K=V")
     alone = not (sources or every or label or container)
+    if anonymous and not every:
+        raise UsageError("--anonymous requires --all", "name an anonymous volume, or give --container NAME")
     if with_binds and not (project and alone):
         raise UsageError("--with-binds requires --project NAME alone", "other directories are named: /srv/www")
     options = SetOptions(
@@ -154,9 +174,10 @@ def backup(
         health_timeout_s=read_option("--health-timeout", health_timeout, read_seconds),
         wait_s=0.0 if wait is None else read_option("--wait", wait, read_seconds),
     )  # fmt: skip
-    wanted = finders(every=every, label=label, project=project, container=container)
+    wanted = finders(every=every, label=label, project=project, container=container, anonymous=anonymous)
     with call_of(context).opened() as (ctx, engine, repository):
-        found, errors = find_sources(ctx, engine, sources or [], wanted)
+        found, errors = find_sources(ctx, engine, sources, wanted)
+        found = [source for source in found if not is_left_out(source.name, exclude_volume or [])]
         results = _Results(ctx, engine, repository, options, errors)
         if project and alone and found:
             results.add_parts(project, with_binds=with_binds)
@@ -170,7 +191,9 @@ def _quiesce(*, stop: bool, pause: bool) -> How | None:
     return "stop" if stop else "pause" if pause else None
 
 
-def finders(*, every: bool, label: str | None, project: str | None, container: str | None) -> list[Finder]:
+def finders(
+    *, every: bool, label: str | None, project: str | None, container: str | None, anonymous: bool = True
+) -> list[Finder]:
     """What finds the sources that are not given by name."""
     from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project
 
@@ -186,7 +209,7 @@ def finders(*, every: bool, label: str | None, project: str | None, container: s
             (project, lambda _, engine: sources_of_project(engine, project or "")),
             (container, lambda _, engine: sources_of_container(engine, container or "")),
             (label, labelled),
-            (every, lambda ctx, engine: resolve_sources(ctx, engine, [], every=True)),
+            (every, lambda ctx, engine: resolve_sources(ctx, engine, [], every=True, anonymous=anonymous)),
         )
         if wanted
     ]
@@ -218,6 +241,13 @@ def _named(name: str) -> Finder:
             raise
 
     return find
+
+
+def is_left_out(name: str, patterns: list[str]) -> bool:
+    """Whether one of the patterns matches a volume's name."""
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _absolute(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,10 +13,14 @@ from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
 from volback.cli.listings import entry_lines, manifest_lines, notes_lines, percent
 from volback.cli.render import terminal_width
-from volback.cli.words import columns, human_age, human_size, unread_failure, unread_warning, unread_word
+from volback.cli.words import columns, human_age, human_size, read_option, unread_failure, unread_warning, unread_word
 from volback.errors import UsageError
+from volback.policy.anonymous import is_anonymous, shown_volume
+from volback.policy.durations import read_since
 
 if TYPE_CHECKING:
+    from volback.catalog.keys import BackupKey
+    from volback.catalog.model import Manifest
     from volback.catalog.units import Member
     from volback.context.repository import Repository
     from volback.operations.list import Row
@@ -24,8 +28,16 @@ if TYPE_CHECKING:
 _Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
 
 _Tag = Annotated[
-    list[str] | None, typer.Option(metavar="TAG", help="Those with this tag; may be repeated. A,B: both tags.")
+    list[str] | None,
+    typer.Option("--tag", "-t", metavar="TAG", help="Those with this tag; may be repeated. A,B: both tags."),
 ]
+
+_Project = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Those of a compose project; may be repeated.")
+]
+_Since = Annotated[str | None, typer.Option(metavar="TIME", help="Since 2026-11-25, yesterday, or 7d ago.")]
+_Last = Annotated[int | None, typer.Option("--last", "-n", metavar="N", min=1, help="The N newest of each volume.")]
+_Latest = Annotated[bool, typer.Option("--latest", "-l", help="The newest of each volume.")]
 
 _LIST_EPILOG = """\b
 Examples:
@@ -33,6 +45,8 @@ Examples:
   volback list db            those of one volume
   volback list --all-hosts   those of every host in the repository
   volback list --tag release those with this tag
+  volback list --project shop --latest
+  volback list --since 7d    of the last seven days
 """
 _SHOW_EPILOG = """\b
 Examples:
@@ -64,10 +78,18 @@ def list_(
     volumes: Annotated[
         list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
     ] = None,
+    *,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
     tag: _Tag = None,
+    project: _Project = None,
+    since: _Since = None,
+    last: _Last = None,
+    latest: _Latest = False,
 ) -> Outcome:
     """List backups, by volume, oldest first.
+
+    What was backed up together has one set. On a terminal, an anonymous volume is named by the first 12 digits of its
+    name, and by the containers that had it mounted.
 
     A backup whose manifest is damaged is listed as that, and one whose manifest the store does not return as
     unreadable; the exit code is then 7 or 1.
@@ -76,12 +98,17 @@ def list_(
     from volback.operations.trust import known_trust
 
     call = call_of(context)
+    if latest and last is not None:
+        raise UsageError("--latest is --last 1", "give one of them")
     with call.opened_repository() as (ctx, repository):
-        found = operation.list_backups(ctx, repository, volumes or [], all_hosts=all_hosts, tags=tag or [])
+        from_ = None if since is None else read_option("--since", since, lambda text: read_since(text, ctx.now()))
+        wanted = operation.Wanted(tuple(tag or ()), tuple(project or ()), from_, 1 if latest else last)
+        found = operation.list_backups(ctx, repository, volumes or [], all_hosts=all_hosts, wanted=wanted)
         trusted = known_trust(repository) if call.json else None
         shared = operation.shared_names(repository, found)
         texts = {row.key: operation.text_of(repository, row) for row in found}
-        none = [f"no backups with tag {' or '.join(tag)}"] if tag else None
+        none = ["none of the backups is one of these"] if wanted != operation.Wanted() else None
+        none = [f"no backups with tag {' or '.join(tag)}"] if tag else none
         text = _table(found, all_hosts=all_hosts) if found else none or _none(call, repository)
     damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
@@ -130,6 +157,8 @@ def ls(
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)] = "",
     *,
     check: Annotated[bool, typer.Option("--check", help="Read the data of these files, and compare.")] = False,
+    _long: Annotated[bool, typer.Option("-l", hidden=True, expose_value=False)] = False,
+    _all: Annotated[bool, typer.Option("-a", hidden=True, expose_value=False)] = False,
 ) -> Outcome:
     """List the files of a backup, at and below PATH.
 
@@ -178,9 +207,10 @@ def cat(
 
 def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
     """`SHARED` is a column where a backup shares data with earlier ones."""
-    rows = []
+    rows, width = list[list[str]](), terminal_width()
     for row in found:
-        name = row.name if all_hosts else row.name.partition("/")[2]
+        name = row.name if width is None else shown_reference(row.key)
+        name = name if all_hosts else name.partition("/")[2]
         manifest = row.manifest
         if manifest is None:
             rows.append([name, human_age(row.age_s), "-", "-", "-", "-", unread_word(row.error)])
@@ -188,8 +218,24 @@ def _table(found: list[Row], *, all_hosts: bool) -> list[str]:
         sizes = human_size(manifest.raw_bytes), human_size(manifest.stored_bytes), percent(manifest)
         held = ["(held)"] if row.notes.is_held else []
         tags = " ".join(filter(None, [",".join(row.tags), *held]))
+        tags = ", ".join(filter(None, [tags, *_said(row, manifest)]))
         rows.append([name, human_age(row.age_s), f"{manifest.files:,}", *sizes, tags])
     headings = ["BACKUP", "AGE", "FILES", "SIZE", "STORED", "SHARED", "TAGS"]
     if all(row[5] == "-" for row in rows):
         rows, headings = [row[:5] + row[6:] for row in rows], headings[:5] + headings[6:]
-    return list(columns(headings, rows, right="FILES SIZE STORED SHARED", width=terminal_width()))
+    return list(columns(headings, rows, right="FILES SIZE STORED SHARED", width=width))
+
+
+def shown_reference(key: BackupKey) -> str:
+    """A backup's name for people at a terminal: an id is never cut, and an anonymous volume has 12 digits."""
+    from volback.catalog.reference import Reference
+
+    return str(Reference(key.host, shown_volume(key.volume), key.id))
+
+
+def _said(row: Row, manifest: Manifest) -> Iterator[str]:
+    """What stands behind a backup's tags."""
+    if manifest.set is not None:
+        yield f"set {manifest.set.id}"
+    if is_anonymous(row.key.volume):
+        yield f"anonymous: {', '.join(manifest.containers) or 'no container'}"

@@ -51,6 +51,13 @@ _ELSEWHERE = {
     "save": "volback backup makes a backup; volback export BACKUP FILE writes one as a tar",
     "load": "volback import FILE --as NAME makes a volume of a tar; volback restore gets a backup back",
 }
+_WITHIN = {
+    "schedule": {"list": "show", "ls": "show", "status": "show"},
+    "config": {"path": "check", "validate": "check", "cat": "show", "list": "show"},
+    "key": {"ls": "list", "rm": "remove", "delete": "remove"},
+    "tag": {"rm": "remove", "delete": "remove"},
+}
+"""The same within a group of commands. `config check` names the files that it reads."""
 _HARMFUL = ("remove", "prune", "repack", "restore")
 """Offered only for what is nearly their name."""
 _NEAR, _ALMOST = 0.6, 0.8
@@ -63,6 +70,12 @@ def command_meant(word: str, commands: Collection[str]) -> str:
     if word in ALIASES:
         return ALIASES[word]
     raise UsageError(f"no command {word!r}", _hint(word, commands))
+
+
+def within(group: str, arguments: list[str]) -> list[str]:
+    """The arguments of a group, with the name of the command that they mean."""
+    known = _WITHIN.get(group, {})
+    return [known[arguments[0]], *arguments[1:]] if arguments and arguments[0] in known else arguments
 
 
 def _hint(word: str, commands: Collection[str]) -> str:

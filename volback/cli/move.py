@@ -189,7 +189,7 @@ def migrate(
     from_: _From = None,
     project: _Project = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every volume of the engine.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Every volume of the engine.")] = False,
     jobs: _Jobs = 2,
     with_binds: _WithBinds = False,
     maps: _Map = None,

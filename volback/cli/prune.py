@@ -81,7 +81,7 @@ def prune(
     no_repack: NoRepack = False,
     max_repack: MaxRepack = None,
     repack_below: RepackBelow = "50%",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
     job: Annotated[
         str | None, typer.Option("--job", metavar="NAME", help="By the keep rules of this job, in its repositories.")
     ] = None,

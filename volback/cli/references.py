@@ -72,7 +72,7 @@ def repair(
     *,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
     data: Annotated[bool, typer.Option("--data", help="Read all data first, to find what is damaged.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be done.")] = False,
 ) -> Outcome:
     """Rebuild what can be rebuilt, and name what is lost.
 

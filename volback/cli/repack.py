@@ -60,7 +60,7 @@ def repack(
     max_repack: MaxRepack = None,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Also repack backups of other hosts.")] = False,
     grace: Grace = "24h",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be repacked.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be repacked.")] = False,
 ) -> Outcome:
     """Free space of removed backups that others use in part.
 

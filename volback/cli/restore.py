@@ -59,7 +59,7 @@ _SetPrefix = Annotated[
     str | None,
     typer.Option("--set", metavar="ID-PREFIX", help="From this set, not from the latest complete one."),
 ]
-_All = Annotated[bool, typer.Option("--all", help="Every volume of this host that does not exist.")]
+_All = Annotated[bool, typer.Option("--all", "-a", help="Every volume of this host that does not exist.")]
 _AsProject = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="With --project: give the volumes names and labels of this project."),
@@ -71,7 +71,7 @@ _ComposeDir = Annotated[
     str | None, typer.Option(metavar="DIR", help="With --project: write its compose files into this directory.")
 ]
 _DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only show what would be restored, and what stands in the way.")
+    bool, typer.Option("--dry-run", "-n", help="Only show what would be restored, and what stands in the way.")
 ]
 _Driver = Annotated[str | None, typer.Option(metavar="NAME", help="This driver, without the backup's driver options.")]
 _DriverOpt = Annotated[

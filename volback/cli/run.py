@@ -43,11 +43,11 @@ def run(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="JOB", show_default=False)] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="Every job of the configuration.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Every job of the configuration.")] = False,
     wait: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long to wait for volumes that another run uses: 90s, 30m.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read and removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be read and removed.")] = False,
 ) -> Outcome | None:
     """Run jobs of volback.toml: back up, copy, prune, notify.
 

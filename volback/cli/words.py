@@ -118,7 +118,7 @@ def columns(
     cells = [[printable(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(headings))]
     if width is not None:
-        _shrink(widths, width)
+        _shrink(widths, width, longest=max(len(part.strip()) for row in cells for part in _pieces(row[-1])))
     to_right = [heading in right.split() for heading in headings]
     for row in cells:
         for parts in _line_parts(row, widths):
@@ -126,14 +126,19 @@ def columns(
             yield "  ".join(line).rstrip()
 
 
-def _shrink(widths: list[int], width: int) -> None:
-    """Take from the first and the last column, then from those between, until the table fits or each is short."""
-    for which in ((0, len(widths) - 1), range(1, len(widths) - 1)):
-        while which and sum(widths) + 2 * (len(widths) - 1) > width:
-            widest = max(which, key=lambda at: widths[at])
-            if widths[widest] <= _LEAST_CHARS:
+def _shrink(widths: list[int], width: int, *, longest: int) -> None:
+    """Take from the first and the last column, then from those between, until the table fits or each is short.
+
+    `longest` is the widest text of the last column that stays whole: it needs that much before the first one does.
+    """
+    last, others = len(widths) - 1, range(1, len(widths) - 1)
+    for which, least in (((0, last), longest), ((0,), 0), ((0, last), 0), (others, 0)):
+        floors = {at: max(least if at == last else 0, _LEAST_CHARS) for at in which}
+        while sum(widths) + 2 * last > width:
+            above = [at for at in which if widths[at] > floors[at]]
+            if not above:
                 break
-            widths[widest] -= 1
+            widths[max(above, key=lambda at: widths[at])] -= 1
 
 
 def _line_parts(row: list[str], widths: list[int]) -> Iterator[list[str]]:
@@ -151,11 +156,15 @@ def _line_parts(row: list[str], widths: list[int]) -> Iterator[list[str]]:
 def _wrapped(text: str, size: int) -> list[str]:
     """The text in lines that end after a comma; what has none stays whole."""
     lines = [""]
-    for word in re.split(r"(?<=,)", text):
+    for word in _pieces(text):
         if lines[-1] and len((lines[-1] + word).rstrip()) > size:
             lines.append("")
         lines[-1] += word.lstrip() if not lines[-1] else word
     return [line.rstrip() for line in lines]
+
+
+def _pieces(text: str) -> list[str]:
+    return re.split(r"(?<=,)", text)
 
 
 def _shortened(text: str, size: int) -> str:

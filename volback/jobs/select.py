@@ -64,7 +64,8 @@ class _Selector:
     def named(self, name: str) -> None:
         """A volume or directory by its name."""
         try:
-            self._add(resolve_sources(self._ctx, self._engine, [name])[0])
+            for source in resolve_sources(self._ctx, self._engine, [name]):
+                self._add(source)
         except EngineUnreachable:
             raise
         except VolbackError as exc:

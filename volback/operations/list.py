@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import groupby
 
 from volback.catalog.keys import BackupKey
 from volback.catalog.listing import DamagedManifest, key_of
@@ -20,6 +22,7 @@ from volback.latest import created_at
 from volback.operations.lines import Lines
 from volback.operations.notes import text_for_people
 from volback.policy.keep import has_tags
+from volback.policy.projects import PROJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,40 @@ class Row:
         """Those of the manifest, and those that were added later."""
         return [] if self.manifest is None else self.notes.tags_with(self.manifest.tags)
 
+    @property
+    def project(self) -> str | None:
+        """The compose project of which the volume was, or as whose set it was backed up."""
+        if self.manifest is None:
+            return None
+        made = self.manifest.set
+        return (made.project if made else None) or self.manifest.source.labels.get(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which backups are listed."""
+
+    tags: Sequence[str] = ()
+    """Each is one, or several with commas, of which a backup must have all; one of them is enough."""
+    projects: Sequence[str] = ()
+    since: datetime | None = None
+    last: int | None = None
+    """So many of each volume, the newest."""
+
+    def chosen(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield those of the rows, which are of one volume after the other, oldest first."""
+        fitting = (row for row in rows if self._fits(row))
+        for _, group in groupby(fitting, key=lambda row: (row.key.host, row.key.volume)):
+            found = list(group)
+            yield from found if self.last is None else found[-self.last :]
+
+    def _fits(self, row: Row) -> bool:
+        return (
+            (not self.tags or any(has_tags(row.tags, tag) for tag in self.tags))
+            and (not self.projects or row.project in self.projects)
+            and (self.since is None or created_at(row.key.id) >= self.since)
+        )
+
 
 def list_backups(
     ctx: Context,
@@ -45,12 +82,11 @@ def list_backups(
     references: Sequence[str] = (),
     *,
     all_hosts: bool = False,
-    tags: Sequence[str] = (),
+    wanted: Wanted | None = None,
 ) -> list[Row]:
     """Return the backups of this engine's host (or of every host), by volume, oldest first.
 
-    Of `tags` each is one, or several with commas, of which a backup must have all; one of them is
-    enough. Raises NotFoundError if a named volume has none.
+    Raises NotFoundError if a named volume has none.
     """
     named = [one for text in references for one in references_named(repository, text, all_hosts=all_hosts)]
     rows: dict[BackupKey, Row] = {}
@@ -59,7 +95,7 @@ def list_backups(
         if not found and named:
             raise NotFoundError(f"no backup of {one} in {repository.store.url}", _elsewhere(repository, one))
         rows |= {row.key: row for row in found}
-    return [row for row in rows.values() if not tags or any(has_tags(row.tags, wanted) for wanted in tags)]
+    return list((wanted or Wanted()).chosen(rows.values()))
 
 
 def _rows(ctx: Context, repository: Repository, named: Reference, *, all_hosts: bool) -> list[Row]:

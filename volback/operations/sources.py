@@ -19,8 +19,9 @@ from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
 from volback.masking import masked_labels, masked_options
+from volback.measures import count
 from volback.operations.recover import RESTORE_LABEL, half_restored
-from volback.policy.anonymous import is_anonymous
+from volback.policy.anonymous import is_anonymous, is_beginning
 from volback.policy.labels import policy_of
 from volback.policy.storage import is_tmpfs
 
@@ -30,37 +31,57 @@ _NAMED_AT_MOST = 3
 
 
 def resolve_sources(
-    ctx: Context, engine: Engine, names: list[str], *, every: bool = False, label: str | None = None
+    ctx: Context,
+    engine: Engine,
+    names: list[str],
+    *,
+    every: bool = False,
+    label: str | None = None,
+    anonymous: bool = True,
 ) -> list[Source]:
     """Return the sources to back up: named volumes, directories (absolute paths), all volumes, those with a label.
 
     What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`, and
-    where a crashed run filled half of it.
+    where a crashed run filled half of it; without `anonymous`, anonymous volumes that no container uses, too.
     A name may be a glob for volumes. Raises NotFoundError for a volume that does not exist: mounting it would create
     it.
     """
     found = [_source(engine, name) for name in dict.fromkeys(_spelled_out(engine, names))]
     if every or label:
         known, users = {source.name for source in found} | half_restored(ctx, engine), engine.all_users()
+        unused = list[str]()
         for volume in engine.volumes(label):
             if volume.name in known or not _is_enabled(volume, users.get(volume.name, [])):
+                continue
+            if is_anonymous(volume.name) and not (anonymous or users.get(volume.name)):
+                unused.append(volume.name)
                 continue
             if is_tmpfs(volume.driver, volume.options) and not any(u.is_active for u in users.get(volume.name, [])):
                 log.warning("volume %s is left out: it is in memory (tmpfs), and no container mounts it", volume.name)
                 continue
             with suppress(NotFoundError):  # removed just now
                 found.append(volume_source(engine, volume.name))
+        if unused:
+            what = f"{count(len(unused), 'anonymous volume')} that no container uses"
+            log.warning("%s: left out; --anonymous takes them too, and docker volume prune removes them", what)
     return found
 
 
 def _spelled_out(engine: Engine, names: list[str]) -> Iterator[str]:
-    """The names, each glob replaced by the volumes that it matches. Raises NotFoundError where it matches none."""
-    there = sorted(volume.name for volume in engine.volumes()) if any(map(has_glob, names)) else []
+    """The names; a glob, and the first digits of an anonymous volume, are replaced by what they match.
+
+    Raises NotFoundError.
+    """
+    patterns = [name for name in names if has_glob(name) or is_beginning(name)]
+    there = sorted(volume.name for volume in engine.volumes()) if patterns else []
     for name in names:
-        found = [volume for volume in there if fnmatchcase(volume, name)] if has_glob(name) else [name]
-        if not found:
+        if name not in patterns or name in there:
+            yield name
+            continue
+        found = [one for one in there if fnmatchcase(one, name) or (is_anonymous(one) and one.startswith(name))]
+        if not found and has_glob(name):
             raise NotFoundError(f"no volume matches {name!r}", "see `volback volumes`")
-        yield from found
+        yield from found or [name]
 
 
 def what_is_named(engine: Engine, name: str) -> str | None:

@@ -18,3 +18,8 @@ def is_anonymous(name: str) -> bool:
 def is_beginning(text: str) -> bool:
     """Whether people may mean an anonymous volume by the first digits of its name."""
     return _BEGINNING.fullmatch(text) is not None
+
+
+def shown_volume(name: str) -> str:
+    """The name for people at a terminal, who can type it so."""
+    return name[:SHORT_CHARS] if is_anonymous(name) else name

@@ -25,7 +25,7 @@ import calendar
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import NoReturn
 
@@ -104,6 +104,19 @@ def read_age(text: str) -> float:
     if not unit:
         _refuse_bare_number(number, "h")
     return read_seconds(text)
+
+
+def read_since(text: str, now: datetime) -> datetime:
+    """Read since when: a day (`2026-11-25`, `today`, `yesterday`) of this machine's calendar, from its beginning; or an
+    age (`7d`, `12h`). Raises InvalidValue."""
+    if re.match(r"[0-9]{4}-|today$|yesterday$", text):
+        day = now.astimezone().date() - timedelta(days=text == "yesterday")
+        try:
+            day = day if text in ("today", "yesterday") else date.fromisoformat(text)
+        except ValueError as exc:
+            raise InvalidValue("is not a day", "write YEAR-MONTH-DAY, like 2026-11-25") from exc
+        return datetime(day.year, day.month, day.day).astimezone()
+    return now - timedelta(seconds=read_age(text))
 
 
 def read_grace(value: object) -> int:
