@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pty
@@ -448,10 +449,12 @@ def test_export_is_the_tar_and_the_stored_frames(
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
         assert len(archive.getnames()) == 10
     target = tmp_path / "out.tar.zst"
-    run_volback("export", name, target, "--zstd")
+    run_volback("export", name, target)
     assert target.read_bytes() == data_path(run_volback, name).read_bytes()
     assert target.stat().st_mode & 0o077 == 0, "a volume can hold secrets"
     assert subprocess.run(["zstd", "-dc", target], capture_output=True, check=True).stdout == plain
+    run_volback("export", name, tmp_path / "out.tar.gz")
+    assert gzip.decompress((tmp_path / "out.tar.gz").read_bytes()) == plain
     refused = run_volback("export", name, target, check_exit=5)
     assert errors(refused) == [f"error: file {target} exists already"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -462,7 +465,7 @@ def test_export_leaves_nothing_of_a_damaged_backup(run_volback: Volback, small: 
     path = data_path(run_volback, name)
     path.write_bytes(path.read_bytes()[:-20])
     for options in ([], ["--zstd"]):
-        run_volback("export", name, tmp_path / "out.tar", *options, check_exit=7)
+        run_volback("export", name, tmp_path / "out", *options, check_exit=7)
         assert [found.name for found in tmp_path.iterdir()] == ["volback"]
     assert "is damaged" in run_volback("restore", name, "--replace", check_exit=7).stderr
 

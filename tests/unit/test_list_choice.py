@@ -64,9 +64,7 @@ def test_which_backups_are_listed(listed: Callable[..., list[str]], arguments: l
     assert found == ids
 
 
-def test_a_choice_that_leaves_none_says_so(
-    listed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_choice_that_leaves_none_says_so(listed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     assert listed("--project", "other") == ["none of the backups is one of these"]
     monkeypatch.setenv("VOLBACK_HOSTNAME", "web9")
     assert listed()[0].startswith("no backups of host web9 in ")

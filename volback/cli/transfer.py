@@ -11,17 +11,20 @@ import typer
 from volback.cli.call import Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
-from volback.cli.words import count, human_size, pairs
-from volback.errors import Interrupted, UsageError, VolbackError, failures
+from volback.cli.words import count, human_size, pairs, unread_failure
+from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 
 if TYPE_CHECKING:
     from volback.context import Context
     from volback.context.repository import Repository
+    from volback.operations.list import Wanted
 
 _EXPORT_EPILOG = """\b
 Examples:
-  volback export db > db.tar                  a plain tar
-  volback export db@2026 db.tar.zst --zstd    a .tar.zst, as it is stored
+  volback export db db.tar               a plain tar
+  volback export db@2026 db.tar.zst      as it is stored, not compressed again
+  volback export db db.tar.gz            for programs without zstd
+  volback export db --zstd > db.tar.zst
   volback export db | ssh web2 'tar x -C /srv/db'
 """
 _IMPORT_EPILOG = """\b
@@ -33,6 +36,8 @@ _COPY_EPILOG = """\b
 Examples:
   volback copy db --to /mnt/usb/repository      the latest backup of db
   volback copy db web2/db --to /srv/backups --repo /mnt/usb/repository
+  volback copy --all --to offsite               every backup of this host
+  volback copy --project shop --latest --to offsite
 """
 
 
@@ -54,7 +59,8 @@ def export(
 ) -> Outcome | None:
     """Write a backup as a tar to FILE, or to standard output.
 
-    Every part is verified before it is written. FILE must not exist; it appears only when it is complete.
+    The ending of FILE says how: .tar, .tar.zst or .tar.gz; another compression is refused. Every part is verified
+    before it is written. FILE must not exist; it appears only when it is complete.
     """
     from volback.operations import export as operation
     from volback.operations.contents import open_backup
@@ -66,9 +72,10 @@ def export(
         raise UsageError(
             "a tar cannot be written to a terminal", "name a file, or redirect the output to a file or a pipe"
         )
+    form = "zstd" if zstd and file == "-" else "tar" if file == "-" else operation.form_of(Path(file), zstd=zstd)
     with call.opened_repository() as (ctx, repository):
         opened = open_backup(repository, backup)
-        buffers = operation.export(ctx, opened, zstd=zstd)
+        buffers = operation.export(ctx, opened, zstd=form == "zstd", gzip=form == "gzip")
         if file == "-":
             write_data(buffers)
             return None
@@ -116,11 +123,27 @@ def import_(
 
 def copy(
     context: typer.Context,
-    backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    backups: Annotated[
+        list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
+    ] = None,
     *,
     to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],
     reencrypt: Annotated[
         bool, typer.Option("--reencrypt", help="Store copies as the target is: for its identity, or in clear.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Every backup of this host.")] = False,
+    project: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Every backup of a compose project; may be repeated.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", "-t", metavar="TAG", help="Every backup with this tag; may be repeated. A,B: both tags."),
+    ] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="With --all, --project or --tag: only the latest of each volume.")
+    ] = False,
+    all_hosts: Annotated[
+        bool, typer.Option("--all-hosts", help="With --all, --project or --tag: those of every host.")
     ] = False,
 ) -> Outcome:
     """Copy backups into another repository, as they are stored.
@@ -134,12 +157,17 @@ def copy(
     """
     from volback.operations import copy as operation
 
-    call = call_of(context)
+    call, several = call_of(context), bool(every or project or tag)
+    if bool(backups) == several:
+        given = "no backup is named" if not several else "--all, --project and --tag choose backups; do not name any"
+        raise UsageError(given, "name some, like db or db@20261123, or give --all, --project NAME or --tag TAG")
+    if (latest or all_hosts) and not several:
+        raise UsageError("--latest and --all-hosts are for --all, --project and --tag", "a VOLUME alone is its latest")
     with call.opened_repository() as (ctx, source):
         target = call.repository_at(ctx, to)
         operation.prepare_target(ctx, source, target, reencrypt=reencrypt)
         made = _Copied(ctx, source, target)
-        made.work_off(backups)
+        made.work_off(backups or made.chosen(_wanted(project, tag, latest=latest), all_hosts=all_hosts))
         where, requests = target.store.url, requests_facts(source, target)
     text = [f"{name} -> {where}: {human_size(size)}" for name, size in made.copied.items()]
     text += [f"{name} is in {where} already" for name in made.skipped]
@@ -148,6 +176,12 @@ def copy(
         text,
         errors=failures(made.interrupted, made.errors),
     )
+
+
+def _wanted(project: list[str] | None, tag: list[str] | None, *, latest: bool) -> Wanted:
+    from volback.operations.list import Wanted
+
+    return Wanted(tag or [], project or [], last=1 if latest else None)
 
 
 class _Copied:
@@ -161,6 +195,18 @@ class _Copied:
         self._ctx = ctx
         self._source = source
         self._target = target
+
+    def chosen(self, wanted: Wanted, *, all_hosts: bool) -> list[str]:
+        """The names of the backups to copy; an error for those that cannot be read. Raises NotFoundError."""
+        from volback.operations.list import list_backups
+
+        found = list_backups(self._ctx, self._source, all_hosts=all_hosts, wanted=wanted)
+        unread = [row.error for row in found if row.error is not None]
+        self.errors += [unread_failure(unread)] if unread else []
+        names = [row.name for row in found if row.error is None]
+        if not names and not unread:
+            raise NotFoundError(f"no such backup in {self._source.store.url}", "see `volback list`")
+        return names
 
     def work_off(self, references: list[str]) -> None:
         """Copy one after the other, until all are done or a signal comes. All backups are found first."""

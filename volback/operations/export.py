@@ -1,4 +1,4 @@
-"""Export: a whole backup as its tar stream, or as its concatenated frames, a standard .tar.zst."""
+"""Export: a whole backup as its tar stream, packed with gzip too, or as its frames end to end, a standard .tar.zst."""
 
 from __future__ import annotations
 
@@ -6,24 +6,56 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from volback.archive import ranges
 from volback.archive.announced import Announced
 from volback.archive.codec import ZstdCodec
+from volback.archive.gzipped import gzipped
 from volback.context import Context
 from volback.durable import write_new
-from volback.errors import ConflictError, StoreError
+from volback.errors import ConflictError, StoreError, UsageError
 from volback.operations.open_backup import OpenBackup
 
+Form = Literal["tar", "zstd", "gzip"]
+_ENDINGS: dict[str, Form] = {
+    ".tar": "tar", ".tar.zst": "zstd", ".tzst": "zstd", ".zst": "zstd", ".tar.gz": "gzip", ".tgz": "gzip",
+}  # fmt: skip
+_OTHERS = (".gz", ".xz", ".txz", ".bz2", ".tbz", ".tbz2", ".lz4", ".br", ".zip", ".7z", ".rar", ".age", ".gpg")
+"""Endings that promise what is not written."""
 
-def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False) -> Iterator[bytes | memoryview]:
-    """Yield the backup as a tar, or with `zstd` as a tar.zst; each frame is verified before a byte of it is written.
 
-    The tar.zst of a full backup is its data object, byte for byte. Raises IntegrityError.
+def form_of(path: Path, *, zstd: bool = False) -> Form:
+    """What is written to a file of that name: its ending says so, and never lies; a tar where it says nothing.
+
+    With `zstd` that is asked for. Raises UsageError where the ending promises something else.
+    """
+    name = path.name.lower()
+    if other := next(
+        (ending for ending in _OTHERS if name.endswith(ending) and not name.endswith(tuple(_ENDINGS))), ""
+    ):
+        known = ".tar, .tar.zst or .tar.gz"
+        raise UsageError(
+            f"{path.name}: a backup is exported as {known}, not as {other}",
+            f"name it {known}, or give it to another program: volback export BACKUP | ... > FILE",
+        )
+    form = next((form for ending, form in _ENDINGS.items() if name.endswith(ending)), "zstd" if zstd else "tar")
+    if zstd and form != "zstd":
+        raise UsageError(f"{path.name} would not be what its ending says", "name it .tar.zst, or leave out --zstd")
+    return form
+
+
+def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False, gzip: bool = False) -> Iterator[bytes | memoryview]:
+    """Yield the backup as a tar, with `gzip` as a tar.gz, or with `zstd` as a tar.zst.
+
+    Each frame is verified before a byte of it is written. The tar.zst of a full backup is its data object, byte
+    for byte. Raises IntegrityError.
     """
     total = backup.manifest.raw_bytes
     ctx.progress.start(f"export {backup.manifest.volume}", total_bytes=total, total_files=None)
-    return _frames(ctx, backup) if zstd else _stream(ctx, backup)
+    if zstd:
+        return _frames(ctx, backup)
+    return gzipped(_stream(ctx, backup)) if gzip else _stream(ctx, backup)
 
 
 def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
