@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import typer
 
-from volback.cli.app import build
+from volback.cli.app import commands, parser
 from volback.cli.call import Call, command_at, global_options_first
+from volback.cli.helping import GROUPS
 
 SLOW = ("docker", "boto3", "botocore", "msgspec", "rich", "zstandard", "requests", "urllib3")
 
@@ -47,10 +48,28 @@ def test_help_imports_nothing_slow() -> None:
 
 
 def test_the_help_of_every_command_has_examples_and_fits_80_columns() -> None:
-    for path, said in _helps(typer.main.get_command(build()), "volback"):
+    for path, said in _helps(parser(), "volback"):
         assert "Examples:" in said, path
+        assert ("Global options" in said) == (path != "volback"), path
+        assert "list[str]" not in said, path
         assert [line for line in said.splitlines() if len(line) > 80] == [], path
         assert [line for line in said.splitlines() if re.match(r"  \w.*\.\.\.$", line)] == [], "no summary is cut off"
+
+
+def test_every_argument_and_every_option_is_described() -> None:
+    for path, command in _commands(parser(), "volback"):
+        for parameter in command.params:
+            assert parameter.help or getattr(parameter, "hidden", False), (path, parameter.name)
+
+
+def test_every_command_is_in_one_group_of_the_help() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(commands())
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for below, its in getattr(command, "commands", {}).items():
+        yield from _commands(its, f"{name} {below}")
 
 
 def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
@@ -211,11 +230,11 @@ def test_the_command_is_the_first_word_that_no_option_takes(arguments: list[str]
 
 
 def test_each_command_alone_has_the_help_that_it_has_among_all() -> None:
-    whole = dict(_helps(typer.main.get_command(build()), "volback"))
+    whole = dict(_helps(parser(), "volback"))
     assert len(whole) > 25
     for path, said in whole.items():
         name = path.partition(" ")[2].partition(" ")[0]
-        alone = dict(_helps(typer.main.get_command(build(name)), "volback"))
+        alone = dict(_helps(parser(name), "volback"))
         assert alone["volback"] == whole["volback"] if not name else alone[path] == said, path
 
 

@@ -70,7 +70,15 @@ def volumes(
 
 def remove(
     context: typer.Context,
-    backups: Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    backups: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BACKUP...",
+            help="Backups, each with its id: VOLUME@ID.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
+    ],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     grace: Grace = "24h",

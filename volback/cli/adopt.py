@@ -28,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 def adopt(
     context: typer.Context,
-    host: Annotated[str, typer.Argument(metavar="HOST", show_default=False)],
+    host: Annotated[
+        str,
+        typer.Argument(metavar="HOST", help="The host, as `volback list --all-hosts` names it.", show_default=False),
+    ],
     *,
     engine_ids: _Engine = None,
 ) -> Outcome:

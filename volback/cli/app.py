@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import volback
 from volback.cli.call import Call, Outcome, WarningLog, call_of, command_at
 from volback.cli.guesses import command_meant, within
+from volback.cli.helping import Grouped, finish
 from volback.cli.log import JsonLines, PlainLines
-from volback.cli.option_guesses import instead_of, understand
+from volback.cli.option_guesses import instead_of
 from volback.errors import UsageError
 from volback.masking import MaskingFilter
 
@@ -60,6 +61,7 @@ _FAMILIES = {
     "recover": ("recover",),
     "schedule": ("schedule", "scheduler"),
     "notify": ("notify",),
+    "completion": ("completion",),
 }
 """The modules of the commands, in the order of the help. That of the command that is called is imported, no other:
 all of them take 15 ms."""
@@ -83,9 +85,7 @@ def invoke(arguments: list[str], call: Call) -> Outcome | None:
     if at is not None:
         name = command_meant(arguments[at], commands())
         arguments = [*arguments[:at], name, *within(name, arguments[at + 1 :])]
-    command = typer.main.get_command(build(name))
-    if name in (known := getattr(command, "commands", {})):
-        understand(known[name], name)
+    command = parser(name)
     try:
         done = command.main(arguments, prog_name="volback", standalone_mode=False, obj=call)
     except Exception as exc:
@@ -101,10 +101,16 @@ def commands() -> list[str]:
     return [command for family in _FAMILIES.values() for command in family]
 
 
+def parser(name: str = "") -> Any:
+    """The parser of the application with the command of that name, or with all."""
+    return finish(typer.main.get_command(build(name)))
+
+
 def build(name: str = "") -> typer.Typer:
     """The application with the command of that name; with all where there is none: their parsers take 0.02 s."""
     app = typer.Typer(
-        help=_HELP, epilog=_EPILOG, rich_markup_mode=None, pretty_exceptions_enable=False,
+        help=_HELP, epilog=_EPILOG, cls=Grouped, add_completion=False, rich_markup_mode=None,
+        pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(_global)
@@ -120,6 +126,22 @@ def build(name: str = "") -> typer.Typer:
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"volback {volback.__version__}")
+        raise typer.Exit
+
+
+def _install_completion(wanted: bool) -> None:
+    if wanted:
+        from volback.cli.completion import calling_shell, install
+
+        typer.echo(f"wrote {install(calling_shell())}: it counts in a new shell")
+        raise typer.Exit
+
+
+def _show_completion(wanted: bool) -> None:
+    if wanted:
+        from volback.cli.completion import SCRIPTS, calling_shell
+
+        typer.echo(SCRIPTS.get(calling_shell(), SCRIPTS["bash"]), nl=False)
         raise typer.Exit
 
 
@@ -153,6 +175,24 @@ def _global(
     debug: Annotated[bool, typer.Option("--debug", help="Log everything; errors with their traceback.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+    _install: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            is_eager=True,
+            callback=_install_completion,
+            help="Let the tab key of this shell complete; see `volback completion`.",
+        ),
+    ] = False,
+    _show: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            is_eager=True,
+            callback=_show_completion,
+            help="Print what does that, as `volback completion`.",
+        ),
     ] = False,
 ) -> None:
     call = call_of(context)

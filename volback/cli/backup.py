@@ -48,7 +48,12 @@ To S3, the memory for uploads is about (VOLBACK_S3_PARALLEL + 1) parts:
 
 _Sources = Annotated[
     list[str] | None,
-    typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume),
+    typer.Argument(
+        metavar="VOLUME|/HOST/DIR...",
+        help="Volumes ('shop_*' for all of such names), or directories of the engine's host.",
+        show_default=False,
+        autocompletion=complete_volume,
+    ),
 ]
 _OneFileSystem = Annotated[bool, typer.Option("--one-file-system", help="Leave out what is mounted below a source.")]
 _Volume = Annotated[list[str] | None, typer.Option("--volume", metavar="VOLUME", hidden=True)]

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from volback.context.repository import Repository
     from volback.operations.list import Row
 
-_Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
+_Backup = Annotated[
+    str,
+    typer.Argument(
+        metavar="BACKUP",
+        help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
+]
 
 _Tag = Annotated[
     list[str] | None,
@@ -76,7 +84,13 @@ def register(app: typer.Typer) -> None:
 def list_(
     context: typer.Context,
     volumes: Annotated[
-        list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+        list[str] | None,
+        typer.Argument(
+            metavar="VOLUME...",
+            help="Volumes, or backups; without any, those of this host.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
     ] = None,
     *,
     all_hosts: Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")] = False,
@@ -154,7 +168,9 @@ def show(context: typer.Context, backup: _Backup) -> Outcome:
 def ls(
     context: typer.Context,
     backup: _Backup,
-    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)] = "",
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A file or directory, as from the volume's root.", show_default=False)
+    ] = "",
     *,
     check: Annotated[bool, typer.Option("--check", help="Read the data of these files, and compare.")] = False,
     _long: Annotated[bool, typer.Option("-l", hidden=True, expose_value=False)] = False,
@@ -192,7 +208,9 @@ def _encoded(found: Iterable[Member]) -> object:
 def cat(
     context: typer.Context,
     backup: _Backup,
-    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The file, as from the volume's root.", show_default=False)
+    ],
 ) -> None:
     """Write one file of a backup to standard output. Reads only the parts of the backup that contain it."""
     from volback.operations import contents

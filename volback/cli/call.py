@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _FLAGS = frozenset({"--json", "--quiet", "-q", "--verbose", "-v", "--debug", "--accept-repository"})
 _WITH_VALUE = frozenset({"--repo", "--host", "--context", "--config", "--identity", "--log-format"})
+GLOBAL_OPTIONS = _FLAGS | _WITH_VALUE
+"""What is accepted after the command, too."""
 
 
 @dataclass(slots=True)

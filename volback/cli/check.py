@@ -43,7 +43,13 @@ def register(app: typer.Typer) -> None:
 def verify(
     context: typer.Context,
     backups: Annotated[
-        list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
+        list[str] | None,
+        typer.Argument(
+            metavar="BACKUP...",
+            help="Backups to check; without any, all of the repository.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
     ] = None,
     data: Annotated[bool, typer.Option("--data", help="Read and check every byte.")] = False,
     subset: Annotated[
@@ -80,9 +86,23 @@ def verify(
 
 def prove(
     context: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
+    backup: Annotated[
+        str,
+        typer.Argument(
+            metavar="BACKUP",
+            help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
+    ],
     volume: Annotated[
-        str | None, typer.Argument(metavar="VOLUME|/HOST/DIR", show_default=False, autocompletion=complete_volume)
+        str | None,
+        typer.Argument(
+            metavar="VOLUME|/HOST/DIR",
+            help="What to compare. [default: what was backed up]",
+            show_default=False,
+            autocompletion=complete_volume,
+        ),
     ] = None,
 ) -> Outcome:
     """Compare a volume with a backup, bit for bit.

@@ -47,11 +47,24 @@ Examples:
   volback du db@20261123   the same for one of them
 """
 
-_Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
+_Backup = Annotated[
+    str,
+    typer.Argument(
+        metavar="BACKUP",
+        help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
+]
 _AllHosts = Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")]
 _Backups = Annotated[
     list[str] | None,
-    typer.Argument(metavar="VOLUME|BACKUP", show_default=False, autocompletion=complete_backup),
+    typer.Argument(
+        metavar="VOLUME|BACKUP...",
+        help="All backups of a volume, or single ones; without any, those of this host.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
 ]
 
 
@@ -67,7 +80,13 @@ def diff(
     context: typer.Context,
     backup: _Backup,
     other: Annotated[
-        str | None, typer.Argument(metavar="OTHER", show_default=False, autocompletion=complete_backup)
+        str | None,
+        typer.Argument(
+            metavar="OTHER",
+            help="A later backup. [default: the volume as it is now]",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
     ] = None,
     *,
     volume: Annotated[
@@ -123,7 +142,9 @@ def _encoded(facts: Iterable[dict[str, object]]) -> object:
 
 def find(
     context: typer.Context,
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", show_default=False)],
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Of paths, like '*.sql' or 'etc/**'.", show_default=False)
+    ],
     backups: _Backups = None,
     *,
     each: Annotated[bool, typer.Option("--all", help="Show every backup, not only each version once.")] = False,
@@ -159,8 +180,13 @@ def _version_lines(found: list[Version], *, each: bool, all_hosts: bool) -> Iter
 
 def history(
     context: typer.Context,
-    volume: Annotated[str, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)],
-    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
+    volume: Annotated[
+        str,
+        typer.Argument(metavar="VOLUME", help="The volume.", show_default=False, autocompletion=complete_backup),
+    ],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The file, as from the volume's root.", show_default=False)
+    ],
 ) -> Outcome:
     """Show what a file was in each backup of a volume.
 

@@ -5,17 +5,20 @@ The shell prints and inserts what it gets as it is: names with control character
 
 from __future__ import annotations
 
+from volback.cli.call import Call
 from volback.errors import Interrupted, VolbackError
 from volback.printable import has_control
+
+TYPED = Call(quiet=True)
+"""The global options of the command line that is being typed: a completion is one process."""
 
 
 def complete_volume(incomplete: str) -> list[str]:
     """Volumes of the engine."""
-    from volback.cli.call import Call
     from volback.context import open_engine
 
     try:
-        with Call(quiet=True).context() as ctx:
+        with TYPED.context() as ctx:
             names = [volume.name for volume in open_engine(ctx).volumes()]
     except (VolbackError, Interrupted):
         return []
@@ -26,10 +29,9 @@ def complete_backup(incomplete: str) -> list[str]:
     """Volumes that have backups; after an `@`, their ids. It does not ask the engine, so it lists those of every
     host."""
     from volback.catalog.reference import Reference
-    from volback.cli.call import Call
 
     try:
-        with Call(quiet=True).opened_repository() as (_, repository):
+        with TYPED.opened_repository() as (_, repository):
             keys = repository.catalog.backups()
             several = len({key.host for key in keys}) > 1
     except (VolbackError, Interrupted):

@@ -87,7 +87,14 @@ def show(context: typer.Context) -> Outcome:
 
 def init(
     context: typer.Context,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", show_default=False)] = None,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            help="A new file, or - for standard output. [default: volback.toml where it is looked for]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> Outcome:
     """Write a volback.toml with comments, from what runs on the engine.
 

@@ -46,7 +46,6 @@ _ELSEWHERE = {
     "repo": "--repo REPO names a repository; volback init makes one",
     "repos": "--repo REPO names a repository; volback config show lists those of volback.toml",
     "upgrade": "repositories need no upgrade; volback version shows the version",
-    "completion": "volback --install-completion",
     "help": "volback --help, or volback COMMAND --help",
     "save": "volback backup makes a backup; volback export BACKUP FILE writes one as a tar",
     "load": "volback import FILE --as NAME makes a volume of a tar; volback restore gets a backup back",

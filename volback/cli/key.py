@@ -67,7 +67,7 @@ Examples:
   volback key pin age1...
 """
 
-_Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the key.", show_default=False)]
 _Recipients = Annotated[
     list[str] | None, typer.Option("--recipient", metavar="age1...", help="For this person; may be repeated.")
 ]
@@ -160,7 +160,10 @@ def passwd(context: typer.Context, name: _Name, *, new_passphrase_file: _NewPass
 
 
 def export(
-    context: typer.Context, file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)] = "-"
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A new file, or - for standard output.", show_default=False)
+    ] = "-",
 ) -> Outcome | None:
     """Write the sheet for the safe.
 
@@ -220,7 +223,7 @@ def host(context: typer.Context) -> Outcome:
 
 def trust(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="HOST", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="HOST", help="The host.", show_default=False)],
     *,
     key: _HostKey = None,
 ) -> Outcome:
@@ -242,7 +245,11 @@ def trust(
 
 
 def pin(
-    context: typer.Context, recipient: Annotated[str, typer.Argument(metavar="age1...", show_default=False)]
+    context: typer.Context,
+    recipient: Annotated[
+        str,
+        typer.Argument(metavar="age1...", help="Its recipient, as `volback key list` shows it.", show_default=False),
+    ],
 ) -> Outcome:
     """Accept the recipient of a repository.
 

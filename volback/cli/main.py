@@ -60,6 +60,8 @@ def run(arguments: list[str]) -> int:
     from volback.cli.app import invoke
     from volback.cli.call import Call, global_options_first
 
+    if arguments[:1] == ["__complete"]:
+        return _complete(arguments[1:])
     arguments = global_options_first(arguments)
     call = Call(json="--json" in arguments, debug="--debug" in arguments)
     try:
@@ -68,3 +70,15 @@ def run(arguments: list[str]) -> int:
         return render.EXIT_OUTPUT_CLOSED
     except (Interrupted, Exception) as exc:  # noqa: BLE001 - the one place where an error becomes text
         return render.failure(call, exc)
+
+
+def _complete(words: list[str]) -> int:
+    """Answer the completion of a shell: whatever goes wrong, nothing is offered, and nothing is said."""
+    from volback.cli.completion import answer
+
+    try:
+        for line in answer(words):
+            print(line)
+    except (Interrupted, Exception):  # noqa: BLE001 - a person is typing
+        return 1
+    return EXIT_DONE

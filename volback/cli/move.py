@@ -51,7 +51,10 @@ _Volumes = Annotated[
         autocompletion=complete_volume,
     ),
 ]
-_Clonable = Annotated[str | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_volume)]
+_Clonable = Annotated[
+    str | None,
+    typer.Argument(metavar="VOLUME", help="The volume to copy.", show_default=False, autocompletion=complete_volume),
+]
 _Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project.")]
 _AsProject = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --project: the project whose volumes the new ones are.")
@@ -118,7 +121,7 @@ def register(app: typer.Typer) -> None:
 def clone(
     context: typer.Context,
     volume: _Clonable = None,
-    new: Annotated[str | None, typer.Argument(metavar="NEW", show_default=False)] = None,
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="The volume to make.", show_default=False)] = None,
     *,
     project: _Project = None,
     as_project: _AsProject = None,

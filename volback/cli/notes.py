@@ -33,9 +33,25 @@ Examples:
   volback note db@20261123 ""    says nothing any more
 """
 
-_Backup = Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
-_Backups = Annotated[list[str], typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)]
-_Tags = Annotated[list[str], typer.Argument(metavar="TAG", show_default=False)]
+_Backup = Annotated[
+    str,
+    typer.Argument(
+        metavar="BACKUP",
+        help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
+]
+_Backups = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="BACKUP...",
+        help="Backups: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
+]
+_Tags = Annotated[list[str], typer.Argument(metavar="TAG...", help="Any word without a comma.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +90,10 @@ def release(context: typer.Context, backups: _Backups) -> Outcome:
 def note(
     context: typer.Context,
     backup: _Backup,
-    text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
+    text: Annotated[
+        str,
+        typer.Argument(metavar="TEXT", help="What to say; an empty text says nothing any more.", show_default=False),
+    ],
 ) -> Outcome:
     """Say something about a backup, in place of what was said before. `show` shows it.
 

@@ -26,7 +26,12 @@ def register(app: typer.Typer) -> None:
 
 def notify(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NOTIFICATION", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NOTIFICATION...", help="Notifications of volback.toml; without any, all.", show_default=False
+        ),
+    ] = None,
     *,
     status: Annotated[
         str, typer.Option("--as", metavar="STATUS", help="The job result to send: success, warning, failure.")

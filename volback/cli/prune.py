@@ -54,7 +54,13 @@ def register(app: typer.Typer) -> None:
 def prune(
     context: typer.Context,
     volumes: Annotated[
-        list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+        list[str] | None,
+        typer.Argument(
+            metavar="VOLUME...",
+            help="Volumes to prune; without any, all of this host.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
     ] = None,
     *,
     keep_last: Annotated[str, typer.Option(metavar="N", help="Keep the N newest.")] = "0",

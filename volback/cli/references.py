@@ -34,7 +34,13 @@ _NAMED_AT_MOST = 3
 _LINES_AT_MOST = 50
 
 _Volumes = Annotated[
-    list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+    list[str] | None,
+    typer.Argument(
+        metavar="VOLUME...",
+        help="Volumes; without any, all of this host.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
 ]
 
 

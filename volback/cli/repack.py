@@ -53,7 +53,13 @@ def register(app: typer.Typer) -> None:
 def repack(
     context: typer.Context,
     volumes: Annotated[
-        list[str] | None, typer.Argument(metavar="VOLUME", show_default=False, autocompletion=complete_backup)
+        list[str] | None,
+        typer.Argument(
+            metavar="VOLUME...",
+            help="Volumes to repack; without any, all of this host.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
     ] = None,
     *,
     below: Below = "50%",

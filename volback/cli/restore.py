@@ -32,7 +32,13 @@ Examples:
 """
 
 _Backups = Annotated[
-    list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
+    list[str] | None,
+    typer.Argument(
+        metavar="BACKUP...",
+        help="Backups: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+        show_default=False,
+        autocompletion=complete_backup,
+    ),
 ]
 _Path = Annotated[list[str] | None, typer.Option(metavar="PATH", help="Only this file or directory; may be repeated.")]
 _To = Annotated[str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")]

@@ -41,7 +41,9 @@ def register(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="JOB", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB...", help="Jobs of volback.toml.", show_default=False)
+    ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", "-a", help="Every job of the configuration.")] = False,
     wait: Annotated[

@@ -50,8 +50,18 @@ def register(app: typer.Typer) -> None:
 
 def export(
     context: typer.Context,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)],
-    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)] = "-",
+    backup: Annotated[
+        str,
+        typer.Argument(
+            metavar="BACKUP",
+            help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
+    ],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A new file, or - for standard output.", show_default=False)
+    ] = "-",
     *,
     zstd: Annotated[
         bool, typer.Option("--zstd", help="As a .tar.zst: the data as it is stored, not compressed again.")
@@ -86,7 +96,9 @@ def export(
 
 def import_(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The archive, or - for standard input.", show_default=False)
+    ],
     name: Annotated[
         str, typer.Option("--as", metavar="NAME", show_default=False, help="Name of the volume to create.")
     ],
@@ -124,7 +136,13 @@ def import_(
 def copy(
     context: typer.Context,
     backups: Annotated[
-        list[str] | None, typer.Argument(metavar="BACKUP", show_default=False, autocompletion=complete_backup)
+        list[str] | None,
+        typer.Argument(
+            metavar="BACKUP...",
+            help="Backups: VOLUME, VOLUME@ID, VOLUME@yesterday.",
+            show_default=False,
+            autocompletion=complete_backup,
+        ),
     ] = None,
     *,
     to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],

@@ -1,0 +1,110 @@
+"""Completion: what the tab key offers after the words that were typed, and the scripts of the shells."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import IDS, make_backup, use_here
+from volback.cli.app import invoke
+from volback.cli.call import Call
+from volback.cli.completion import SCRIPTS, answer, install
+from volback.cli.main import run
+from volback.errors import UsageError
+from volback.store.local import LocalStore
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of `db` and `dbx`, which is not the default one."""
+    use_here(monkeypatch, tmp_path, "default")
+    for volume, id_ in (("db", IDS[0]), ("db", IDS[1]), ("dbx", IDS[0])):
+        make_backup(LocalStore(tmp_path / "repository"), id_, volume=volume, data_bytes=100)
+    return tmp_path / "repository"
+
+
+def _words(*typed: str) -> list[str]:
+    return [line.partition("\t")[0] for line in answer(list(typed))]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["sch"], ["scheduler", "schedule"]),
+        (["--js"], ["--json"]),
+        (["list", "--las"], ["--last"]),
+        (["snapshots", "--las"], ["--last"]),
+        (["list", "--rep"], ["--repo"]),
+        (["--quiet", "list", "--hel"], ["--help"]),
+        (["tag", ""], ["add", "remove"]),
+        (["tag", "add", "--jso"], ["--json"]),
+        (["list", "--last", ""], []),
+        (["list", "--last=3", "--lat"], ["--latest"]),
+        (["nothing", ""], []),
+    ],
+)
+def test_commands_and_options(typed: list[str], offered: list[str], repository: Path) -> None:
+    assert _words(*typed) == offered
+
+
+def test_backups_are_those_of_the_repository_that_is_named(repository: Path) -> None:
+    for place in (["--repo", str(repository)], [f"--repo={repository}"]):
+        assert _words(*place, "show", "d") == ["db", "dbx"]
+        assert _words("restore", *place, "db", "dbx@2") == [f"dbx@{IDS[0]}"]
+        assert _words("show", *place, "db@") == [f"db@{IDS[0]}", f"db@{IDS[1]}"]
+        assert _words("cat", *place, "db", "") == [], "nobody asks for paths"
+    assert _words("show", "d") == []
+
+
+def test_every_word_has_its_help_and_each_is_there_once(repository: Path) -> None:
+    lines = answer(["list", "--"])
+    assert all(re.fullmatch(r"--[a-z-]+\t[^\t\n]+", line) for line in lines)
+    assert len({line.partition("\t")[0] for line in lines}) == len(lines)
+    assert "--volume" not in _words("backup", "--"), "what is hidden is not offered"
+
+
+def test_whatever_goes_wrong_nothing_is_said(capsys: pytest.CaptureFixture[str], repository: Path) -> None:
+    assert run(["__complete", "show", "--repo", "gopher://x", ""]) == 0
+    assert run(["__complete"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_own_script(shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = invoke(["completion", shell], Call())
+    assert done is not None
+    assert "\n".join(done.text) + "\n" == SCRIPTS[shell]
+    assert {"bash": "complete -o default -F", "zsh": "#compdef", "fish": "complete --command"}[shell] in SCRIPTS[shell]
+    for _ in range(2):
+        assert install(shell).read_text() == SCRIPTS[shell]
+    rc = tmp_path / f".{shell}rc"
+    assert not rc.exists() or len(rc.read_text().splitlines()) == 1
+
+
+def test_a_shell_that_is_not_known() -> None:
+    with pytest.raises(UsageError, match="no completion for 'tcsh'"):
+        invoke(["completion", "tcsh"], Call())
+
+
+def test_bash_completes_ids_after_a_sign_that_ends_its_words(repository: Path, tmp_path: Path) -> None:
+    script = tmp_path / "completion.sh"
+    script.write_text(
+        SCRIPTS["bash"]
+        + f'volback() {{ PYTHONPATH="{ROOT}" "{sys.executable}" -m volback "$@"; }}\n'
+        + 'COMP_LINE=$1 COMP_POINT=${#1}; _volback_completion volback; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    for typed, offered in (
+        (f"volback show --repo={repository} db@2", [IDS[0], IDS[1]]),
+        ("volback schedule ", ["install", "remove", "show"]),
+    ):
+        done = subprocess.run(["bash", str(script), typed], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines() == offered
