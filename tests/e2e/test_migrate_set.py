@@ -468,3 +468,21 @@ def test_files_that_containers_mount_are_named_also_those_of_the_projects_direct
         str(outside): f"is a file, which is not moved: {outside} must be there before the start",
     }
     assert "site.conf" in result["compose_files"]["paths"]
+
+
+@pytest.mark.parametrize("how", [(), ("--live",)])
+def test_one_that_was_whole_when_its_run_was_killed_is_not_removed_as_half_made(
+    how: tuple[str, ...], second: SecondEngine, run_volback: Volback, volume_factory: Callable[..., str],
+    volume_path: VolumePath,
+) -> None:  # fmt: skip
+    """All had been copied, and was being proven."""
+    volumes = [volume_factory(name, fill=_fill) for name in ("one", "two")]
+    command = ("migrate", *volumes, "--to", second.url, "--jobs", "1", *how)
+    assert struck(run_volback, signal.SIGKILL, "buffer 0 of read#2", *command) == -signal.SIGKILL
+    said = run_volback(*command, "--json").json
+    assert {one["proven"] for one in said["result"]["moved"]} == {True}
+    run_volback("--host", second.url, "doctor", "--fix", check_exit=None)
+    assert _volumes(second) == set(volumes)
+    for volume in volumes:
+        assert differences(fingerprint(volume_path(volume)), fingerprint(second.volume_path(volume))) == []
+    assert list((run_volback.state / "runs").iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,21 @@ def test_living_runs_have_their_ids_and_a_run_is_opened_by_its_own(tmp_path: Pat
         assert (opened.journal.kind, opened.is_open, opened.is_readable) == ("backup", False, True)
     assert open_run(tmp_path, run.id) is None
     assert live_runs(tmp_path) == []
+
+
+def test_threads_that_look_for_dead_runs_take_turns(tmp_path: Path) -> None:
+    """To each, what another one has locked would be alive."""
+    kill(tmp_path, VOLUME)
+
+    def look() -> int:
+        with dead_runs(tmp_path) as found:
+            return len(found)
+
+    with ThreadPoolExecutor(1) as executor:
+        with dead_runs(tmp_path) as found:
+            other = executor.submit(look)
+            wait([other], timeout=0.1)  # it would end within that
+        assert (len(found), other.result()) == (1, 1)
 
 
 def test_who_inherits_the_lock_keeps_the_run_alive(tmp_path: Path) -> None:

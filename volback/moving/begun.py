@@ -15,7 +15,7 @@ from volback.errors import NotFoundError
 from volback.moving.sides import Side
 from volback.operations.recover import RESTORE_LABEL
 from volback.state.journal import NewVolume
-from volback.state.runs import DeadRun, dead_runs
+from volback.state.runs import DeadRun, Run, dead_runs, recorded_journals
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,13 @@ def find_begun(ctx: Context, source: Side, target: Side) -> Begun | None:
         if run is None or entry is None or not _is_whole_mark(target, entry.made_by or run.id):
             return None
         return Begun(run.id, entry.made_by or run.id)
+
+
+def is_half_made(ctx: Context, run: Run, target: Side) -> bool:
+    """Whether another run's journal names the volume: whatever it holds, a sweep removes it unless it is taken over."""
+    wanted = (target.engine.info.id, target.volume.name)
+    others = (journal for id_, journal in recorded_journals(ctx.settings.state) if id_ != run.id)
+    return any((entry.engine, entry.name) == wanted for journal in others for entry in journal.of(NewVolume))
 
 
 def take_over(ctx: Context, begun: Begun, source: Side, target: Side) -> None:

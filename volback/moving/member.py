@@ -20,6 +20,7 @@ from volback.errors import ConflictError, Failure, Interrupted, VolbackError
 from volback.live.plan import QuiesceRequest, writers
 from volback.live.quiesce import Quiesced
 from volback.moving.again import is_untouched, note_moved
+from volback.moving.begun import is_half_made
 from volback.moving.connections import Connections
 from volback.moving.directories import are_one_storage, filling_directory, is_there
 from volback.moving.look import Look
@@ -33,6 +34,7 @@ from volback.moving.transfer import Route, Wires
 from volback.operations.in_use import UnusedStorage
 from volback.operations.observe import Observer
 from volback.operations.prove import Comparison
+from volback.operations.recover import forget_replacements
 from volback.operations.volumes import check_mounted, open_reader, scan
 from volback.state.journal import Replacing
 from volback.state.runs import Run
@@ -202,6 +204,7 @@ class Member:
         if self._options.stopping is None:
             unused.check()
             self.moved = self._unchanged(there, plan, observer)
+            self._forget_replacements()
             return True
         self._making.enter_context(unused.replacing(done="filled", again="move it again"))
         self._was_there = True
@@ -210,11 +213,18 @@ class Member:
         return True
 
     def _existing(self) -> Side | None:
-        """The target as it is there. Raises ConflictError for a directory that is the source itself."""
+        """The target as it is there; None where a run that died has begun it.
+
+        Raises ConflictError for a directory that is the source itself.
+        """
         target, run = self._target, self._route.run
         if target.volume.kind == "volume":
             is_known = target.engine.has_volume(target.volume.name)
-            return source_side(target.engine, target.volume.name) if is_known else None
+            if not is_known or is_half_made(self._ctx, run, target):
+                return (
+                    None  # a dead run answers for what it has begun, and would have it removed: this one takes it over
+                )
+            return source_side(target.engine, target.volume.name)
         if not is_there(run, target):
             return None
         plans = []
@@ -243,6 +253,8 @@ class Member:
             moving.check_undisturbed(quiesced, stopped)
         moving.end_filling()
         self._making.close()
+        if self._was_there:
+            self._forget_replacements()
         moved = moving.moved(self._first, found, stopped, duration_s=time.monotonic() - self._began)
         self.moved = replace(moved, was_there=self._was_there and not found.done.raw_bytes)
 
@@ -253,6 +265,11 @@ class Member:
         target, info = self._target, self._target.engine.info
         entry = Replacing(engine=info.id, host=info.name, volume=target.volume.name, is_copied_into=True)
         return self._route.run.begun(entry, undo=lambda: not moving.has_written)
+
+    def _forget_replacements(self) -> None:
+        """What a run that died was filling is whole, as both sides are the same."""
+        if self._target.volume.kind == "volume":
+            forget_replacements(self._ctx, self._target.engine, self._target.volume.name)
 
     def _unchanged(self, there: Side, plan: Plan, observer: Observer) -> Moved:
         return Moved(

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _NEW = ".new-"
 _NEW_MAX_AGE_S = 3600.0
+_TURNS = threading.RLock()
 
 
 class RecordedRun:
@@ -181,20 +182,24 @@ def open_run(state: Path, run_id: str) -> DeadRun | None:
 
 @contextmanager
 def dead_runs(state: Path) -> Iterator[list[DeadRun]]:
-    """Lock every run whose lock is free, so that two sweeps do not work on the same one."""
+    """Lock every run whose lock is free, so that two sweeps do not work on the same one.
+
+    Threads of this process take turns: what one has locked would seem to be alive to another.
+    """
     held: list[int] = []
     found: list[DeadRun] = []
-    try:
-        for directory in _directories(state):
-            try:
-                held.append(lock_file(directory / "lock"))
-            except (LockedError, StoreError):
-                continue
-            found.append(_dead_run(directory))
-        yield found
-    finally:
-        for fd in held:
-            os.close(fd)
+    with _TURNS:
+        try:
+            for directory in _directories(state):
+                try:
+                    held.append(lock_file(directory / "lock"))
+                except (LockedError, StoreError):
+                    continue
+                found.append(_dead_run(directory))
+            yield found
+        finally:
+            for fd in held:
+                os.close(fd)
 
 
 def live_runs(state: Path) -> list[str]:
