@@ -256,7 +256,7 @@ def test_a_part_that_does_not_fit_in_place_changes_nothing(
         EngineError, match=r"no space left in volume .*: \d+\.\d KiB of 1\.1 MiB did not fit"
     ) as failure:
         restore(*library, name, RestoreOptions(paths=["etc"], replace=True))
-    assert f"volume {name!r} holds what it held before; make room there" in str(failure.value.hint)
+    assert f"volume {name!r} has its former content; make room there" in str(failure.value.hint)
     after = fingerprint(root)
     for found in (before, after):  # the two names have inodes of their own now
         found.update({path: entry._replace(first_name=b"") for path, entry in found.items()})

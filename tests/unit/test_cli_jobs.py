@@ -28,6 +28,14 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
+def test_jobs_by_name(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--config", config, "jobs", "nightly"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[:2]] == ["JOB", "nightly"]
+    assert "broken" not in capsys.readouterr().out
+    assert run(["--config", config, "jobs", "nigthly"]) == 4
+    assert "there are: broken, nightly" in capsys.readouterr().err
+
+
 def test_a_job_that_does_not_exist_is_an_error_alone(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--config", config, "run", "nigthly"]) == 4
     said = capsys.readouterr()

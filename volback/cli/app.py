@@ -62,6 +62,7 @@ _FAMILIES = {
     "schedule": ("schedule", "scheduler"),
     "notify": ("notify",),
     "completion": ("completion",),
+    "plugin": ("plugin",),
 }
 """The modules of the commands, in the order of the help. That of the command that is called is imported, no other:
 all of them take 15 ms."""

@@ -58,9 +58,10 @@ def verify(
 ) -> Outcome:
     """Check that backups in the repository are intact.
 
-    `verify` reads only the repository; to compare a volume with its backup, use `prove`. Without --data and --subset it
-    checks that all objects exist and have the right size. The N parts of --subset together read every byte once,
-    whatever is added meanwhile. Exit code 7 if anything is damaged.
+    `verify` asks whether what is stored is undamaged, and needs no volume and no engine. `prove` asks whether a volume
+    holds what its backup holds. `check` asks whether all that backups reference is there, and reads least. Without
+    --data and --subset it checks that all objects exist and have the right size. The N parts of --subset together
+    read every byte once, whatever is added meanwhile. Exit code 7 if anything is damaged.
     """
     from volback.operations import verify as operation
 
@@ -107,9 +108,10 @@ def prove(
 ) -> Outcome:
     """Compare a volume with a backup, bit for bit.
 
-    `prove` reads the volume again; to check the backup itself, use `verify`. It names each file that differs, is
-    missing or is extra. Exit code 7 if there is any. Attributes that only --privileged-xattrs restores may be missing:
-    that is a warning.
+    `prove` asks whether a volume holds what its backup holds: after a restore, or before a volume is removed. It reads
+    the volume again. `verify` asks whether what is stored is undamaged, and needs no volume. `prove` names each
+    file that differs, is missing or is extra. Exit code 7 if there is any. Attributes that only --privileged-xattrs
+    restores may be missing: that is a warning.
     """
     from volback.operations import prove as operation
 

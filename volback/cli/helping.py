@@ -16,7 +16,7 @@ GROUPS = {
         "verify", "prove", "check", "repair", "hold", "release", "tag", "note", "prune", "remove", "repack",
     ),
     "Run": ("run", "jobs", "status", "schedule", "scheduler", "recover", "notify"),
-    "Set up": ("init", "config", "key", "adopt", "doctor", "completion", "version"),
+    "Set up": ("init", "config", "key", "adopt", "doctor", "completion", "plugin", "version"),
 }  # fmt: skip
 
 _GLOBAL = """\

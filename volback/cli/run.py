@@ -11,7 +11,7 @@ import typer
 from volback.cli.call import Outcome, call_of
 from volback.cli.facts import made_facts
 from volback.cli.words import count, first_of, human_age, human_size, local_time, read_option
-from volback.errors import UsageError, worst_first
+from volback.errors import NotFoundError, UsageError, worst_first
 from volback.measures import named
 from volback.policy.durations import read_seconds
 
@@ -124,7 +124,13 @@ def _facts(result: JobResult) -> dict[str, object]:
     }
 
 
-def jobs(context: typer.Context) -> Outcome:
+def jobs(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="JOB...", help="Jobs of volback.toml; without any, all.", show_default=False),
+    ] = None,
+) -> Outcome:
     """List jobs: last runs and results, next runs, missed runs."""
     from volback.cli.render import terminal_width
     from volback.cli.words import columns
@@ -137,6 +143,10 @@ def jobs(context: typer.Context) -> Outcome:
     with call.context() as ctx:
         now = ctx.now()
         listed, run_by = list_jobs(config, ctx.settings.state, now=now), runners(config, ctx.settings.state, now=now)
+    if unknown := set(names or []).difference(job.name for job in listed):
+        known = ", ".join(job.name for job in listed) or "none"
+        raise NotFoundError(f"there is no job {min(unknown)!r} in the configuration", f"there are: {known}")
+    listed = [job for job in listed if not names or job.name in names]
     rows = [_job_row(job, run_by, now) for job in listed]
     headings = ("JOB", "LAST RUN", "OUTCOME", "VOLUMES", "STORED", "NEXT RUN", "MISSED")
     text = list(columns(headings, rows, right="VOLUMES STORED MISSED", width=terminal_width()))

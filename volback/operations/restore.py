@@ -234,7 +234,7 @@ class _Restore:
                 log.warning("%s", exc.message)
             else:
                 self._is_put_back = True
-                failure.hint = f"volume {name!r} holds what it held before; {failure.hint}"
+                failure.hint = f"volume {name!r} has its former content; {failure.hint}"
                 return
         failure.hint = f"volume {name!r} is incomplete now; its former content: volback restore {safety} --replace"
 
