@@ -173,3 +173,33 @@ def test_one_that_has_no_room_after_the_stop_runs_again_and_the_others_as_far_as
     stale = f"volume '{other}' is there as it was when container '{pair.containers[1].name}' was stopped"
     assert any(stale in warning for warning in said["warnings"]) is project
     assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_a_directory_goes_on_from_what_is_there_and_what_is_of_others_is_not_removed(
+    second: SecondEngine, run_volback: Volback, far_state: dict[str, str], engine: EngineSession, tmp_path: Path,
+    *, volume_factory: Callable[..., str], create_container: Callable[..., Any],
+) -> None:  # fmt: skip
+    here, there, project = tmp_path / "site" / "html", tmp_path / "there" / "html", engine.new_name("shop")
+    here.mkdir(parents=True)
+    _fill(here)
+    labels = {PROJECT: project, "com.docker.compose.service": "web"}
+    create_container(volumes={str(here): "/html", volume_factory(labels=labels): "/data"}, labels=labels)
+    command = ("migrate", "--project", project, "--with-binds", "--map", f"{tmp_path}/site={tmp_path}/there", "--json")
+    relay = CuttingRelay(second, [EACH // 2])
+    relay.at_cut = relay.refuse
+    with relay:
+        said = run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8).json
+    assert said["result"]["not_moved"] == [str(here)]
+    assert there.is_dir(), "it is kept"
+    (there / "theirs").write_text("x")
+    with CuttingRelay(second, []) as relay:
+        refused = run_volback(*command, "--to", relay.url, env=far_state, check_exit=5).json["error"]
+        assert "holds a part that another run has brought, and 'theirs', which is not of it" in refused["message"]
+        (there / "theirs").unlink()
+        before = relay.sent_bytes
+        result = run_volback(*command, "--to", relay.url, env=far_state).json["result"]
+        assert relay.sent_bytes - before < EACH * 0.8
+    (directory,) = (one for one in result["moved"] if one["source"] == str(here))
+    assert (directory["proven"], directory["resumed"]) == (True, True)
+    assert differences(fingerprint(here), fingerprint(there)) == []
+    assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []

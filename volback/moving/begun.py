@@ -14,7 +14,7 @@ from volback.context import Context
 from volback.errors import NotFoundError
 from volback.moving.sides import Side
 from volback.operations.recover import RESTORE_LABEL
-from volback.state.journal import NewVolume
+from volback.state.journal import NewDirectory, NewVolume
 from volback.state.runs import DeadRun, Run, dead_runs, recorded_journals
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ class Begun:
     """Its id."""
     label: str
     """The id in the volume's label: of the run that made it."""
+    birth: str = ""
+    """Of a directory, as the journal has it: what is there must have the same."""
 
 
 def find_begun(ctx: Context, source: Side, target: Side) -> Begun | None:
@@ -36,9 +38,12 @@ def find_begun(ctx: Context, source: Side, target: Side) -> Begun | None:
     Raises EngineUnreachable.
     """
     with _entry_of(ctx, source, target) as (run, entry):
-        if run is None or entry is None or not _is_whole_mark(target, entry.made_by or run.id):
+        if run is None or entry is None:
             return None
-        return Begun(run.id, entry.made_by or run.id)
+        if isinstance(entry, NewDirectory):
+            return Begun(run.id, "", entry.birth)
+        label = entry.made_by or run.id
+        return Begun(run.id, label) if _is_whole_mark(target, label) else None
 
 
 def is_half_made(ctx: Context, run: Run, target: Side) -> bool:
@@ -62,18 +67,25 @@ def take_over(ctx: Context, begun: Begun, source: Side, target: Side) -> None:
 @contextmanager
 def _entry_of(
     ctx: Context, source: Side, target: Side, *, run_id: str | None = None
-) -> Iterator[tuple[DeadRun | None, NewVolume | None]]:
+) -> Iterator[tuple[DeadRun | None, NewVolume | NewDirectory | None]]:
     """The dead run that has begun it, locked for the block, and its entry."""
     origin = (source.engine.info.id, source.volume.name)
     wanted = (target.engine.info.id, target.volume.name)
     with dead_runs(ctx.settings.state) as dead:
         for run in dead if run_id is None else [run for run in dead if run.id == run_id]:
-            for entry in run.journal.of(NewVolume):
-                is_it = (entry.engine, entry.name) == wanted and (entry.source_engine, entry.source) == origin
-                if is_it and entry.was_empty:
+            for entry in _new(run, target):
+                name = entry.path if isinstance(entry, NewDirectory) else entry.name
+                if (entry.engine, name) == wanted and (entry.source_engine, entry.source) == origin:
                     yield run, entry
                     return
         yield None, None
+
+
+def _new(run: DeadRun, target: Side) -> list[NewVolume] | list[NewDirectory]:
+    """What it has made of that kind, and was seen to be empty."""
+    if target.volume.kind == "directory":
+        return [entry for entry in run.journal.of(NewDirectory) if entry.birth]
+    return [entry for entry in run.journal.of(NewVolume) if entry.was_empty]
 
 
 def _is_whole_mark(target: Side, label: str) -> bool:

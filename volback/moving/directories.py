@@ -1,6 +1,7 @@
 """Directories: a directory of the target's host that a move fills. It is new, or nothing is in it, or it is replaced.
 
-A directory has no label, so what a killed run has left of one is reported, and stays.
+A directory has no label. What a killed run has left of one is known by its inode and time of birth: the next move of
+the same directory goes on from it, and any other run reports it, and lets it stay.
 """
 
 from __future__ import annotations
@@ -12,25 +13,30 @@ from functools import partial
 from volback.archive.plan import Plan
 from volback.context import Context
 from volback.errors import ConflictError, NotFoundError
-from volback.moving.look import look_into
+from volback.moving.begun import find_begun, take_over
+from volback.moving.connections import Connections
+from volback.moving.look import Look, look_into
 from volback.moving.sides import Side
 from volback.moving.targets import Filling, TargetOptions, empty, safety_backup
 from volback.moving.transfer import EXTRACT
 from volback.operations.directories import make_directories, remove_directory
 from volback.operations.in_use import UnusedStorage
 from volback.operations.starting import started
-from volback.operations.volumes import open_writer
+from volback.operations.volumes import open_reader, open_writer, scan
 from volback.state.journal import NewDirectory
 from volback.state.runs import Run
 
 
 def is_there(run: Run, target: Side) -> bool:
     """Whether the directory exists. Raises UsageError for what is no directory, EngineError."""
+    return _found(run, target) is not None
+
+
+def _found(run: Run, target: Side) -> Look | None:
     try:
-        look_into(target.engine, target.volume, run=run.id, directory=run.scratch("look"))
+        return look_into(target.engine, target.volume, run=run.id, directory=run.scratch("look"))
     except NotFoundError:
-        return False
-    return True
+        return None
 
 
 def are_one_storage(here: Plan, there: Plan) -> bool:
@@ -45,25 +51,55 @@ def _marks(plan: Plan) -> set[tuple[int, int]]:
 
 @contextmanager
 def filling_directory(
-    ctx: Context, run: Run, target: Side, options: TargetOptions, *, on_wire: str | None, hint: str
-) -> Iterator[Filling]:
+    ctx: Context, run: Run, target: Side, options: TargetOptions, *, source: Side, kept: Connections,
+    on_wire: str | None, hint: str,
+) -> Iterator[Filling]:  # fmt: skip
     """Make the directory, or take the one that is there, for the block that fills it.
 
-    If the block raises, a new one is removed, and one that was there is empty. Raises ConflictError where it is not
-    empty, with that hint, or in use.
+    If the block raises, a new one is removed, unless `kept` says that an engine was lost, and one that was there is
+    empty. Raises ConflictError where it is not empty, with that hint, or in use.
     """
-    engine, volume, safety = target.engine, target.volume, None
-    entry = NewDirectory(engine=engine.info.id, host=engine.info.name, path=volume.name)
-    look = partial(look_into, engine, volume, run=run.id)
+    engine, volume = target.engine, target.volume
     writer = partial(open_writer, engine, run, volume, EXTRACT, on_wire=on_wire)
-    if not is_there(run, target):
-        with run.begun(entry, undo=partial(_removed, run, target)):
+    entry = NewDirectory(engine=engine.info.id, host=engine.info.name, path=volume.name)
+    found, begun = _found(run, target), find_begun(ctx, source, target)
+    if found is not None and begun is not None and found.birth == begun.birth:
+        extra = _others(run, source, target)
+        if not extra:
+            entry.source_engine, entry.source, entry.birth = source.engine.info.id, source.volume.name, found.birth
+            with (
+                UnusedStorage(engine, volume).replacing(done="filled", again="move it again"),
+                run.begun(entry, undo=lambda: not kept.gave_up and _removed(run, target)),
+            ):
+                take_over(ctx, begun, source, target)
+                with started(writer()) as starting:
+                    yield Filling(target, starting, found, is_begun=True)
+            return
+        if options.replace is None:
+            what = f"{target.what} holds a part that another run has brought, and {extra!r}, which is not of it"
+            raise ConflictError(what, hint)
+    if found is None:
+        entry.source_engine, entry.source = source.engine.info.id, source.volume.name
+        with run.begun(entry, undo=lambda: not kept.gave_up and _removed(run, target)):
             make_directories(ctx, engine, run, volume)
             with started(writer()) as starting:
-                yield Filling(target, starting, look(directory=run.scratch("look")))
+                found = look_into(engine, volume, run=run.id, directory=run.scratch("look"))
+                entry.birth = found.birth
+                run.write_journal()
+                yield Filling(target, starting, found)
         return
+    with _replaced(ctx, run, target, options, found, hint=hint) as (found, safety), started(writer()) as starting:
+        yield Filling(target, starting, found, safety)
+
+
+@contextmanager
+def _replaced(
+    ctx: Context, run: Run, target: Side, options: TargetOptions, found: Look, *, hint: str
+) -> Iterator[tuple[Look, str | None]]:
+    """Empty what is there for the block; give what is found of it then, and the safety backup."""
+    engine, volume, safety = target.engine, target.volume, None
+    entry = NewDirectory(engine=engine.info.id, host=engine.info.name, path=volume.name)
     with UnusedStorage(engine, volume).replacing(done="filled", again="move it again"):
-        found = look(directory=run.scratch("look"))
         if found.first_entry:
             if options.replace is None:
                 what = f"{target.what} exists already, and is not empty"
@@ -72,9 +108,18 @@ def filling_directory(
         with run.begun(entry, undo=partial(_emptied, run, target)):
             if found.first_entry:
                 empty(run, target)
-                found = look(directory=run.scratch("look"))
-            with started(writer()) as starting:
-                yield Filling(target, starting, found, safety)
+                found = look_into(engine, volume, run=run.id, directory=run.scratch("look"))
+            yield found, safety
+
+
+def _others(run: Run, source: Side, target: Side) -> str:
+    """A path below the target that the source does not have; empty where there is none."""
+    paths = list[set[bytes]]()
+    for side in (source, target):
+        with open_reader(side.engine, run, side.volume) as reader:
+            plan = scan(reader, [])
+        paths.append({plan.entry(number).path for number in range(len(plan.records))})
+    return min(paths[1] - paths[0], default=b"").decode(errors="backslashreplace")
 
 
 def _emptied(run: Run, target: Side) -> bool:

@@ -17,7 +17,7 @@ from volback.engine.engine import Engine
 from volback.errors import EngineError
 
 _ALL_IDS = 2**32 - 1
-_FIELDS = 6
+_FIELDS = 7
 
 # Fields end with NUL, which no name and no message contains. stat: image.PROGRAMS has it, a configured image may not.
 _FACTS = r"""
@@ -25,6 +25,7 @@ first=$(find . -mindepth 1 -maxdepth 1 ! -name lost+found -printf x -quit) || ex
 { find . -mindepth 1 -maxdepth 1 ! -name lost+found -printf %%f -quit; printf '\0'
 find . -maxdepth 0 -printf %%F; printf '\0'
 stat -f -c '%%a %%b %%S %%c %%d' . 2>/dev/null; printf '\0'
+stat -c '%%i %%w' . 2>/dev/null; printf '\0'
 cat /proc/self/uid_map; printf '\0'; cat /proc/self/gid_map; printf '\0'; } >&2
 if [ -n "$first" ]; then cat >/dev/null; exit 0; fi
 %(extract)s; status=$?
@@ -64,6 +65,8 @@ class Look:
     gids: Ids = Ids()
     refuses: frozenset[Kind] = frozenset()
     """Attributes that it does not take; not looked at where something is in it."""
+    birth: str = ""
+    """Inode and time of birth of its root, which no other directory has ever had; empty where that is not known."""
 
 
 def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> Look:
@@ -79,7 +82,7 @@ def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> L
     if len(fields) != _FIELDS:
         why = said.decode(errors="backslashreplace").strip() or f"status {status}"
         raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
-    first, filesystem, room, uids, gids, messages = fields
+    first, filesystem, room, birth, uids, gids, messages = fields
     if status and (failures := tar.read_extract_messages(messages, status).failures):
         raise EngineError(f"nothing can be written into {target.kind} {target.name!r}: {failures[0]}")
     return Look(
@@ -89,7 +92,14 @@ def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> L
         _ids(uids),
         _ids(gids),
         refused_kinds(messages),
+        _birth(birth),
     )
+
+
+def _birth(text: bytes) -> str:
+    """A filesystem that keeps no such time says '-'."""
+    inode, _, born = text.decode(errors="backslashreplace").strip().partition(" ")
+    return f"{inode} {born}" if born not in ("", "-") else ""
 
 
 def _room(text: bytes) -> tuple[int | None, int | None, int | None]:

@@ -20,7 +20,7 @@ from volback.errors import ConflictError, Failure, Interrupted, VolbackError
 from volback.live.plan import QuiesceRequest, writers
 from volback.live.quiesce import Quiesced
 from volback.moving.again import is_untouched, note_moved
-from volback.moving.begun import is_half_made
+from volback.moving.begun import find_begun, is_half_made, take_over
 from volback.moving.connections import Connections
 from volback.moving.directories import are_one_storage, filling_directory, is_there
 from volback.moving.look import Look
@@ -180,8 +180,7 @@ class Member:
                 filling if source.volume.kind == "volume" else filling_directory,
                 self._ctx, self._route.run, self._target, self._options,
             )  # fmt: skip
-            kept = {"source": source, "kept": self._connections} if source.volume.kind == "volume" else {}
-            making = fill(on_wire=self._wires.of_writer, hint=_HINT, **kept)
+            making = fill(source=source, kept=self._connections, on_wire=self._wires.of_writer, hint=_HINT)
             self._moving = self._movement(self._making.enter_context(making))
             if self._options.stopping is not None and self._options.stopping.live:
                 self._first = self._moving.live_passes()
@@ -268,8 +267,11 @@ class Member:
 
     def _forget_replacements(self) -> None:
         """What a run that died was filling is whole, as both sides are the same."""
-        if self._target.volume.kind == "volume":
-            forget_replacements(self._ctx, self._target.engine, self._target.volume.name)
+        ctx, target = self._ctx, self._target
+        if target.volume.kind == "volume":
+            forget_replacements(ctx, target.engine, target.volume.name)
+        elif (begun := find_begun(ctx, self.source, target)) is not None:
+            take_over(ctx, begun, self.source, target)
 
     def _unchanged(self, there: Side, plan: Plan, observer: Observer) -> Moved:
         return Moved(

@@ -74,7 +74,7 @@ def make_ready(
     if carried := carry_image(source, target):
         log.info("%s", carried)
     engines = [source] if source.info.id == target.info.id else [source, target]
-    begun = [(there, find_begun(ctx, here, there)) for here, there in sides if there.volume.kind == "volume"]
+    begun = [(there, find_begun(ctx, here, there)) for here, there in sides]
     spared = [(found.run, there.volume.name) for there, found in begun if found is not None]
     for engine in engines:
         sweep(ctx, engine, repository, others=[other.info.id for other in engines], spared=spared)

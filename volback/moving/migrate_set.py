@@ -79,9 +79,9 @@ def migrate_set(
         (side, Side(target, wanted_volume(side.volume, side.volume.name, options)))
         for side in (source_side(source, name) for name in names)
     ]
+    sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
     make_ready(ctx, source, target, repository, sides)
     wires = Wires.between(source, target, compress=options.compress, bytes_s=options.bytes_s)
-    sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
     refill = Replacement(repository, safety_backup=False)
     members = [Member(shared, *both, wires, options, refill) for both in sides]
     half = half_restored(ctx, source)

@@ -71,7 +71,7 @@ def sweep(
     """Find what crashed runs left, and remove it unless only asked to find it. Raises EngineUnreachable, StoreError.
 
     `others`: ids of engines for which the caller sweeps too, so that nothing on them is reported here.
-    `spared`: ids of runs, and names of volumes that they have begun, which the caller goes on with.
+    `spared`: ids of runs, and names of volumes, or paths, that they have begun, which the caller goes on with.
     """
     left = FoundLeftovers()
     state = ctx.settings.state
@@ -238,13 +238,18 @@ def _sweep_run(
     done = [
         entry
         for entry in run.journal.entries
-        if not (isinstance(entry, NewVolume) and (run.id, entry.name) in spared)
+        if (run.id, _name_of(entry)) not in spared
         and _sweep_entry(ctx, engine, repository, run, entry, left, remove=remove)
     ]
     if len(done) == len(run.journal.entries):
         left.runs.append(run.id)
     if remove:
         _settle(run, done)
+
+
+def _name_of(entry: Entry) -> str:
+    """Of what it has made: of a volume, or the path of a directory."""
+    return entry.name if isinstance(entry, NewVolume) else entry.path if isinstance(entry, NewDirectory) else ""
 
 
 def _settle(run: DeadRun, done: Sequence[Entry], *, forget: bool = True) -> None:

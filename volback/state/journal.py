@@ -88,10 +88,17 @@ class NewVolume(OnEngine, frozen=False, tag="new-volume", kw_only=True):  # type
         return f"half-restored volume {self.name!r}"
 
 
-class NewDirectory(OnEngine, frozen=True, tag="new-directory", kw_only=True):
-    """A directory of the engine's host that a restore made. It has no label: what is left is reported, and stays."""
+class NewDirectory(OnEngine, frozen=False, tag="new-directory", kw_only=True):  # type: ignore[misc]  # as above
+    """A directory of the engine's host that a restore or a move made. It has no label: what is left is reported, and
+    stays."""
 
     path: str
+    birth: str = ""
+    """Its inode and time of birth, by which a move that goes on knows it; empty where they are not known."""
+    source_engine: str = ""
+    """The id of the engine from which a directory is copied into it; empty where a backup is restored."""
+    source: str = ""
+    """The path of that directory."""
 
     @property
     def what(self) -> str:
