@@ -99,3 +99,21 @@ def test_since_when() -> None:
     assert read_since("today", NOW) == today
     assert read_since("yesterday", NOW).date() == today.date() - timedelta(days=1)
     assert read_since("36h", NOW) == NOW - timedelta(hours=36)
+
+
+def test_prune_forgets_an_anonymous_volume_and_no_other(
+    listed: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ids() -> set[str]:
+        return {line.split()[0].partition("@")[0] for line in listed()[1:]}
+
+    rules = ["--keep-last", "1", "--anonymous-after"]
+    assert run(["prune", *rules, "9999d"]) == 0
+    capsys.readouterr()
+    assert ids() == {"db", LONG, "web", ANONYMOUS}
+    assert run(["prune", *rules, "1h", "--dry-run"]) == 0
+    assert "anonymous, not backed up any more" in " ".join(capsys.readouterr().out.split())
+    assert ids() == {"db", LONG, "web", ANONYMOUS}
+    assert run(["prune", *rules, "1h"]) == 0
+    capsys.readouterr()
+    assert ids() == {"db", LONG, "web"}

@@ -33,7 +33,13 @@ too, while there are fewer. The newest good backup of a volume always stays.
 Examples:
   volback prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   volback prune db --keep-within 30d --keep-tag release
+  volback prune --keep-daily 7 --anonymous-after 90d
   volback prune --job nightly --dry-run    by the keep rules of a job
+
+\b
+An anonymous volume has a name of 64 digits that the engine made. Where its
+host was backed up for --anonymous-after and it was not, all its backups go,
+but for those that are held, or have a tag of --keep-tag.
 """
 NoRepack = Annotated[
     bool, typer.Option("--no-repack", help="Free no space of which other backups use a part; see volback repack.")
@@ -75,6 +81,10 @@ def prune(
     keep_tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="Keep those with this tag; may be repeated. A,B: both tags.")
     ] = None,
+    anonymous_after: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Forget anonymous volumes that were not backed up for that long: 90d."),
+    ] = None,
     timezone: Annotated[
         str | None,
         typer.Option(metavar="ZONE", help="Time zone of the calendar, like Europe/Berlin. [default: the machine's]"),
@@ -109,6 +119,7 @@ def prune(
         },
         keep_within,
         keep_tag or [],
+        None if anonymous_after is None else read_option("--anonymous-after", anonymous_after, read_age),
     )  # fmt: skip
     older_than_s = read_option("--older-than", older_than, read_age)
     grace_s = read_option("--grace", grace, read_grace)
@@ -174,11 +185,12 @@ def _outcome(result: PruneResult, text: list[str], more: Facts, *, dry_run: bool
     )
 
 
-def _rules(counts: dict[str, str], within: str | None, tags: list[str]) -> KeepRules:
+def _rules(counts: dict[str, str], within: str | None, tags: list[str], anonymous_s: float | None) -> KeepRules:
     return KeepRules(
         **{name: read_option(f"--keep-{name}", text, read_count) for name, text in counts.items()},
         within=None if within is None else read_option("--keep-within", within, read_calendar),
         tags=tuple(tags),
+        anonymous_s=anonymous_s,
     )
 
 

@@ -29,6 +29,7 @@ from volback.errors import (
     StoreUnreachable,
     VolbackError,
 )
+from volback.latest import created_at, is_future
 from volback.measures import count, human_size
 from volback.operations.condemned import Worker
 from volback.operations.half_made import HalfMadeSweep, Uploads, uploads_of
@@ -40,6 +41,7 @@ from volback.operations.remove import remove_from, volume_locks
 from volback.operations.repack import Repacking
 from volback.operations.repack_plan import Packing, candidates
 from volback.operations.scopes import Scope, scopes_of
+from volback.policy.anonymous import is_anonymous
 from volback.policy.keep import Candidate, Decision, KeepRules, choose
 from volback.state.journal import Reading
 from volback.state.runs import live_prefixes
@@ -242,7 +244,7 @@ class _Prune:
                 )
                 for candidate in candidates_of(there, sizes_of(held), lines, notes)
             ]
-            decisions = self._decisions(judged_ones, f"{host}/{volume}", sorted(ours))
+            decisions = self._decisions(judged_ones, host, volume, sorted(ours))
             if notice := self._lines.notice(host, volume, there):
                 self._notices.append(notice)
             damage = {candidate.id: candidate.damage for candidate in judged_ones}
@@ -250,13 +252,25 @@ class _Prune:
             group = _Group(host, volume, {found.id: found for found in there}, held, needs, damage, tags)
             self._carry_out(group, decisions)
 
-    def _decisions(self, candidates: list[Candidate], what: str, lines: Sequence[str]) -> list[Decision]:
+    def _decisions(self, candidates: list[Candidate], host: str, volume: str, lines: Sequence[str]) -> list[Decision]:
         """What the rules say of each that is there; one that would be made before counts, too."""
         now, made = self._ctx.now(), list[Candidate]()
         if self._upcoming is not None:
             made = [Candidate("", now, self._upcoming.tags, line=line) for line in lines]
-        decisions = choose(self._rules, [*candidates, *made], now=now, zone=self._zone, what=what)
+        decisions = choose(
+            self._rules, [*candidates, *made],
+            now=now, zone=self._zone, what=f"{host}/{volume}",
+            newest_of_host=self._newest_of(host) if is_anonymous(volume) else None,
+        )  # fmt: skip
         return [decision for decision in decisions if decision.id]
+
+    def _newest_of(self, host: str) -> datetime | None:
+        """When the last backup of a host was made; None where nobody asks."""
+        if self._rules.anonymous_s is None:
+            return None
+        now = self._ctx.now()
+        times = [created_at(key.id) for key in self._repository.catalog.backups(host)]
+        return max((time for time in times if not is_future(time, now)), default=None)
 
     def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
         """Remove what no rule keeps; in any case record the result for each."""
