@@ -34,7 +34,7 @@ class ProjectParts:
     files: ComposeFiles | None
     left_out: tuple[LeftOut, ...]
     mounted_files: tuple[str, ...] = ()
-    """Paths that containers mount and that are no directories, also where they are kept among the compose files; known
+    """Paths that containers mount and that are not directories, also where they are kept among the compose files; known
     `with_binds` only."""
 
 
