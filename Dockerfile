@@ -33,9 +33,19 @@ ENV PATH=/opt/volback/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/var/lib/volback \
     XDG_DATA_HOME=/var/lib \
     VOLBACK_STATE_DIR=/var/lib/volback/state
+# What the image is made of: --build-arg REVISION="$(git rev-parse HEAD)" --build-arg CREATED="$(date -u +%FT%TZ)"
+ARG VERSION="0.1.0"
+ARG REVISION=""
+ARG CREATED=""
 # A container's labels are its image's too: its own volumes (repository, state) are no part of `backup --all`.
 LABEL volback.enable="false" \
       org.opencontainers.image.title="volback" \
+      org.opencontainers.image.description="Back up, restore and prove Docker volumes" \
+      org.opencontainers.image.source="https://github.com/volback/volback" \
+      org.opencontainers.image.documentation="https://github.com/volback/volback/blob/main/docs/README.md" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER volback
 WORKDIR /var/lib/volback

@@ -92,7 +92,7 @@ def test_systemd_is_chosen_where_it_runs(cli: Cli) -> None:
     result = json.loads(cli.schedule("install", "--json").stdout)["result"]
     assert result["kind"] == "systemd"
     assert cli.schedule("install", "--systemd").stdout == "1 job, run by systemd\n"
-    assert len(json.loads(cli.schedule("remove", "--json").stdout)["result"]["removed"]) == 3
+    assert len(json.loads(cli.schedule("remove", "--json").stdout)["result"]["removed"]) == 4
 
 
 @pytest.mark.programs
@@ -102,7 +102,7 @@ def test_a_job_is_run_by_one_scheduler_alone(cli: Cli) -> None:
     cli.schedule("install", "--cron")
     assert f"removed {table}\n" in cli.schedule("install", "--systemd").stdout
     assert not table.exists()
-    assert cli.schedule("install", "--cron").stdout.count("removed ") == 3
+    assert cli.schedule("install", "--cron").stdout.count("removed ") == 4
 
 
 def test_what_cannot_be_is_a_line_with_a_hint(cli: Cli) -> None:

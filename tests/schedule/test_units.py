@@ -12,7 +12,7 @@ import pytest
 
 from volback.config.times import next_run, zone_of
 from volback.errors import UsageError, VolbackError
-from volback.schedule.table import Command, Entry
+from volback.schedule.table import MARK, Command, Entry
 from volback.schedule.units import SystemdUnits, on_calendar
 
 COMMAND = Command(
@@ -81,7 +81,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(units: SystemdUnits, tmp_pat
     program = tmp_path / "volback"
     program.symlink_to("/bin/true")
     units.install([NIGHTLY, Entry("a_b.c-1", "0 0 13 * fri")], Command((str(program),), (), COMMAND.environment))
-    paths = [str(path) for path in directory(tmp_path).glob("volback-*") if path.is_file()]
+    paths = [str(path) for path in directory(tmp_path).glob("volback[-@]*") if path.is_file()]
     assert len(paths) == 5
     said = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, check=False
@@ -95,11 +95,13 @@ def test_a_job_has_a_timer_that_catches_up_and_a_service_whose_guard_is_left_alo
     units: SystemdUnits, tmp_path: Path
 ) -> None:
     units.install([NIGHTLY], COMMAND)
-    timer = (directory(tmp_path) / "volback-job-nightly.timer").read_text().splitlines()
+    timer = (directory(tmp_path) / "volback@nightly.timer").read_text().splitlines()
     assert {"OnCalendar=*-*-* 02:30:00 Europe/Berlin", "Persistent=true", "RandomizedDelaySec=300s"} <= set(timer)
-    service = (directory(tmp_path) / "volback-job-nightly.service").read_text().splitlines()
-    assert {"KillMode=process", "SuccessExitStatus=3", "Type=oneshot"} <= set(service)
-    assert '"/opt/vol back/bin/volback" --config "/etc/100%%/$$HOME/v.toml" --quiet run nightly' in "\n".join(service)
+    service = (directory(tmp_path) / "volback@.service").read_text().splitlines()
+    assert {"KillMode=process", "SuccessExitStatus=3", "Type=oneshot", "Nice=5", "NoNewPrivileges=yes"} <= set(service)
+    assert {"EnvironmentFile=-%E/volback/environment", "OnFailure=volback-failure@%i.service"} <= set(service)
+    assert [line for line in service if line.startswith(("PrivateTmp", "ProtectSystem", "ProtectHome"))] == []
+    assert '"/opt/vol back/bin/volback" --config "/etc/100%%/$$HOME/v.toml" --quiet run %i' in "\n".join(service)
     assert 'Environment="VOLBACK_STATE_DIR=/var/a \\"b\\" %%n"' in service
     recover = (directory(tmp_path) / "volback-recover.service").read_text().splitlines()
     assert "WantedBy=multi-user.target docker.service" in recover
@@ -111,7 +113,7 @@ def test_timers_and_the_recovery_at_boot_are_enabled(units: SystemdUnits, tmp_pa
     units.install([NIGHTLY], COMMAND)
     wants = {path.relative_to(directory(tmp_path)).as_posix() for path in directory(tmp_path).glob("*.wants/*")}
     assert wants == {
-        "timers.target.wants/volback-job-nightly.timer", "multi-user.target.wants/volback-recover.service",
+        "timers.target.wants/volback@nightly.timer", "multi-user.target.wants/volback-recover.service",
         "docker.service.wants/volback-recover.service",
     }  # fmt: skip
 
@@ -124,11 +126,21 @@ def test_installed_twice_nothing_changes_and_a_job_that_is_gone_goes(units: Syst
     assert (again.written, again.removed, len(again.unchanged)) == ([], [], 5)
     assert units.installed().keys() == {"nightly", "other"}
     changed = units.install([NIGHTLY], COMMAND)
-    assert sorted(Path(name).name for name in changed.removed) == [
-        "volback-job-other.service",
-        "volback-job-other.timer",
-    ]
+    assert [Path(name).name for name in changed.removed] == ["volback@other.timer"]
     assert units.installed().keys() == {"nightly"}
+
+
+@pytest.mark.programs
+def test_units_of_a_version_before_are_replaced(units: SystemdUnits, tmp_path: Path) -> None:
+    directory(tmp_path).mkdir(parents=True)
+    for name in ("volback-job-nightly.timer", "volback-job-nightly.service"):
+        (directory(tmp_path) / name).write_text(f"{MARK}\n[Install]\nWantedBy=timers.target\n")
+    assert units.installed().keys() == {"nightly"}
+    changes = units.install([NIGHTLY], COMMAND)
+    assert sorted(Path(name).name for name in changes.removed) == [
+        "volback-job-nightly.service", "volback-job-nightly.timer",
+    ]  # fmt: skip
+    assert units.installed() == {"nightly": str(directory(tmp_path) / "volback@nightly.timer")}
 
 
 @pytest.mark.programs
@@ -137,14 +149,14 @@ def test_removed_is_what_was_written_and_no_more(units: SystemdUnits, tmp_path: 
     mine = directory(tmp_path) / "volback-mine.service"
     mine.write_text("[Service]\nExecStart=/bin/true\n")
     units.install([NIGHTLY], COMMAND)
-    assert len(units.remove().removed) == 3
+    assert len(units.remove().removed) == 4
     assert [path for path in directory(tmp_path).rglob("*") if not path.is_dir()] == [mine]
     assert units.remove().removed == []
 
 
 def test_a_unit_of_somebody_else_is_not_overwritten(units: SystemdUnits, tmp_path: Path) -> None:
     directory(tmp_path).mkdir(parents=True)
-    theirs = directory(tmp_path) / "volback-job-nightly.timer"
+    theirs = directory(tmp_path) / "volback@nightly.timer"
     theirs.write_text("[Timer]\n")
     with pytest.raises(UsageError, match="was not written by volback"):
         units.install([NIGHTLY], COMMAND)
@@ -156,8 +168,9 @@ def test_units_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     changes = SystemdUnits(tmp_path, of_user=True).install([NIGHTLY], COMMAND)
     inside = tmp_path / "home/me/.config/systemd/user"
     assert sorted(path.name for path in inside.iterdir()) == [
-        "volback-job-nightly.service", "volback-job-nightly.timer", "volback-recover.service",
+        "volback-failure@.service", "volback-recover.service", "volback@.service", "volback@nightly.timer",
     ]  # fmt: skip
+    assert "NoNewPrivileges" not in (inside / "volback@.service").read_text(), "a user's systemd may not be able to"
     assert "WantedBy=default.target" in (inside / "volback-recover.service").read_text()
     assert "enable-linger" in changes.warnings[0]
 

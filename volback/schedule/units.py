@@ -17,6 +17,24 @@ from volback.schedule.table import MARK, Changes, Command, Entry, Kind, check_ou
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _RECOVER = "volback-recover.service"
+_JOB = "volback@"
+_TEMPLATE = f"{_JOB}.service"
+"""Of all jobs: its instance is the job's name."""
+_FAILURE = "volback-failure@.service"
+_FORMER = "volback-job-"
+"""With which timers of earlier versions began."""
+_PAGE = "https://github.com/volback/volback/blob/main/docs/how-to/schedule-jobs.md"
+_HARDENED = """\
+# What volback never needs. Repositories may lie anywhere, and the engine must see the pipes of helpers: so no file
+# is hidden or read-only, and /tmp is not private.
+NoNewPrivileges=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectHostname=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictNamespaces=yes
+SystemCallArchitectures=native"""
 
 
 class SystemdUnits:
@@ -74,13 +92,16 @@ class SystemdUnits:
     def installed(self) -> dict[str, str]:
         """Jobs that have a timer."""
         timers = {name: path for name, path in self._ours().items() if name.endswith(".timer")}
-        return {name.removeprefix("volback-job-").removesuffix(".timer"): str(path) for name, path in timers.items()}
+        return {_job_of(name): str(path) for name, path in timers.items()}
 
     def _units(self, entries: Sequence[Entry], command: Command) -> dict[str, str]:
-        units = {_RECOVER: _text(self._recover_unit(command))}
+        units = {
+            _RECOVER: _text(self._recover_unit(command)),
+            _TEMPLATE: _text(_template_unit(command, is_hardened=not self._of_user)),
+            _FAILURE: _text(_failure_unit()),
+        }
         for entry in entries:
-            units[f"volback-job-{entry.job}.service"] = _text(_service_unit(entry, command))
-            units[f"volback-job-{entry.job}.timer"] = _text(_timer_unit(entry))
+            units[f"{_JOB}{entry.job}.timer"] = _text(_timer_unit(entry))
         return units
 
     def _recover_unit(self, command: Command) -> Iterator[str]:
@@ -91,7 +112,7 @@ class SystemdUnits:
         yield f"WantedBy={'default.target' if self._of_user else 'multi-user.target docker.service'}"
 
     def _ours(self) -> dict[str, Path]:
-        found = {path.name: path for path in sorted(self._directory.glob("volback-*")) if path.suffix != ".wants"}
+        found = {path.name: path for path in sorted(self._directory.glob("volback[-@]*")) if path.suffix != ".wants"}
         return {name: path for name, path in found.items() if path.is_file() and _is_ours(path)}
 
     def _drop(self, name: str, changes: Changes, *, anyway: bool = False) -> None:
@@ -173,8 +194,12 @@ def on_calendar(entry: Entry) -> list[str]:
     return [f"*-{months}-{days} {time}{zone}", f"{names}*-{months}-* {time}{zone}"]
 
 
+def _job_of(timer: str) -> str:
+    return timer.removeprefix(_JOB).removeprefix(_FORMER).removesuffix(".timer")
+
+
 def _timer_unit(entry: Entry) -> Iterator[str]:
-    yield from _head(f"volback: when the job {entry.job} runs")
+    yield from _head(f"volback: when the job {entry.job.replace('%', '%%')} runs")
     yield from ("", "[Timer]")
     yield from (f"OnCalendar={times}" for times in on_calendar(entry))
     yield from ("# A run that was missed while the machine was down is started at boot.", "Persistent=true")
@@ -184,26 +209,43 @@ def _timer_unit(entry: Entry) -> Iterator[str]:
     yield from ("", "[Install]", "WantedBy=timers.target")
 
 
-def _service_unit(entry: Entry, command: Command) -> Iterator[str]:
-    yield from _head(f"volback: the job {entry.job}", after="network-online.target docker.service")
-    yield "Wants=network-online.target"
-    yield from _service(command, ["--quiet", "run", entry.job])
+def _template_unit(command: Command, *, is_hardened: bool) -> Iterator[str]:
+    yield from _head("volback: the job %i", after="network-online.target docker.service")
+    yield from ("Wants=network-online.target", "OnFailure=volback-failure@%i.service")
+    yield from _service(command, ["--quiet", "run"], instance=True)
     yield "# Exit status 3: done with warnings."
     yield "SuccessExitStatus=3"
     yield "# The guard, which starts stopped containers again, must outlive a volback that was killed."
     yield from ("KillMode=process", "OOMPolicy=continue", "TimeoutStopSec=10min")
+    yield "# After other programs, but not by much: containers may be stopped until it has read."
+    yield from ("Nice=5", "IOSchedulingClass=best-effort", "IOSchedulingPriority=6")
+    if is_hardened:
+        yield from _HARDENED.splitlines()
+
+
+def _failure_unit() -> Iterator[str]:
+    """Told also where volback itself cannot start; what it can tell, it has told by the job's notifications."""
+    yield from _head("volback: the job %i failed")
+    yield "# To send a message: systemctl edit volback-failure@.service"
+    yield from ("", "[Service]", "Type=oneshot", "SyslogIdentifier=volback", "SyslogLevel=err")
+    yield 'ExecStart=/bin/echo "the job %i failed: journalctl -u volback@%i"'
 
 
 def _head(description: str, *, after: str | None = None) -> Iterator[str]:
-    yield from ("[Unit]", f"Description={description.replace('%', '%%')}")
+    """`%i` in the description is the instance's name."""
+    yield from ("[Unit]", f"Description={description}", f"Documentation={_PAGE}")
     if after:
         yield f"After={after}"
 
 
-def _service(command: Command, arguments: list[str]) -> Iterator[str]:
+def _service(command: Command, arguments: list[str], *, instance: bool = False) -> Iterator[str]:
+    """`instance`: its name is the last argument."""
     yield from ("", "[Service]", "Type=oneshot")
+    yield "# Variables for volback.toml, such as passwords, one NAME=VALUE a line, readable by root alone."
+    yield "EnvironmentFile=-%E/volback/environment"
     yield from (f"Environment={_quoted(f'{name}={value}')}" for name, value in command.environment.items())
-    yield f"ExecStart={' '.join(_quoted(word).replace('$', '$$') for word in command.words(*arguments))}"
+    words = [_quoted(word).replace("$", "$$") for word in command.words(*arguments)]
+    yield f"ExecStart={' '.join([*words, *(['%i'] if instance else [])])}"
 
 
 def _quoted(word: str) -> str:
