@@ -19,8 +19,8 @@ from volback.engine.helper import CLIENT_LABEL, MADE_LABEL
 from volback.errors import StoreError
 from volback.operations.backup_set import SetOptions, backup_set
 from volback.operations.doctor import Check, DoctorReport, doctor
-from volback.operations.recover import RESTORE_LABEL
 from volback.operations.sources import volume_source
+from volback.policy.inherited import RESTORE_LABEL
 from volback.settings import Settings
 from volback.state.client import client_id
 from volback.state.journal import NewBackup, Replacing

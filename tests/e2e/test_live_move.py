@@ -158,7 +158,7 @@ def test_a_move_that_is_killed_while_the_containers_are_stopped(
     run_volback("recover")
     container.reload()
     assert (container.status, container.attrs["HostConfig"]["RestartPolicy"]["Name"]) == ("running", "always")
-    assert "com.docker.volback.restore" in engine.client.volumes.get(new).attrs["Labels"]
+    assert "volback.restore" in engine.client.volumes.get(new).attrs["Labels"]
     run_volback(*command)
     assert differences(fingerprint(volume_path(volume)), fingerprint(volume_path(new))) == []
     assert list((run_volback.state / "runs").iterdir()) == []

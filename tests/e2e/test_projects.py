@@ -23,8 +23,8 @@ from volback.catalog.model import Manifest, SetOf, Source
 from volback.cli.backup import find_sources
 from volback.errors import NotFoundError
 from volback.operations.backup import BackupOptions, make_backup
-from volback.operations.recover import RESTORE_LABEL
 from volback.operations.sources import sources_of_container, sources_of_project, volume_source
+from volback.policy.inherited import RESTORE_LABEL
 from volback.settings import Settings
 from volback.state.client import client_id
 

@@ -179,7 +179,7 @@ def test_a_copy_does_not_join_its_originals_project(
     made = backup(*library, volume_source(library.engine, name), BackupOptions()).manifest.name
     restore(*library, made, RestoreOptions(name=copy, without_labels=("volback.test",)))
     found = library.engine.volume(copy).labels
-    assert {key for key in found if key != "com.docker.volback.restore"} == {"a"}
+    assert {key for key in found if key != "volback.restore"} == {"a"}
 
 
 def test_a_volume_under_its_own_name_stays_in_its_project(

@@ -18,7 +18,7 @@ from volback.errors import EngineError
 from volback.moving.clone import clone
 from volback.moving.move import MoveOptions
 
-LABEL = "com.docker.volback.restore"
+LABEL = "volback.restore"
 
 
 def _fill(path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.support.halt import delayed, halted
 from tests.support.remote import SecondEngine, ssh_server, wait_for
 
 NAME = "moved"
-LABEL = "com.docker.volback.restore"
+LABEL = "volback.restore"
 SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 TOTAL = 24 << 20
 """About what a volume of these tests holds; it does not compress."""

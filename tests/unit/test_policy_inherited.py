@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from volback.policy.inherited import Inherited, Wanted, acting_labels, inherited_labels, unconfirmed_warning
+from volback.policy.inherited import (
+    Inherited,
+    Wanted,
+    acting_labels,
+    inherited_labels,
+    restored_by,
+    unconfirmed_warning,
+    without_restore_label,
+)
 
 COMPOSE = {"com.docker.compose.project": "shop", "com.docker.compose.volume": "db", "com.docker.compose.version": "2"}
 ACTING = {
@@ -16,7 +24,7 @@ ACTING = {
     "volback.exclude": "*",
 }
 OWN = {"com.example.part": "one", "traefik.enable": "true"}
-REMOVING = ["com.docker.volume.anonymous", "volback.made", "com.docker.volback.restore"]
+REMOVING = ["com.docker.volume.anonymous", "volback.made", "volback.restore", "com.docker.volback.restore"]
 
 
 def known(key: str, value: str) -> bool:
@@ -82,3 +90,10 @@ def test_labels_are_left_out_by_key_or_by_pattern() -> None:
 
 def test_only_labels_that_act_are_remembered() -> None:
     assert acting_labels({**ACTING, **OWN, **dict.fromkeys(REMOVING, "")}) == ACTING
+
+
+@pytest.mark.parametrize("label", ["volback.restore", "com.docker.volback.restore"])
+def test_a_volume_that_an_earlier_version_made_is_known_too(label: str) -> None:
+    assert restored_by({**OWN, label: "run-1"}) == "run-1"
+    assert without_restore_label({**OWN, label: "run-1"}) == OWN
+    assert restored_by(OWN) is None

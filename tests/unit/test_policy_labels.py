@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from volback.operations.recover import RESTORE_LABEL
 from volback.policy.durations import CalendarDuration
 from volback.policy.hooks import Hook
+from volback.policy.inherited import RESTORE_LABEL
 from volback.policy.keep import UNLIMITED, KeepRules
 from volback.policy.labels import OWN_LABELS, LabelPolicy, hooks_of, policy_of, read_labels
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from volback.context import Context
 from volback.errors import NotFoundError
 from volback.moving.sides import Side
-from volback.operations.recover import RESTORE_LABEL
+from volback.policy.inherited import restored_by, without_restore_label
 from volback.state.journal import NewDirectory, NewVolume
 from volback.state.runs import DeadRun, Run, dead_runs, recorded_journals
 
@@ -95,6 +95,6 @@ def _is_whole_mark(target: Side, label: str) -> bool:
         found = target.engine.volume(wanted.name)
     except NotFoundError:
         return False
-    labels = {key: value for key, value in found.labels.items() if key != RESTORE_LABEL}
-    is_marked = found.labels.get(RESTORE_LABEL) == label and found.driver == "local"
+    labels = without_restore_label(found.labels)
+    is_marked = restored_by(found.labels) == label and found.driver == "local"
     return is_marked and (found.driver, found.options, labels) == (wanted.driver, wanted.options, wanted.labels)

@@ -32,6 +32,7 @@ from volback.live.resuming import Resumer
 from volback.operations.emptiness import first_entry
 from volback.operations.leftovers import FoundLeftovers, Leftovers
 from volback.operations.locks import prefix_lock
+from volback.policy.inherited import restored_by
 from volback.state.journal import (
     Entry,
     HeldContainer,
@@ -50,13 +51,6 @@ from volback.state.runs import DeadRun, dead_runs, live_journals, live_runs
 from volback.state.unfinished import is_kept
 
 log = logging.getLogger(__name__)
-
-RESTORE_LABEL = "com.docker.volback.restore"
-"""On a volume that a restore created: the id of its run. It distinguishes a half-made volume from any other.
-
-A label cannot be removed again, and docker-compose 1 warns at each `up` of one that its file does not have, unless it
-begins with `com.docker.` (compose/volume.py, check_remote_volume_config).
-"""
 
 GUARD_S = 60.0
 _POLL_S = 0.1
@@ -310,7 +304,7 @@ def _half_restored(engine: Engine, run: DeadRun, entry: NewVolume) -> Volume | N
         volume = engine.volume(entry.name)
     except NotFoundError:
         return None
-    return volume if volume.labels.get(RESTORE_LABEL) == (entry.made_by or run.id) else None
+    return volume if restored_by(volume.labels) == (entry.made_by or run.id) else None
 
 
 def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: FoundLeftovers, *, remove: bool) -> bool:

@@ -20,8 +20,9 @@ from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
 from volback.masking import masked_labels, masked_options
 from volback.measures import count
-from volback.operations.recover import RESTORE_LABEL, half_restored
+from volback.operations.recover import half_restored
 from volback.policy.anonymous import is_anonymous, is_beginning
+from volback.policy.inherited import without_restore_label
 from volback.policy.labels import policy_of
 from volback.policy.storage import is_tmpfs
 
@@ -145,7 +146,7 @@ def _source(engine: Engine, name: str) -> Source:
 def volume_source(engine: Engine, name: str) -> Source:
     """Describe a volume that exists, as its manifest will: without secrets. Raises NotFoundError."""
     volume = engine.volume(name)
-    labels = {key: value for key, value in volume.labels.items() if key != RESTORE_LABEL}
+    labels = without_restore_label(volume.labels)
     return Source(
         kind="volume",
         name=volume.name,

@@ -23,8 +23,8 @@ from volback.interrupts import deferred_signals
 from volback.measures import count, human_size, named
 from volback.operations.emptiness import first_entry
 from volback.operations.in_use import UnusedStorage
-from volback.operations.recover import RESTORE_LABEL
 from volback.operations.starting import Starting, Stream, started
+from volback.policy.inherited import RESTORE_LABEL, restored_by
 from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
 from volback.state.runs import Run
@@ -305,7 +305,7 @@ def remove_half_made(engine: Engine, label: str, name: str) -> bool:
     Raises EngineError, ConflictError.
     """
     try:
-        made = engine.volume(name).labels.get(RESTORE_LABEL) == label
+        made = restored_by(engine.volume(name).labels) == label
     except NotFoundError:
         made = False
     if made:

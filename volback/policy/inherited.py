@@ -16,14 +16,29 @@ from volback.policy.projects import COMPOSE_NAMES, PODMAN_PROJECT, PROJECT, VOLU
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 """Engines from 23.0 on: a plain `docker volume prune` removes volumes that have it."""
 
+RESTORE_LABEL = "volback.restore"
+"""On a volume that a restore created: the id of its run. It distinguishes a half-made volume from any other."""
+FORMER_RESTORE_LABEL = "com.docker.volback.restore"
+"""As versions before have written it; a label of a volume cannot be changed."""
+
 _NEVER = frozenset({
     ANONYMOUS_LABEL,
-    "com.docker.volback.restore", "volback.made", "volback.client", "volback.helper", "volback.run",
+    RESTORE_LABEL, FORMER_RESTORE_LABEL, "volback.made", "volback.client", "volback.helper", "volback.run",
 })  # fmt: skip
 """They would have the new volume removed: by `docker volume prune`, or by volback, which marks what it made by them."""
 _ACTING = ("com.docker.", "io.podman.", "io.containers.", "io.kubernetes.", "io.portainer.", "volback.")
 """Labels by which compose, swarm, other managers and volback act on a volume. Under another name they would act on the
 copy."""
+
+
+def restored_by(labels: Mapping[str, str]) -> str | None:
+    """The id of the run that created the volume with these labels; None where none of volback's did."""
+    return labels.get(RESTORE_LABEL) or labels.get(FORMER_RESTORE_LABEL)
+
+
+def without_restore_label(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels but for that one."""
+    return {key: value for key, value in labels.items() if key not in (RESTORE_LABEL, FORMER_RESTORE_LABEL)}
 
 
 @dataclass(frozen=True, slots=True)

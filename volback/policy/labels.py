@@ -24,7 +24,7 @@ from volback.policy.quiesce import STRONGEST_FIRST, Quiesce
 PREFIX = "volback."
 OWN_LABELS = frozenset(
     PREFIX + word
-    for word in ("helper", "run", "client", "made", "image", "test", "bench", "quickstart")
+    for word in ("helper", "run", "client", "made", "restore", "image", "test", "bench", "quickstart")
 )  # fmt: skip
 """Set by volback itself, and by its own tests and scripts: they request nothing. `image` is on the helper image, and
 so on containers of it."""
