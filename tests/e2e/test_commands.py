@@ -96,9 +96,10 @@ def test_quiet_says_nothing_where_all_went_well(
     run_volback: Volback, small: str, container_factory: Callable[..., Any], volume_name: Callable[..., str]
 ) -> None:
     container_factory(volumes={small: "/data"})
-    noticed = run_volback("backup", small)
+    noticed = run_volback("backup", small, check_exit=3)
     assert "may be written to while it is read" in noticed.stderr
-    for command in (["backup", small], ["restore", small, "--as", volume_name("copy")], ["verify"], ["list"]):
+    assert "may be written to while it is read" in run_volback("--quiet", "backup", small, check_exit=3).stderr
+    for command in (["backup", small, "--live"], ["restore", small, "--as", volume_name("copy")], ["verify"], ["list"]):
         done = run_volback("--quiet", *command)
         assert (done.stdout, done.stderr) == ("", ""), command
     failed = run_volback("--quiet", "backup", "no-such-volume", check_exit=4)
@@ -344,7 +345,7 @@ def test_show_tells_what_the_volume_was(
     options = {"type": "tmpfs", "device": "tmpfs", "o": "size=8m,uid=0"}
     name = volume_factory("options", driver_opts=options, labels={"com.example.part": "one"})
     container_factory(volumes={name: "/data"})
-    run_volback("backup", name)
+    run_volback("backup", name, "--live")
     said = run_volback("show", name)
     assert "o=size=8m,uid=0" in said.stdout
     assert "com.example.part=one" in said.stdout
@@ -512,7 +513,7 @@ def test_volumes_tell_users_sizes_and_last_backups(
     used = volume_factory("used", fill=fill_small, labels={"com.docker.compose.project": "shop"})
     unused = volume_factory("unused")
     container = container_factory(volumes={used: "/data"})
-    run_volback("backup", used)
+    run_volback("backup", used, "--live")
     found = {item["name"]: item for item in run_volback("volumes", "--json").json["result"]["volumes"]}
     assert found[used]["containers"] == [{"name": container.name, "state": "running", "writable": True}]
     assert found[used]["size_bytes"] > 3_000_000

@@ -120,7 +120,10 @@ def test_it_leaves_its_own_volumes_out_and_never_stops_itself(
     writer = container_factory(volumes={shared: "/shared", other: "/other"})
     mounts = {str(engine_socket()): SOCKET, contained.volume: HOME, shared: "/shared"}
     labelled, named = contained.json(
-        f"backup --label of-this-test={label['of-this-test']}", f"backup {shared} --stop", volumes=mounts
+        f"backup --live --label of-this-test={label['of-this-test']}",
+        f"backup {shared} --stop",
+        volumes=mounts,
+        check_exit=3,
     )
     assert [backup["volume"] for backup in labelled["backups"]] == [other]
     assert [backup["consistency"] for backup in named["backups"]] == ["live"], "it could have written itself"

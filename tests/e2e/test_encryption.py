@@ -94,9 +94,9 @@ def test_nothing_that_is_secret_lies_in_the_repository(
     options = {"type": "none", "o": "bind", "device": str(place)}
     volume = volume_factory("vol", labels={"hidden-label": "hidden-value"}, driver="local", driver_opts=options)
     container_factory(volumes={volume: "/data"}, name=f"hidden-container-{secrets.token_hex(4)}")
-    encrypted("backup", volume, "--exclude", "hidden-excluded*")
+    encrypted("backup", volume, "--exclude", "hidden-excluded*", "--live")
     (place / "hidden-directory/hidden-file-3").write_text("hidden-content, and more")
-    encrypted("backup", volume, "--identity", person)
+    encrypted("backup", volume, "--identity", person, "--live")
     shown = encrypted("show", volume, "--identity", person).stdout
     for word in ("hidden-device", "hidden-label", "hidden-value", "hidden-container"):
         assert word in shown, "else nothing is hidden"

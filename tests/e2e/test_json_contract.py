@@ -149,7 +149,7 @@ def volume(run_volback: Volback, volume_factory: Callable[..., str], container_f
 
     name = volume_factory("contract", fill=fill, labels={"com.docker.compose.project": "shop"})
     container_factory(volumes={name: "/data"})
-    said = run_volback("backup", name, "--tag", "nightly", "--exclude", "*.tmp", "--json")
+    said = run_volback("backup", name, "--tag", "nightly", "--exclude", "*.tmp", "--json", check_exit=3)
     assert shape(result_of(said, "backup")) == {"backups": [MADE], **NO_PROJECT, "downtime_s": {}, "requests": "null"}
     assert ["may be written to" in warning for warning in said.json["warnings"]] == [True]
     return name
@@ -181,7 +181,7 @@ def test_show(run_volback: Volback, volume: str) -> None:
 
 def test_show_of_an_increment(run_volback: Volback, volume: str) -> None:
     full = result_of(run_volback("show", volume, "--json"), "show")["backup"]
-    made = run_volback("backup", volume, "--json").json["result"]["backups"]
+    made = run_volback("backup", volume, "--live", "--json").json["result"]["backups"]
     assert shape(made) == [MADE]
     result = result_of(run_volback("show", volume, "--json"), "show")
     assert result["backup"]["kind"] == "incremental"
@@ -335,7 +335,7 @@ def test_remove(run_volback: Volback, volume: str) -> None:
 
 
 def test_prune(run_volback: Volback, volume: str) -> None:
-    run_volback("backup", volume, "--full")
+    run_volback("backup", volume, "--full", "--live")
     result = result_of(run_volback("prune", volume, "--keep-last", "1", "--json"), "prune")
     judged = {"id": "str", "host": "str", "volume": "str", "created_at": "str", "tags": [], "bytes": "int"}
     judged |= {"reasons": ["str"], "damaged": "bool"}

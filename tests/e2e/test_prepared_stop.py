@@ -176,7 +176,7 @@ def test_a_set_that_is_struck_while_one_is_committed_and_the_next_one_read_leave
     container.reload()
     assert container.status == "running"
     run_volback("verify", "--data")
-    run_volback("backup", volumes[0])
+    run_volback("backup", volumes[0], "--live")
     assert Catalog(LocalStore(run_volback.repository)).litter() == []
     assert _helpers(engine, run_volback.state) == []
     assert list((run_volback.state / "runs").iterdir()) == []

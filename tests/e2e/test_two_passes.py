@@ -84,7 +84,7 @@ def test_what_is_written_as_containers_stop_is_in_the_backup(
     writer: Any,
     volume_path: Callable[[str], Path],
 ) -> None:
-    run_volback("backup", volume)
+    run_volback("backup", volume, "--live")
     (volume_path(volume) / "database").write_bytes(random.Random(5).randbytes(3_000_000))
     since = time.time()
     result = run_volback("backup", volume, "--stop", "--json").json["result"]
@@ -144,7 +144,7 @@ def test_all_first_passes_come_before_the_first_stop(
 def test_a_container_that_comes_during_the_first_pass_is_paused_too(
     run_volback: Volback, volume: str, writer: Any, container_factory: Containers
 ) -> None:
-    run_volback("backup", volume)
+    run_volback("backup", volume, "--live")
     with halted(run_volback, "buffer 0 of read", "backup", volume, "--pause", "--json") as run:
         late = container_factory(volumes={volume: "/data"})
     result = run.ended.json["result"]
@@ -159,13 +159,13 @@ def test_a_container_that_comes_during_the_first_pass_is_paused_too(
 def test_a_run_that_is_struck_in_one_of_its_passes_leaves_nothing(
     run_volback: Volback, events: Events, volume: str, writer: Any, *, step: str, stops: int, number: int
 ) -> None:
-    run_volback("backup", volume)
+    run_volback("backup", volume, "--live")
     since = time.time()
     struck(run_volback, number, step, "backup", volume, "--stop")
     run_volback("recover")
     assert (_state(writer), events.actions(since, writer).count("die")) == ("running", stops)
     run_volback("verify", "--data")
-    run_volback("backup", volume)
+    run_volback("backup", volume, "--live")
     assert Catalog(LocalStore(run_volback.repository)).litter() == []
     assert len(run_volback("list", "--json").json["result"]["backups"]) == 2
     assert list((run_volback.state / "runs").iterdir()) == []

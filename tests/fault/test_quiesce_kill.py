@@ -123,7 +123,7 @@ def _each(lanes: list[Lane], steps: list[str], strike: Callable[[Lane, str], Non
     def work(number: int) -> None:
         for step in steps[number::LANES]:
             strike(lanes[number], step)
-        lanes[number].volback("backup", lanes[number].volume)
+        lanes[number].volback("backup", lanes[number].volume, "--live")
         lanes[number].assert_nothing_is_left("in the end")
 
     with ThreadPoolExecutor(LANES) as pool:

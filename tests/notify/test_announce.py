@@ -210,7 +210,9 @@ def test_a_dead_ping_is_a_warning_without_its_url() -> None:
 
 def test_metrics_are_written_and_their_failure_is_a_warning(tmp_path: Path) -> None:
     assert announce(Targets(metrics=tmp_path / "volback.prom"), report()) == []
-    assert 'volback_files{job="nightly",host="web1",volume="db"} 1222' in (tmp_path / "volback.prom").read_text()
+    assert (
+        'volback_files{host="web1",volback_job="nightly",volume="db"} 1222.0' in (tmp_path / "volback.prom").read_text()
+    )
     missing = tmp_path / "no/volback.prom"
     assert announce(Targets(metrics=missing), report()) == [f"metrics file {missing} failed: No such file or directory"]
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import volback
 from tests.support.report import ENDED, failed, report, volume
 from volback.notify import metrics
 from volback.notify.metrics import HELP, write_metrics
+from volback.notify.report import RepositoryReport
 
 LATER = ENDED + timedelta(days=1)
 
@@ -34,8 +36,11 @@ def read(file: Path) -> dict[tuple[str, ...], float]:
         assert family.type == "gauge"
         assert family.documentation == HELP[family.name]
         for sample in family.samples:
-            key = (sample.name, *sample.labels.values())
-            assert list(sample.labels) == ["job", "host", "volume"][: len(sample.labels)]
+            if sample.name == "volback_build_info":
+                assert sample.labels == {"host": sample.labels["host"], "version": volback.__version__}
+                continue
+            names = ["repository", "host"] if "repository" in sample.labels else ["volback_job", "host", "volume"]
+            key = (sample.name, *(sample.labels[name] for name in names[: len(sample.labels)]))
             assert key not in values
             values[key] = sample.value
     return values
@@ -63,6 +68,40 @@ def test_a_run_is_labelled_by_job_host_and_volume(file: Path) -> None:
         "volback_job_last_run_duration_seconds": 80,
     }
     assert values["volback_files", "nightly", "web1", "web"] == 1222
+
+
+def test_what_else_is_known_is_written(file: Path) -> None:
+    first = report(
+        volumes=(volume(verified_at=ENDED, proven_at=LATER),), next_at=LATER, missed_runs=2,
+        repositories=(RepositoryReport("main", 10**12, 5), RepositoryReport("s3", 7, None)),
+    )  # fmt: skip
+    write_metrics(file, first)
+    values = read(file)
+    assert values["volback_job_next_run_timestamp_seconds", "nightly", "web1"] == LATER.timestamp()
+    assert values["volback_job_missed_runs", "nightly", "web1"] == 2
+    assert values["volback_last_verify_timestamp_seconds", "nightly", "web1", "db"] == ENDED.timestamp()
+    assert values["volback_last_proof_timestamp_seconds", "nightly", "web1", "db"] == LATER.timestamp()
+    assert {key[1:]: value for key, value in values.items() if "repository" in key[0]} == {
+        ("main", "web1"): 5, ("s3", "web1"): 7,
+    }  # fmt: skip
+    assert values["volback_repository_size_bytes", "main", "web1"] == 10**12
+    write_metrics(file, report())
+    assert [key for key in read(file) if key[0].startswith(("volback_job_next", "volback_job_missed"))] == []
+
+
+def test_a_file_of_a_version_before_is_read_and_has_one_build_info(file: Path) -> None:
+    """Its label was `job`, which is that of the scrape."""
+    file.write_text(
+        'volback_build_info{host="web1",version="0.0.1"} 1.0\n'
+        'volback_job_last_success_timestamp_seconds{job="nightly",host="web1"} 1790000000.5\n'
+        'volback_files{job="hourly",host="web1",volume="a\\"b"} 7\n'
+    )
+    write_metrics(file, failed())
+    values = read(file)
+    assert values["volback_job_last_success_timestamp_seconds", "nightly", "web1"] == 1790000000.5
+    assert values["volback_files", "hourly", "web1", 'a"b'] == 7
+    assert file.read_text().count("volback_build_info{") == 1
+    assert '{job="' not in file.read_text()
 
 
 def test_a_failed_run_keeps_the_last_success(file: Path) -> None:

@@ -133,10 +133,17 @@ def test_the_labels_page_names_every_label() -> None:
 
 def test_the_notifications_page_names_every_metric_and_template_name() -> None:
     page = (REFERENCE / "notifications.md").read_text()
-    assert set(re.findall(r"`(volback_[a-z_]+)`", page)) == set(METRICS)
+    assert set(re.findall(r"`(volback_[a-z_]+)`", page)) - {"volback_job"} == set(METRICS)
     table = page.partition("## Templates")[2].partition("## Pings")[0].partition("|---|---|")[2]
     cells = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(NAMES)
+
+
+def test_the_image_says_the_version_that_it_has() -> None:
+    text = (PROJECT / "Dockerfile").read_text()
+    assert f'ARG VERSION="{volback.__version__}"' in text
+    named = set(re.findall(r"org\.opencontainers\.image\.([a-z]+)=", text))
+    assert {"source", "version", "revision", "created", "licenses"} <= named
 
 
 def test_the_exit_codes_page_names_every_code() -> None:

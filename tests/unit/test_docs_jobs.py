@@ -31,7 +31,7 @@ def test_the_configuration_of_the_reference_is_good_and_whole(tmp_path: Path) ->
              if getattr(part, field.name) in (None, (), 0, 0.0) and field.name != "hourly"]  # fmt: skip
     assert unset == ["full", "reread", "ignore_inode", "ignore_ctime", "create", "reencrypt", "all"]
     known = tomllib.loads(text)["jobs"]["nightly"]
-    assert len(known) == 36
+    assert len(known) == 37
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "toml")], ids=page_id)

@@ -72,6 +72,7 @@ ROOMS_OF_LIBRARIES = {
     "botocore": ("store/s3/client.py",),
     "cronsim": ("config/times.py",),
     "apprise": ("notify/messages.py",),
+    "prometheus_client": ("notify/metrics.py",),
     "rich": ("cli/",),
     "typer": ("cli/",),
     "click": ("cli/",),

@@ -40,6 +40,7 @@ Examples:
   volback backup /srv/www                     a directory of the engine's host
   volback backup --all --exclude-volume 'tmp_*' without those of that name
   volback backup db --stop                    while its containers are stopped
+  volback backup uploads --live               containers may write meanwhile
 
 \b
 To S3, the memory for uploads is about (VOLBACK_S3_PARALLEL + 1) parts:
@@ -74,6 +75,9 @@ _Tag = Annotated[
 ]
 _Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")]
 _Pause = Annotated[bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")]
+_Live = Annotated[
+    bool, typer.Option("--live", help="Containers may write meanwhile: that is no warning, and no exit code 3.")
+]
 _StopTimeout = Annotated[
     str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")
 ]
@@ -137,6 +141,7 @@ def backup(
     note: _Note = "",
     stop: _Stop = False,
     pause: _Pause = False,
+    live: _Live = False,
     stop_timeout: _StopTimeout = None,
     health_timeout: _HealthTimeout = "2m",
     shrink_ratio: _ShrinkRatio = None,
@@ -151,7 +156,8 @@ def backup(
 ) -> Outcome:
     """Back up volumes, each as one backup. Only what changed since the last one is read and stored.
 
-    A volume that fails does not stop the next one. Exit code 3: files changed or vanished while they were read.
+    A volume that fails does not stop the next one. Exit code 3: files changed or vanished while they were read, or
+    containers could write to them, and neither --live nor quiesce=none said that this is wanted.
     With --stop or --pause, the containers run again as soon as everything has been read, also after an error.
     With --project, the compose files that its containers name are kept too, with .env, and what is left out is named.
     """
@@ -167,10 +173,12 @@ def backup(
         raise UsageError("--anonymous requires --all", "name an anonymous volume, or give --container NAME")
     if with_binds and not (project and alone):
         raise UsageError("--with-binds requires --project NAME alone", "other directories are named: /srv/www")
+    if live and (stop or pause):
+        raise UsageError("--live excludes --stop and --pause", "choose one")
     options = SetOptions(
         BackupOptions(
             excludes=exclude or [], level=level, tags=tag or [], note=note,
-            one_file_system=one_file_system, shrink_ratio=shrink_ratio,
+            one_file_system=one_file_system, shrink_ratio=shrink_ratio, live_wanted=live,
             comparing=Comparing(full, reread, ignore_inode, ignore_ctime),
         ),
         quiesce=_quiesce(stop=stop, pause=pause),

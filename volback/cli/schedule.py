@@ -229,7 +229,7 @@ def _log_to_stderr(call: Call) -> None:
     """Log at once what it does: kept until the end, as other warnings are, it would fill the memory."""
     logger = logging.getLogger("volback.schedule.scheduler")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S%z"))
     handler.addFilter(MaskingFilter())
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.WARNING if call.quiet else logging.INFO)

@@ -95,6 +95,8 @@ class Job:
     ignore_ctime: bool = False
     quiesce: Quiesce | None = None
     """None: labels decide, else nothing is stopped."""
+    live_wanted: bool = False
+    """Whether containers may write to a volume while it is read: then that is no warning."""
     two_pass: bool | None = None
     """None: where that is cheap."""
     stop_timeout_s: float | None = None

@@ -155,6 +155,7 @@ def read_job(name: str, table: Table, known: Known) -> Job:
         ignore_inode=table.take("ignore_inode", FLAG) or False,
         ignore_ctime=table.take("ignore_ctime", FLAG) or False,
         quiesce=table.take("quiesce", one_of(*STRONGEST_FIRST)),
+        live_wanted=table.take("consistency", one_of("live")) == "live",
         two_pass=table.take("two_pass", FLAG),
         stop_timeout_s=table.take("stop_timeout", DURATION),
         hooks_pre=_hooks(table, "exec_pre"),

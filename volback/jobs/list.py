@@ -10,7 +10,7 @@ from pathlib import Path
 from volback.config.model import Config, Job
 from volback.config.times import missed_runs, next_run, zone_of
 from volback.errors import LockedError
-from volback.jobs.run import job_lock
+from volback.jobs.locks import job_lock
 from volback.state.history import JobRun, note_dead_runs, read_history
 
 GRACE_S = 3600.0
@@ -39,7 +39,7 @@ class ListedJob:
 
 def list_jobs(config: Config, state: Path, *, now: datetime) -> list[ListedJob]:
     """Every job, by name. Raises StoreError for a state that cannot be read."""
-    valid = [_listed(job, _history(state, job.name), now) for job in config.jobs.values()]
+    valid = [listed_job(job, _history(state, job.name), now) for job in config.jobs.values()]
     broken = [
         ListedJob(job.name, None, str(job.problems[0]), _history(state, job.name), None, [])
         for job in config.broken.values()
@@ -57,7 +57,8 @@ def _history(state: Path, job: str) -> list[JobRun]:
     return runs
 
 
-def _listed(job: Job, runs: list[JobRun], now: datetime) -> ListedJob:
+def listed_job(job: Job, runs: list[JobRun], now: datetime) -> ListedJob:
+    """One valid job, as its runs show it."""
     if job.schedule is None:
         return ListedJob(job.name, None, None, runs, None, [])
     zone = zone_of(job.timezone)

@@ -10,10 +10,9 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from volback.catalog.model import Source
 from volback.config.model import Config, Job
@@ -26,6 +25,7 @@ from volback.errors import (
     NoRepository,
     NotFoundError,
     StoreError,
+    StoreUnreachable,
     UsageError,
     VolbackError,
     as_failure,
@@ -34,8 +34,11 @@ from volback.errors import (
 )
 from volback.interrupts import deferred_signals
 from volback.jobs import steps
+from volback.jobs.list import ListedJob, listed_job
+from volback.jobs.locks import job_lock
 from volback.jobs.log_tail import LogTail, log_tail
 from volback.jobs.lookup import CONFIGURATION, find_job, unattributed
+from volback.jobs.measured import measured
 from volback.jobs.notify_targets import targets_of
 from volback.jobs.open_config import open_configured
 from volback.jobs.prune_job import with_backups
@@ -43,14 +46,13 @@ from volback.jobs.results import JobResult, JobStatus, facts_of, iso, noted, rep
 from volback.jobs.select import SelectedSources, select_sources
 from volback.jobs.totals import RunTotals
 from volback.notify.announce import announce, announce_start
-from volback.notify.report import VolumeReport
+from volback.notify.report import Report, VolumeReport
 from volback.notify.targets import Targets
 from volback.operations.backup import dry_run
 from volback.operations.copy import copy_backup, plan_copies, prepare_target
 from volback.operations.init import init
 from volback.priority import io_class
 from volback.state.history import JobRun, note_dead_runs, note_run, read_history
-from volback.state.locks import lock
 
 log = logging.getLogger("volback.run")
 
@@ -111,11 +113,6 @@ def run_job(
         return result
 
 
-def job_lock(state: Path, job: str) -> AbstractContextManager[None]:
-    """Hold a job: two runs of it never overlap. Raises LockedError."""
-    return lock(state, f"job-{job}", f"job {job!r}")
-
-
 def _not_begun(cause: Interrupted) -> Interrupted:
     """What ended a job whose turn did not come."""
     interrupted = Interrupted(cause.exit_code - 128)
@@ -138,6 +135,8 @@ class _Run:
         self._totals = RunTotals()
         self._repositories: dict[str, Repository] = {}
         self._is_skipped = False
+        self._listed: ListedJob | None = None
+        """The job as it was before this run."""
         self._targets = Targets()
         self._notify_warnings: list[str] = []
         """Why notifications failed: these warnings do not make the job fail."""
@@ -161,6 +160,7 @@ class _Run:
             self._totals.warnings.append(
                 f"the run of {dead.started_at} never ended: it was killed, or the machine went down"
             )
+        self._listed = listed_job(job, read_history(state, job.name), self._started)
         note_run(state, job.name, JobRun(id=self._id, started_at=iso(self._started)))
         log.info("job %s begins", job.name)
         self._notify_warnings += announce_start(self._targets, run_id=self._id)
@@ -192,7 +192,7 @@ class _Run:
         for error in result.failures:
             log.info("error: %s", error.message)
         host = self._host()
-        warnings = announce(self._targets, report_of(self._counted(result), host, self._tail.text))
+        warnings = announce(self._targets, self._measured(report_of(result, host, self._tail.text)))
         try:
             note_run(self._ctx.settings.state, self._name, noted(result, host))
         except StoreError as exc:
@@ -239,8 +239,6 @@ class _Run:
             if done.files is not None:  # copied and pruned like the volumes
                 self._selection.sources.append(done.files.manifest.source)
             self._totals.add_set(done)
-        for made in self._totals.backups:
-            log.info("backup %s: %s files, %s bytes", made.manifest.name, made.manifest.files, made.manifest.raw_bytes)
 
     def _select(self, job: Job) -> None:
         self._selection = select_sources(self._ctx, self._engine, job)
@@ -268,7 +266,8 @@ class _Run:
                     with self._kept_going():
                         if copy_backup(self._ctx, source, target, copy).done == "copied":
                             self._totals.copied.append(f"{copy.name} -> {target.store.url}")
-                            log.info("copied %s to %s", copy.name, target.store.url)
+                            facts = {"backup": copy.name, "target": target.store.url}
+                            log.info("copied %s to %s", copy.name, target.store.url, extra={"facts": facts})
 
     def _made(self, volume: str) -> set[str]:
         """Ids of the volume's backups of this run."""
@@ -376,16 +375,14 @@ class _Run:
         errors = [own] if own is not None else failures(self._totals.interrupted, worst_first(self._totals.errors))
         return errors[0].message if errors else "not backed up"
 
-    def _counted(self, result: JobResult) -> JobResult:
-        """With the number of backups of each volume, if there is a metrics file."""
-        if self._targets.metrics is None or not result.backups:
-            return result
-        repository = next(iter(self._repositories.values()))
-        try:
-            counts = {name: len(repository.catalog.backups(repository.host, name)) for name in
-                      (volume.name for volume in result.volumes if volume.ok)}  # fmt: skip
-        except VolbackError:
-            return result
-        return replace(
-            result, volumes=tuple(replace(volume, backups=counts.get(volume.name)) for volume in result.volumes)
+    def _measured(self, report: Report) -> Report:
+        """With what metrics show beside the run, if they are written: only then a repository is listed for it."""
+        if self._targets.metrics is None:
+            return report
+        if self._listed is not None:
+            report = replace(report, next_at=self._listed.next_at, missed_runs=len(self._listed.missed))
+        # Not once more one that does not answer.
+        lost = any(isinstance(error, StoreUnreachable) for error in self._totals.errors)
+        return (
+            report if lost or not self._totals.backups else measured(report, self._repositories, self._engine.info.id)
         )

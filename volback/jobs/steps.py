@@ -55,6 +55,7 @@ def backup_options(job: Job) -> BackupOptions:
         level=job.level,
         tags=list(job.tags),
         shrink_ratio=job.shrink_ratio,
+        live_wanted=job.live_wanted,
         comparing=Comparing(
             full=job.full,
             reread=job.reread,

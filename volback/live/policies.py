@@ -24,6 +24,8 @@ class SourcePolicy:
     excludes: tuple[str, ...]
     containers: frozenset[str]
     """Names and ids of the containers that mount it: a hook in one of them concerns this source."""
+    is_live_wanted: bool = False
+    """Whether it was said that nothing is stopped or paused for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _policy(
         None if how is None else QuiesceRequest(source, how, None if grace_s is None else whole_grace_s(grace_s)),
         policy.excludes,
         frozenset(name for user in users for name in (user.name, user.container_id)),
+        (quiesce or policy.quiesce) == "none",
     )
 
 

@@ -26,6 +26,20 @@ class VolumeReport:
     """How long its containers were stopped or paused, the longest one's."""
     backups: int | None = None
     """How many backups of it the repository holds after the run."""
+    verified_at: datetime | None = None
+    """When the data of a backup of it was last read, and found intact."""
+    proven_at: datetime | None = None
+    """When it was last compared with a backup, and found identical."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReport:
+    """One repository of the job, after the run."""
+
+    name: str
+    size_bytes: int | None
+    free_bytes: int | None
+    """None: it has no known limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,12 @@ class Report:
     """What failed outside of a single volume, or all of it: one line each."""
     warnings: tuple[str, ...] = ()
     log_tail: str = ""
+    next_at: datetime | None = None
+    """When it is due next; None without a schedule."""
+    missed_runs: int | None = None
+    """How often it was due before, and did not begin."""
+    repositories: tuple[RepositoryReport, ...] = ()
+    """Only where they are measured: for metrics."""
     run_id: str | None = None
     """A UUID: by it a monitoring service tells runs apart that overlap."""
 

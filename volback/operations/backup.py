@@ -64,6 +64,8 @@ class BackupOptions:
     """What is read in place of the source."""
     shrink_ratio: float | None = None
     """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
+    live_wanted: bool = False
+    """Whether containers may write to the source while it is read: then that is no warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class BackupResult:
     manifest: Manifest
     duration_s: float
     incomplete: bool
-    """Whether files changed or vanished while they were read, or will not be restored in every respect."""
+    """Whether files changed or vanished while they were read, or could be changed by a container and that was not
+    wanted; or will not be restored in every respect."""
     passes: int = 1
     resumed_bytes: int = 0
     """Stored bytes that were taken over from a backup of the volume that was killed."""
@@ -253,14 +256,25 @@ class _Backup:
             self._note_parent(manifest)
             self._repository.notice_newest(manifest, is_new=True)
         duration_s = (self._ctx.now() - self._started).total_seconds()
+        facts = {
+            "volume": manifest.volume, "backup": manifest.id, "files": manifest.files, "raw_bytes": manifest.raw_bytes,
+            "stored_bytes": manifest.stored_bytes, "duration_s": duration_s,
+        }  # fmt: skip
+        text = "backup %s: %s files, %s bytes"
+        log.info(text, manifest.name, manifest.files, manifest.raw_bytes, extra={"facts": facts})
         return BackupResult(
             manifest,
             duration_s,
-            incomplete=bool(self._warnings or self._prepared.parent.warnings),
+            incomplete=bool(self._warnings or self._prepared.parent.warnings or self._is_unwanted_live),
             passes=self._first.passes + 1 if self._first else 1,
             resumed_bytes=self._first.resumed_bytes if self._first else 0,
             unused_bytes=self._recorder.unused_bytes,
         )
+
+    @property
+    def _is_unwanted_live(self) -> bool:
+        """Whether containers could write meanwhile, and nobody has said that this is wanted."""
+        return self._observer.is_written and not self._options.live_wanted
 
     def _manifest(self) -> Manifest:
         warnings, report = self._warnings, self._report

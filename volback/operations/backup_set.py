@@ -352,7 +352,10 @@ class _Set:
 
     def _options_of(self, item: SourcePolicy) -> BackupOptions:
         options = self._options.backup
-        return replace(options, excludes=list(dict.fromkeys([*options.excludes, *item.excludes])), set=self._set)
+        excludes = list(dict.fromkeys([*options.excludes, *item.excludes]))
+        # Where a command has made a dump, for example, its container goes on.
+        live_wanted = options.live_wanted or item.is_live_wanted or item.source.name in self._hooked_sources
+        return replace(options, excludes=excludes, set=self._set, live_wanted=live_wanted)
 
     @contextmanager
     def _kept(self, item: SourcePolicy) -> Iterator[None]:

@@ -71,6 +71,13 @@ class Observer:
             return hold
         return "paused" if self.users else "stopped"
 
+    @property
+    def is_written(self) -> bool:
+        """Whether a container that mounts the source could write to it while it was read. One that mounts the directory
+        of all volumes, as monitoring does, is said alone."""
+        broad = {name for seen in self._seen for name in seen.broad_writers}
+        return bool(set(self.came) - broad) or any(seen.writers for seen in self._seen)
+
     def notices(self, *, but: list[str]) -> list[str]:
         """Warnings about writers that ran, or came and went; those in `but` are warned of elsewhere."""
         what = f"{self._source.kind} {self._source.name!r}"

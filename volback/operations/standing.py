@@ -39,6 +39,7 @@ class VolumeStanding:
     """The newest good backup of this engine that is not a safety copy."""
     raw_bytes: int | None = None
     """Of that one."""
+    backups: int = 0
     problems: tuple[str, ...] = ()
     """Why newer ones are not good."""
     verified_at: str | None = None
@@ -117,6 +118,7 @@ class _Looking:
             keys[0].volume,
             None if last is None else last.key,
             None if last is None else last.raw_bytes,
+            len(keys),
             tuple(problems),
             verified,
             proven,
