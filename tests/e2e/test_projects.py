@@ -119,8 +119,8 @@ _MARKED = f'label "{RESTORE_LABEL}" has changed'
 
 def _unmarked(said: str) -> list[str]:
     """What compose says of volumes, or warns of, but for that."""
-    told = [line for line in said.splitlines() if "volume" in line.lower() or "warn" in line.lower()]
-    return [line for line in told if _MARKED not in line]
+    lines = [line for line in said.splitlines() if "volume" in line.lower() or "warn" in line.lower()]
+    return [line for line in lines if _MARKED not in line]
 
 
 def labels_of(engine: EngineSession, volume: str) -> dict[str, str]:

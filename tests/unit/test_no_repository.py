@@ -114,18 +114,15 @@ def test_nothing_is_copied_to_where_nothing_is(place: Path, said: Said, tmp_path
     said("copy", "db", "--to", str(tmp_path / "usb"), exit_code=0)
 
 
-def test_repositories_of_the_configuration_are_named(
+def test_the_repository_of_the_configuration_is_named(
     place: Path, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "volback.toml").write_text(f'[repositories.main]\nurl = "{tmp_path / "main"}"\n')
     monkeypatch.delenv("VOLBACK_REPO")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    settings = "volback.context.open_store"
-    monkeypatch.setattr(settings, lambda *_, **__: LocalStore(tmp_path / "default"))
-    _, hint = said("--config", str(tmp_path / "volback.toml"), "list", exit_code=9)
-    assert hint.endswith("; the configuration has others: --repo main")
-    _, hint = said("--config", str(tmp_path / "volback.toml"), "--repo", "main", "list", exit_code=9)
-    assert hint.endswith("volback init --repo main")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for options in ([], ["--repo", "main"]):
+        _, hint = said("--config", str(tmp_path / "volback.toml"), *options, "list", exit_code=9)
+        assert hint.endswith("volback init --repo main")
 
 
 def test_the_repository_of_before_is_expected(place: Path, said: Said) -> None:

@@ -117,7 +117,7 @@ def test_volback_toml_has_its_keys(tmp_path: Path) -> None:
         (TOML.replace('badge = "open sesame"', ""), "1: repositories.shelf: has no badge"),
         (TOML.replace("badge", "bagde"), "3: repositories.shelf.bagde: is unknown; did you mean badge?"),
         (TOML + 'access_key_id = "x"\n',
-         "5: repositories.shelf.access_key_id: is unknown; there are badge, environment, identity_command, "
+         "5: repositories.shelf.access_key_id: is unknown; there are badge, default, environment, identity_command, "
          "identity_file, passphrase_command, passphrase_file, recipient, url"),
         (TOML.replace('"2"', '"two"'),
          "2: repositories.shelf.url: VOLBACK_SHELF_FLOOR=two is not a number (give a number from 0)"),

@@ -76,7 +76,7 @@ _Tag = Annotated[
 _Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")]
 _Pause = Annotated[bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")]
 _Live = Annotated[
-    bool, typer.Option("--live", help="Containers may write meanwhile: that is no warning, and no exit code 3.")
+    bool, typer.Option("--live", help="Containers may write meanwhile: this causes no warning (exit code 3).")
 ]
 _StopTimeout = Annotated[
     str | None, typer.Option(metavar="TIME", help="Grace time for --stop: 30s, 2m. [default: each container's]")

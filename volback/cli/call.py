@@ -150,7 +150,7 @@ class Call:
         """The hint if the default repository is empty, and the configuration has others."""
         from volback.jobs.open_config import repository_names
 
-        chosen = self.repository or os.environ.get("VOLBACK_REPO")
+        chosen = self.repository or os.environ.get("VOLBACK_REPO") or self.chosen
         names = [] if chosen else repository_names(self.config)
         return [f"the configuration has others: {', '.join(f'--repo {name}' for name in names)}"] if names else []
 

@@ -96,7 +96,7 @@ class Job:
     quiesce: Quiesce | None = None
     """None: labels decide, else nothing is stopped."""
     live_wanted: bool = False
-    """Whether containers may write to a volume while it is read: then that is no warning."""
+    """Whether containers may write to a volume while it is read: then nobody is warned of it."""
     two_pass: bool | None = None
     """None: where that is cheap."""
     stop_timeout_s: float | None = None

@@ -65,7 +65,7 @@ class BackupOptions:
     shrink_ratio: float | None = None
     """A backup of less than this part of the one before is suspicious; 0: none is; None: as the settings say."""
     live_wanted: bool = False
-    """Whether containers may write to the source while it is read: then that is no warning."""
+    """Whether containers may write to the source while it is read: then nobody is warned of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,7 @@ def _template_unit(command: Command, *, is_hardened: bool) -> Iterator[str]:
 
 
 def _failure_unit() -> Iterator[str]:
-    """Told also where volback itself cannot start; what it can tell, it has told by the job's notifications."""
+    """Runs also where volback itself cannot start; what it can report, the job's notifications have reported."""
     yield from _head("volback: the job %i failed")
     yield "# To send a message: systemctl edit volback-failure@.service"
     yield from ("", "[Service]", "Type=oneshot", "SyslogIdentifier=volback", "SyslogLevel=err")
