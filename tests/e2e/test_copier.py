@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,17 @@ def test_an_odd_tree_is_the_same(
     assert done.proof == (IDENTICAL if prove else None)
     assert (done.incomplete, done.raw_bytes > MIB) == (False, True)
     assert differences(fingerprint(volume_path(original)), fingerprint(volume_path(new))) == []
+
+
+def test_pipes_between_its_programs_are_made_wide(
+    library: Library, volume_factory: Callable[..., str], volume_name: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    original = volume_factory(fill=lambda path: (path / "file").write_bytes(os.urandom(64 * MIB)))
+    with caplog.at_level("DEBUG", "volback.engine.inner_pipes"):
+        clone(*library, original, volume_name("new"), MoveOptions(prove=False))
+    (said,) = caplog.messages
+    assert re.fullmatch(r"helper \w{12}: [1-9]\d* pipes between its programs are wide", said)
 
 
 def test_it_is_not_used_where_a_pace_is_asked_for(

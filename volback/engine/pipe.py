@@ -16,13 +16,14 @@ import shlex
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 
 import docker.types
 
 from volback.engine.connect import explained
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
+from volback.engine.inner_pipes import F_SETPIPE_SZ, PIPE_BYTES, widen_inner_pipes
 from volback.engine.mounts import is_about_path
 from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action
 from volback.errors import EngineError, VolbackError
@@ -31,8 +32,6 @@ from volback.feed import Feed
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
-_PIPE_BYTES = 1024 * 1024
-_F_SETPIPE_SZ = 1031
 
 
 class PipeUnusableError(EngineError):
@@ -59,7 +58,9 @@ class Pipes(HelperStreams):
         self._helper = Helper(place.client, spec, self.messages)
         self._first: int | None = None
 
-    def drain(self, pipe: str, at_end: Callable[[], None] = no_action, *, at_once: bool = False) -> Iterator[bytearray]:
+    def drain(
+        self, pipe: str, at_end: Callable[[], None] = no_action, *, at_once: bool = False
+    ) -> Generator[bytearray, None, None]:
         """Yield what the helper writes into `pipe`, in buffers of 4 MiB (the last is shorter), until it closes it.
 
         `at_end` is called before the last buffer. `at_once`: little comes, and is yielded as it arrives; `at_end` is
@@ -201,6 +202,7 @@ class PipeReader(Pipes):
             f"exec {shlex.join(commands.read)} --files-from=/io/names --file=- >/io/data 2>>/io/messages"
         )
         super().__init__(place, script, ("scan", "rescan", "names", "data"), write=False)
+        self._client = place.client
         self._scans = iter(("scan", "rescan"))
         self._is_report = commands.is_report
 
@@ -221,7 +223,11 @@ class PipeReader(Pipes):
 
         feeder = threading.Thread(target=feed, name="helper-names", daemon=True)
         feeder.start()
-        yield from self.drain("data", at_end, at_once=self._is_report)
+        with closing(self.drain("data", at_end, at_once=self._is_report)) as buffers:
+            for number, buffer in enumerate(buffers):
+                if number == 0 and self._is_report and self._helper.id is not None:
+                    widen_inner_pipes(self._client, self._helper.id)
+                yield buffer
         feeder.join()
         if failure:
             raise failure[0]
@@ -277,7 +283,7 @@ def _buffers(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:
 
 
 def _pieces(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:
-    while piece := os.read(fd, _PIPE_BYTES):
+    while piece := os.read(fd, PIPE_BYTES):
         yield bytearray(piece)
     at_end()
 
@@ -286,6 +292,6 @@ def _widen(fd: int) -> None:
     """Ask for a 1 MiB pipe; an unprivileged user's limit (pipe-user-pages-soft) may refuse, which only makes it
     slower."""
     try:
-        fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES)
     except PermissionError:
         log.debug("pipe stays at its default size")
