@@ -11,10 +11,12 @@ import pytest
 
 from tests.support.disks import loop_device, make_ext4, mounted
 from tests.support.engine import EngineSession, Volback
-from tests.support.fingerprint import fingerprint
+from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import SecondEngine, namespaced_engine
+from tests.support.rootless import rootless_engine
 
 MIB = 1024 * 1024
+SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 BIND = ("--driver-opt=type=none", "--driver-opt=o=bind")
 
 
@@ -93,3 +95,27 @@ def test_into_a_user_namespace_goes_what_can_have_its_owners_there(
     assert "whose engine runs in a user namespace: file (user 70000)" in first
     with closing(namespaced.client()) as client:
         assert [volume.name for volume in client.volumes.list()] == [source]
+
+
+def test_from_and_to_an_engine_without_root(
+    run_volback: Volback, volume_factory: Callable[..., str], volume_name: Callable[..., str],
+    volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    """It may not open root's state directory, and with that the pipes in it."""
+
+    def fill(path: Path) -> None:
+        (path / "file").write_bytes(os.urandom(MIB))
+        os.setxattr(path / "file", "user.text", b"value")
+        os.link(path / "file", path / "second-name")
+        os.chown(path / "file", 999, 999)
+
+    source, back = volume_factory(fill=fill), volume_name("back")
+    run_volback.directory.chmod(0o700)
+    with rootless_engine() as rootless, closing(rootless.client()) as client:
+        assert "name=rootless" in client.info()["SecurityOptions"]
+        there = run_volback("migrate", source, "--to", rootless.url, "--json").json
+        here = ("--from", rootless.url, "--to", SOCKET)
+        again = run_volback("migrate", source, *here, "--as", back, "--json").json
+    for said in (there, again):
+        assert (said["warnings"], said["result"]["proven"]) == ([], True)
+    assert differences(fingerprint(volume_path(source)), fingerprint(volume_path(back))) == []

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import docker
 
@@ -34,10 +34,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 
 _DOCKERD = """
-hostname {name}; ip link set lo up
+hostname {name}; ip link set lo up; {prelude}
 mkdir -p /etc/docker; mount --bind {directory}/etc /etc/docker
 [ ! -e {directory}/ids ] || for file in /etc/subuid /etc/subgid; do mount --bind {directory}/ids $file; done
-exec dockerd --data-root {directory}/root --exec-root {directory}/exec --pidfile {directory}/docker.pid \
+exec {environment} dockerd --data-root {directory}/root --exec-root {directory}/exec --pidfile {directory}/docker.pid \
   --iptables=false --bridge=none -H unix://{directory}/docker.sock {options}
 """
 
@@ -50,6 +50,12 @@ class SecondEngine:
     name: str
     options: Sequence[str] = ()
     """More options of dockerd."""
+    enter: Sequence[str] = ()
+    """The command that starts it, where it is to run in another user namespace."""
+    prelude: str = ":"
+    """Commands before it is started."""
+    environment: str = ""
+    """The command that runs it with an environment of its own."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,10 +65,13 @@ class SecondEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError if it does not."""
-        script = _DOCKERD.format(name=self.name, directory=self.directory, options=shlex.join(self.options))
+        script = _DOCKERD.format(
+            name=self.name, directory=self.directory, options=shlex.join(self.options), prelude=self.prelude,
+            environment=self.environment,
+        )  # fmt: skip
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--net", "--uts", "--propagation", "private", "sh", "-c", script],
+                [*self.enter, "unshare", "--mount", "--net", "--uts", "--propagation", "private", "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_for(lambda: _answers(self), f"second engine: see {self.directory}/log")
@@ -100,7 +109,7 @@ def namespaced_engine() -> Iterator[SecondEngine]:
         directory = Path(name)
         directory.chmod(0o711)  # root of that namespace is somebody else here
         (directory / "ids").write_text("nobody:200000:65536\nnogroup:200000:65536\n")
-        with _dockerd(directory, ["--userns-remap=nobody:nogroup"]) as engine:
+        with dockerd(directory, ["--userns-remap=nobody:nogroup"]) as engine:
             yield engine
 
 
@@ -109,17 +118,18 @@ def second_engine(options: Sequence[str] = ()) -> Iterator[SecondEngine]:
     """Start it, wait until it answers, and end it and what it started."""
     with (
         tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as directory,
-        _dockerd(Path(directory), options) as engine,
+        dockerd(Path(directory), options) as engine,
     ):
         yield engine
 
 
 @contextmanager
-def _dockerd(directory: Path, options: Sequence[str]) -> Iterator[SecondEngine]:
+def dockerd(directory: Path, options: Sequence[str], **more: Any) -> Iterator[SecondEngine]:
+    """Run a second engine that keeps all in a directory; `more`: fields of it."""
     name = f"second-{secrets.token_hex(3)}"
     for part in ("root", "exec", "etc"):
-        (directory / part).mkdir(parents=True)
-    engine = SecondEngine(directory, name, options)
+        (directory / part).mkdir(parents=True, exist_ok=True)
+    engine = SecondEngine(directory, name, options, **more)
     try:
         engine.start()
         yield engine

@@ -134,8 +134,8 @@ class Engine:
         name = origin.ensure_image()
         if self.has_image() or image.is_present(self._client, name):
             return False
-        theirs, mine = image.processor_of(origin._client, name), self.info.architecture
-        if not image.is_same_processor(theirs or origin.info.architecture, mine):
+        theirs, mine = image.processor_of(origin._client, name) or origin.info.architecture, self.info.architecture
+        if not image.is_same_processor(theirs, mine):
             raise ConflictError(
                 f"helper image {name} is for {theirs}, and the engine of host {self.info.name} is {mine}"
             )

@@ -29,3 +29,8 @@ def is_about_path(exc: EngineError, path: str) -> bool:
     """Whether the engine refused because it does not have `path`: Docker's words, and Podman's."""
     gone = "does not exist" in exc.message or "no such file or directory" in exc.message.lower()
     return gone and masked(path) in exc.message
+
+
+def is_denied(exc: EngineError, path: str) -> bool:
+    """Whether the engine may not look at `path`: one that runs as an ordinary user (rootless)."""
+    return "permission denied" in exc.message.lower() and masked(path) in exc.message

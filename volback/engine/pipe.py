@@ -24,7 +24,7 @@ import docker.types
 from volback.engine.connect import explained
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
 from volback.engine.inner_pipes import F_SETPIPE_SZ, PIPE_BYTES, widen_inner_pipes
-from volback.engine.mounts import is_about_path
+from volback.engine.mounts import is_about_path, is_denied
 from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action
 from volback.errors import EngineError, VolbackError
 from volback.feed import Feed
@@ -131,6 +131,8 @@ class Pipes(HelperStreams):
         except EngineError as exc:
             if is_about_path(exc, self._host_directory):
                 raise PipeUnusableError("its host does not have their directory") from exc
+            if is_denied(exc, self._host_directory):
+                raise PipeUnusableError("its user may not open their directory") from exc
             raise
 
     def _shake_hands(self, pipe: str) -> None:
