@@ -225,6 +225,17 @@ def test_the_screen_has_problems_first_and_fits_80_columns(say: Say, tmp_path: P
     assert say("--quiet") == []
 
 
+def test_many_late_volumes_of_a_job_are_one_line(say: Say, tmp_path: Path) -> None:
+    new_repository(tmp_path / "repository")
+    file = tmp_path / "volback.toml"
+    file.write_text(file.read_text().replace('["db", "wiki"]', '["a", "b", "c", "d", "e", "f"]'))
+    lines = say()
+    assert lines[0] == "PROBLEM  6 volumes are late, or have no good backup: a, b, c, d, e, ..."
+    assert lines[1] == "         hint: volback run nightly"
+    [line] = say("--json")
+    assert sum(one["kind"] == "volume" for one in json.loads(line)["result"]["problems"]) == 6
+
+
 def test_the_document(say: Say, tmp_path: Path) -> None:
     new_repository(tmp_path / "repository")
     [line] = say("--json")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,8 @@ Examples:
   volback status --quiet           for monitoring: nothing if all is well
 """
 _WIDTH = 80
+_SINGLE = 3
+"""So many late volumes of one job are named one by one."""
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +94,7 @@ def _line(problem: Problem) -> str:
 
 def _lines(found: Status, run_by: Mapping[str, str], now: datetime) -> Iterator[str]:
     width = terminal_width()
-    for problem in found.problems:
+    for problem in _gathered(found.problems):
         yield from textwrap.wrap(
             printable(f"PROBLEM  {problem.message}"), _WIDTH, subsequent_indent=" " * 9, break_on_hyphens=False,
             break_long_words=False,
@@ -119,6 +122,21 @@ def _lines(found: Status, run_by: Mapping[str, str], now: datetime) -> Iterator[
     if found.unprotected:
         yield ""
         yield f"without a job and a backup: {named(found.unprotected)}"
+
+
+def _gathered(problems: Sequence[Problem]) -> Iterator[Problem]:
+    """The problems; many late volumes that one command helps are one of them: this is one screen."""
+    late: dict[str | None, list[Problem]] = {}
+    for problem in problems:
+        if problem.kind == "volume":
+            late.setdefault(problem.hint, []).append(problem)
+    for problem in problems:
+        same = late.get(problem.hint, []) if problem.kind == "volume" else []
+        if len(same) <= _SINGLE:
+            yield problem
+        elif problem is same[0]:
+            names = named([one.subject for one in same])
+            yield replace(problem, message=f"{count(len(same), 'volume')} are late, or have no good backup: {names}")
 
 
 def _volume_row(volume: VolumeStatus, now: datetime) -> list[str]:
