@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from volback.store.local import LocalStore
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
+SLOW = ("docker", "boto3", "botocore", "msgspec", "rich", "zstandard", "requests", "urllib3")
 
 
 @pytest.fixture
@@ -93,6 +95,20 @@ def test_each_shell_gets_its_own_script(shell: str, tmp_path: Path, monkeypatch:
 def test_a_shell_that_is_not_known() -> None:
     with pytest.raises(UsageError, match="no completion for 'tcsh'"):
         invoke(["completion", "tcsh"], Call())
+
+
+def test_the_words_of_a_command_need_nothing_slow() -> None:
+    """Time is not measured here: an answer takes 0.14 s, and 0.22 s where all commands are offered."""
+    script = (
+        "import sys\n"
+        "from volback.cli.main import run\n"
+        "code = run(['__complete', 'list', '--'])\n"
+        f"print([name for name in {SLOW!r} if name in sys.modules], code, file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr.strip() == "[] 0"
+    assert "--latest\t" in done.stdout
 
 
 def test_bash_completes_ids_after_a_sign_that_ends_its_words(repository: Path, tmp_path: Path) -> None:
