@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -445,35 +446,23 @@ def test_a_backup_and_a_prune_every_night_for_three_years_leave_what_is_expected
     assert most == 7 + 3 + 11
 
 
-def test_an_anonymous_volume_that_is_not_backed_up_any_more_is_forgotten() -> None:
+def test_a_volume_that_is_not_backed_up_any_more_is_forgotten() -> None:
     backups = series("2039-01-01T00:00", 3, timedelta(days=1))
-    last, day = backups[-1].created_at, 86_400.0
-    rules = KeepRules(last=1, tags=("release", ""), anonymous_s=90 * day)
+    last = backups[-1].created_at
+    rules = KeepRules(last=1, tags=("release", ""))
 
-    def stays(newest: datetime | None, changed: Sequence[Candidate] = backups, rules: KeepRules = rules) -> list[str]:
-        decisions = choose(rules, changed, now=NOW, zone=BERLIN, newest_of_host=newest)
+    def stays(before: datetime | None, changed: Sequence[Candidate] = backups) -> list[str]:
+        decisions = choose(rules, changed, now=NOW, zone=BERLIN, forget_before=before)
         return [decision.id for decision in decisions if decision.keep]
 
-    assert stays(last + timedelta(days=91)) == []
-    assert stays(last + timedelta(days=89)) != [], "its host was not backed up for so long"
-    assert stays(last) != [], "backups have stopped: nothing is forgotten, whatever the clock says"
-    assert stays(None) != [], "it is not anonymous"
-    assert stays(last + timedelta(days=91), rules=replace(rules, anonymous_s=None)) != []
-    for change in (
-        {"is_held": True},
-        {"damage": "cut"},
-        {"is_ours": False},
-        {"is_in_use": True},
-        {"tags": ("release",)},
-    ):
+    later = last + timedelta(seconds=1)
+    assert stays(later) == []
+    assert stays(last) == stays(None) != []
+    changes: list[dict[str, Any]] = [
+        {"is_held": True}, {"damage": "cut"}, {"is_ours": False}, {"is_in_use": True}, {"tags": ("release",)},
+    ]  # fmt: skip
+    for change in changes:
         other = replace(backups[0], **change)
-        assert stays(last + timedelta(days=91), [other, *backups[1:]]) == [other.id], change
+        assert stays(later, [other, *backups[1:]]) == [other.id], change
     unreadable = replace(backups[0], damage="cut", is_readable=False)
-    assert len(stays(last + timedelta(days=91), [unreadable, *backups[1:]])) == 3
-    with pytest.raises(UsageError):
-        stays(last, rules=KeepRules(anonymous_s=day))
-
-
-def test_what_either_rule_does_not_forget_stays() -> None:
-    assert merge(KeepRules(anonymous_s=1.0), KeepRules()).anonymous_s is None
-    assert merge(KeepRules(anonymous_s=1.0), KeepRules(anonymous_s=2.0)).anonymous_s == 2.0
+    assert len(stays(later, [unreadable, *backups[1:]])) == 3

@@ -119,8 +119,8 @@ def prune(
         },
         keep_within,
         keep_tag or [],
-        None if anonymous_after is None else read_option("--anonymous-after", anonymous_after, read_age),
     )  # fmt: skip
+    anonymous_s = None if anonymous_after is None else read_option("--anonymous-after", anonymous_after, read_age)
     older_than_s = read_option("--older-than", older_than, read_age)
     grace_s = read_option("--grace", grace, read_grace)
     packing = packing_of("--repack-below", repack_below, max_repack)
@@ -139,6 +139,7 @@ def prune(
             zone=_zone(timezone),
             grace_s=grace_s,
             packing=None if no_repack else packing,
+            anonymous_after_s=anonymous_s,
         )
         requests = requests_facts(repository)
         if call.chosen:
@@ -185,12 +186,11 @@ def _outcome(result: PruneResult, text: list[str], more: Facts, *, dry_run: bool
     )
 
 
-def _rules(counts: dict[str, str], within: str | None, tags: list[str], anonymous_s: float | None) -> KeepRules:
+def _rules(counts: dict[str, str], within: str | None, tags: list[str]) -> KeepRules:
     return KeepRules(
         **{name: read_option(f"--keep-{name}", text, read_count) for name, text in counts.items()},
         within=None if within is None else read_option("--keep-within", within, read_calendar),
         tags=tuple(tags),
-        anonymous_s=anonymous_s,
     )
 
 

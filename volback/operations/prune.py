@@ -69,6 +69,7 @@ def prune(
     grace_s: int = GRACE_S,
     packing: Packing | None = None,
     upcoming: Upcoming | None = None,
+    anonymous_after_s: float | None = None,
 ) -> PruneResult:
     """Prune the named volumes (`VOLUME` or `HOST/VOLUME`), or all of this host, or of every host.
 
@@ -76,8 +77,9 @@ def prune(
     that it adopted, are removed. Half-made backups are considered dead where nothing of them is younger than
     `older_than_s` and no run on this machine works on them. In a repository that other machines may use too, data is
     condemned first, and deleted by a prune after `grace_s`. Then what `packing` says is repacked, if it is given.
-    `upcoming` is of a dry run: the backup of each volume that would be made before. Raises UsageError where no rule
-    says what to keep, StoreUnreachable; what concerns one volume is among the result's errors.
+    `upcoming` is of a dry run: the backup of each volume that would be made before. An anonymous volume that was not
+    backed up for `anonymous_after_s`, as others of its host were, is forgotten. Raises UsageError where no rule says
+    what to keep, StoreUnreachable; what concerns one volume is among the result's errors.
     """
     rules.check()
     if not dry_run:
@@ -85,7 +87,7 @@ def prune(
     work = _Prune(
         ctx, engine, repository, rules,
         dry_run=dry_run, older_than_s=older_than_s, zone=zone, engine_id=engine_id, grace_s=grace_s,
-        packing=packing, upcoming=upcoming,
+        packing=packing, upcoming=upcoming, anonymous_after_s=anonymous_after_s,
     )  # fmt: skip
     return work.work_off(scopes_of(repository, volumes, all_hosts=all_hosts))
 
@@ -126,6 +128,7 @@ class _Prune:
         grace_s: int,
         packing: Packing | None,
         upcoming: Upcoming | None,
+        anonymous_after_s: float | None,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
@@ -150,6 +153,7 @@ class _Prune:
         """What was condemned of each volume, or would be by a dry run: the sizes, by key."""
         self._is_shared = repository.store.is_shared
         self._packing = packing
+        self._anonymous_after_s = anonymous_after_s
         self._upcoming = upcoming
         self._left: dict[tuple[str, str], frozenset[str]] = {}
         """Volumes of which something may be repacked, with the ids of the backups that are left of each."""
@@ -260,17 +264,19 @@ class _Prune:
         decisions = choose(
             self._rules, [*candidates, *made],
             now=now, zone=self._zone, what=f"{host}/{volume}",
-            newest_of_host=self._newest_of(host) if is_anonymous(volume) else None,
+            forget_before=self._forget_before(host, volume),
         )  # fmt: skip
         return [decision for decision in decisions if decision.id]
 
-    def _newest_of(self, host: str) -> datetime | None:
-        """When the last backup of a host was made; None where nobody asks."""
-        if self._rules.anonymous_s is None:
+    def _forget_before(self, host: str, volume: str) -> datetime | None:
+        """Since when an anonymous volume must have a backup. It is counted from the newest backup of its host: where
+        backups have stopped, or a clock is wrong, nothing is forgotten."""
+        if self._anonymous_after_s is None or not is_anonymous(volume):
             return None
         now = self._ctx.now()
         times = [created_at(key.id) for key in self._repository.catalog.backups(host)]
-        return max((time for time in times if not is_future(time, now)), default=None)
+        newest = max((time for time in times if not is_future(time, now)), default=None)
+        return None if newest is None else newest - timedelta(seconds=self._anonymous_after_s)
 
     def _carry_out(self, group: _Group, decisions: list[Decision]) -> None:
         """Remove what no rule keeps; in any case record the result for each."""

@@ -52,8 +52,6 @@ class KeepRules:
     within: CalendarDuration | None = None
     tags: tuple[str, ...] = ()
     """Each is one tag, or several with commas, of which a backup must have all; "" is a backup without tags."""
-    anonymous_s: float | None = None
-    """An anonymous volume that was not backed up for that long is forgotten: only tags keep a backup. None: never."""
 
     def __bool__(self) -> bool:
         return bool(any(getattr(self, name) for name in COUNTS) or self.within or self.tags)
@@ -121,13 +119,11 @@ def read_count(value: object) -> int:
 def merge(one: KeepRules, other: KeepRules) -> KeepRules:
     """Return rules that keep what either of the two keeps: the larger number of each rule, and all tags."""
     counts = {name: _more(getattr(one, name), getattr(other, name)) for name in COUNTS}
-    ages = (one.anonymous_s, other.anonymous_s)
     within = [rules.within for rules in (one, other) if rules.within is not None]
     return KeepRules(
         **counts,
         within=max(within, key=lambda duration: duration.mean_hours, default=None),
         tags=tuple(dict.fromkeys(one.tags + other.tags)),
-        anonymous_s=None if None in ages else max(age for age in ages if age is not None),
     )
 
 
@@ -142,11 +138,11 @@ def choose(
     now: datetime,
     zone: tzinfo | None = None,
     what: str = "a volume",
-    newest_of_host: datetime | None = None,
+    forget_before: datetime | None = None,
 ) -> list[Decision]:
     """Return the decision on each backup of one volume, the newest first.
 
-    `newest_of_host` is given for an anonymous volume: when the last backup of its host was made, of whichever volume.
+    A volume without a backup since `forget_before` is forgotten: only tags keep any of it. None forgets nothing.
     Periods of the calendar are those of `zone`; None is this machine's own. Raises UsageError where no rule says to
     keep anything, ConflictError where they would keep none of the good backups.
     """
@@ -157,7 +153,7 @@ def choose(
     kept: dict[str, list[str]] = {backup.id: [] for backup in ordered}
     missed: dict[str, list[str]] = {backup.id: [] for backup in ordered}
     lines = [[backup for backup in good if backup.line == line] for line in dict.fromkeys(one.line for one in good)]
-    if _is_forgotten(rules, ordered, newest_of_host):
+    if forget_before is not None and all(backup.created_at < forget_before for backup in ordered):
         lines = []
         for backup, keeps, reason in _of_forgotten(rules, good):
             (kept if keeps else missed)[backup.id].append(reason)
@@ -195,15 +191,6 @@ def _judged(rules: KeepRules, good: Sequence[Candidate], zone: tzinfo | None) ->
             named = f"tag {wanted}" if wanted else "no tag"
             has = has_tags(backup.tags, wanted) or (bool(wanted) and has_tags(backup.all_tags, wanted))
             yield backup, has, named if has else f"tag: not {wanted}" if wanted else "tag: has some"
-
-
-def _is_forgotten(rules: KeepRules, ordered: Sequence[Candidate], newest_of_host: datetime | None) -> bool:
-    """Whether the host was backed up for so long, and this volume was not. It does not count from now: where backups
-    have stopped, or a clock is wrong, nothing is forgotten."""
-    age = rules.anonymous_s
-    if age is None or newest_of_host is None:
-        return False
-    return all((newest_of_host - backup.created_at).total_seconds() > age for backup in ordered)
 
 
 def _of_forgotten(rules: KeepRules, good: Sequence[Candidate]) -> Iterator[Judgement]:
