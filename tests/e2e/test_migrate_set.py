@@ -470,7 +470,7 @@ def test_files_that_containers_mount_are_named_also_those_of_the_projects_direct
     assert "site.conf" in result["compose_files"]["paths"]
 
 
-@pytest.mark.parametrize("how", [(), ("--live",)])
+@pytest.mark.parametrize("how", [(), ("--live",), ("--replace", "--no-safety-backup")])
 def test_one_that_was_whole_when_its_run_was_killed_is_not_removed_as_half_made(
     how: tuple[str, ...], second: SecondEngine, run_volback: Volback, volume_factory: Callable[..., str],
     volume_path: VolumePath,
@@ -478,6 +478,9 @@ def test_one_that_was_whole_when_its_run_was_killed_is_not_removed_as_half_made(
     """All had been copied, and was being proven."""
     volumes = [volume_factory(name, fill=_fill) for name in ("one", "two")]
     command = ("migrate", *volumes, "--to", second.url, "--jobs", "1", *how)
+    if "--replace" in how:
+        with closing(second.client()) as client:
+            (Path(client.volumes.create(volumes[0]).attrs["Mountpoint"]) / "former").touch()
     assert struck(run_volback, signal.SIGKILL, "buffer 0 of read#2", *command) == -signal.SIGKILL
     said = run_volback(*command, "--json").json
     assert {one["proven"] for one in said["result"]["moved"]} == {True}
