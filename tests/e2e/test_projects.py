@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from volback.catalog.model import Manifest, SetOf, Source
 from volback.cli.backup import find_sources
 from volback.errors import NotFoundError
 from volback.operations.backup import BackupOptions, make_backup
-from volback.operations.sources import sources_of_container, sources_of_project, volume_source
+from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project, volume_source
 from volback.policy.inherited import RESTORE_LABEL
 from volback.settings import Settings
 from volback.state.client import client_id
@@ -199,6 +200,8 @@ def test_a_containers_anonymous_volumes_are_among_its_volumes(
     try:
         found = sources_of_container(library.engine, facts["Id"])
         assert [len(source.name) for source in found] == [64]
+        by_digits, errors = find_sources(library.ctx, library.engine, [found[0].name[:12]], [])
+        assert ([source.name for source in by_digits], errors) == ([found[0].name], [])
         with pytest.raises(NotFoundError, match="mounts no volume"):
             sources_of_container(library.engine, plain["Id"])
         with pytest.raises(NotFoundError, match="container 'no-such-container' does not exist"):
@@ -206,6 +209,30 @@ def test_a_containers_anonymous_volumes_are_among_its_volumes(
     finally:
         for container in (facts, plain):
             engine.client.api.remove_container(container["Id"], v=True)
+
+
+def test_anonymous_volumes_that_no_container_uses_can_be_left_out(
+    library: Library, engine: EngineSession, test_image: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    used, unused, named = secrets.token_hex(32), secrets.token_hex(32), engine.new_name("named")
+    mark = f"com.example.mark={used[:8]}"
+
+    def found(*, anonymous: bool) -> set[str]:
+        sources = resolve_sources(library.ctx, library.engine, [], label=mark, anonymous=anonymous)
+        return {source.name for source in sources}
+
+    client, labels = engine.client, {**engine.labels, "com.example.mark": used[:8]}
+    made = [client.volumes.create(name, labels=labels) for name in (used, unused, named)]
+    host = client.api.create_host_config(binds=[f"{used}:/data"])
+    facts = client.api.create_container(test_image, ["true"], host_config=host, labels=engine.labels)
+    try:
+        assert found(anonymous=True) == {used, unused, named}
+        assert found(anonymous=False) == {used, named}
+        assert "1 anonymous volume that no container uses: left out" in caplog.text
+    finally:
+        client.api.remove_container(facts["Id"])
+        for volume in made:
+            volume.remove()
 
 
 @pytest.fixture
