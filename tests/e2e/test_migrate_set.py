@@ -470,7 +470,9 @@ def test_files_that_containers_mount_are_named_also_those_of_the_projects_direct
     assert "site.conf" in result["compose_files"]["paths"]
 
 
-@pytest.mark.parametrize("how", [(), ("--live",), ("--replace", "--no-safety-backup")])
+@pytest.mark.parametrize(
+    "how", [(), pytest.param(("--live",), marks=pytest.mark.long), ("--replace", "--no-safety-backup")]
+)
 def test_one_that_was_whole_when_its_run_was_killed_is_not_removed_as_half_made(
     how: tuple[str, ...], second: SecondEngine, run_volback: Volback, volume_factory: Callable[..., str],
     volume_path: VolumePath,

@@ -56,7 +56,7 @@ def _state(container: Any) -> tuple[str, str]:
     return container.status, container.attrs["HostConfig"]["RestartPolicy"]["Name"]
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [pytest.param("the stop", marks=pytest.mark.long), "the proof"])
 def test_a_target_engine_that_stays_dead(
     phase: str, second: SecondEngine, run_volback: Volback, far_state: dict[str, str],
     *, volume_factory: Callable[..., str], create_container: Callable[..., Any], volume_path: Callable[[str], Path],
@@ -93,7 +93,7 @@ def far(second: SecondEngine) -> Iterator[Any]:
         container.remove(force=True)
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", ["the stop", pytest.param("the proof", marks=pytest.mark.long)])
 def test_a_source_engine_that_stays_dead(
     phase: str, second: SecondEngine, far: Any, run_volback: Volback, far_state: dict[str, str],
     *, volume_name: Callable[..., str], volume_path: Callable[[str], Path],
