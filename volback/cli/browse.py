@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volback.cli.arguments import OneBackup
 from volback.cli.call import Call, Outcome, call_of, write_data
 from volback.cli.complete import complete_backup
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
     from volback.context.repository import Repository
     from volback.operations.list import Row
 
-_Backup = Annotated[
-    str,
-    typer.Argument(
-        metavar="BACKUP",
-        help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-        show_default=False,
-        autocompletion=complete_backup,
-    ),
-]
 
 _Tag = Annotated[
     list[str] | None,
@@ -152,7 +144,7 @@ def _none(call: Call, repository: Repository) -> list[str]:
     ]
 
 
-def show(context: typer.Context, backup: _Backup) -> Outcome:
+def show(context: typer.Context, backup: OneBackup) -> Outcome:
     """Show the facts about a backup."""
     from volback.operations import notes as operation
     from volback.operations.trust import known_trust, signer_in_words
@@ -167,7 +159,7 @@ def show(context: typer.Context, backup: _Backup) -> Outcome:
 
 def ls(
     context: typer.Context,
-    backup: _Backup,
+    backup: OneBackup,
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="A file or directory, as from the volume's root.", show_default=False)
     ] = "",
@@ -207,7 +199,7 @@ def _encoded(found: Iterable[Member]) -> object:
 
 def cat(
     context: typer.Context,
-    backup: _Backup,
+    backup: OneBackup,
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="The file, as from the volume's root.", show_default=False)
     ],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volback.cli.arguments import OneBackup
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup, complete_volume
 from volback.cli.differences import comparison_lines
@@ -87,15 +88,7 @@ def verify(
 
 def prove(
     context: typer.Context,
-    backup: Annotated[
-        str,
-        typer.Argument(
-            metavar="BACKUP",
-            help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-            show_default=False,
-            autocompletion=complete_backup,
-        ),
-    ],
+    backup: OneBackup,
     volume: Annotated[
         str | None,
         typer.Argument(

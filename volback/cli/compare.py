@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volback.cli.arguments import OneBackup
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup, complete_volume
 from volback.cli.differences import difference_lines, epoch_text, totals_lines
@@ -47,15 +48,6 @@ Examples:
   volback du db@20261123   the same for one of them
 """
 
-_Backup = Annotated[
-    str,
-    typer.Argument(
-        metavar="BACKUP",
-        help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-        show_default=False,
-        autocompletion=complete_backup,
-    ),
-]
 _AllHosts = Annotated[bool, typer.Option("--all-hosts", help="Backups of every host.")]
 _Backups = Annotated[
     list[str] | None,
@@ -78,7 +70,7 @@ def register(app: typer.Typer) -> None:
 
 def diff(
     context: typer.Context,
-    backup: _Backup,
+    backup: OneBackup,
     other: Annotated[
         str | None,
         typer.Argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from volback.catalog.notes import Notes
     from volback.catalog.units import Member
     from volback.context.repository import Repository
+    from volback.jobs.list import ListedJob
     from volback.operations.backup import BackupResult
     from volback.operations.diff import Totals
     from volback.operations.overview import VolumeOverview
@@ -261,3 +263,15 @@ def _base64_unless_text(name: bytes) -> str | None:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def job_facts(job: ListedJob, run_by: Mapping[str, str]) -> Facts:
+    """A job, and who runs it at its times."""
+    return {
+        "job": job.name,
+        "schedule": job.schedule,
+        "problem": job.problem,
+        "next_at": None if job.next_at is None else job.next_at.isoformat(),
+        "missed": [time.isoformat() for time in job.missed],
+        "run_by": run_by.get(job.name),
+    }

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volback.cli.arguments import BACKUPS, OneBackup
 from volback.cli.call import Outcome, call_of
-from volback.cli.complete import complete_backup
 from volback.cli.facts import noted_facts
 
 if TYPE_CHECKING:
@@ -33,23 +33,9 @@ Examples:
   volback note db@20261123 ""    says nothing any more
 """
 
-_Backup = Annotated[
-    str,
-    typer.Argument(
-        metavar="BACKUP",
-        help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-        show_default=False,
-        autocompletion=complete_backup,
-    ),
-]
 _Backups = Annotated[
     list[str],
-    typer.Argument(
-        metavar="BACKUP...",
-        help="Backups: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-        show_default=False,
-        autocompletion=complete_backup,
-    ),
+    BACKUPS,
 ]
 _Tags = Annotated[list[str], typer.Argument(metavar="TAG...", help="Any word without a comma.", show_default=False)]
 
@@ -89,7 +75,7 @@ def release(context: typer.Context, backups: _Backups) -> Outcome:
 
 def note(
     context: typer.Context,
-    backup: _Backup,
+    backup: OneBackup,
     text: Annotated[
         str,
         typer.Argument(metavar="TEXT", help="What to say; an empty text says nothing any more.", show_default=False),
@@ -106,7 +92,7 @@ def note(
     return _outcome([done], "noted")
 
 
-def add(context: typer.Context, backup: _Backup, tags: _Tags) -> Outcome:
+def add(context: typer.Context, backup: OneBackup, tags: _Tags) -> Outcome:
     """Add tags to a backup. `prune --keep-tag` and `list --tag` know them."""
     from volback.operations import notes as operation
 
@@ -117,7 +103,7 @@ def add(context: typer.Context, backup: _Backup, tags: _Tags) -> Outcome:
     return _outcome([done], f"tags: {', '.join(done.tags)}")
 
 
-def remove(context: typer.Context, backup: _Backup, tags: _Tags) -> Outcome:
+def remove(context: typer.Context, backup: OneBackup, tags: _Tags) -> Outcome:
     """Take tags away from a backup. Those that it was given when it was made stay."""
     from volback.operations import notes as operation
 

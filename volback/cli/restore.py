@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volback.cli.arguments import BACKUPS
 from volback.cli.call import Outcome, call_of
-from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
 from volback.cli.restored import chosen_facts, planned_facts, planned_lines, restored_facts, restored_lines
 from volback.cli.words import pairs
@@ -33,12 +33,7 @@ Examples:
 
 _Backups = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="BACKUP...",
-        help="Backups: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-        show_default=False,
-        autocompletion=complete_backup,
-    ),
+    BACKUPS,
 ]
 _Path = Annotated[list[str] | None, typer.Option(metavar="PATH", help="Only this file or directory; may be repeated.")]
 _To = Annotated[str | None, typer.Option(metavar="DIR", help="Into a new or empty directory of the engine's host.")]

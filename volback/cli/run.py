@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.facts import made_facts
+from volback.cli.facts import job_facts, made_facts
 from volback.cli.words import count, first_of, human_age, human_size, local_time, read_option
 from volback.errors import NotFoundError, UsageError, worst_first
 from volback.measures import named
@@ -174,12 +174,7 @@ def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> tuple[
 
 def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> dict[str, object]:
     return {
-        "job": job.name,
-        "schedule": job.schedule,
-        "problem": job.problem,
-        "next_at": None if job.next_at is None else job.next_at.isoformat(),
-        "missed": [time.isoformat() for time in job.missed],
-        "run_by": run_by.get(job.name),
+        **job_facts(job, run_by),
         "runs": [
             {
                 "id": run.id,

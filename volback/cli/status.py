@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Call, Outcome, call_of
-from volback.cli.facts import Facts
+from volback.cli.facts import Facts, job_facts
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, human_size, local_time, printable, read_option
 from volback.measures import named
@@ -213,12 +213,7 @@ def _facts(found: Status, run_by: Mapping[str, str]) -> Facts:
 def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> Facts:
     last = job.last
     return {
-        "job": job.name,
-        "schedule": job.schedule,
-        "problem": job.problem,
-        "next_at": None if job.next_at is None else job.next_at.isoformat(),
-        "missed": [time.isoformat() for time in job.missed],
-        "run_by": run_by.get(job.name),
+        **job_facts(job, run_by),
         "last_at": None if last is None else last.started_at,
         "last_status": None if last is None else last.status,
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volback.cli.arguments import BACKUPS, OneBackup
 from volback.cli.call import Outcome, call_of, write_data
-from volback.cli.complete import complete_backup
 from volback.cli.facts import requests_facts
 from volback.cli.words import count, human_size, pairs, unread_failure
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
@@ -50,15 +50,7 @@ def register(app: typer.Typer) -> None:
 
 def export(
     context: typer.Context,
-    backup: Annotated[
-        str,
-        typer.Argument(
-            metavar="BACKUP",
-            help="The backup: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-            show_default=False,
-            autocompletion=complete_backup,
-        ),
-    ],
+    backup: OneBackup,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A new file, or - for standard output.", show_default=False)
     ] = "-",
@@ -137,12 +129,7 @@ def copy(
     context: typer.Context,
     backups: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="BACKUP...",
-            help="Backups: VOLUME, VOLUME@ID, VOLUME@yesterday.",
-            show_default=False,
-            autocompletion=complete_backup,
-        ),
+        BACKUPS,
     ] = None,
     *,
     to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],
