@@ -112,7 +112,7 @@ def _note_helper_images(client: docker.DockerClient, path: Path) -> None:
 def _start_container(client: docker.DockerClient) -> Any:
     return client.containers.run(
         IMAGE,
-        ["/bin/sh", "-c", "while :; do sleep 60; done"],
+        ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"],
         name=CONTAINER,
         labels={LABEL: "1"},
         volumes={VOLUME: {"bind": "/data", "mode": "rw"}, "/": {"bind": "/from", "mode": "ro"}},
