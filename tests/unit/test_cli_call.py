@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
+from scripts.reference import helps
 from volback.cli.app import commands, parser
 from volback.cli.call import Call, command_at, global_options_first
 from volback.cli.helping import GROUPS
@@ -48,7 +48,7 @@ def test_help_imports_nothing_slow() -> None:
 
 
 def test_the_help_of_every_command_has_examples_and_fits_80_columns() -> None:
-    for path, said in _helps(parser(), "volback"):
+    for path, said in helps(parser()):
         assert "Examples:" in said, path
         assert ("Global options" in said) == (path != "volback"), path
         assert "list[str]" not in said, path
@@ -70,14 +70,6 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     yield name, command
     for below, its in getattr(command, "commands", {}).items():
         yield from _commands(its, f"{name} {below}")
-
-
-def _helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
-    """Of a command and all below it: its path, and what its --help says."""
-    context = typer.Context(command, parent, name, terminal_width=80)
-    yield context.command_path, command.get_help(context)
-    for below, its in getattr(command, "commands", {}).items():
-        yield from _helps(its, below, context)
 
 
 def test_an_empty_repository_that_nobody_chose_points_at_those_of_the_configuration(
@@ -230,11 +222,11 @@ def test_the_command_is_the_first_word_that_no_option_takes(arguments: list[str]
 
 
 def test_each_command_alone_has_the_help_that_it_has_among_all() -> None:
-    whole = dict(_helps(parser(), "volback"))
+    whole = dict(helps(parser()))
     assert len(whole) > 25
     for path, said in whole.items():
         name = path.partition(" ")[2].partition(" ")[0]
-        alone = dict(_helps(parser(name), "volback"))
+        alone = dict(helps(parser(name)))
         assert alone["volback"] == whole["volback"] if not name else alone[path] == said, path
 
 
