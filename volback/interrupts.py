@@ -8,6 +8,9 @@ Python looks for signals inside its own library too. Raised there, in the middle
 exception would leave it taken, and threads of the run would wait for it without end; what was just entered would never
 be left. And some C code ignores what is raised in methods that it calls. So the signal comes again a moment later.
 Waiting, which may take long, is interrupted.
+
+Python takes note of a signal at once, and looks for it between two instructions of the main thread. One that comes just
+before that thread sleeps, for a lock, is looked for when it wakes, which may be never. So a timer wakes it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ _DROPPED = frozenset({"__hash__", "__eq__", "__getattr__", "__getattribute__"})
 """Methods that PyDict_GetItem and PyObject_HasAttr call: "exceptions ... are silently ignored" (the C API's pages on
 dictionaries and objects), so the signal would be lost, and all that follow it. msgspec looks up types in that way."""
 _AGAIN_S = 0.001
+_WAKE_S = 0.5
 SIGNALS = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
 """Each signal, and the signal that decides the exit code: a closed terminal ends a run as SIGTERM does."""
 
@@ -39,6 +43,8 @@ class _Interrupts:
         self.depth = 0
         self.pending: int | None = None
         self.raised = False
+        self._again: int | None = None
+        self._wake_s = 0.0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.raised:
@@ -67,18 +73,25 @@ class _Interrupts:
         self.raised = False
         self._come_again(what.exc_value.exit_code - 128)
 
+    def watch(self) -> None:
+        """Let a timer of the kernel wake the main thread now and then: to start a thread for it takes locks, which this
+        one may hold."""
+        self._wake_s = _WAKE_S
+        signal.signal(signal.SIGALRM, self._wake)
+        signal.setitimer(signal.ITIMER_REAL, self._wake_s, self._wake_s)
+
+    def _wake(self, _: int, frame: FrameType | None) -> None:
+        if self._again is not None:
+            number, self._again = self._again, None
+            signal.setitimer(signal.ITIMER_REAL, self._wake_s, self._wake_s)
+            self.handle(number, frame)
+
     def _come_again(self, number: int) -> None:
-        """By a timer of the kernel: to start a thread for it takes locks, which this one may hold."""
         if threading.current_thread() is not threading.main_thread():
             os.kill(os.getpid(), number)
             return
-
-        def handle(_: int, frame: FrameType | None) -> None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self.handle(number, frame)
-
-        signal.signal(signal.SIGALRM, handle)
-        # Again and again: one that comes just before a wait begins is handled when that ends.
+        self._again = number
+        signal.signal(signal.SIGALRM, self._wake)
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, 10 * _AGAIN_S)
 
 
@@ -133,6 +146,7 @@ def install() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _process.handle)
     sys.unraisablehook = _process.unraisable
+    _process.watch()
 
 
 def is_pending() -> bool:

@@ -28,6 +28,16 @@ def installed() -> Iterator[None]:
     interrupts._process, sys.unraisablehook = state, hook
 
 
+@pytest.fixture
+def watched(installed: None) -> Iterator[None]:
+    """As `install` does."""
+    before = signal.getsignal(signal.SIGALRM)
+    interrupts._process.watch()
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
 def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(5)
@@ -43,6 +53,19 @@ def test_code_that_carries_on_after_errors_does_not_carry_on_after_a_signal(inst
     assert not carried_on
     assert (caught.value.exit_code, caught.value.message) == (143, "interrupted by signal 15")
     assert not issubclass(Interrupted, Exception)
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_ends_its_wait(watched: None) -> None:
+    """As one that comes just before that thread sleeps: here another thread takes it."""
+
+    def take() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    striking = threading.Timer(0.1, take)
+    striking.start()
+    with pytest.raises(Interrupted):
+        threading.Event().wait(60)
+    striking.join()
 
 
 def test_a_log_handler_does_not_swallow_a_signal(installed: None) -> None:

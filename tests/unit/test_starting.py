@@ -82,6 +82,7 @@ def test_a_signal_waits_for_the_helper_and_removes_it(monkeypatch: pytest.Monkey
     """Its first one strikes while the helper starts, the second while its end is waited for."""
     monkeypatch.setattr(interrupts, "_process", interrupts._Interrupts())
     before = signal.signal(signal.SIGTERM, interrupts._process.handle)
+    interrupts._process.watch()
     opening = Opening()
     striking = threading.Thread(target=_strike_twice, args=[opening])
     striking.start()
@@ -90,6 +91,7 @@ def test_a_signal_waits_for_the_helper_and_removes_it(monkeypatch: pytest.Monkey
         striking.join(60)
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     assert isinstance(raised, Interrupted)
     assert opening.did == ["create", raised, "remove"]
 
