@@ -149,6 +149,11 @@ def install() -> None:
     _process.watch()
 
 
+def end() -> None:
+    """Let the timer end: Python gives signals back their default before it exits, and this one would kill it."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def is_pending() -> bool:
     """Whether a signal waits for the end of a step; the step should then end soon."""
     return _process.pending is not None or _process.raised

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.compose_said import MARKED, said_of_volumes
 from tests.support.engine import EngineSession, Result, Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.library import Library, open_from
@@ -114,16 +115,6 @@ def errors(said: Result) -> list[str]:
     return [line for line in said.stderr.splitlines() if line.startswith("error: ")]
 
 
-_MARKED = f'label "{RESTORE_LABEL}" has changed'
-"""What compose v1 says of a volume that volback has made, at each `up`."""
-
-
-def _unmarked(said: str) -> list[str]:
-    """What compose says of volumes, or warns of, but for that."""
-    lines = [line for line in said.splitlines() if "volume" in line.lower() or "warn" in line.lower()]
-    return [line for line in lines if _MARKED not in line]
-
-
 def labels_of(engine: EngineSession, volume: str) -> dict[str, str]:
     labels = dict(engine.client.volumes.get(volume).attrs["Labels"] or {})
     labels.pop(RESTORE_LABEL, None)
@@ -160,8 +151,8 @@ def test_a_project_goes_and_comes_back_and_compose_says_nothing(
         assert differences(before[volume][0], fingerprint(volume_path(volume))) == []
         assert labels_of(engine, volume) == before[volume][1]
     again = compose("up", "-d")
-    assert _unmarked(again) == []
-    third = [line for line in compose("up", "-d").splitlines() if _MARKED not in line]
+    assert said_of_volumes(again) == []
+    third = [line for line in compose("up", "-d").splitlines() if MARKED not in line]
     assert sorted(third) == sorted(quiet.splitlines())
 
 
@@ -347,7 +338,7 @@ def test_a_project_comes_back_from_a_set_of_more_as_another_project(
     up = compose("up", "--no-start", project=new)
     compose("down", "--volumes", project=new)
     # The label of the tests is one of volback's, which a copy does not get; compose v1 says that it is not there.
-    assert [line for line in _unmarked(up) if 'label "volback.test" has changed' not in line] == []
+    assert [line for line in said_of_volumes(up) if 'label "volback.test" has changed' not in line] == []
 
 
 def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
@@ -385,7 +376,7 @@ def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
         ["docker-compose", "--ansi", "never", *arguments, "--no-start"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
-    assert (up.returncode, _unmarked(up.stdout)) == (0, [])
+    assert (up.returncode, said_of_volumes(up.stdout)) == (0, [])
 
 
 def test_several_volumes_come_back_together_and_what_is_there_stays(

@@ -38,6 +38,7 @@ def main() -> None:
         print(f"error: {exc.message}", file=sys.stderr)
         sys.exit(exc.exit_code)
     finally:
+        interrupts.end()
         end_standard_streams()
 
 
