@@ -269,3 +269,18 @@ def test_a_signal_whose_exception_c_code_drops_comes_again(method: str) -> None:
     command = [sys.executable, "-c", _STRUCK_WHERE_C_DROPS_IT, method]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("1 143\n", "")
+
+
+def test_no_timer_strikes_once_the_handlers_are_gone() -> None:
+    """Python gives signals back their default before it exits: a timer would kill it then."""
+    script = (
+        "import signal, sys\n"
+        "from volback.cli.main import main\n"
+        "sys.argv[1:] = ['list', '--no-such-option']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as exc:\n"
+        "    print(exc.code, signal.getitimer(signal.ITIMER_REAL))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 (0.0, 0.0)\n"
