@@ -13,6 +13,7 @@ from volback.errors import UsageError
 Transport = Literal["pipe", "attach"]
 
 CACHE_BYTES = 1024**3
+CONFIG_NAME = "volback.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,21 @@ def config_paths(environment: Mapping[str, str], named: Sequence[str] = ()) -> l
     the usual ones."""
     paths = list(named) or environment.get("VOLBACK_CONFIG", "").split(os.pathsep)
     return [Path(path).expanduser() for path in paths if path]
+
+
+def standard_places(environment: Mapping[str, str]) -> tuple[Path, Path]:
+    """The directories of the machine's configuration and of the user's."""
+    user = Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or "/") / ".config")
+    return Path("/etc/volback"), user / "volback"
+
+
+def standard_files(environment: Mapping[str, str]) -> list[Path]:
+    """Those of the machine, then those of the user; having none is not an error."""
+    found: list[Path] = []
+    for directory in standard_places(environment):
+        main = directory / CONFIG_NAME
+        found += ([main] if os.path.exists(main) else []) + sorted((directory / "conf.d").glob("*.toml"))
+    return list(dict.fromkeys(found))
 
 
 def _data_directory(env: Mapping[str, str]) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from volback.config.loading import find_files, load_config, standard_files
+from volback.config.loading import find_files, load_config
 from volback.config.model import Config, Job, JobLimits, Sources
 from volback.config.secrets import UnreadableSecret
 from volback.config.toml import write_toml
@@ -18,6 +18,7 @@ from volback.jobs.open_config import check_config, environment_of, open_config
 from volback.policy.durations import CalendarDuration
 from volback.policy.hooks import Hook
 from volback.policy.keep import UNLIMITED, KeepRules
+from volback.settings import standard_files
 from volback.store.locate import keys_of
 
 GOOD = """\

@@ -16,6 +16,7 @@ import typer
 
 from volback.errors import Failure, NoRepository, NotFoundError, StoreError, UsageError
 from volback.printable import printable
+from volback.settings import config_paths, standard_files
 from volback.streams import OutputClosed
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class Call:
     def repository_of(self, ctx: Context, engine: Engine | None = None, *, is_needed: bool = True) -> Repository:
         """The repository that this call uses: that of `--repo`, of VOLBACK_REPO, the configuration's default, or the
         built-in one. Raises UsageError where that is not clear, unless none is needed."""
-        if self.repository is not None or os.environ.get("VOLBACK_REPO"):
+        is_named = self.repository is not None or bool(os.environ.get("VOLBACK_REPO"))
+        # Without a configuration, what reads one is not imported: it takes a tenth of a short command.
+        if is_named or not (config_paths(os.environ, self.config) or standard_files(os.environ)):
             return self.repository_at(ctx, self.repository, engine)
         from volback.jobs.open_config import default_repository, open_configured
 

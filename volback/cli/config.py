@@ -11,7 +11,7 @@ import typer
 from volback.cli.call import Call, Outcome, call_of
 from volback.cli.words import count
 from volback.errors import ConflictError, StoreError, UsageError
-from volback.settings import absolute
+from volback.settings import CONFIG_NAME, absolute, standard_places
 
 if TYPE_CHECKING:
     from volback.config.model import Config
@@ -133,9 +133,8 @@ def init(
 
 
 def _usual_file() -> Path:
-    if os.geteuid() == 0:
-        return Path("/etc/volback/volback.toml")
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "volback" / "volback.toml"
+    of_machine, of_user = standard_places(os.environ)
+    return (of_machine if os.geteuid() == 0 else of_user) / CONFIG_NAME
 
 
 def _refuse_present(path: Path) -> None:

@@ -52,16 +52,6 @@ def find_files(named: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def standard_files(environment: Mapping[str, str]) -> list[Path]:
-    """Those of the machine, then those of the user; having none is not an error."""
-    user = Path(environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME") or "/") / ".config")
-    found: list[Path] = []
-    for directory in (Path("/etc/volback"), user / "volback"):
-        main = directory / "volback.toml"
-        found += ([main] if os.path.exists(main) else []) + sorted((directory / "conf.d").glob("*.toml"))
-    return list(dict.fromkeys(found))
-
-
 def load_config(files: Sequence[Path], environment: Mapping[str, str] | None = None, *, keys_of: KeysOf) -> Config:
     """Read and merge the files. Raises nothing for what is wrong in them: see Config.problems and Config.broken."""
     env = os.environ if environment is None else environment

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from volback.catalog.keys import REPOSITORY_KEY
-from volback.config.loading import find_files, load_config, standard_files
+from volback.config.loading import find_files, load_config
 from volback.config.model import Config, Notification, Repository
 from volback.config.places import Problem
 from volback.config.secrets import Secret, UnreadableSecret
@@ -16,7 +16,7 @@ from volback.context import Access, Context, open_repository
 from volback.context.repository import Repository as OpenRepository
 from volback.encryption.sources import SecretText, Sources, secret_text
 from volback.errors import UsageError
-from volback.settings import config_paths
+from volback.settings import config_paths, standard_files
 from volback.store.locate import check_address, keys_of
 
 if TYPE_CHECKING:
