@@ -77,8 +77,7 @@ class _Interrupts:
         """Let a timer of the kernel wake the main thread now and then: to start a thread for it takes locks, which this
         one may hold."""
         self._wake_s = _WAKE_S
-        signal.signal(signal.SIGALRM, self._wake)
-        signal.setitimer(signal.ITIMER_REAL, self._wake_s, self._wake_s)
+        self._set_timer(self._wake_s, self._wake_s)
 
     def _wake(self, _: int, frame: FrameType | None) -> None:
         if self._again is not None:
@@ -91,8 +90,12 @@ class _Interrupts:
             os.kill(os.getpid(), number)
             return
         self._again = number
+        # Again and again: one that comes just before a wait begins is handled when that ends.
+        self._set_timer(_AGAIN_S, 10 * _AGAIN_S)
+
+    def _set_timer(self, first_s: float, interval_s: float) -> None:
         signal.signal(signal.SIGALRM, self._wake)
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S, 10 * _AGAIN_S)
+        signal.setitimer(signal.ITIMER_REAL, first_s, interval_s)
 
 
 def _is_in_library(frame: FrameType | None) -> bool:
