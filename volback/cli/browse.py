@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from volback.context.repository import Repository
     from volback.operations.list import Row
 
-
 _Tag = Annotated[
     list[str] | None,
     typer.Option("--tag", "-t", metavar="TAG", help="Those with this tag; may be repeated. A,B: both tags."),
@@ -113,9 +112,14 @@ def list_(
         trusted = known_trust(repository) if call.json else None
         shared = operation.shared_names(repository, found)
         texts = {row.key: operation.text_of(repository, row) for row in found}
-        none = ["none of the backups is one of these"] if wanted != operation.Wanted() else None
-        none = [f"no backups with tag {' or '.join(tag)}"] if tag else none
-        text = _table(found, all_hosts=all_hosts) if found else none or _none(call, repository)
+        if found:
+            text = _table(found, all_hosts=all_hosts)
+        elif tag:
+            text = [f"no backups with tag {' or '.join(tag)}"]
+        elif wanted != operation.Wanted():
+            text = ["none of the backups is one of these"]
+        else:
+            text = _none(call, repository)
     damaged = [(row, row.error) for row in found if row.error is not None]
     result = {
         "backups": [listed_facts(row.manifest, row.notes, texts[row.key], trusted) for row in found if row.manifest],

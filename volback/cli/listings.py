@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from volback.catalog.model import Manifest, SetOf
     from volback.catalog.notes import Notes
     from volback.catalog.units import Member
+    from volback.jobs.list import ListedJob
 
 _TYPES = {"f": stat.S_IFREG, "h": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
 _TYPES |= {"p": stat.S_IFIFO, "b": stat.S_IFBLK, "c": stat.S_IFCHR}
@@ -123,3 +124,9 @@ def shown_time(mtime_ns: int) -> str:
         return f"{datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC).astimezone():%Y-%m-%d %H:%M}"
     except (ValueError, OverflowError, OSError):  # a year that has more than four digits, or is before the first
         return f"@{mtime_ns // 1_000_000_000}".rjust(16)
+
+
+def due_words(job: ListedJob, run_by: Mapping[str, str]) -> tuple[str, str]:
+    """When a job runs next, if something runs it, and how often it was missed: two columns of a table."""
+    next_run = "-" if job.next_at is None else local_time(job.next_at) if job.name in run_by else "not installed"
+    return next_run, f"{len(job.missed):,}" if job.missed else "-"

@@ -10,7 +10,8 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.facts import job_facts, made_facts
-from volback.cli.words import count, first_of, human_age, human_size, local_time, read_option
+from volback.cli.listings import due_words
+from volback.cli.words import count, first_of, human_age, human_size, read_option
 from volback.errors import NotFoundError, UsageError, worst_first
 from volback.measures import named
 from volback.policy.durations import read_seconds
@@ -159,7 +160,6 @@ def jobs(
 
 def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> tuple[str, ...]:
     last = job.last
-    next_run = "-" if job.next_at is None else local_time(job.next_at) if job.name in run_by else "not installed"
     outcome = "cannot run" if job.problem else "never ran" if last is None else last.status
     return (
         job.name,
@@ -167,8 +167,7 @@ def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> tuple[
         outcome,
         "-" if last is None else f"{last.volumes:,}",
         "-" if last is None else human_size(last.stored_bytes),
-        next_run,
-        f"{len(job.missed):,}" if job.missed else "-",
+        *due_words(job, run_by),
     )
 
 

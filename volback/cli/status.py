@@ -13,8 +13,9 @@ import typer
 
 from volback.cli.call import Call, Outcome, call_of
 from volback.cli.facts import Facts, job_facts
+from volback.cli.listings import due_words
 from volback.cli.render import terminal_width
-from volback.cli.words import columns, count, human_age, human_size, local_time, printable, read_option
+from volback.cli.words import columns, count, human_age, human_size, printable, read_option
 from volback.measures import named
 from volback.policy.durations import read_age
 
@@ -157,8 +158,7 @@ def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> list[s
         job.name,
         _ago(None if last is None else last.started_at, now),
         "cannot run" if job.problem else "-" if last is None else last.status,
-        "-" if job.next_at is None else local_time(job.next_at) if job.name in run_by else "not installed",
-        f"{len(job.missed):,}" if job.missed else "-",
+        *due_words(job, run_by),
     ]
 
 

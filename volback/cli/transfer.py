@@ -127,10 +127,7 @@ def import_(
 
 def copy(
     context: typer.Context,
-    backups: Annotated[
-        list[str] | None,
-        BACKUPS,
-    ] = None,
+    backups: Annotated[list[str] | None, BACKUPS] = None,
     *,
     to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],
     reencrypt: Annotated[

@@ -39,8 +39,7 @@ def prune_job(
     job = find_job(config, name)
     ctx = steps.job_context(ctx, job)
     selected = select_sources(ctx, engine, job)
-    files = steps.compose_files(ctx, engine, job)
-    sources = [*selected.sources, *([files.source] if files is not None else [])]
+    sources = steps.with_files(ctx, engine, job, selected.sources)
     sources = [source for source in sources if not volumes or source.name in volumes]
     if lacking := set(volumes) - {source.name for source in sources}:
         raise NotFoundError(

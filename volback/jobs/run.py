@@ -208,11 +208,8 @@ class _Run:
                 self._totals.planned.append(dry_run(self._ctx, self._engine, source, steps.backup_options(job)))
             except VolbackError as exc:
                 self._totals.errors.append(exc)
-        sources, files = (
-            [plan.source for plan in self._totals.planned],
-            steps.compose_files(self._ctx, self._engine, job),
-        )
-        sources += [files.source] if files is not None else []
+        planned = [plan.source for plan in self._totals.planned]
+        sources = steps.with_files(self._ctx, self._engine, job, planned)
         for name in job.repositories:
             with self._kept_going():
                 self._plan_prune(job, self._repository(job, name), sources)
@@ -225,9 +222,7 @@ class _Run:
             if job.create and not repository.expected:
                 return
             raise
-        for done in steps.prune_sources(
-            self._ctx, self._engine, repository, job, there, dry_run=True, upcoming=True
-        ):  # fmt: skip
+        for done in steps.prune_sources(self._ctx, self._engine, repository, job, there, dry_run=True, upcoming=True):
             self._totals.add_planned_prune(done, repository.store.url)
 
     def _back_up(self, job: Job) -> None:
@@ -383,6 +378,6 @@ class _Run:
             report = replace(report, next_at=self._listed.next_at, missed_runs=len(self._listed.missed))
         # Not once more one that does not answer.
         lost = any(isinstance(error, StoreUnreachable) for error in self._totals.errors)
-        return (
-            report if lost or not self._totals.backups else measured(report, self._repositories, self._engine.info.id)
-        )
+        if lost or not self._totals.backups:
+            return report
+        return measured(report, self._repositories, self._engine.info.id)

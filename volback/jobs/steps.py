@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from volback.catalog.condemned import GRACE_S
@@ -90,6 +90,12 @@ def compose_files(ctx: Context, engine: Engine, job: Job) -> ComposeFiles | None
     """The compose files that the job keeps beside the volumes of its project."""
     project = _project(job)
     return None if project is None else project_parts(ctx, engine, project, with_binds=False).files
+
+
+def with_files(ctx: Context, engine: Engine, job: Job, sources: Iterable[Source]) -> list[Source]:
+    """These, and the compose files that the job keeps beside them: they are pruned like volumes."""
+    files = compose_files(ctx, engine, job)
+    return [*sources, *([files.source] if files is not None else [])]
 
 
 def prune_sources(

@@ -219,10 +219,9 @@ class Member:
         target, run = self._target, self._route.run
         if target.volume.kind == "volume":
             is_known = target.engine.has_volume(target.volume.name)
+            # A dead run answers for what it has begun, and would have it removed: this one takes it over.
             if not is_known or is_half_made(self._ctx, run, target):
-                return (
-                    None  # a dead run answers for what it has begun, and would have it removed: this one takes it over
-                )
+                return None
             return source_side(target.engine, target.volume.name)
         if not is_there(run, target):
             return None
