@@ -53,7 +53,7 @@ def _back_up(library: Library, root: Path, comparing: Comparing) -> Manifest:
 
 
 def _tar(library: Library, manifest: Manifest) -> bytes:
-    return b"".join(map(bytes, export(library.ctx, OpenBackup(library.repository.store, manifest), zstd=False)))
+    return b"".join(map(bytes, export(library.ctx, OpenBackup(library.repository.store, manifest))))
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def chain(engine: EngineSession, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def _tar(library: Library, manifest: Manifest, *, zstd: bool = False) -> bytes:
     opened = OpenBackup(library.repository.store, manifest)
-    return b"".join(map(bytes, export(library.ctx, opened, zstd=zstd)))
+    return b"".join(map(bytes, export(library.ctx, opened, "zstd" if zstd else "tar")))
 
 
 def _grow_log(root: Path) -> None:

@@ -353,7 +353,7 @@ def test_every_reader_takes_a_copied_increment(copies: Copies, night: int) -> No
         assert _joined(read_file(opened, path)) == _joined(read_file(original, path))
     tar = _joined(export(copies.ctx, original))
     assert _joined(export(copies.ctx, opened)) == tar
-    packed = _joined(export(copies.ctx, opened, zstd=True))
+    packed = _joined(export(copies.ctx, opened, "zstd"))
     assert subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout == tar
     rescue = map(str, [sys.executable, "-I", PROJECT / "docs/rescue.py", copies.directory / "target", there.name])
     assert subprocess.run([*rescue], capture_output=True, check=True, timeout=60).stdout == tar

@@ -136,7 +136,7 @@ def _cat(nights: Nights, found: Manifest) -> IntegrityError:
 
 
 def _export(nights: Nights, found: Manifest) -> IntegrityError:
-    return _read(lambda: export(nights.ctx, open_backup(nights.repository, found.name), zstd=True))
+    return _read(lambda: export(nights.ctx, open_backup(nights.repository, found.name), "zstd"))
 
 
 FINDERS = [_verify, _verify_all, _verify_parts, _verify_by_a_link, _restore, _restore_a_part, _cat, _export]

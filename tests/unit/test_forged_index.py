@@ -106,7 +106,7 @@ def test_a_lie_about_a_member_is_found_before_it_is_passed_on(units: Units, tmp_
     backup = opened(forged)
     assert b"root:x:0:0" not in passed_on(backup.stream())
     assert b"root:x:0:0" not in passed_on(Selection.of(backup, [b"etc"]).stream())
-    assert passed_on(export(Context(Settings(repository="", state=tmp_path)), backup, zstd=True)) == b""
+    assert passed_on(export(Context(Settings(repository="", state=tmp_path)), backup, "zstd")) == b""
     (message,) = verified(forged, tmp_path)
     assert "does not announce what the data holds" in message
 

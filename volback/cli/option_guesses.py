@@ -25,69 +25,68 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """By command and option, its other names."""
 
-_INSTEAD: dict[str, dict[str, str]] = {
+_INSTEAD: dict[str, dict[tuple[str, ...], str]] = {
     "backup": {
-        "--output": "--repo REPO says where backups are stored; volback export BACKUP FILE writes one as a tar",
-        "-o": "--repo REPO says where backups are stored; volback export BACKUP FILE writes one as a tar",
-        "--name": "a backup has the name of its volume: volback backup VOLUME --tag TAG, or --note TEXT",
-        "-f": "--full stores everything anew, --reread reads every file",
-        "--force": "--full stores everything anew, --reread reads every file",
-        "--compression": "--level N, from 1 to 19",
-        "--latest": "volback list --latest shows the latest backup of each volume",
+        ("--output", "-o"): "--repo REPO says where backups are stored; volback export BACKUP FILE writes one as a tar",
+        ("--name",): "a backup has the name of its volume: volback backup VOLUME --tag TAG, or --note TEXT",
+        ("-f", "--force"): "--full stores everything anew, --reread reads every file",
+        ("--compression",): "--level N, from 1 to 19",
+        ("--latest",): "volback list --latest shows the latest backup of each volume",
     },
     "restore": {
-        "--target": "--as NAME is a new volume, --to DIR a directory of the engine's host",
-        "-t": "--as NAME is a new volume, --to DIR a directory of the engine's host",
-        "--into": "--as NAME is a new volume, --to DIR a directory of the engine's host; --replace an existing volume",
-        "--volume": "volback restore VOLUME; --as NAME for a new volume of another name",
-        "--overwrite": "--replace replaces what an existing volume holds, and keeps a safety backup of that",
-        "--force": "--replace replaces what an existing volume holds, and keeps a safety backup of that",
-        "-f": "--replace replaces what an existing volume holds, and keeps a safety backup of that",
-        "--exclude": "--path PATH restores only a part; may be repeated",
-        "--stop": "nothing is restored under a container that may write: docker stop it, then --replace",
-        "--latest": "volback restore VOLUME takes the latest; VOLUME@latest~1 the one before",
-        "-l": "volback restore VOLUME takes the latest; VOLUME@latest~1 the one before",
-        "--verify-only": "volback prove BACKUP compares a volume with a backup, and changes nothing",
+        ("--target", "-t"): "--as NAME is a new volume, --to DIR a directory of the engine's host",
+        ("--into",): (
+            "--as NAME is a new volume, --to DIR a directory of the engine's host; --replace an existing volume"
+        ),
+        ("--volume",): "volback restore VOLUME; --as NAME for a new volume of another name",
+        ("--overwrite", "--force", "-f"): (
+            "--replace replaces what an existing volume holds, and keeps a safety backup of that"
+        ),
+        ("--exclude",): "--path PATH restores only a part; may be repeated",
+        ("--stop",): "nothing is restored under a container that may write: docker stop it, then --replace",
+        ("--latest", "-l"): "volback restore VOLUME takes the latest; VOLUME@latest~1 the one before",
+        ("--verify-only",): "volback prove BACKUP compares a volume with a backup, and changes nothing",
     },
     "list": {
-        "-f": "--tag TAG, --project NAME, --since TIME and VOLUME say which backups are listed",
-        "--filter": "--tag TAG, --project NAME, --since TIME and VOLUME say which backups are listed",
-        "--volume": "volback list VOLUME",
-        "--no-trunc": "no name and no id is ever cut off",
-        "--format": "volback list --json",
+        ("-f", "--filter"): "--tag TAG, --project NAME, --since TIME and VOLUME say which backups are listed",
+        ("--volume",): "volback list VOLUME",
+        ("--no-trunc",): "no name and no id is ever cut off",
+        ("--format",): "volback list --json",
     },
     "volumes": {
-        "-f": "volback volumes --json lists all that is known of each",
-        "--filter": "volback volumes --json lists all that is known of each",
-        "-a": "every volume is listed",
-        "--all": "every volume is listed",
-        "--format": "volback volumes --json",
+        ("-f", "--filter"): "volback volumes --json lists all that is known of each",
+        ("-a", "--all"): "every volume is listed",
+        ("--format",): "volback volumes --json",
     },
     "prune": {
-        "-a": "say what is kept: --keep-daily 7, --keep-last 3; --all-hosts prunes backups of other hosts, too",
-        "--all": "say what is kept: --keep-daily 7, --keep-last 3; --all-hosts prunes backups of other hosts, too",
-        "-f": "prune does not ask; --dry-run shows what it would remove",
-        "--force": "prune does not ask; --dry-run shows what it would remove",
+        ("-a", "--all"): (
+            "say what is kept: --keep-daily 7, --keep-last 3; --all-hosts prunes backups of other hosts, too"
+        ),
+        ("-f", "--force"): "prune does not ask; --dry-run shows what it would remove",
     },
     "remove": {
-        "-f": "--yes does not ask; a backup that is held is released first: volback release BACKUP",
-        "--force": "--yes does not ask; a backup that is held is released first: volback release BACKUP",
-        "-a": "each backup is named with its id; volback prune removes by keep rules",
-        "--all": "each backup is named with its id; volback prune removes by keep rules",
-        "--dry-run": "volback du BACKUP shows what removing it would free",
-        "-n": "volback du BACKUP shows what removing it would free",
-        "-v": "removes backups, not volumes: docker volume rm",
+        ("-f", "--force"): "--yes does not ask; a backup that is held is released first: volback release BACKUP",
+        ("-a", "--all"): "each backup is named with its id; volback prune removes by keep rules",
+        ("--dry-run", "-n"): "volback du BACKUP shows what removing it would free",
+        ("-v",): "removes backups, not volumes: docker volume rm",
     },
     "export": {
-        "-o": "name the file: volback export BACKUP FILE",
-        "--output": "name the file: volback export BACKUP FILE",
+        ("-o", "--output"): "name the file: volback export BACKUP FILE",
     },
-    "cat": {"-o": "volback cat BACKUP PATH > FILE", "--output": "volback cat BACKUP PATH > FILE"},
-    "show": {"-f": "volback show BACKUP --json", "--format": "volback show BACKUP --json"},
-    "verify": {"-a": "volback verify checks every backup", "--all": "volback verify checks every backup"},
-    "jobs": {"-f": "volback jobs shows each job's last run; --log-format json writes a log of a run"},
+    "cat": {
+        ("-o", "--output"): "volback cat BACKUP PATH > FILE",
+    },
+    "show": {
+        ("-f", "--format"): "volback show BACKUP --json",
+    },
+    "verify": {
+        ("-a", "--all"): "volback verify checks every backup",
+    },
+    "jobs": {
+        ("-f",): "volback jobs shows each job's last run; --log-format json writes a log of a run",
+    },
 }
-"""By command and option, what to write instead."""
+"""By command and options, what to write instead."""
 
 
 def understand(command: Any, name: str) -> None:
@@ -114,7 +113,7 @@ def _also(option: Any, names: tuple[str, ...]) -> None:
 
 def instead_of(command: str, option: str) -> str | None:
     """What to write instead of an option that the command does not have; None where that is not known."""
-    return _INSTEAD.get(command, {}).get(option)
+    return next((answer for options, answer in _INSTEAD.get(command, {}).items() if option in options), None)
 
 
 def guesses() -> Iterator[tuple[str, str]]:
@@ -122,4 +121,4 @@ def guesses() -> Iterator[tuple[str, str]]:
     for command, others in _NAMES.items():
         yield from ((command, name) for names in others.values() for name in names)
     for command, answers in _INSTEAD.items():
-        yield from ((command, name) for name in answers)
+        yield from ((command, name) for names in answers for name in names)

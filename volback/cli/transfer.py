@@ -74,10 +74,10 @@ def export(
         raise UsageError(
             "a tar cannot be written to a terminal", "name a file, or redirect the output to a file or a pipe"
         )
-    form = "zstd" if zstd and file == "-" else "tar" if file == "-" else operation.form_of(Path(file), zstd=zstd)
+    form = operation.form_of(Path(file), zstd=zstd)
     with call.opened_repository() as (ctx, repository):
         opened = open_backup(repository, backup)
-        buffers = operation.export(ctx, opened, zstd=form == "zstd", gzip=form == "gzip")
+        buffers = operation.export(ctx, opened, form)
         if file == "-":
             write_data(buffers)
             return None

@@ -45,17 +45,17 @@ def form_of(path: Path, *, zstd: bool = False) -> Form:
     return form
 
 
-def export(ctx: Context, backup: OpenBackup, *, zstd: bool = False, gzip: bool = False) -> Iterator[bytes | memoryview]:
-    """Yield the backup as a tar, with `gzip` as a tar.gz, or with `zstd` as a tar.zst.
+def export(ctx: Context, backup: OpenBackup, form: Form = "tar") -> Iterator[bytes | memoryview]:
+    """Yield the backup as a tar, plain, packed with gzip, or as a .tar.zst.
 
     Each frame is verified before a byte of it is written. The tar.zst of a full backup is its data object, byte
     for byte. Raises IntegrityError.
     """
     total = backup.manifest.raw_bytes
     ctx.progress.start(f"export {backup.manifest.volume}", total_bytes=total, total_files=None)
-    if zstd:
+    if form == "zstd":
         return _frames(ctx, backup)
-    return gzipped(_stream(ctx, backup)) if gzip else _stream(ctx, backup)
+    return gzipped(_stream(ctx, backup)) if form == "gzip" else _stream(ctx, backup)
 
 
 def write_file(path: Path, buffers: Iterable[bytes | memoryview]) -> int:
