@@ -260,6 +260,22 @@ def test_a_temp_file_swept_before_it_is_locked_is_made_again(
     assert files(root) == ["a", "a/b"]
 
 
+def test_a_sweep_whenever_a_put_waits_for_the_disk_keeps_it_from_nothing(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories were waited for while they were empty: a sweep removed them each time until the put gave up."""
+    real, swept = os.fsync, list[list[str]]()
+
+    def sweep_first(fd: int) -> None:
+        swept.append(store.sweep())
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", sweep_first)
+    assert store.put("host/volume/data", [b"x"]) == 1
+    assert len(swept) >= 4, "of the root, both directories and the file"
+    assert content(store, "host/volume/data") == b"x"
+
+
 def test_a_relative_root_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = LocalStore(Path("here"))

@@ -54,6 +54,7 @@ class Draft:
                 continue
             _lock(self._file.fileno(), fcntl.LOCK_EX)
             if os.fstat(self._file.fileno()).st_nlink:
+                self._tree.sync_made(self._made)
                 if self._tree.modes.file is not None:
                     set_mode(self._file.fileno(), self._tree.modes.file)
                 return

@@ -69,7 +69,9 @@ class Tree:
     def make(self, directory: str, made: list[str]) -> int:
         """A readable descriptor of the directory. It and those above it are made where they are missing.
 
-        What is made is added to `made`, from the top, as absolute paths. Raises OSError, StoreError.
+        What is made is added to `made`, from the top, as absolute paths. Below the root it is not on disk before
+        `sync_made`: to wait for the disk while they are empty gives a sweep time to remove them. Raises OSError,
+        StoreError.
         """
         try:
             return self._open(directory, _READ)
@@ -86,13 +88,17 @@ class Tree:
             fd = below
         return fd
 
+    def sync_made(self, made: list[str]) -> None:
+        """fsync the directories that hold what `make` has made. Raises OSError."""
+        for directory in {key.rpartition("/")[0]: None for path in made if (key := self._key(path))}:
+            self.sync(directory)
+
     def remove(self, made: list[str]) -> None:
         """Remove directories that `make` has made, from the last, as far as they are empty. Raises OSError."""
-        inside = self.root.rstrip("/") + "/"
         while made:
             path = made.pop()
-            if path.startswith(inside):
-                self.remove_directory(path[len(inside) :])
+            if key := self._key(path):
+                self.remove_directory(key)
             else:
                 os.rmdir(path)
 
@@ -132,6 +138,11 @@ class Tree:
         """Raises StoreError or OSError if the root can be used by nobody; it may be missing."""
         with suppress(FileNotFoundError):
             os.close(self._open_root(_PASS))
+
+    def _key(self, path: str) -> str | None:
+        """The key of what `make` has made; None for the root and what is above it."""
+        inside = self.root.rstrip("/") + "/"
+        return path[len(inside) :] if path.startswith(inside) else None
 
     def _open(self, directory: str, flags: int) -> int:
         parts = directory.split("/") if directory else []
@@ -177,7 +188,6 @@ class Tree:
         except FileExistsError:  # another put was faster
             return self._open_below(fd, name, path, _READ)
         made.append(os.path.join(self.root, path))
-        sync_descriptor(fd)
         below = self._open_below(fd, name, path, _READ)
         self._give_mode(below)
         return below
