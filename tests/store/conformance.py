@@ -13,6 +13,7 @@ from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import product
 
 import pytest
 
@@ -273,12 +274,12 @@ class StoreConformance:
 
     # open
 
-    @pytest.mark.parametrize("start", [0, 1, 9, 10, 11, 2**70])
-    @pytest.mark.parametrize("length", [None, 0, 1, 5, 9, 10, 11, 2**70])
-    def test_a_range_is_a_slice(self, store: Store, start: int, length: int | None) -> None:
-        store.put("a", [b"0123456789"])
-        end = None if length is None else start + length
-        assert b"".join(store.open("a", start=start, length=length)) == b"0123456789"[start:end]
+    def test_a_range_is_a_slice(self, store: Store) -> None:
+        data = b"0123456789"
+        store.put("a", [data])
+        for start, length in product([0, 1, 9, 10, 11, 2**70], [None, 0, 1, 5, 9, 10, 11, 2**70]):
+            end = None if length is None else start + length
+            assert b"".join(store.open("a", start=start, length=length)) == data[start:end], (start, length)
 
     def test_a_range_across_buffers_is_a_slice(self, store: Store) -> None:
         data = b"".join(number.to_bytes(4, "big") for number in range(2_500_000))
@@ -286,11 +287,11 @@ class StoreConformance:
         assert content(store, "a", start=1_048_577, length=7_000_001) == data[1_048_577 : 1_048_577 + 7_000_001]
         assert content(store, "a", start=9_999_999) == data[9_999_999:]
 
-    @pytest.mark.parametrize("where", [{"start": -1}, {"length": -1}, {"start": -5, "length": 10}], ids=repr)
-    def test_a_negative_range_is_refused_by_the_call(self, store: Store, where: dict[str, int]) -> None:
+    def test_a_negative_range_is_refused_by_the_call(self, store: Store) -> None:
         store.put("a", [b"0123456789"])
-        with pytest.raises(UsageError):
-            store.open("a", **where)
+        for where in ({"start": -1}, {"length": -1}, {"start": -5, "length": 10}):
+            with pytest.raises(UsageError):
+                store.open("a", **where)
 
     def test_open_of_a_missing_object_fails_at_the_first_buffer(self, store: Store) -> None:
         store.put("a/b", [b"x"])
@@ -316,11 +317,11 @@ class StoreConformance:
         assert info.modified_at.utcoffset() == timedelta(0)
         assert abs(datetime.now(UTC) - info.modified_at) < timedelta(minutes=5)
 
-    @pytest.mark.parametrize("key", ["a", "a/b/c", "b", "a/bb"])
-    def test_stat_of_a_missing_object_is_not_found(self, store: Store, key: str) -> None:
+    def test_stat_of_a_missing_object_is_not_found(self, store: Store) -> None:
         store.put("a/b/x", [b"x"])
-        with pytest.raises(NotFoundError, match=repr(key)):
-            store.stat(key)
+        for key in ("a", "a/b/c", "b", "a/bb"):
+            with pytest.raises(NotFoundError, match=repr(key)):
+                store.stat(key)
 
     def test_list_of_an_empty_store_is_empty(self, store: Store) -> None:
         assert keys(store) == []
@@ -397,29 +398,32 @@ class StoreConformance:
 
     # keys
 
-    @pytest.mark.parametrize("key", INVALID_KEYS, ids=ascii)
-    def test_an_invalid_key_is_refused_by_the_call(self, store: Store, key: str) -> None:
+    def test_an_invalid_key_is_refused_by_the_call(self, store: Store) -> None:
         def untouched() -> Iterator[bytes]:
             raise AssertionError("chunks were asked for")
             yield b""
 
-        for call in (store.open, store.stat, store.delete, lambda key: store.put(key, untouched())):
+        def put(key: str) -> None:
+            store.put(key, untouched())
+
+        calls: list[Callable[[str], object]] = [store.open, store.stat, store.delete, put]
+        for key, call in product(INVALID_KEYS, calls):
             with pytest.raises(UsageError):
                 call(key)
         assert keys(store) == []
 
-    @pytest.mark.parametrize("key", VALID_KEYS, ids=lambda key: key[:20])
-    def test_an_odd_but_valid_key_is_a_key(self, store: Store, key: str) -> None:
-        store.put(key, [b"x"])
-        assert keys(store) == [key]
-        assert content(store, key) == b"x"
-        assert store.sweep() == []
-        store.delete(key)
-        assert keys(store) == []
+    def test_an_odd_but_valid_key_is_a_key(self, store: Store) -> None:
+        for key in VALID_KEYS:
+            store.put(key, [b"x"])
+            assert keys(store) == [key]
+            assert content(store, key) == b"x"
+            assert store.sweep() == [], key
+            store.delete(key)
+            assert keys(store) == [], key
 
-    @pytest.mark.parametrize("prefix", INVALID_PREFIXES, ids=lambda prefix: ascii(prefix)[:20])
-    def test_an_invalid_prefix_is_refused_by_the_call(self, store: Store, prefix: str) -> None:
-        for call in (store.list, store.sweep):
+    def test_an_invalid_prefix_is_refused_by_the_call(self, store: Store) -> None:
+        calls: list[Callable[[str], object]] = [store.list, store.sweep]
+        for prefix, call in product(INVALID_PREFIXES, calls):
             with pytest.raises(UsageError):
                 call(prefix)
 
