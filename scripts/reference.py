@@ -1,13 +1,16 @@
-"""What all commands say of themselves, as a page of the documentation and as a manual page.
+"""What all commands say of themselves: a page of the documentation, a manual page, and the schema of their documents.
 
     python -m scripts.reference page    docs/reference/help.md
     python -m scripts.reference man     volback.1, for man
+    python -m scripts.reference schema  docs/reference/json-schema.json
 
-Both are made from what `--help` prints, so they cannot say anything else.
+The first two are made from what `--help` prints, and the schema from the types of what `--json` writes, so they cannot
+say anything else.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +19,7 @@ import typer
 
 import volback
 from volback.cli.app import parser
+from volback.cli.documents.schema import schema
 
 _HEAD = """\
 # Help
@@ -47,6 +51,11 @@ def manual() -> str:
     return "\n".join(lines) + "\n"
 
 
+def json_schema() -> str:
+    """The schema of every document of --json."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
 def _escaped(line: str) -> str:
     r"""As it is: a backslash and a hyphen mean something to roff, and a first dot or apostrophe (\& hides it)."""
     text = line.replace("\\", r"\e").replace("-", r"\-")
@@ -54,4 +63,4 @@ def _escaped(line: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write({"page": page, "man": manual}[sys.argv[1]]())
+    sys.stdout.write({"page": page, "man": manual, "schema": json_schema}[sys.argv[1]]())

@@ -68,7 +68,7 @@ def test_a_restore_believes_a_certified_host_alone(
     key = host("key", "host", "--json").json["result"]["key"]
     name = host("list", "--json").json["result"]["backups"][0]["host"]
     assert "was not confirmed" in new("key", "trust", name, "--identity", person, check_exit=2).stderr
-    new("key", "trust", name, "--key", key[:16], "--identity", person)
+    new("key", "trust", name, "--key", key[:16], "--identity", person, "--json")
     facts, warnings, labels = restored(good)
     assert (facts["certified"], facts["signed_by"], warnings) == (True, key, [])
     assert labels[ACTING] == "shop"

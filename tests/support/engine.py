@@ -20,6 +20,7 @@ import docker.errors
 
 from tests.support.forked import Forked, clean_environment
 from tests.support.image import image_tar
+from tests.support.schema import faults_of_said
 
 LABEL = "volback.test"
 CLIENT_LABEL = "volback.client"
@@ -182,6 +183,8 @@ class Volback:
         texts = [stream.decode("utf-8", "surrogateescape") for stream in run.communicate(timeout_s)]
         self.note_client_id()
         result = Result(run.wait(0), *texts)
+        if "--json" in arguments or "--log-format" in arguments:
+            assert (wrong := faults_of_said(result.stdout, result.stderr)) == [], f"volback {arguments}: {wrong}"
         if check_exit is not None:
             said = f"stdout:\n{result.stdout[-3000:]}\nstderr:\n{result.stderr[-6000:]}"
             assert result.exit_code == check_exit, f"volback {arguments} ended with {result.exit_code}\n{said}"

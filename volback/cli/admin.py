@@ -20,6 +20,7 @@ from volback.policy.anonymous import shown_volume
 from volback.policy.durations import read_grace
 
 if TYPE_CHECKING:
+    from volback.cli.documents import keeping, machine
     from volback.engine.volumes import VolumeUser
     from volback.operations.overview import Overview
 
@@ -64,7 +65,7 @@ def volumes(
     text = _volume_table(found) if found.volumes else ["no volumes"]
     errors = [] if found.unknown is None or found.is_first else [found.unknown]
     warnings = _unknown_warnings(found)
-    facts = {"volumes": [volume_facts(volume) for volume in found.volumes]}
+    facts: machine.Volumes = {"volumes": [volume_facts(volume) for volume in found.volumes]}
     return Outcome(facts, text, warnings, errors, incomplete=found.is_first)
 
 
@@ -103,7 +104,7 @@ def remove(
     until = max((volume.until for volume in done if volume.until is not None), default=None)
     if condemned:
         text.append(condemned_words(condemned, until))
-    facts = {
+    facts: keeping.Removed = {
         "removed": removed,
         "freed_bytes": freed,
         "condemned_bytes": condemned,
@@ -117,7 +118,7 @@ def version() -> Outcome:
     """Show the version."""
     from volback.catalog.model import FORMAT
 
-    result = {"version": volback.__version__, "format": FORMAT, "python": platform.python_version()}
+    result: machine.VersionOf = {"version": volback.__version__, "format": FORMAT, "python": platform.python_version()}
     return Outcome(result, [f"volback {volback.__version__} (format {FORMAT}, Python {platform.python_version()})"])
 
 

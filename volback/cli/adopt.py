@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.words import count
+
+if TYPE_CHECKING:
+    from volback.cli.documents.machine import Adopted
 
 _EPILOG = """\b
 Examples:
@@ -45,5 +48,5 @@ def adopt(
     with call_of(context).opened() as (_, engine, repository):
         done = operation.adopt(repository, host, engine.info.id, wanted=engine_ids or [])
     text = [f"adopted engine {id_}: {count(backups, 'backup')}" for id_, backups in done.engines.items()]
-    result = {"host": done.host, "engine_id": done.engine_id, "adopted": list(done.engines)}
+    result: Adopted = {"host": done.host, "engine_id": done.engine_id, "adopted": list(done.engines)}
     return Outcome(result, text or [f"nothing to adopt: all backups of {host} are this engine's"])

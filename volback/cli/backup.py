@@ -20,6 +20,7 @@ from volback.settings import absolute
 
 if TYPE_CHECKING:
     from volback.catalog.model import Source
+    from volback.cli.documents import backups as documents
     from volback.context import Context
     from volback.context.repository import Repository
     from volback.engine.engine import Engine
@@ -335,9 +336,10 @@ class _Results:
         if dry_run:
             planned = [_dry_run_facts(plan) for plan in self._dry_runs]
             text = [_dry_run_line(plan) for plan in self._dry_runs] + left_out_lines(self._parts)
-            return Outcome({"planned": planned, "left_out": left_out_facts(self._parts)}, text, errors=errors)
+            plan: documents.BackupPlan = {"planned": planned, "left_out": left_out_facts(self._parts)}
+            return Outcome(plan, text, errors=errors)
         made = [*self._backups, *([self._files] if self._files else [])]
-        result: dict[str, object] = {
+        result: documents.BackedUp = {
             "backups": [made_facts(made) for made in self._backups],
             "compose_files": compose_files_facts(self._parts, self._files),
             "left_out": left_out_facts(self._parts),
@@ -372,7 +374,7 @@ def _line(made: BackupResult) -> str:
     )
 
 
-def _dry_run_facts(plan: DryRun) -> dict[str, object]:
+def _dry_run_facts(plan: DryRun) -> documents.PlannedBackup:
     return {
         "volume": plan.source.name,
         "files": plan.files,

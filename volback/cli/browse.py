@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from volback.catalog.keys import BackupKey
     from volback.catalog.model import Manifest
     from volback.catalog.units import Member
+    from volback.cli.documents import backups as documents
     from volback.context.repository import Repository
     from volback.operations.list import Row
 
@@ -121,7 +122,7 @@ def list_(
         else:
             text = _none(call, repository)
     damaged = [(row, row.error) for row in found if row.error is not None]
-    result = {
+    result: documents.BackupList = {
         "backups": [listed_facts(row.manifest, row.notes, texts[row.key], trusted) for row in found if row.manifest],
         "damaged": [
             {"id": row.key.id, "host": row.key.host, "volume": row.key.volume, "error": error.message}
@@ -190,15 +191,17 @@ def ls(
         if check:
             contents.check(opened, wanted)
     if call.json:
-        return Outcome({"backup": opened.name, "entries": _encoded(found)})
+        facts: documents.Entries = {"backup": opened.name, "entries": _encoded(found)}
+        return Outcome(facts)
     return Outcome({}, entry_lines(found), is_verbatim=not sys.stdout.isatty())
 
 
-def _encoded(found: Iterable[Member]) -> object:
+def _encoded(found: Iterable[Member]) -> list[documents.Entry]:
     """The entries as JSON: a text takes much less memory than what it is made from."""
     import msgspec
 
-    return msgspec.Raw(b"[" + b",".join(msgspec.json.encode(entry_facts(member)) for member in found) + b"]")
+    text = msgspec.Raw(b"[" + b",".join(msgspec.json.encode(entry_facts(member)) for member in found) + b"]")
+    return cast("list[documents.Entry]", text)
 
 
 def cat(

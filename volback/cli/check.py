@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +18,7 @@ from volback.measures import named
 from volback.policy.subset import read_subset
 
 if TYPE_CHECKING:
+    from volback.cli.documents import backups as documents
     from volback.operations.verify import Signed
     from volback.operations.verify_data import Damage
 
@@ -70,14 +70,17 @@ def verify(
         today = ctx.now().astimezone().date()
         part = None if subset is None else read_option("--subset", subset, lambda text: read_subset(text, today))
         found = operation.verify(ctx, repository, backups or [], data=data or part is not None, subset=part)
-    damaged = [{"backup": item.backup, "object": item.object, "paths": item.paths} for item in found.damaged]
+    damaged: list[documents.Damage] = [
+        {"backup": item.backup, "object": item.object, "paths": item.paths} for item in found.damaged
+    ]
     how = f"part {part.part} of {part.of} of the data" if part else "every byte" if data else "presence and sizes"
     summary = f"{count(found.checked, 'backup')} checked ({how}), {found.intact} intact"
     text = [*_damage_lines(found.damaged), summary if found.checked else f"no backups in {repository.store.url}"]
     if found.signed and found.checked:
         text += _signed_lines(found.signed)
-    signed = None if found.signed is None else asdict(found.signed)
-    result = {
+    who = found.signed
+    signed: documents.SignedBy | None = None if who is None else {"certified": who.certified, "others": who.others}
+    result: documents.Verified = {
         "checked": found.checked,
         "damaged": damaged,
         "subset": str(part) if part else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -20,6 +20,7 @@ from volback.cli.words import columns, count, human_size, unread_failure, unread
 from volback.errors import UsageError, VolbackError
 
 if TYPE_CHECKING:
+    from volback.cli.documents import backups as documents
     from volback.operations.diff import Comparison
     from volback.operations.search import Version
     from volback.operations.usage import Usage
@@ -115,7 +116,7 @@ def _totals(compared: Comparison, *, was_read: bool) -> Iterator[str]:
     yield from totals_lines(compared.totals, is_live=compared.source is not None, was_read=was_read)
 
 
-def _diff_facts(compared: Comparison) -> dict[str, object]:
+def _diff_facts(compared: Comparison) -> documents.Differences:
     return {
         "before": compared.before.name,
         "after": compared.after,
@@ -125,11 +126,11 @@ def _diff_facts(compared: Comparison) -> dict[str, object]:
     }
 
 
-def _encoded(facts: Iterable[dict[str, object]]) -> object:
+def _encoded(facts: Iterable[documents.Difference]) -> list[documents.Difference]:
     """As JSON: a text takes much less memory than what it is made from."""
     import msgspec
 
-    return msgspec.Raw(b"[" + b",".join(map(msgspec.json.encode, facts)) + b"]")
+    return cast("list[documents.Difference]", msgspec.Raw(b"[" + b",".join(map(msgspec.json.encode, facts)) + b"]"))
 
 
 def find(
@@ -153,8 +154,9 @@ def find(
     with call_of(context).opened_repository() as (_, repository):
         found, unread = search.find(repository, pattern, backups or [], all_hosts=all_hosts)
     text = list(_version_lines(found, each=each, all_hosts=all_hosts))
+    facts: documents.Versions = {"versions": [version_facts(version) for version in found]}
     return Outcome(
-        {"versions": [version_facts(version) for version in found]},
+        facts,
         text or [f"nothing matches {pattern!r}"],
         *_problems(unread.errors),
     )
@@ -190,8 +192,9 @@ def history(
     with call_of(context).opened_repository() as (_, repository):
         found, unread = search.history(repository, volume, member_path(path))
     rows = [(_span(epoch.backups), epoch_text(epoch, is_first=epoch is found[0])) for epoch in found]
+    facts: documents.PathHistory = {"path": path, "states": [epoch_facts(epoch) for epoch in found]}
     return Outcome(
-        {"path": path, "states": [epoch_facts(epoch) for epoch in found]},
+        facts,
         columns(["BACKUPS", "STATE"], rows, width=terminal_width()),
         *_problems(unread.errors),
     )

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from volback.cli.call import GLOBAL_OPTIONS, Call, Outcome, call_of, command_at, global_options_first
 from volback.errors import UsageError
+
+if TYPE_CHECKING:
+    from volback.cli.documents.machine import CompletionScript
 
 WORD = "__complete"
 
@@ -93,7 +96,8 @@ def completion(context: typer.Context, shell: _Shell = None) -> Outcome:
     if name not in SCRIPTS:
         raise UsageError(f"there is no completion for {name!r}", "name the shell: volback completion bash, zsh or fish")
     call_of(context).command = "completion"
-    return Outcome({"shell": name, "script": SCRIPTS[name]}, SCRIPTS[name].rstrip("\n").split("\n"))
+    result: CompletionScript = {"shell": name, "script": SCRIPTS[name]}
+    return Outcome(result, SCRIPTS[name].rstrip("\n").split("\n"))
 
 
 def calling_shell() -> str:

@@ -14,6 +14,7 @@ from volback.errors import ConflictError, StoreError, UsageError
 from volback.settings import CONFIG_NAME, absolute, standard_places
 
 if TYPE_CHECKING:
+    from volback.cli.documents import machine
     from volback.config.model import Config
     from volback.config.places import Problem
 
@@ -61,7 +62,7 @@ def check(context: typer.Context) -> Outcome:
 
     call, config = _open(context, "check")
     problems = check_config(config)
-    result = {**_files(config), "problems": [problem_facts(problem) for problem in problems]}
+    result: machine.ConfigChecked = {**_files(config), "problems": [problem_facts(problem) for problem in problems]}
     if not problems:
         jobs, repositories = count(len(config.jobs), "job"), len(config.repositories)
         word = "repository" if repositories == 1 else "repositories"
@@ -82,7 +83,8 @@ def show(context: typer.Context) -> Outcome:
     _, config = _open(context, "show")
     text = [f"# {path}" for path in config.files] + [""] + list(write_toml(config.shown))
     errors = [UsageError(str(problem), "see `volback config check`") for problem in config.problems]
-    return Outcome({**_files(config), "config": config.shown}, text, list(config.warnings), errors=errors)
+    result: machine.ConfigShown = {**_files(config), "config": dict(config.shown)}
+    return Outcome(result, text, list(config.warnings), errors=errors)
 
 
 def init(
@@ -116,7 +118,7 @@ def init(
         lines = list(draft(jobs, url=ctx.settings.repository, host=ctx.settings.host or engine.info.name))
     if path is not None:
         _write_new(path, "".join(f"{line}\n" for line in lines))
-    result = {
+    result: machine.ConfigDraft = {
         "file": None if path is None else str(path),
         "jobs": [
             {
@@ -157,7 +159,7 @@ def _write_new(path: Path, text: str) -> None:
         raise StoreError(f"{path} cannot be written: {exc.strerror}", "name another file") from exc
 
 
-def problem_facts(problem: Problem) -> dict[str, object]:
+def problem_facts(problem: Problem) -> machine.ConfigProblem:
     """One problem."""
     place = problem.place
     return {"file": place.file, "line": place.line, "key": place.key or None, "message": problem.message}
@@ -182,7 +184,7 @@ def _default(config: Config) -> list[str]:
     return [f"commands need --repo, as no repository has `default = true`: {', '.join(sorted(config.repositories))}"]
 
 
-def _files(config: Config) -> dict[str, object]:
+def _files(config: Config) -> machine.ConfigFiles:
     return {"files": [str(path) for path in config.files]}
 
 

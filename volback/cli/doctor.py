@@ -22,6 +22,7 @@ from volback.errors import (
 from volback.policy.durations import read_age
 
 if TYPE_CHECKING:
+    from volback.cli.documents import machine
     from volback.operations.doctor import Check
 
 _EPILOG = """\b
@@ -62,14 +63,15 @@ def doctor(
     older_than_s = None if older_than is None else read_option("--older-than", older_than, read_age)
     with call_of(context).opened() as (ctx, engine, repository):
         report = operation.doctor(ctx, engine, repository, fix=fix, older_than_s=older_than_s)
-    checks = [
+    checks: list[machine.CheckOf] = [
         {"name": check.name, "status": check.status, "text": check.text, "hint": check.hint, "facts": check.facts}
         for check in report.checks
     ]
     warnings = [f"{check.name}: {check.text}" for check in report.checks if check.status == "warning"]
     errors = [_error(check) for check in report.checks if check.status == "failed"]
     incomplete = any(check.is_incomplete for check in report.checks)
-    return Outcome({"checks": checks}, _lines(report.checks), warnings, errors, incomplete, warned_in_text=True)
+    facts: machine.Diagnosis = {"checks": checks}
+    return Outcome(facts, _lines(report.checks), warnings, errors, incomplete, warned_in_text=True)
 
 
 def _lines(checks: list[Check]) -> Iterator[str]:

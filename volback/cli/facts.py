@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from volback.masking import masked, masked_labels, masked_options
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from volback.catalog.model import Manifest, SetOf
     from volback.catalog.notes import Notes
     from volback.catalog.units import Member
+    from volback.cli.documents import backups, keeping, machine
+    from volback.cli.documents.common import Compared, Requests
     from volback.context.repository import Repository
     from volback.jobs.list import ListedJob
     from volback.operations.backup import BackupResult
@@ -24,15 +26,13 @@ if TYPE_CHECKING:
     from volback.operations.trust import Trusted
     from volback.operations.usage import Usage
 
-Facts = dict[str, object]
-
 
 def utc_fact(time: datetime | None) -> str | None:
     """A time in whole seconds."""
     return None if time is None else f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
+def backup_facts(manifest: Manifest, duration_s: float | None = None) -> backups.Stored:
     """One backup."""
     if duration_s is None:
         duration_s = (_time(manifest.ended_at) - _time(manifest.started_at)).total_seconds()
@@ -52,7 +52,7 @@ def backup_facts(manifest: Manifest, duration_s: float | None = None) -> Facts:
     }
 
 
-def made_facts(made: BackupResult) -> Facts:
+def made_facts(made: BackupResult) -> backups.Made:
     """One backup that was made just now."""
     return {
         **backup_facts(made.manifest, made.duration_s),
@@ -62,7 +62,7 @@ def made_facts(made: BackupResult) -> Facts:
     }
 
 
-def listed_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Trusted | None) -> Facts:
+def listed_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Trusted | None) -> backups.Listed:
     """One backup as `list` shows it. `certified` is null where that is not known, as in a repository in clear."""
     return {
         **backup_facts(manifest),
@@ -75,7 +75,7 @@ def listed_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Tr
     }
 
 
-def noted_facts(manifest: Manifest, notes: Notes) -> Facts:
+def noted_facts(manifest: Manifest, notes: Notes) -> backups.Noted:
     """Tags of a backup, and what its notes say besides."""
     return {
         "tags": notes.tags_with(manifest.tags),
@@ -86,12 +86,12 @@ def noted_facts(manifest: Manifest, notes: Notes) -> Facts:
     }
 
 
-def set_facts(made: SetOf) -> Facts:
+def set_facts(made: SetOf) -> backups.SetOf:
     """The set to which a backup belongs."""
     return {"id": made.id, "project": made.project, "volumes": made.volumes}
 
 
-def shown_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Trusted | None) -> Facts:
+def shown_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Trusted | None) -> backups.Shown:
     """One backup as `show` shows it; what looks like a secret in a driver's options is masked."""
     source = manifest.source
     return {
@@ -123,21 +123,24 @@ def shown_facts(manifest: Manifest, notes: Notes, text: str | None, trusted: Tru
     }
 
 
-def requests_facts(*repositories: Repository) -> Facts | None:
+def requests_facts(*repositories: Repository) -> Requests | None:
     """The requests that were sent to repositories; None where there were none, as to a directory."""
     counted = [found for found in (repository.store.requests for repository in repositories) if found is not None]
     if not counted:
         return None
-    by_verb = {str(verb): sum(one.by_verb[verb] for one in counted) for verb in counted[0].by_verb}
     return {
         "total": sum(one.total for one in counted),
-        **by_verb,
+        "get": sum(one.by_verb["get"] for one in counted),
+        "head": sum(one.by_verb["head"] for one in counted),
+        "list": sum(one.by_verb["list"] for one in counted),
+        "put": sum(one.by_verb["put"] for one in counted),
+        "delete": sum(one.by_verb["delete"] for one in counted),
         "sent_bytes": sum(one.sent_bytes for one in counted),
         "received_bytes": sum(one.received_bytes for one in counted),
     }
 
 
-def entry_facts(member: Member) -> Facts:
+def entry_facts(member: Member) -> backups.Entry:
     """One file of a backup. `path` is for people; where it is not UTF-8, `path_base64` holds its bytes."""
     return {
         "path": member.path.decode(errors="backslashreplace"),
@@ -152,13 +155,12 @@ def entry_facts(member: Member) -> Facts:
     }
 
 
-def difference_facts(found: Difference) -> Facts:
+def difference_facts(found: Difference) -> backups.Difference:
     """One path that differs between two backups, or between a backup and a volume."""
-    kind = "added" if found.before is None else "removed" if found.after is None else "changed"
     return {
         "path": found.path.decode(errors="backslashreplace"),
         "path_base64": _base64_unless_text(found.path),
-        "kind": kind if found.changes or kind != "changed" else "unclear",
+        "kind": _kind(found),
         "changes": list(found.changes),
         "unclear": found.unclear or None,
         "before": None if found.before is None else entry_facts(found.before.member),
@@ -166,7 +168,15 @@ def difference_facts(found: Difference) -> Facts:
     }
 
 
-def totals_facts(totals: Totals) -> Facts:
+def _kind(found: Difference) -> Literal["added", "removed", "changed", "unclear"]:
+    if found.before is None:
+        return "added"
+    if found.after is None:
+        return "removed"
+    return "changed" if found.changes else "unclear"
+
+
+def totals_facts(totals: Totals) -> backups.Totals:
     """How much differs."""
     return {
         "added": totals.added,
@@ -180,7 +190,7 @@ def totals_facts(totals: Totals) -> Facts:
     }
 
 
-def version_facts(version: Version) -> Facts:
+def version_facts(version: Version) -> backups.Version:
     """One content of one path, and the backups that have it, oldest first."""
     return {
         "host": version.host,
@@ -190,7 +200,7 @@ def version_facts(version: Version) -> Facts:
     }
 
 
-def epoch_facts(epoch: Epoch) -> Facts:
+def epoch_facts(epoch: Epoch) -> backups.Epoch:
     """What a path was in backups that follow one another."""
     return {
         "backups": epoch.backups,
@@ -199,7 +209,7 @@ def epoch_facts(epoch: Epoch) -> Facts:
     }
 
 
-def comparison_facts(found: Comparison) -> Facts:
+def comparison_facts(found: Comparison) -> Compared:
     """What a proof found."""
     return {
         "identical": found.identical,
@@ -210,7 +220,7 @@ def comparison_facts(found: Comparison) -> Facts:
     }
 
 
-def usage_facts(usage: Usage) -> Facts:
+def usage_facts(usage: Usage) -> backups.Usage:
     """What backups take."""
     return {
         "backups": [
@@ -238,7 +248,7 @@ def usage_facts(usage: Usage) -> Facts:
     }
 
 
-def volume_facts(volume: VolumeOverview) -> Facts:
+def volume_facts(volume: VolumeOverview) -> machine.Volume:
     """One volume of the engine."""
     last = volume.last_backup
     return {
@@ -265,7 +275,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def job_facts(job: ListedJob, run_by: Mapping[str, str]) -> Facts:
+def job_facts(job: ListedJob, run_by: Mapping[str, str]) -> keeping.Job:
     """A job, and who runs it at its times."""
     return {
         "job": job.name,

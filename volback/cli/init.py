@@ -12,6 +12,7 @@ from volback.cli.holder import read_new_passphrase, read_recipients
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
+    from volback.cli.documents.machine import Initialised
     from volback.context import Context
     from volback.encryption.sources import Ask
     from volback.operations.init import FirstKey
@@ -70,7 +71,13 @@ def init(
     text[0] += f", id {done.id}"
     if done.made and done.recipient:
         text += [f"encrypted for {done.recipient}", f"key {key} opens it: who loses all keys has lost the data"]
-    result = {"url": done.url, "id": done.id, "format": done.format, "made": done.made, "recipient": done.recipient}
+    result: Initialised = {
+        "url": done.url,
+        "id": done.id,
+        "format": done.format,
+        "made": done.made,
+        "recipient": done.recipient,
+    }
     return Outcome(result, text)
 
 

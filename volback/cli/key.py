@@ -15,6 +15,7 @@ from volback.cli.words import columns, printable
 from volback.errors import UsageError
 
 if TYPE_CHECKING:
+    from volback.cli.documents import machine
     from volback.context.repository import Repository
     from volback.operations.keys import Key, Keys
 
@@ -129,7 +130,8 @@ def list_(context: typer.Context) -> Outcome:
         current = repository.recipients[0]
     rows = [[key.name, _opens(key, current), _for_whom(key)] for key in keys]
     text = list(columns(["KEY", "OPENS", "FOR"], rows, width=terminal_width())) if keys else ["no keys"]
-    return Outcome({"recipient": current, "keys": [_facts(key) for key in keys]}, text)
+    result: machine.KeyList = {"recipient": current, "keys": [_facts(key) for key in keys]}
+    return Outcome(result, text)
 
 
 def remove(context: typer.Context, name: _Name) -> Outcome:
@@ -183,7 +185,8 @@ def export(
         return None
     write_file(Path(file), [sheet])
     text = f"wrote {file}: whoever reads it can read every backup"
-    return Outcome({"file": file, "recipient": repository.recipients[0]}, [text])
+    result: machine.KeySheet = {"file": file, "recipient": repository.recipients[0]}
+    return Outcome(result, [text])
 
 
 def rotate(context: typer.Context) -> Outcome:
@@ -205,7 +208,12 @@ def rotate(context: typer.Context) -> Outcome:
         f"  volback key pin {done.recipient}",
         "for the safe, a new sheet: volback key export",
     ]
-    result = {"recipient": done.recipient, "past": done.past, "rewritten": done.rewritten, "left": done.left}
+    result: machine.Rotated = {
+        "recipient": done.recipient,
+        "past": done.past,
+        "rewritten": done.rewritten,
+        "left": done.left,
+    }
     return Outcome(result, text, done.warnings, incomplete=bool(done.left))
 
 
@@ -218,7 +226,8 @@ def host(context: typer.Context) -> Outcome:
     call = _call(context, "host")
     with call.context() as ctx:
         key = SigningKey(host_secret(ctx.settings.state)).public.hex()
-    return Outcome({"key": key}, [fingerprint(key)])
+    shown: machine.HostKey = {"key": key}
+    return Outcome(shown, [fingerprint(key)])
 
 
 def trust(
@@ -239,9 +248,8 @@ def trust(
         identity = _keys(repository).unlock()
         chosen = choose_key(repository.catalog, name, key, lambda found: _confirmed(call, name, fingerprint(found)))
         made = certify(repository.store, repository.info.id, identity, name, chosen, now=ctx.now())
-    return Outcome(
-        {"host": made.host, "key": made.key}, [f"certified for host {made.host}:", f"  {fingerprint(made.key)}"]
-    )
+    result: machine.Trusted = {"host": made.host, "key": made.key}
+    return Outcome(result, [f"certified for host {made.host}:", f"  {fingerprint(made.key)}"])
 
 
 def pin(
@@ -259,7 +267,8 @@ def pin(
     call = _call(context, "pin")
     with call.opened_repository() as (_, repository):
         repository.pin(recipient)
-    return Outcome({"recipient": recipient}, [f"pinned {recipient} for {repository.store.url}"])
+    result: machine.Pinned = {"recipient": recipient}
+    return Outcome(result, [f"pinned {recipient} for {repository.store.url}"])
 
 
 def _confirmed(call: Call, host: str, key: str) -> bool:
@@ -280,7 +289,7 @@ def _call(context: typer.Context, command: str) -> Call:
     return call
 
 
-def _facts(key: Key) -> dict[str, object]:
+def _facts(key: Key) -> machine.KeyOf:
     return {
         "name": key.name,
         "kind": key.kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ from volback.policy.storage import described, is_plain
 
 if TYPE_CHECKING:
     from volback.archive.attributes import Kind
+    from volback.cli.documents import moves
     from volback.moving.clone_project import ProjectCloned
     from volback.moving.move import Moved
 
@@ -180,7 +181,10 @@ def _project_outcome(done: ProjectCloned) -> Outcome:
     differences = [error for one in each for error in one.errors if isinstance(error, VolbackError)]
     errors = failures(done.interrupted, worst_first([*differences, *done.errors]))
     warnings = [*(warning for one in each for warning in one.warnings), *done.warnings]
-    result = {"cloned": [one.result for one in each], "not_cloned": list(done.not_cloned)}
+    result: moves.ClonedProject = {
+        "cloned": [moved_facts(one) for one in done.cloned],
+        "not_cloned": list(done.not_cloned),
+    }
     return Outcome(result, text, warnings, errors, incomplete=bool(done.warnings) or any(o.incomplete for o in each))
 
 
@@ -270,7 +274,7 @@ def migrate(
             return migrate_several(ctx, source, target, repository, several, options)
         done = operation.migrate(ctx, source, target, repository, several.volumes[0], options)
         where = f"volume {done.source.name} on {source.info.name} -> volume {done.target.name} on {target.info.name}"
-    more = {
+    more: moves.MoreOfOne = {
         "from": source.info.name,
         "to": target.info.name,
         "sent_bytes": done.sent_bytes,
@@ -328,10 +332,11 @@ def moved_outcome(done: Moved) -> MovedOutcome:
     return MovedOutcome(differences, warnings, errors)
 
 
-def _outcome(done: Moved, title: str, more: Mapping[str, object] = {}) -> Outcome:
+def _outcome(done: Moved, title: str, more: moves.MoreOfOne | None = None) -> Outcome:
     said = moved_outcome(done)
     text = [title, *_lines(done), *said.differences]
-    return Outcome({**moved_facts(done), **more}, text, said.warnings, said.errors, incomplete=done.incomplete)
+    facts: moves.Moved | moves.Migrated = {**moved_facts(done), **more} if more else moved_facts(done)
+    return Outcome(facts, text, said.warnings, said.errors, incomplete=done.incomplete)
 
 
 def _difference(done: Moved, odd: int) -> IntegrityError:
@@ -373,16 +378,16 @@ def _lines_of_passes(done: Moved) -> Iterator[str]:
         yield f"  in {done.passes} passes: {', '.join(human_size(one.raw_bytes) for one in done.each_pass)}"
 
 
-def facts_of_passes(done: Moved) -> dict[str, object]:
+def facts_of_passes(done: Moved) -> moves.Passes:
     """What each pass has brought, and what became of lost connections."""
-    each = [
+    each: list[moves.Pass] = [
         {"live": one.is_live, "raw_bytes": one.raw_bytes, "sent_bytes": one.sent_bytes, "duration_s": one.duration_s}
         for one in done.each_pass
     ]
     return {"passes": done.passes, "each_pass": each, "retries": done.retries, "resumed": done.resumed}
 
 
-def moved_facts(done: Moved) -> dict[str, object]:
+def moved_facts(done: Moved) -> moves.Moved:
     """One move."""
     return {
         "source": done.source.name,

@@ -17,6 +17,7 @@ from volback.errors import NotFoundError, UsageError, VolbackError, failures, wo
 from volback.settings import absolute
 
 if TYPE_CHECKING:
+    from volback.cli.documents import moves
     from volback.context import Context
     from volback.context.repository import Repository
     from volback.engine.engine import Engine
@@ -127,7 +128,7 @@ def _outcome(
         text.append(f"not moved: {', '.join(done.not_moved)}")
     text += _part_lines(parts)
     errors = [*(error for one in each for error in one.errors), *unknown, *done.errors]
-    result: dict[str, object] = {
+    result: moves.MigratedSet = {
         "project": project,
         "from": here,
         "to": there,
@@ -202,7 +203,7 @@ def _part_lines(parts: Parts) -> Iterator[str]:
         yield f"  {parts.start}"
 
 
-def _file_facts(parts: Parts) -> dict[str, object] | None:
+def _file_facts(parts: Parts) -> moves.FilesAlong | None:
     """The compose files that can be read here; `directory` is null where they are not copied."""
     if parts.files is None:
         return None
@@ -210,7 +211,7 @@ def _file_facts(parts: Parts) -> dict[str, object] | None:
     return {"directory": None if written is None else str(written.directory), "paths": sorted(parts.files.paths)}
 
 
-def _facts(moved: Moved) -> dict[str, object]:
+def _facts(moved: Moved) -> moves.MigratedVolume:
     return {
         **moved_facts(moved),
         "kind": moved.source.kind,

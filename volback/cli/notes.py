@@ -11,6 +11,7 @@ from volback.cli.call import Outcome, call_of
 from volback.cli.facts import noted_facts
 
 if TYPE_CHECKING:
+    from volback.cli.documents import backups
     from volback.operations.notes import Noted
 
 _HOLD_EPILOG = """\b
@@ -115,7 +116,7 @@ def remove(context: typer.Context, backup: OneBackup, tags: _Tags) -> Outcome:
 
 
 def _outcome(done: list[Noted], what: str) -> Outcome:
-    facts = [
+    facts: list[backups.NotedBackup] = [
         {
             "id": one.manifest.id,
             "host": one.manifest.host,
@@ -124,4 +125,5 @@ def _outcome(done: list[Noted], what: str) -> Outcome:
         }
         for one in done
     ]
-    return Outcome({"backups": facts}, [f"{one.manifest.name}: {what}" for one in done])
+    result: backups.NotedBackups = {"backups": facts}
+    return Outcome(result, [f"{one.manifest.name}: {what}" for one in done])

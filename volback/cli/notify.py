@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.errors import UsageError, VolbackError
+
+if TYPE_CHECKING:
+    from volback.cli.documents.machine import Notified
 
 _EPILOG = """\b
 Examples:
@@ -54,6 +57,6 @@ def notify(
         raise UsageError("the configuration has no notifications", "add [notifications.NAME] to volback.toml")
     host = os.environ.get("VOLBACK_HOSTNAME") or platform.node()
     trial = try_notifications(config, names or [], as_status, host=host, now=datetime.now(UTC))
-    result = {"told": list(trial.notified), "failed": trial.failures}
+    result: Notified = {"told": list(trial.notified), "failed": trial.failures}
     text = [] if trial.failures else [f"notified {name}" for name in trial.notified]
     return Outcome(result, text, errors=[VolbackError(failure, "fix it in volback.toml") for failure in trial.failures])

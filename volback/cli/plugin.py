@@ -8,12 +8,16 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 import volback
 from volback.cli.call import Outcome, call_of
 from volback.errors import ConflictError, NotFoundError, StoreError
+
+if TYPE_CHECKING:
+    from volback.cli.documents.machine import PluginFile
 
 _EPILOG = """\b
 Examples:
@@ -52,7 +56,8 @@ def install(context: typer.Context) -> Outcome:
         path.chmod(0o755)
     except OSError as exc:
         raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc
-    return Outcome({"file": str(path)}, [f"wrote {path}: docker volback --help"])
+    written: PluginFile = {"file": str(path)}
+    return Outcome(written, [f"wrote {path}: docker volback --help"])
 
 
 def remove(context: typer.Context) -> Outcome:
@@ -64,7 +69,8 @@ def remove(context: typer.Context) -> Outcome:
     if _MARK not in _text(path):
         raise ConflictError(f"{path} is not by volback", "it stays as it is")
     path.unlink()
-    return Outcome({"file": str(path)}, [f"removed {path}"])
+    removed: PluginFile = {"file": str(path)}
+    return Outcome(removed, [f"removed {path}"])
 
 
 def script(command: str) -> str:

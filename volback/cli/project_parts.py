@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from volback.cli.documents.backups import FilesKept
+    from volback.cli.documents.common import LeftOut
     from volback.operations.backup import BackupResult
     from volback.operations.project_parts import ProjectParts
 
@@ -23,7 +25,7 @@ def compose_files_lines(parts: ProjectParts | None, made: BackupResult | None, *
         yield f"  {', '.join(secret)} may hold secrets: stored {how}"
 
 
-def compose_files_facts(parts: ProjectParts | None, made: BackupResult | None) -> dict[str, object] | None:
+def compose_files_facts(parts: ProjectParts | None, made: BackupResult | None) -> FilesKept | None:
     """The backup of the compose files, and their paths in it."""
     if parts is None or parts.files is None or made is None:
         return None
@@ -35,6 +37,6 @@ def left_out_lines(parts: ProjectParts | None) -> list[str]:
     return [] if parts is None else [f"left out: {left.path} {left.why}" for left in parts.left_out]
 
 
-def left_out_facts(parts: ProjectParts | None) -> list[dict[str, object]]:
+def left_out_facts(parts: ProjectParts | None) -> list[LeftOut]:
     """What of the project was not backed up, and why."""
     return [] if parts is None else [{"path": left.path, "why": left.why} for left in parts.left_out]

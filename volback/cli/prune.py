@@ -11,7 +11,7 @@ import typer
 
 from volback.cli.call import Call, Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.facts import Facts, requests_facts, utc_fact
+from volback.cli.facts import requests_facts, utc_fact
 from volback.cli.repack import Grace, MaxRepack, packing_of, repack_facts, repack_lines, repack_warnings
 from volback.cli.words import condemned_words, count, human_size, printable, read_option, requests_line
 from volback.errors import UsageError, failures
@@ -21,6 +21,7 @@ from volback.policy.keep import KeepRules, read_count
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from volback.cli.documents import keeping
     from volback.operations.prune_result import CondemnedOf, HalfMade, Judged, PruneResult
 
 _EPILOG = """\b
@@ -167,18 +168,19 @@ def _prune_job(call: Call, job: str, volumes: list[str], *, dry_run: bool) -> Ou
         repository = None if call.repository is None else call.repository_of(ctx, engine)
         pruned = list(prune_job(ctx, engine, config, job, repository=repository, volumes=volumes, dry_run=dry_run))
     text = [line for url, done in pruned for line in (f"repository {url}", *_lines(done, dry_run=dry_run))]
-    each = [{"repository": url, **_facts(done, dry_run=dry_run)} for url, done in pruned]
-    more: Facts = {"requests": None, "job": job, "repositories": each}
+    each: list[keeping.PrunedForJob] = [{"repository": url, **_facts(done, dry_run=dry_run)} for url, done in pruned]
+    more: keeping.PruneFrame = {"requests": None, "job": job, "repositories": each}
     return _outcome(merge([done for _, done in pruned]), text, more, dry_run=dry_run)
 
 
-def _outcome(result: PruneResult, text: list[str], more: Facts, *, dry_run: bool) -> Outcome:
+def _outcome(result: PruneResult, text: list[str], more: keeping.PruneFrame, *, dry_run: bool) -> Outcome:
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not (result.judged or result.half_made):
         raise errors[0]
     not_freed = repack_warnings(result.repacked)
+    facts: keeping.Pruned = {**_facts(result, dry_run=dry_run), **more}
     return Outcome(
-        {**_facts(result, dry_run=dry_run), **more},
+        facts,
         text,
         [*result.warnings, *result.notices, *not_freed],
         errors,
@@ -205,7 +207,7 @@ def _zone(name: str | None) -> tzinfo | None:
         raise UsageError(f"--timezone {name!r} is not a time zone", "write it like Europe/Berlin or UTC") from exc
 
 
-def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
+def _facts(result: PruneResult, *, dry_run: bool) -> keeping.PrunedRepository:
     return {
         "kept": [_judged_facts(judged) for judged in result.judged if judged.is_kept],
         "removed": [_judged_facts(judged) for judged in result.judged if not judged.is_kept],
@@ -226,7 +228,7 @@ def _facts(result: PruneResult, *, dry_run: bool) -> dict[str, object]:
     }
 
 
-def _judged_facts(judged: Judged) -> dict[str, object]:
+def _judged_facts(judged: Judged) -> keeping.Judged:
     return {
         "id": judged.key.id,
         "host": judged.key.host,
@@ -239,7 +241,7 @@ def _judged_facts(judged: Judged) -> dict[str, object]:
     }
 
 
-def _condemned_facts(found: CondemnedOf) -> dict[str, object]:
+def _condemned_facts(found: CondemnedOf) -> keeping.Condemned:
     return {
         "host": found.host,
         "volume": found.volume,
@@ -249,7 +251,7 @@ def _condemned_facts(found: CondemnedOf) -> dict[str, object]:
     }
 
 
-def _half_made_facts(found: HalfMade) -> dict[str, object]:
+def _half_made_facts(found: HalfMade) -> keeping.HalfMade:
     return {
         "id": found.key.id,
         "host": found.key.host,
@@ -260,7 +262,7 @@ def _half_made_facts(found: HalfMade) -> dict[str, object]:
     }
 
 
-def _group_facts(host: str, volume: str, judged: list[Judged], result: PruneResult) -> dict[str, object]:
+def _group_facts(host: str, volume: str, judged: list[Judged], result: PruneResult) -> keeping.Group:
     kept = sum(one.is_kept for one in judged)
     freed = sum(one.freed_bytes for one in result.freed if (one.host, one.volume) == (host, volume))
     return {"host": host, "volume": volume, "kept": kept, "removed": len(judged) - kept, "freed_bytes": freed}

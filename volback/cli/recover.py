@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from volback.cli.call import Outcome, call_of
+
+if TYPE_CHECKING:
+    from volback.cli.documents.machine import Recovered
 
 _EPILOG = """\b
 Examples:
@@ -35,4 +40,5 @@ def recover(context: typer.Context) -> Outcome:
     text += [f"service {name} is scaled back" for name in left.services]
     if not (text or left.errors):
         text = ["no container was left down"]
-    return Outcome({"resumed": list(left.containers), "rescaled": list(left.services)}, text, errors=left.errors)
+    result: Recovered = {"resumed": list(left.containers), "rescaled": list(left.services)}
+    return Outcome(result, text, errors=left.errors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,9 @@ from volback.cli.words import count, first_of, human_size, requests_line
 from volback.errors import IntegrityError, VolbackError, kind_of_all
 
 if TYPE_CHECKING:
+    from volback.cli.documents import backups
     from volback.operations.check import Checked, Finding
+    from volback.operations.document import PutBack
     from volback.operations.repair import Repaired
 
 _CHECK_EPILOG = """\b
@@ -67,9 +68,8 @@ def check(
     with call_of(context).opened_repository() as (_, repository):
         found = operation.check(repository, volumes or [], all_hosts=all_hosts)
         requests = requests_facts(repository)
-    return Outcome(
-        {**_facts(found), "requests": requests}, [*_lines(found), *requests_line(requests)], errors=list(_wrong(found))
-    )
+    facts: backups.Checked = {**_facts(found), "requests": requests}
+    return Outcome(facts, [*_lines(found), *requests_line(requests)], errors=list(_wrong(found)))
 
 
 def repair(
@@ -97,20 +97,24 @@ def repair(
         more = f" and {len(done.lost) - _NAMED_AT_MOST} more" if len(done.lost) > _NAMED_AT_MOST else ""
         hint = "a new backup of what the volume still has may heal them: repeat it then"
         errors.insert(0, IntegrityError(f"something is lost of {names}{more}", hint))
-    facts = {**_repair_facts(done), "dry_run": dry_run, "requests": requests}
+    facts: backups.Repaired = {**_repair_facts(done), "dry_run": dry_run, "requests": requests}
     return Outcome(facts, [*_repair_lines(done, dry_run=dry_run, data=data), *requests_line(requests)], errors=errors)
 
 
-def _repair_facts(done: Repaired) -> dict[str, object]:
+def _repair_facts(done: Repaired) -> backups.RepairedObjects:
     document = done.document
     return {
-        "document": None if document is None else asdict(document),
+        "document": None if document is None else _document_facts(document),
         "backups": done.backups,
         "rebuilt": done.rebuilt,
         "lifted": done.lifted,
         "healed": [{"backup": one.backup, "revision": one.revision, "paths": one.paths} for one in done.healed],
         "lost": [{"backup": one.backup, "message": one.message, "paths": one.paths} for one in done.lost],
     }
+
+
+def _document_facts(document: PutBack) -> backups.PutBack:
+    return {"id": document.id, "recipient": document.recipient, "is_copy": document.is_copy}
 
 
 def _repair_lines(done: Repaired, *, dry_run: bool, data: bool) -> Iterator[str]:
@@ -149,7 +153,7 @@ def _is_or_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _facts(found: Checked) -> dict[str, object]:
+def _facts(found: Checked) -> backups.CheckedObjects:
     return {
         "backups": found.backups,
         "objects": found.objects,

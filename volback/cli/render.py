@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from volback.cli.call import Call, Outcome
 from volback.cli.log import write_error, write_line
@@ -14,6 +15,9 @@ from volback.errors import EXIT_DONE, EXIT_WARNINGS, Failure, Interrupted, Store
 from volback.masking import masked, masked_mount
 from volback.printable import printable, printable_json, printable_lines
 from volback.streams import OutputClosed
+
+if TYPE_CHECKING:
+    from volback.cli.documents.common import Error
 
 SCHEMA = 1
 EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
@@ -67,7 +71,7 @@ def failure(call: Call, exc: Exception | Interrupted) -> int:
     error = exc if isinstance(exc, Failure) else as_failure(exc)
     if call.json:
         try:
-            _document(call, {"ok": False, "error": _error_facts(error)})
+            _document(call, {"ok": False, "error": error_facts(error)})
         except (OutputClosed, StoreError):  # the reason must still reach somebody
             _error(call, error)
         if call.debug:
@@ -101,11 +105,12 @@ def _body(call: Call, done: Outcome) -> dict[str, object]:
     warnings = done.warnings + call.logged + [error.message for error in done.errors[1:]]
     body["warnings"] = [masked(warning) for warning in warnings]
     if done.errors:
-        body["error"] = _error_facts(done.errors[0])
+        body["error"] = error_facts(done.errors[0])
     return body
 
 
-def _error_facts(error: Failure) -> dict[str, object]:
+def error_facts(error: Failure) -> Error:
+    """An error."""
     return {"kind": error.kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
 
 

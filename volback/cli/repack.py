@@ -9,13 +9,15 @@ import typer
 
 from volback.cli.call import Outcome, call_of
 from volback.cli.complete import complete_backup
-from volback.cli.facts import Facts, requests_facts
+from volback.cli.facts import requests_facts
 from volback.cli.words import count, human_size, printable, read_option, requests_line
 from volback.errors import failures
 from volback.policy.durations import read_grace
 from volback.policy.packing import read_share, read_size
 
 if TYPE_CHECKING:
+    from volback.cli.documents import keeping
+    from volback.cli.documents.common import Requests
     from volback.operations.repack import Repacked, RepackResult
     from volback.operations.repack_plan import Packing
 
@@ -93,17 +95,17 @@ def packing_of(option: str, below: str, max_repack: str | None) -> Packing:
     return Packing(read_option(option, below, read_share), max_bytes)
 
 
-def _outcome(result: RepackResult, requests: Facts | None, *, dry_run: bool) -> Outcome:
+def _outcome(result: RepackResult, requests: Requests | None, *, dry_run: bool) -> Outcome:
     errors = failures(result.interrupted, result.errors)
     if len(errors) == 1 and not result.volumes:
         raise errors[0]
     warnings = repack_warnings(result.volumes)
-    facts = {"repacked": repack_facts(result.volumes), "dry_run": dry_run, "requests": requests}
+    facts: keeping.Repacked = {"repacked": repack_facts(result.volumes), "dry_run": dry_run, "requests": requests}
     lines = list(repack_lines(result.volumes, dry_run=dry_run)) or ["nothing to repack"]
     return Outcome(facts, [*lines, *requests_line(requests)], warnings, errors, incomplete=bool(warnings))
 
 
-def repack_facts(volumes: Iterable[Repacked]) -> list[dict[str, object]]:
+def repack_facts(volumes: Iterable[Repacked]) -> list[keeping.RepackedVolume]:
     """One entry for each volume of which something was repacked, or could not be freed."""
     return [
         {

@@ -16,6 +16,7 @@ from volback.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from volback.cli.call import Call
+    from volback.cli.documents import moves
     from volback.operations.restore import RestoreOptions
 
 _EPILOG = """\b
@@ -176,8 +177,9 @@ def _restore(call: Call, backup: str, options: RestoreOptions) -> Outcome:
     with call.opened() as (ctx, engine, repository):
         done = operation.restore(ctx, engine, repository, backup, options)
         requests = requests_facts(repository)
+    restored: moves.Restored = {**restored_facts(done), "requests": requests}
     return Outcome(
-        {**restored_facts(done), "requests": requests}, list(restored_lines(done)), list(done.warnings),
+        restored, list(restored_lines(done)), list(done.warnings),
         incomplete=done.incomplete,
     )  # fmt: skip
 
@@ -188,7 +190,7 @@ def _dry_run(call: Call, backup: str, options: RestoreOptions) -> Outcome:
     with call.opened() as (ctx, engine, repository):
         planned, obstacle = dry_run(ctx, engine, repository, backup, options)
         requests = requests_facts(repository)
-    result = {
+    result: moves.RestorePlan = {
         **chosen_facts(None),
         "as_project": None,
         "compose_files": None,

@@ -23,6 +23,8 @@ from volback.errors import UsageError, failures
 from volback.settings import absolute
 
 if TYPE_CHECKING:
+    from volback.cli.documents import moves
+    from volback.cli.documents.common import Requests
     from volback.context import Context
     from volback.context.repository import Repository
     from volback.engine.engine import Engine
@@ -104,26 +106,33 @@ def _planned(
     return SetRestore.of_volumes(ctx, engine, repository, list(several.backups), options)
 
 
-def _outcome(done: SetRestoreResult | SetDryRun, several: Several, requests: object) -> Outcome:
+def _outcome(done: SetRestoreResult | SetDryRun, several: Several, requests: Requests | None) -> Outcome:
     from volback.operations.restore_set import SetDryRun
 
-    facts = {
+    facts: moves.SetFacts = {
         **chosen_facts(done.chosen), "as_project": several.as_project, "compose_files": files_facts(done.files),
     }  # fmt: skip
     text = list(_heading(done.chosen, several))
     if isinstance(done, SetDryRun):
         text += [line for each in done.planned for line in planned_lines(each)]
         text += files_lines(done.files, "would write ")
-        result = {**facts, "planned": [planned_facts(each) for each in done.planned], "requests": requests}
+        result: moves.RestorePlan = {
+            **facts,
+            "planned": [planned_facts(each) for each in done.planned],
+            "requests": requests,
+        }
         return Outcome(result, text, list(done.warnings), done.obstacles, done.chosen.is_partial)
     text += [line for each in done.restored for line in restored_lines(each)]
     text += files_lines(done.files)
     if done.not_restored:
         text.append(f"not restored: {', '.join(done.not_restored)}")
-    restored = {"restored": [restored_facts(each) for each in done.restored], "not_restored": list(done.not_restored)}
+    restored: moves.RestoredSet = {
+        **facts, "restored": [restored_facts(each) for each in done.restored],
+        "not_restored": list(done.not_restored), "requests": requests,
+    }  # fmt: skip
     incomplete = done.chosen.is_partial or any(each.incomplete for each in done.restored)
     return Outcome(
-        {**facts, **restored, "requests": requests}, text, list(done.warnings),
+        restored, text, list(done.warnings),
         failures(done.interrupted, done.errors), incomplete,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from volback.cli.words import count, human_size
 from volback.policy.storage import described, is_plain
 
 if TYPE_CHECKING:
+    from volback.cli.documents import moves
     from volback.operations.restore import RestoreResult
     from volback.operations.restore_dry_run import Planned
     from volback.operations.restore_set import SetFiles
@@ -28,7 +29,7 @@ def restored_lines(done: RestoreResult) -> Iterator[str]:
         yield f"  safety backup of the replaced data: {done.safety_backup}"
 
 
-def restored_facts(done: RestoreResult) -> dict[str, object]:
+def restored_facts(done: RestoreResult) -> moves.RestoredVolume:
     """One restored volume or directory."""
     return {
         "volume": done.target.name,
@@ -50,7 +51,7 @@ def planned_lines(planned: Planned) -> Iterator[str]:
     yield f"  would restore {what}{', in place' if planned.exists else ''}"
 
 
-def planned_facts(planned: Planned) -> dict[str, object]:
+def planned_facts(planned: Planned) -> moves.PlannedRestore:
     """One restore that was not made."""
     return {
         "volume": planned.target.name,
@@ -61,7 +62,7 @@ def planned_facts(planned: Planned) -> dict[str, object]:
     }
 
 
-def chosen_facts(chosen: Chosen | None) -> dict[str, object]:
+def chosen_facts(chosen: Chosen | None) -> moves.ChosenSet:
     """Which set several volumes come from; null where they are of none, or of several."""
     made = None if chosen is None else chosen.made
     return {
@@ -85,7 +86,7 @@ def files_lines(files: SetFiles, verb: str = "") -> Iterator[str]:
     yield f"start: {files.start}"
 
 
-def files_facts(files: SetFiles) -> dict[str, object] | None:
+def files_facts(files: SetFiles) -> moves.FilesBack | None:
     """The compose files of the set; `directory` is null where they are not written."""
     if files.backup is None:
         return None

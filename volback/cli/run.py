@@ -17,6 +17,7 @@ from volback.measures import named
 from volback.policy.durations import read_seconds
 
 if TYPE_CHECKING:
+    from volback.cli.documents import keeping
     from volback.jobs.list import ListedJob
     from volback.jobs.results import JobResult
 
@@ -75,8 +76,9 @@ def run(
     unknown = set(names or []).difference(config.jobs, config.broken)
     known = [result for result in results if result.job not in unknown]
     text = [line for result in known for line in _lines(result, summary_line(result), dry_run=dry_run)]
+    facts: keeping.JobsDone = {"jobs": [_facts(result) for result in results]}
     return Outcome(
-        {"jobs": [_facts(result) for result in results]},
+        facts,
         () if call.log_json else text,
         [warning for result in results for warning in [*result.warnings, *result.notices]],
         worst_first([error for result in results for error in result.failures]),
@@ -98,7 +100,7 @@ def _lines(result: JobResult, summary: str, *, dry_run: bool) -> Iterator[str]:
         yield f"{result.job}: {number} to remove, {size} to free"
 
 
-def _facts(result: JobResult) -> dict[str, object]:
+def _facts(result: JobResult) -> keeping.JobDone:
     return {
         "job": result.job,
         "status": result.status,
@@ -155,7 +157,8 @@ def jobs(
     idle = [job.name for job in listed if job.next_at is not None and job.name not in run_by]
     if idle:
         text.append(f"nothing runs at its time: {named(idle)}; install that: volback schedule install")
-    return Outcome({"jobs": [_job_facts(job, run_by) for job in listed]}, text)
+    result: keeping.JobList = {"jobs": [_job_facts(job, run_by) for job in listed]}
+    return Outcome(result, text)
 
 
 def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> tuple[str, ...]:
@@ -171,7 +174,7 @@ def _job_row(job: ListedJob, run_by: Mapping[str, str], now: datetime) -> tuple[
     )
 
 
-def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> dict[str, object]:
+def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> keeping.JobWithRuns:
     return {
         **job_facts(job, run_by),
         "runs": [

@@ -21,6 +21,7 @@ from volback.masking import MaskingFilter
 from volback.settings import absolute
 
 if TYPE_CHECKING:
+    from volback.cli.documents import keeping
     from volback.schedule.schedules import ScheduledJob
     from volback.schedule.table import Changes, Command, Kind
 
@@ -107,7 +108,8 @@ def remove(
     done = [open_scheduler(kind, root, of_user=user).remove() for kind in kinds]
     removed = [name for changes in done for name in changes.removed]
     text = [f"removed {name}" for name in removed] or ["nothing is installed"]
-    return Outcome({"removed": removed}, text, [warning for changes in done for warning in changes.warnings])
+    result: keeping.ScheduleRemoved = {"removed": removed}
+    return Outcome(result, text, [warning for changes in done for warning in changes.warnings])
 
 
 def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")) -> Outcome:
@@ -127,7 +129,8 @@ def show(context: typer.Context, *, user: OfUser = False, root: Root = Path("/")
     late = [job for job in found if job.listed.missed]
     warnings = [f"job {job.listed.name!r} has missed {count(len(job.listed.missed), 'run')}" for job in late]
     warnings += [f"job {job.listed.name!r} has a schedule that nothing runs" for job in found if not job.run_by]
-    return Outcome({"jobs": [_facts(job) for job in found]}, text, warnings)
+    result: keeping.Schedule = {"jobs": [_facts(job) for job in found]}
+    return Outcome(result, text, warnings)
 
 
 def scheduler(
@@ -148,14 +151,16 @@ def scheduler(
     state = load_settings().state
     if check:
         age_s = operation.check(state, datetime.now(UTC))
-        return Outcome({"age_s": age_s}, [f"the scheduler is running, seen {human_age(age_s)}"])
+        alive: keeping.SchedulerEnded = {"age_s": age_s}
+        return Outcome(alive, [f"the scheduler is running, seen {human_age(age_s)}"])
     _log_to_stderr(call)
     number = operation.ForegroundScheduler(
         lambda: schedules.read_plan(call.config), _command(call), state,
         last_run=lambda job: schedules.last_start(state, job),
         note_skipped=lambda job, due: schedules.note_skipped(state, job, due),
     ).run()  # fmt: skip
-    return Outcome({"signal": number})
+    ended: keeping.SchedulerEnded = {"signal": number}
+    return Outcome(ended)
 
 
 def _begin(context: typer.Context, command: str) -> Call:
@@ -185,7 +190,7 @@ def _command(call: Call) -> Command:
 
 
 def _changed(changes: Changes, what: str) -> Outcome:
-    result = {
+    result: keeping.ScheduleInstalled = {
         "kind": changes.kind, "written": changes.written, "unchanged": changes.unchanged, "removed": changes.removed
     }  # fmt: skip
     text = [f"wrote {name}" for name in changes.written] + [f"removed {name}" for name in changes.removed]
@@ -212,7 +217,7 @@ def _age(started_at: str, now: datetime) -> str:
     return human_age((now - datetime.fromisoformat(started_at)).total_seconds())
 
 
-def _facts(job: ScheduledJob) -> dict[str, object]:
+def _facts(job: ScheduledJob) -> keeping.ScheduledJob:
     return {
         "job": job.listed.name,
         "schedule": job.schedule,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Call, Outcome, call_of
-from volback.cli.facts import Facts, job_facts
+from volback.cli.facts import job_facts
 from volback.cli.listings import due_words
 from volback.cli.render import terminal_width
 from volback.cli.words import columns, count, human_age, human_size, printable, read_option
@@ -20,6 +20,7 @@ from volback.measures import named
 from volback.policy.durations import read_age
 
 if TYPE_CHECKING:
+    from volback.cli.documents import keeping
     from volback.config.model import Config
     from volback.context import Context
     from volback.context.repository import Repository
@@ -173,7 +174,7 @@ def _ago(time: str | None, now: datetime) -> str:
     return "never" if time is None else human_age((now - datetime.fromisoformat(time)).total_seconds())
 
 
-def _facts(found: Status, run_by: Mapping[str, str]) -> Facts:
+def _facts(found: Status, run_by: Mapping[str, str]) -> keeping.Standing:
     return {
         "problems": [
             {"kind": one.kind, "subject": one.subject, "message": one.message, "hint": one.hint}
@@ -210,7 +211,7 @@ def _facts(found: Status, run_by: Mapping[str, str]) -> Facts:
     }
 
 
-def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> Facts:
+def _job_facts(job: ListedJob, run_by: Mapping[str, str]) -> keeping.JobStanding:
     last = job.last
     return {
         **job_facts(job, run_by),

@@ -15,6 +15,7 @@ from volback.cli.words import count, human_size, pairs, unread_failure
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
 
 if TYPE_CHECKING:
+    from volback.cli.documents import moves
     from volback.context import Context
     from volback.context.repository import Repository
     from volback.operations.list import Wanted
@@ -82,7 +83,7 @@ def export(
             write_data(buffers)
             return None
         size = operation.write_file(Path(file), buffers)
-    result = {"backup": opened.name, "file": str(Path(file).absolute()), "size_bytes": size}
+    result: moves.Exported = {"backup": opened.name, "file": str(Path(file).absolute()), "size_bytes": size}
     return Outcome(result, [f"{opened.name} -> {file}: {human_size(size)}"])
 
 
@@ -115,7 +116,7 @@ def import_(
     source = sys.stdin.buffer if file == "-" else Path(file)
     with call_of(context).opened() as (ctx, engine, repository):
         done = import_tar(ctx, engine, repository, source, name, labels=labels, driver=driver, driver_options=options)
-    result = {
+    result: moves.Imported = {
         "volume": done.target.name,
         "files": done.files,
         "raw_bytes": done.raw_bytes,
@@ -173,8 +174,9 @@ def copy(
         where, requests = target.store.url, requests_facts(source, target)
     text = [f"{name} -> {where}: {human_size(size)}" for name, size in made.copied.items()]
     text += [f"{name} is in {where} already" for name in made.skipped]
+    result: moves.Copied = {"copied": list(made.copied), "skipped": made.skipped, "requests": requests}
     return Outcome(
-        {"copied": list(made.copied), "skipped": made.skipped, "requests": requests},
+        result,
         text,
         errors=failures(made.interrupted, made.errors),
     )
