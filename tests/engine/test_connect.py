@@ -17,7 +17,8 @@ from volback.engine.connect import connect, translated
 from volback.engine.engine import Engine
 from volback.errors import EngineError, NotFoundError
 
-PODMAN = {"Version": "5.8.6", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine", "Version": "5.8.6"}]}
+PODMAN = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nLibpod-Api-Version: 5.8.6\r\nContent-Length: 2\r\n\r\nOK"
+"""What Podman 5.8 answers to a ping."""
 
 
 def test_an_engine_has_the_same_id_whenever_it_is_asked(open_engine: Callable[..., Engine]) -> None:
@@ -29,7 +30,7 @@ def test_podman_is_known_by_its_host_and_the_directory_of_its_data(engine: Engin
 
     def id_of(number: int, **facts: str) -> str:
         info = engine.client.info() | {"ID": str(uuid.uuid4()), "Name": "web1", "DockerRootDir": "/data"} | facts
-        own = {"/version": json.dumps(PODMAN).encode(), "/info": json.dumps(info).encode()}
+        own = {"/_ping": PODMAN, "/info": json.dumps(info).encode()}
         with ApiProxy(tmp_path / f"{number}.sock", own_answers=own) as proxy:
             return connect(proxy.url)[1].id
 
@@ -51,7 +52,9 @@ def test_a_container_that_goes_while_podman_is_asked_for_it_does_not_exist(
     assert type(raised.value) is expected
 
 
-def test_the_engine_is_asked_for_its_version_once(engine: EngineSession, tmp_path: Path) -> None:
-    with ApiProxy(tmp_path / "engine.sock", [("GET", "/version"), ("GET", "/v[0-9.]+/info")]) as proxy:
+def test_a_ping_tells_the_api_and_one_request_the_rest(engine: EngineSession, tmp_path: Path) -> None:
+    with ApiProxy(tmp_path / "engine.sock", [("GET", "/_ping"), ("GET", "/v[0-9.]+/info")]) as proxy:
         client, info = connect(proxy.url)
-    assert client.api_version == info.api_version
+    said = engine.client.version()
+    assert (client.api_version, info.version) == (said["ApiVersion"], said["Version"])
+    assert info.api_version == said["ApiVersion"]

@@ -41,7 +41,8 @@ class ApiProxy:
     ) -> None:
         """Without `rules` all is allowed. `engine` is a socket; None: that of the tests' engine.
 
-        `own_answers` are JSON by the end of a path, as an engine of another version gives them; None: it never answers.
+        `own_answers` are JSON by the end of a path, as an engine of another version gives them, or a whole response;
+        None: it never answers.
         """
         self._own_answers = own_answers or {}
         self._silenced = threading.Event()
@@ -102,6 +103,8 @@ class ApiProxy:
             if path.endswith(end):
                 if answer is None:
                     self._silenced.wait(60)
+                elif answer.startswith(b"HTTP/"):
+                    client.sendall(answer)
                 else:
                     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
                     client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(answer) + answer)

@@ -76,8 +76,8 @@ def connect(url: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> 
     try:
         with translated(what):
             client = _client(endpoint, timeout_s)
-            facts, version = client.info(), client.version()
-        info = _describe(facts, version)
+            facts = client.info()
+        info = _describe(facts, client)
         api = tuple(int(part) for part in info.api_version.split("."))
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
         raise EngineUnreachable(f"{what} does not answer as an engine does", "check the address: --host") from exc
@@ -92,7 +92,7 @@ def identify(client: Any) -> EngineInfo:
     """Ask a connected engine once more who it is. Raises EngineUnreachable."""
     try:
         with translated("engine"):
-            return _describe(client.info(), client.version())
+            return _describe(client.info(), client)
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
         raise EngineUnreachable("what answers does not answer as an engine does", "check the address") from exc
 
@@ -135,18 +135,17 @@ def _tls_config(tls: Tls) -> Any:
     return docker.tls.TLSConfig(client_cert=own, ca_cert=str(tls.ca) if tls.ca else None, verify=tls.is_verified)
 
 
-def _describe(facts: dict[str, Any], version: dict[str, Any]) -> EngineInfo:
-    is_podman = any("podman" in part["Name"].lower() for part in version.get("Components") or [])
+def _describe(facts: dict[str, Any], client: Client) -> EngineInfo:
     return EngineInfo(
         name=facts["Name"],
-        id=_podman_id(facts) if is_podman else facts["ID"],
-        version=version["Version"],
-        api_version=version["ApiVersion"],
+        id=_podman_id(facts) if client.is_podman else facts["ID"],
+        version=facts["ServerVersion"],
+        api_version=client.version()["ApiVersion"],
         architecture=facts["Architecture"],
         root_directory=facts["DockerRootDir"],
         kernel=facts["KernelVersion"],
         clock_ahead_s=_clock_ahead_s(facts.get("SystemTime") or ""),
-        is_podman=is_podman,
+        is_podman=client.is_podman,
     )
 
 

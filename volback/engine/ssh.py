@@ -31,7 +31,7 @@ def ssh_client(url: str, *, timeout_s: float) -> Any:
     first = _client(adapter, timeout_s, docker.constants.MINIMUM_DOCKER_API_VERSION)
     said = first.version(api_version=False)
     client = _client(adapter, timeout_s, str(said["ApiVersion"]))
-    client.said = said
+    client.said, client.is_podman = said, first.is_podman
     return client
 
 
