@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ LABEL = "volback.restore"
 SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 TOTAL = 24 << 20
 """About what a volume of these tests holds; it does not compress."""
+STEPS = ["buffer 1 of write", "end of read", "after Engine.stop_container", "buffer 0 of write#3", "end of read#2"]
+"""At which an engine ends: without `long`, each with one of two signals."""
 
 
 @pytest.fixture
@@ -191,10 +194,10 @@ def test_a_move_that_gives_up_keeps_what_is_there_and_its_containers_run_again(
     assert differences(fingerprint(volume_path(volume)), fingerprint(second.volume_path(NAME))) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize(
-    "step", ["buffer 1 of write", "end of read", "after Engine.stop_container", "buffer 0 of write#3", "end of read#2"]
-)
+@pytest.mark.parametrize(("number", "step"), [
+    pytest.param(number, step, id=f"{number.name}-{step}", marks=[pytest.mark.long] * (at % 2))
+    for at, (number, step) in enumerate(product([signal.SIGTERM, signal.SIGKILL], STEPS))
+])  # fmt: skip
 def test_a_target_engine_that_is_started_again_does_not_end_a_live_move(
     number: signal.Signals, step: str, second: SecondEngine, run_volback: Volback, far_state: dict[str, str],
     *, volume_factory: Callable[..., str], create_container: Callable[..., Any], volume_path: Callable[[str], Path],
