@@ -21,11 +21,14 @@ def human_size(size_bytes: int) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """`4.2 s`, `3 min 20 s`, `2 h 5 min`."""
+    """`4.2 s`, `3 min 20 s`, `2 h 5 min`, `9 d 3 h`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def count(number: int, noun: str) -> str:

@@ -84,7 +84,7 @@ def test_one_that_was_never_backed_up_is_late_and_one_without_a_schedule_only_by
     make_backup(place.store, IDS[0], volume="db", data_bytes=10)
     assert place.said("volume", text=unscheduled) == []
     assert place.said("volume", text="", max_age_s=86_400.0) == [
-        "volume db is late: its last good backup is 660 h 0 min old"
+        "volume db is late: its last good backup is 27 d 12 h old"
     ]
 
 
