@@ -147,6 +147,11 @@ def test_commands_use_it_and_an_option_or_the_environment_comes_first(
     monkeypatch.setenv("VOLBACK_REPO", str(tmp_path / "elsewhere"))
     assert listed() == "mail"
     assert listed("--repo", "main") == "db"
+    monkeypatch.setenv("VOLBACK_REPO", "offsite")
+    assert listed() == "wiki", "the environment names one as --repo does"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOLBACK_REPO", "elsewhere")
+    assert listed() == "mail", "a directory, where the configuration has no such name"
     monkeypatch.delenv("VOLBACK_REPO")
     with caplog.at_level(logging.INFO, "volback"), Call().opened_repository():
         assert caplog.messages == [f"repository main of {file}: {tmp_path}/main"]

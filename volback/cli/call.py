@@ -60,6 +60,11 @@ class Call:
         """Asks a person at a terminal for a passphrase, which is not shown; None where nobody is there."""
         return None if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()) else _ask
 
+    @property
+    def named(self) -> str | None:
+        """The repository that the command line or the environment names: an address, or a name of the configuration."""
+        return self.repository if self.repository is not None else os.environ.get("VOLBACK_REPO") or None
+
     @contextmanager
     def context(self, *, aloud: bool = False) -> Iterator[Context]:
         """The command's context; progress is drawn on a terminal. What it is about to do is said `aloud`, or logged."""
@@ -108,10 +113,9 @@ class Call:
     def repository_of(self, ctx: Context, engine: Engine | None = None, *, is_needed: bool = True) -> Repository:
         """The repository that this call uses: that of `--repo`, of VOLBACK_REPO, the configuration's default, or the
         built-in one. Raises UsageError where that is not clear, unless none is needed."""
-        is_named = self.repository is not None or bool(os.environ.get("VOLBACK_REPO"))
         # Without a configuration, what reads one is not imported: it takes a tenth of a short command.
-        if is_named or not (config_paths(os.environ, self.config) or standard_files(os.environ)):
-            return self.repository_at(ctx, self.repository, engine)
+        if self.named is not None or not (config_paths(os.environ, self.config) or standard_files(os.environ)):
+            return self.repository_at(ctx, self.named, engine)
         from volback.jobs.open_config import default_repository, open_configured
 
         try:
@@ -128,7 +132,7 @@ class Call:
         return repository
 
     def repository_at(self, ctx: Context, name: str | None, engine: Engine | None = None) -> Repository:
-        """Open what `--repo` or `--to` names: an address, or a repository of the configuration with its settings."""
+        """Open what `--repo`, VOLBACK_REPO or `--to` names: an address, or a repository of the configuration."""
         from volback.context import open_repository
 
         if name and not set(name) & set("/:\\"):
@@ -153,7 +157,7 @@ class Call:
         """The hint if the default repository is empty, and the configuration has others."""
         from volback.jobs.open_config import repository_names
 
-        chosen = self.repository or os.environ.get("VOLBACK_REPO") or self.chosen
+        chosen = self.named or self.chosen
         names = [] if chosen else repository_names(self.config)
         return [f"the configuration has others: {', '.join(f'--repo {name}' for name in names)}"] if names else []
 

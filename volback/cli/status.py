@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -82,7 +81,7 @@ def _repositories(call: Call, ctx: Context, engine: Engine, config: Config) -> d
     from volback.jobs.open_config import open_configured
 
     names = dict.fromkeys(name for job in config.jobs.values() for name in job.repositories)
-    if not names and not os.environ.get("VOLBACK_REPO"):
+    if not names and call.named is None:
         names = dict.fromkeys(config.repositories)
     if call.repository is not None or not names:
         repository = call.repository_of(ctx, engine)
