@@ -23,7 +23,9 @@ from tests.support.library import Library, open_from
 from volback.catalog.keys import new_id
 from volback.catalog.model import Manifest, SetOf, Source
 from volback.cli.backup import find_sources
+from volback.config.model import Job, Sources
 from volback.errors import NotFoundError
+from volback.jobs.select import select_sources
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.sources import resolve_sources, sources_of_container, sources_of_project, volume_source
 from volback.policy.inherited import RESTORE_LABEL
@@ -220,6 +222,11 @@ def test_anonymous_volumes_that_no_container_uses_can_be_left_out(
         assert found(anonymous=True) == {used, unused, named}
         assert found(anonymous=False) == {used, named}
         assert "1 anonymous volume that no container uses: left out" in caplog.text
+        for anonymous, taken in ((False, {used}), (True, {used, unused})):
+            job = Job("nightly", ("main",), sources=Sources(all=True, anonymous=anonymous))
+            selected = select_sources(library.ctx, library.engine, job)
+            assert {source.name for source in selected.sources} & {used, unused} == taken
+            assert anonymous or "`anonymous = true` takes them too" in selected.notices[0]
     finally:
         client.api.remove_container(facts["Id"])
         for volume in made:

@@ -30,9 +30,9 @@ def test_the_configuration_of_the_reference_is_good_and_whole(tmp_path: Path) ->
     unset = [field.name for part in (job, job.sources, job.keep, job.limits) for field in fields(part)
              if getattr(part, field.name) in (None, (), 0, 0.0)
              and field.name not in ("hourly", "anonymous_s")]  # fmt: skip
-    assert unset == ["full", "reread", "ignore_inode", "ignore_ctime", "create", "reencrypt", "all"]
+    assert unset == ["full", "reread", "ignore_inode", "ignore_ctime", "create", "reencrypt", "all", "anonymous"]
     known = tomllib.loads(text)["jobs"]["nightly"]
-    assert len(known) == 37
+    assert len(known) == 38
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "toml")], ids=page_id)

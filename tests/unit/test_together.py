@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.library import Library, open_from
 from tests.support.repository import make_backup
+from volback.catalog.keys import BackupKey
 from volback.catalog.model import SetOf
 from volback.errors import FormatError, NotFoundError, UsageError
 from volback.operations.together import Chosen, choose_all, choose_named
@@ -119,6 +121,20 @@ def test_all_are_the_latest_but_for_projects_which_fit_together(library: Library
     back_up(library, 2, ["shop_a"], of=[*shop, *rest], project="shop")
     back_up(library, 2, ["x"], of=[*shop, *rest])
     assert days(choose_all(library.repository)) == {"shop_a": 1, "shop_b": 1, "x": 2, "y": 1}
+
+
+def test_anonymous_volumes_that_no_container_used_are_left_out_of_all(library: Library) -> None:
+    dead, alive = "0" * 64, "1" * 64
+    back_up(library, 1, ["a", dead, alive], of=["a", dead, alive])
+    key = BackupKey("web1", alive, next(k.id for k in library.repository.catalog.backups("web1") if k.volume == alive))
+    used = msgspec.structs.replace(library.repository.catalog.read(key), containers=["db-1"])
+    library.repository.store.delete(used.manifest_key)
+    library.repository.catalog.commit(used)
+    chosen = choose_all(library.repository)
+    assert (days(chosen), chosen.is_partial) == ({"a": 1, alive: 1}, False)
+    assert chosen.warnings == ["1 anonymous volume that no container used: left out; --anonymous restores them too"]
+    assert days(choose_all(library.repository, anonymous=True)) == {"a": 1, dead: 1, alive: 1}
+    assert days(choose_all(library.repository, set_id(1))) == {"a": 1, dead: 1, alive: 1}, "a set is named"
 
 
 def test_what_cannot_be_restored_among_all_is_named(library: Library) -> None:

@@ -197,6 +197,9 @@ def migrate(
     project: _Project = None,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="Every volume of the engine.")] = False,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="With --all: also anonymous volumes that no container uses.")
+    ] = False,
     jobs: _Jobs = 2,
     with_binds: _WithBinds = False,
     maps: _Map = None,
@@ -242,7 +245,15 @@ def migrate(
     if passes > 1 and not live:
         raise UsageError("--passes goes with --live")
     several = Several(
-        tuple(dict.fromkeys(volumes or [])), project, container, every, jobs, with_binds, tuple(maps or ()), compose_dir
+        tuple(dict.fromkeys(volumes or [])),
+        project,
+        container,
+        every,
+        jobs,
+        with_binds,
+        tuple(maps or ()),
+        compose_dir,
+        anonymous,
     )
     if not several.is_one:
         refuse_options_of_one({"--as": name, "--label": label, "--driver": driver, "--driver-opt": driver_opt})

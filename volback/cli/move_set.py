@@ -41,8 +41,11 @@ class Several:
     with_binds: bool = False
     maps: tuple[str, ...] = ()
     compose_dir: str | None = None
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
+        if self.anonymous and not self.every:
+            raise UsageError("--anonymous requires --all", "name an anonymous volume, or give --container NAME")
         given = {"--with-binds": self.with_binds, "--compose-dir": self.compose_dir is not None}
         for option in [option for option, is_given in given.items() if is_given and self.as_project is None]:
             raise UsageError(f"{option} requires --project NAME alone", "volumes need neither")
@@ -109,7 +112,10 @@ def _names(ctx: Context, engine: Engine, several: Several) -> tuple[list[str], l
         raise UsageError(f"{paths[0]} is not a volume", "name volumes")
     found, unknown = find_sources(
         ctx, engine, list(several.volumes),
-        finders(every=several.every, label=None, project=several.project, container=several.container),
+        finders(
+            every=several.every, label=None, project=several.project, container=several.container,
+            anonymous=several.anonymous,
+        ),
     )  # fmt: skip
     if not found:
         raise unknown[0] if unknown else NotFoundError("this engine has no volume")

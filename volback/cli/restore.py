@@ -62,6 +62,9 @@ _SetPrefix = Annotated[
     typer.Option("--set", metavar="ID-PREFIX", help="From this set, not from the latest complete one."),
 ]
 _All = Annotated[bool, typer.Option("--all", "-a", help="Every volume of this host that does not exist.")]
+_Anonymous = Annotated[
+    bool, typer.Option("--anonymous", help="With --all: also anonymous volumes that no container used.")
+]
 _AsProject = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="With --project: give the volumes names and labels of this project."),
@@ -111,6 +114,7 @@ def restore(
     with_binds: _WithBinds = False,
     compose_dir: _ComposeDir = None,
     every: _All = False,
+    anonymous: _Anonymous = False,
     set_prefix: _SetPrefix = None,
     driver: _Driver = None,
     driver_opt: _DriverOpt = None,
@@ -145,7 +149,7 @@ def restore(
     )
     several = Several(
         tuple(backups or ()), project, as_project, set_prefix,
-        is_all=every, with_binds=with_binds, compose_dir=compose_dir,
+        is_all=every, anonymous=anonymous, with_binds=with_binds, compose_dir=compose_dir,
     )  # fmt: skip
     call = call_of(context)
     try:

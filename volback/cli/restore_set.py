@@ -42,12 +42,15 @@ class Several:
     as_project: str | None
     set_prefix: str | None
     is_all: bool
+    anonymous: bool = False
     with_binds: bool = False
     compose_dir: str | None = None
 
     def __post_init__(self) -> None:
         if self.is_all and (self.backups or self.project):
             raise UsageError("--all restores every volume", "name BACKUPs, or a --project, without it")
+        if self.anonymous and not self.is_all:
+            raise UsageError("--anonymous requires --all", "name the volumes by themselves, without it")
         if self.as_project is not None and not self.project:
             raise UsageError("--as-project requires --project NAME", "a single volume is renamed with --as NAME")
         if (self.with_binds or self.compose_dir) and not self.project:
@@ -73,6 +76,7 @@ def restore_several(call: Call, several: Several, options: RestoreOptions, *, dr
         several.set_prefix, options.replace, options.safety_backup, options.prove, options.keep_driver,
         options.keep_labels, options.privileged_xattrs, several.as_project, several.with_binds,
         None if several.compose_dir is None else absolute(Path(several.compose_dir), "--compose-dir"),
+        several.anonymous,
     )  # fmt: skip
     with call.opened() as (ctx, engine, repository):
         planned = _planned(several, ctx, engine, repository, wanted)

@@ -62,6 +62,8 @@ class Sources:
     projects: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
+    anonymous: bool = False
+    """Of all: also anonymous volumes that no container uses."""
 
 
 @dataclass(frozen=True, slots=True)

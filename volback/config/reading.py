@@ -228,6 +228,7 @@ def _sources(table: Table) -> Sources:
     return Sources(
         volumes=table.take("volumes", TEXTS) or (),
         all=table.take("all", FLAG) or False,
+        anonymous=table.take("anonymous", FLAG) or False,
         labels=table.take("label", TEXTS) or (),
         projects=table.take("project", TEXTS) or (),
         containers=table.take("containers", TEXTS) or (),

@@ -238,6 +238,7 @@ class _Run:
     def _select(self, job: Job) -> None:
         self._selection = select_sources(self._ctx, self._engine, job)
         self._totals.errors += self._selection.errors
+        self._totals.notices += self._selection.notices
         if not self._selection.sources and not self._selection.errors:
             raise NotFoundError(
                 f"job {job.name!r} has nothing to back up",

@@ -26,6 +26,8 @@ class SelectedSources:
     errors: list[VolbackError] = field(default_factory=list)
     missing: dict[str, VolbackError] = field(default_factory=dict)
     """By the name that the job uses."""
+    notices: list[str] = field(default_factory=list)
+    """What was left out, for information."""
 
 
 def select_sources(ctx: Context, engine: Engine, job: Job) -> SelectedSources:
@@ -44,7 +46,8 @@ def select_sources(ctx: Context, engine: Engine, job: Job) -> SelectedSources:
     for label in job.sources.labels:
         selector.found(f"label {label!r}", partial(_of_label, ctx, engine, label))
     if job.sources.all:
-        selector.found("", partial(resolve_sources, ctx, engine, [], every=True))
+        anonymous, note = job.sources.anonymous, selector.selection.notices.append
+        selector.found("", partial(resolve_sources, ctx, engine, [], every=True, anonymous=anonymous, note=note))
     selector.labelled()
     return selector.selection
 

@@ -56,6 +56,8 @@ class SetRestoreOptions:
     """Restore directories of the project too, each to where it was; it must be empty there, or not exist."""
     compose_dir: Path | None = None
     """Where compose files are written to; directories that lay beside them are restored beside them."""
+    anonymous: bool = False
+    """Of all: also anonymous volumes that no container used when they were backed up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class SetRestore:
     @classmethod
     def of_all(cls, ctx: Context, engine: Engine, repository: Repository, options: SetRestoreOptions) -> SetRestore:
         """Every volume of this host; without `replace` those that exist are left out. Raises NotFoundError."""
-        chosen = choose_all(repository, options.set_prefix)
+        chosen = choose_all(repository, options.set_prefix, anonymous=options.anonymous)
         return cls(ctx, engine, repository, chosen, options, skips_existing=not options.replace)
 
     def run(self) -> SetRestoreResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
 
@@ -19,9 +19,8 @@ from volback.engine.engine import Engine
 from volback.engine.volumes import PROJECT_LABEL, Volume, VolumeUser
 from volback.errors import NotFoundError
 from volback.masking import masked_labels, masked_options
-from volback.measures import count
 from volback.operations.recover import half_restored
-from volback.policy.anonymous import is_anonymous, is_beginning
+from volback.policy.anonymous import is_anonymous, is_beginning, is_left_out, left_out_words
 from volback.policy.inherited import without_restore_label
 from volback.policy.labels import policy_of
 from volback.policy.storage import is_tmpfs
@@ -39,11 +38,13 @@ def resolve_sources(
     every: bool = False,
     label: str | None = None,
     anonymous: bool = True,
+    note: Callable[[str], None] | None = None,
 ) -> list[Source]:
     """Return the sources to back up: named volumes, directories (absolute paths), all volumes, those with a label.
 
     What is not named itself is left out where it, or the containers that mount it, say `volback.enable=false`, and
-    where a crashed run filled half of it; without `anonymous`, anonymous volumes that no container uses, too.
+    where a crashed run filled half of it; without `anonymous`, anonymous volumes that no container uses, too: `note`
+    gets a line about them, and without it there is a warning.
     A name may be a glob for volumes. Raises NotFoundError for a volume that does not exist: mounting it would create
     it.
     """
@@ -54,7 +55,7 @@ def resolve_sources(
         for volume in engine.volumes(label):
             if volume.name in known or not _is_enabled(volume, users.get(volume.name, [])):
                 continue
-            if is_anonymous(volume.name) and not (anonymous or users.get(volume.name)):
+            if not anonymous and is_left_out(volume.name, users.get(volume.name, [])):
                 unused.append(volume.name)
                 continue
             if is_tmpfs(volume.driver, volume.options) and not any(u.is_active for u in users.get(volume.name, [])):
@@ -63,8 +64,11 @@ def resolve_sources(
             with suppress(NotFoundError):  # removed just now
                 found.append(volume_source(engine, volume.name))
         if unused:
-            what = f"{count(len(unused), 'anonymous volume')} that no container uses"
-            log.warning("%s: left out; --anonymous takes them too, and docker volume prune removes them", what)
+            removed = "and docker volume prune removes them"
+            if note is not None:
+                note(left_out_words(len(unused), f"`anonymous = true` takes them too, {removed}"))
+            else:
+                log.warning("%s", left_out_words(len(unused), f"--anonymous takes them too, {removed}"))
     return found
 
 

@@ -16,6 +16,7 @@ from volback.context.naming import one_named, spelled_out
 from volback.context.repository import Repository
 from volback.errors import IntegrityError, NotFoundError, UsageError, VolbackError, because
 from volback.operations.stored_sets import check_set_prefix, second_of
+from volback.policy.anonymous import is_left_out, left_out_words
 from volback.policy.projects import PROJECT
 
 
@@ -55,11 +56,12 @@ def choose_named(repository: Repository, references: Sequence[str], set_prefix: 
     return Chosen(backups, made=_common(backups), warnings=warnings)
 
 
-def choose_all(repository: Repository, set_prefix: str | None = None) -> Chosen:
+def choose_all(repository: Repository, set_prefix: str | None = None, *, anonymous: bool = False) -> Chosen:
     """Return a backup of each volume of this host, with `set_prefix` of each volume of that set. Those of a compose
     project fit together, others are the latest.
 
-    Directories, and volumes of which there are only safety copies, are left out with a warning. Raises NotFoundError.
+    Directories, and volumes of which there are only safety copies, are left out with a warning. So are anonymous
+    volumes that no container used, unless `anonymous`, or they are of the set that is named. Raises NotFoundError.
     """
     check_set_prefix(set_prefix)
     host = repository.host
@@ -70,6 +72,10 @@ def choose_all(repository: Repository, set_prefix: str | None = None) -> Chosen:
         return _of_set(repository, names, set_prefix, every=True)
     found, left, errors = _latest(repository, names)
     warnings, placed = list(left), dict[str, Manifest]()
+    unused = [] if anonymous else [one for one in found if is_left_out(one.volume, one.containers)]
+    if unused:
+        found = [one for one in found if one not in unused]
+        warnings.append(left_out_words(len(unused), "--anonymous restores them too", verb="used"))
     for group in _by_project(found):
         of_group, said = _from_sets(repository, group)
         placed |= of_group
