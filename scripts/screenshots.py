@@ -131,7 +131,7 @@ def pictures_of_pages(directory: Path, words: list[str]) -> list[str]:
         with _served(Path(site)) as address:
             for page in pages:
                 for width in WIDTHS:
-                    # Chromium has no window of less than 500 points: a frame is as narrow as it is told to be.
+                    # Chromium has no window of less than 500 points: but a frame may be narrower.
                     style = f"width: {width}px; height: 2500px; border: 0"
                     Path(site, "frame.html").write_text(
                         f'<body style="margin: 0"><iframe src="/{page}/" style="{style}">'
