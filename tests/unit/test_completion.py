@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.repository import IDS, make_backup, use_here
+from volback.catalog.repository import Catalog
 from volback.cli.app import invoke
 from volback.cli.call import Call
 from volback.cli.completion import SCRIPTS, answer, install
@@ -64,6 +65,35 @@ def test_backups_are_those_of_the_repository_that_is_named(repository: Path) -> 
         assert _words("show", *place, "db@") == [f"db@{IDS[0]}", f"db@{IDS[1]}"]
         assert _words("cat", *place, "db", "") == [], "nobody asks for paths"
     assert _words("show", "d") == []
+
+
+def test_names_of_the_configuration_are_offered(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = repository.parent / "volback.toml"
+    jobs = "".join(f'[jobs.{name}]\nvolumes = ["db"]\nrepository = "main"\n' for name in ("nightly", "noon", "weekly"))
+    file.write_text(f'[repositories.main]\nurl = "{repository}"\n[repositories.offsite]\nurl = "/x"\n{jobs}')
+    monkeypatch.delenv("VOLBACK_REPO")
+    monkeypatch.setenv("DOCKER_CONFIG", str(repository.parent / "docker"))
+    options = ["--config", str(file)]
+    assert _words(*options, "run", "n") == ["nightly", "noon"]
+    assert _words(*options, "jobs", "nightly", "w") == ["weekly"]
+    assert _words(*options, "prune", "--job", "") == ["nightly", "noon", "weekly"]
+    assert _words(*options, "list", "--repo", "") == ["main", "offsite"]
+    assert _words("copy", *options, "db", "--to=o") == ["--to=offsite"]
+    assert _words("list", *options, "--repo", "main", "d") == ["db", "dbx"], "a name is a repository, too"
+    assert _words("--context", "") == ["default"]
+    assert _words("migrate", "db", "--to", "def") == ["default"]
+    assert _words("--config", "/absent", "run", "") == []
+
+
+def test_tags_and_projects_are_those_of_the_newest_backups(repository: Path) -> None:
+    labels = {"com.docker.compose.project": "shop"}
+    key = make_backup(LocalStore(repository), IDS[2], volume="shop_db", labels=labels, data_bytes=100)
+    Catalog(LocalStore(repository)).notes.change(key, lambda notes: notes.with_(tags=["weekly"]))
+    place = ["--repo", str(repository)]
+    assert _words("list", *place, "--project", "") == ["shop"]
+    assert _words("restore", *place, "--project=s") == ["--project=shop"]
+    assert _words("list", *place, "--tag", "w") == ["weekly"]
+    assert _words("backup", "--project", "") == [], "there is no engine"
 
 
 def test_every_word_has_its_help_and_each_is_there_once(repository: Path) -> None:

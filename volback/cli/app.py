@@ -11,6 +11,7 @@ import typer
 
 import volback
 from volback.cli.call import Call, Outcome, WarningLog, call_of, command_at
+from volback.cli.complete import complete_context, complete_repository
 from volback.cli.guesses import command_meant, within
 from volback.cli.helping import Grouped, finish
 from volback.cli.log import JsonLines, PlainLines
@@ -151,15 +152,28 @@ def _global(
     *,
     repo: Annotated[
         str | None,
-        typer.Option(metavar="REPO", help="Directory, s3://BUCKET/PREFIX, or its name. [default: $VOLBACK_REPO]"),
+        typer.Option(
+            metavar="REPO",
+            help="Directory, s3://BUCKET/PREFIX, or its name. [default: $VOLBACK_REPO]",
+            autocompletion=complete_repository,
+        ),
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option(metavar="ENGINE", help="Engine: ssh://HOST, or a docker context. [default: $DOCKER_HOST]"),
+        typer.Option(
+            metavar="ENGINE",
+            help="Engine: ssh://HOST, or a docker context. [default: $DOCKER_HOST]",
+            autocompletion=complete_context,
+        ),
     ] = None,
     docker_context: Annotated[
         str | None,
-        typer.Option("--context", metavar="NAME", help="Docker context to use. [default: $DOCKER_CONTEXT]"),
+        typer.Option(
+            "--context",
+            metavar="NAME",
+            help="Docker context to use. [default: $DOCKER_CONTEXT]",
+            autocompletion=complete_context,
+        ),
     ] = None,
     config_files: Annotated[
         list[str] | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.complete import complete_volume
+from volback.cli.complete import complete_project, complete_tag, complete_volume
 from volback.cli.facts import made_facts, requests_facts
 from volback.cli.project_parts import compose_files_facts, compose_files_lines, left_out_facts, left_out_lines
 from volback.cli.words import count, human_duration, human_size, read_option
@@ -72,7 +72,10 @@ _Exclude = Annotated[
 ]
 _Note = Annotated[str, typer.Option(metavar="TEXT", help="Say something about the backup; `show` shows it.")]
 _Tag = Annotated[
-    list[str] | None, typer.Option("--tag", "-t", metavar="TAG", help="Add a tag to the backup; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--tag", "-t", metavar="TAG", help="Add a tag to the backup; may be repeated.", autocompletion=complete_tag
+    ),
 ]
 _Stop = Annotated[bool, typer.Option("--stop", help="Stop the containers that write to a volume while it is read.")]
 _Pause = Annotated[bool, typer.Option("--pause", help="Pause the containers that write to a volume while it is read.")]
@@ -131,7 +134,10 @@ def backup(
     label: Annotated[
         str | None, typer.Option("--label", "-l", metavar="K=V", help="Volumes that have this label.")
     ] = None,
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes of a compose project.")] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The volumes of a compose project.", autocompletion=complete_project),
+    ] = None,
     with_binds: _WithBinds = False,
     container: Annotated[str | None, typer.Option(metavar="NAME", help="The volumes that a container mounts.")] = None,
     exclude_volume: _ExcludeVolume = None,

@@ -10,7 +10,7 @@ import typer
 
 from volback.cli.arguments import OneBackup
 from volback.cli.call import Call, Outcome, call_of, write_data
-from volback.cli.complete import complete_backup
+from volback.cli.complete import complete_backup, complete_stored_project, complete_tag
 from volback.cli.facts import entry_facts, listed_facts, shown_facts
 from volback.cli.listings import entry_lines, manifest_lines, notes_lines, percent
 from volback.cli.render import terminal_width
@@ -29,11 +29,20 @@ if TYPE_CHECKING:
 
 _Tag = Annotated[
     list[str] | None,
-    typer.Option("--tag", "-t", metavar="TAG", help="Those with this tag; may be repeated. A,B: both tags."),
+    typer.Option(
+        "--tag",
+        "-t",
+        metavar="TAG",
+        help="Those with this tag; may be repeated. A,B: both tags.",
+        autocompletion=complete_tag,
+    ),
 ]
 
 _Project = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", help="Those of a compose project; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Those of a compose project; may be repeated.", autocompletion=complete_stored_project
+    ),
 ]
 _Since = Annotated[str | None, typer.Option(metavar="TIME", help="Since 2026-11-25, yesterday, or 7d ago.")]
 _Last = Annotated[int | None, typer.Option("--last", "-n", metavar="N", min=1, help="The N newest of each volume.")]

@@ -90,7 +90,7 @@ def register(app: typer.Typer) -> None:
 def completion(context: typer.Context, shell: _Shell = None) -> Outcome:
     """Print what lets the tab key of a shell complete.
 
-    Commands, options, volumes, and backups with their ids are offered.
+    Commands, options, volumes, backups with their ids, projects, tags, jobs and repositories are offered.
     """
     name = shell or calling_shell()
     if name not in SCRIPTS:

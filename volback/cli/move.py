@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
-from volback.cli.complete import complete_volume
+from volback.cli.complete import complete_context, complete_project, complete_volume
 from volback.cli.differences import comparison_lines
 from volback.cli.facts import comparison_facts
 from volback.cli.words import count, human_size, pairs, read_option
@@ -56,7 +56,9 @@ _Clonable = Annotated[
     str | None,
     typer.Argument(metavar="VOLUME", help="The volume to copy.", show_default=False, autocompletion=complete_volume),
 ]
-_Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project.")]
+_Project = Annotated[
+    str | None, typer.Option(metavar="NAME", help="All volumes of a compose project.", autocompletion=complete_project)
+]
 _AsProject = Annotated[
     str | None, typer.Option(metavar="NAME", help="With --project: the project whose volumes the new ones are.")
 ]
@@ -64,9 +66,18 @@ _Label = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a lab
 _Driver = Annotated[str | None, typer.Option(metavar="NAME", help="Volume driver. [default: local]")]
 _DriverOpt = Annotated[list[str] | None, typer.Option(metavar="K=V", help="Set a driver option; may be repeated.")]
 _NoProve = Annotated[bool, typer.Option("--no-prove", help="Do not read the new volume again to compare it.")]
-_To = Annotated[str, typer.Option("--to", metavar="ENGINE", show_default=False, help="Where it goes.")]
+_To = Annotated[
+    str,
+    typer.Option("--to", metavar="ENGINE", show_default=False, help="Where it goes.", autocompletion=complete_context),
+]
 _From = Annotated[
-    str | None, typer.Option("--from", metavar="ENGINE", help="Where it is. [default: as for other commands: --host]")
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="ENGINE",
+        help="Where it is. [default: as for other commands: --host]",
+        autocompletion=complete_context,
+    ),
 ]
 _As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Name of the volume there.")]
 _Replace = Annotated[bool, typer.Option("--replace", help="Replace what a volume there holds.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Call, Outcome, call_of
-from volback.cli.complete import complete_backup
+from volback.cli.complete import complete_backup, complete_job, complete_tag
 from volback.cli.facts import requests_facts, utc_fact
 from volback.cli.repack import Grace, MaxRepack, packing_of, repack_facts, repack_lines, repack_warnings
 from volback.cli.words import condemned_words, count, human_size, printable, read_option, requests_line
@@ -80,7 +80,12 @@ def prune(
         str | None, typer.Option(metavar="DURATION", help="Keep those of that time before the newest: 30d, 1y6m, 12h.")
     ] = None,
     keep_tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Keep those with this tag; may be repeated. A,B: both tags.")
+        list[str] | None,
+        typer.Option(
+            metavar="TAG",
+            help="Keep those with this tag; may be repeated. A,B: both tags.",
+            autocompletion=complete_tag,
+        ),
     ] = None,
     anonymous_after: Annotated[
         str | None,
@@ -100,7 +105,13 @@ def prune(
     repack_below: RepackBelow = "50%",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
     job: Annotated[
-        str | None, typer.Option("--job", metavar="NAME", help="By the keep rules of this job, in its repositories.")
+        str | None,
+        typer.Option(
+            "--job",
+            metavar="NAME",
+            help="By the keep rules of this job, in its repositories.",
+            autocompletion=complete_job,
+        ),
     ] = None,
 ) -> Outcome:
     """Remove the backups that no rule keeps, and old unfinished ones.

@@ -9,6 +9,7 @@ import typer
 
 from volback.cli.arguments import BACKUPS
 from volback.cli.call import Outcome, call_of
+from volback.cli.complete import complete_stored_project
 from volback.cli.facts import requests_facts
 from volback.cli.restored import chosen_facts, planned_facts, planned_lines, restored_facts, restored_lines
 from volback.cli.words import pairs
@@ -56,7 +57,12 @@ _NoLabel = Annotated[
 _KeepLabels = Annotated[
     bool, typer.Option("--keep-labels", help="The backup's labels, also those by which programs act on the volume.")
 ]
-_Project = Annotated[str | None, typer.Option(metavar="NAME", help="All volumes of a compose project, from one set.")]
+_Project = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="All volumes of a compose project, from one set.", autocompletion=complete_stored_project
+    ),
+]
 _SetPrefix = Annotated[
     str | None,
     typer.Option("--set", metavar="ID-PREFIX", help="From this set, not from the latest complete one."),

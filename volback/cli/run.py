@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volback.cli.call import Outcome, call_of
+from volback.cli.complete import complete_job
 from volback.cli.facts import job_facts, made_facts
 from volback.cli.listings import due_words
 from volback.cli.words import count, first_of, human_age, human_size, read_option
@@ -44,7 +45,8 @@ def register(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB...", help="Jobs of volback.toml.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="JOB...", help="Jobs of volback.toml.", show_default=False, autocompletion=complete_job),
     ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", "-a", help="Every job of the configuration.")] = False,
@@ -131,7 +133,12 @@ def jobs(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="JOB...", help="Jobs of volback.toml; without any, all.", show_default=False),
+        typer.Argument(
+            metavar="JOB...",
+            help="Jobs of volback.toml; without any, all.",
+            show_default=False,
+            autocompletion=complete_job,
+        ),
     ] = None,
 ) -> Outcome:
     """List jobs: last runs and results, next runs, missed runs."""

@@ -10,6 +10,7 @@ import typer
 
 from volback.cli.arguments import BACKUPS, OneBackup
 from volback.cli.call import Outcome, call_of, write_data
+from volback.cli.complete import complete_repository, complete_stored_project, complete_tag
 from volback.cli.facts import requests_facts
 from volback.cli.words import count, human_size, pairs, unread_failure
 from volback.errors import Interrupted, NotFoundError, UsageError, VolbackError, failures
@@ -130,17 +131,37 @@ def copy(
     context: typer.Context,
     backups: Annotated[list[str] | None, BACKUPS] = None,
     *,
-    to: Annotated[str, typer.Option("--to", metavar="REPO", show_default=False, help="Repository to copy into.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="REPO",
+            show_default=False,
+            help="Repository to copy into.",
+            autocompletion=complete_repository,
+        ),
+    ],
     reencrypt: Annotated[
         bool, typer.Option("--reencrypt", help="Store copies as the target is: for its identity, or in clear.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", "-a", help="Every backup of this host.")] = False,
     project: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Every backup of a compose project; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Every backup of a compose project; may be repeated.",
+            autocompletion=complete_stored_project,
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", "-t", metavar="TAG", help="Every backup with this tag; may be repeated. A,B: both tags."),
+        typer.Option(
+            "--tag",
+            "-t",
+            metavar="TAG",
+            help="Every backup with this tag; may be repeated. A,B: both tags.",
+            autocompletion=complete_tag,
+        ),
     ] = None,
     latest: Annotated[
         bool, typer.Option("--latest", help="With --all, --project or --tag: only the latest of each volume.")
