@@ -133,7 +133,7 @@ def test_what_somebody_changes_in_the_target_before_the_proof_is_named(
 ) -> None:
     (volume, container), new = writing, volume_name("new")
     command = ("migrate", volume, "--to", SOCKET, "--as", new, "--stop", "--json")
-    with halted(run_volback, "after write#2", *command) as halt:  # the first is a look
+    with halted(run_volback, "after write", *command) as halt:
         (volume_path(new) / "directory-0" / "file").write_text("of somebody else")
         (volume_path(new) / "directory-6" / "file").unlink()
     assert halt.ended.exit_code == 7, halt.ended.stderr

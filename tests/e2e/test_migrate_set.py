@@ -252,7 +252,7 @@ def test_a_run_that_is_killed_among_several_is_run_again(
     second: SecondEngine, run_volback: Volback, shop: Shop, volume_path: VolumePath
 ) -> None:
     command = ("migrate", "--project", shop.project, "--to", second.url, "--jobs", "1")
-    assert struck(run_volback, signal.SIGKILL, "buffer 0 of write#4", *command) == -signal.SIGKILL
+    assert struck(run_volback, signal.SIGKILL, "buffer 0 of write#2", *command) == -signal.SIGKILL
     assert 1 < len(_volumes(second)) <= 3
     said = run_volback(*command, "--json").json
     moved = _by_name(said["result"])

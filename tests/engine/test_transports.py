@@ -25,8 +25,8 @@ from volback.archive.plan import make_plan
 from volback.engine import attach
 from volback.engine.engine import Engine
 from volback.engine.raw import STDOUT
-from volback.engine.streams import VolumeReader
-from volback.errors import EngineError, NotFoundError, StoreError, UsageError
+from volback.engine.streams import VolumeReader, VolumeWriter
+from volback.errors import EngineError, HelperLost, NotFoundError, StoreError, UsageError
 from volback.settings import Transport, load_settings
 
 MIB = 1024 * 1024
@@ -184,6 +184,62 @@ def test_a_command_that_reads_nothing_gives_its_status(
     with engine.writer(target, run="test", directory=directory(), write=_shell("echo why >&2; exit 3")) as writer:
         assert writer.write(()) == 3
         assert writer.messages() == b"why\n"
+
+
+LOOK = _shell("echo seen >&2; find . -type f; exit 3")
+
+
+def test_a_writer_looks_and_then_writes_or_does_not(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], volume_path: Callable[[str], Path],
+    transport: Transport,
+) -> None:  # fmt: skip
+    name, engine = volume_factory(fill=lambda path: (path / "f").write_bytes(b"x")), open_engine(transport)
+    write = _shell("tee copy >&2")
+    with engine.writer(Target("volume", name), run="test", directory=directory(), write=write, look=LOOK) as writer:
+        assert writer.look() == (3, b"seen\n./f\n")
+    assert [path.name for path in volume_path(name).iterdir()] == ["f"], "it was closed before it was given anything"
+    with engine.writer(Target("volume", name), run="test", directory=directory(), write=write, look=LOOK) as writer:
+        assert writer.look() == (3, b"seen\n./f\n")
+        assert writer.write([b"new"]) == 0
+        assert writer.messages() == b"new", "nothing of the look is among them"
+    assert (volume_path(name) / "copy").read_bytes() == b"new"
+
+
+def test_a_copier_looks_into_its_target(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], transport: Transport
+) -> None:
+    source = Target("volume", volume_factory(fill=lambda path: (path / "f").write_bytes(b"x")))
+    target = Target("volume", volume_factory(fill=lambda path: (path / "other").write_bytes(b"y")))
+    with open_engine(transport).reader(
+        source, run="test", directory=directory(), scan=tar.FIND, scan_end=tar.SCAN_END, into=target, look=LOOK,
+        read=_shell('cat "${1#--files-from=}"; find /target -type f'),
+    ) as copier:  # fmt: skip
+        assert copier.look() == (3, b"seen\n./other\n")
+        assert len(scan_fields(b"".join(copier.scan()))[0]) == 2
+        assert b"".join(copier.read([b"names "])) == b"names /target/other\n"
+        assert copier.messages() == b""
+
+
+@pytest.mark.parametrize("what", ["helper", "command"])
+def test_a_look_that_is_killed_is_an_error(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], engine: EngineSession,
+    transport: Transport, what: str,
+) -> None:  # fmt: skip
+    ours, target = open_engine(transport), Target("volume", volume_factory())
+    look = _shell("kill -9 $$" if what == "command" else "sleep 900")
+    with (
+        ours.writer(target, run="test", directory=directory(), write=["cat"], look=look) as writer,
+        pytest.raises(HelperLost, match="helper for write was killed"),
+    ):
+        _look_and_kill(
+            writer, (lambda: engine.client.api.kill(ours.leftover_helpers()[0])) if what == "helper" else None
+        )
+
+
+def _look_and_kill(writer: VolumeWriter, kill: Callable[[], None] | None) -> None:
+    if kill is not None:
+        kill()
+    writer.look()
 
 
 def test_a_command_that_stops_reading_is_an_error_with_its_words(

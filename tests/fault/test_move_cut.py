@@ -25,7 +25,7 @@ LABEL = "volback.restore"
 SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 TOTAL = 24 << 20
 """About what a volume of these tests holds; it does not compress."""
-STEPS = ["buffer 1 of write", "end of read", "after Engine.stop_container", "buffer 0 of write#3", "end of read#2"]
+STEPS = ["buffer 1 of write", "end of read", "after Engine.stop_container", "buffer 0 of write#2", "end of read#2"]
 """At which an engine ends: without `long`, each with one of two signals."""
 
 

@@ -139,6 +139,10 @@ class _Reader:
     def check(self) -> None:
         self._opened.check()
 
+    def look(self) -> tuple[int, bytes]:
+        found: tuple[int, bytes] = self._striker.around("a look", self._opened.look)()
+        return found
+
     def write(self, buffers: Iterable[Any]) -> int:
         status: int = self._opened.write(self._striker.stream("write", buffers))
         self._striker.step("after write")

@@ -13,13 +13,23 @@ import logging
 import secrets
 import select
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
 from volback.engine.helper import BUFFER_BYTES, WRITE_LIMIT_S, Helper
+from volback.engine.mounts import MOUNT_POINT, TARGET_POINT
 from volback.engine.raw import BROKEN, STDOUT, WOULD_BLOCK, Wire, upgrade
-from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action
+from volback.engine.streams import (
+    HelperStreams,
+    Place,
+    ReadCommands,
+    WriteCommands,
+    look_script,
+    no_action,
+    split_look,
+)
 from volback.errors import EngineUnreachable
 
 log = logging.getLogger(__name__)
@@ -35,11 +45,34 @@ _CHUNKS = 'n=1; while [ "$n" != 0 ]; do read -r n && head -c "$n" || exit 255; d
 class Attachment(HelperStreams):
     """A helper with its streams attached; a context manager that removes it."""
 
-    def __init__(self, place: Place, script: str, *, write: bool) -> None:
+    def __init__(self, place: Place, script: str, *, write: bool, look: str | None = None) -> None:
+        """`look` is a script that runs first. Then it waits for a line: nothing else is in what it says."""
+        self._token = secrets.token_hex(16).encode()
+        self._has_look = look is not None
+        if look is not None:
+            script = f"{{ {look}; printf %s {self._token.decode()}; }} >&2; read -r line || exit 255; {script}"
         self._client = place.client
         self._helper = Helper(place.client, place.spec(script=script, write=write, stdin=True), self.messages)
         self._messages = bytearray()
         self._wire: _Wire | None = None
+
+    def look(self) -> tuple[int, bytes]:
+        """See VolumeWriter. All of it is on standard error."""
+        for pieces in self.receive():
+            deque(pieces, maxlen=0)
+            if self._messages.endswith(self._token):
+                break
+        found = split_look(bytes(self._messages).removesuffix(self._token))
+        if found is None or not self._messages.endswith(self._token):
+            raise self._helper.ended_early("ended before it had looked")
+        self._helper.raise_if_killed(found[0])
+        self._messages.clear()
+        return found
+
+    def _go_on(self) -> None:
+        """Let it do what comes after the look, if there was one."""
+        if self._has_look:
+            self._transmit(b"go on\n")
 
     def receive(self) -> Iterator[Iterator[memoryview]]:
         """Yield standard output as it arrives, in groups of pieces; keep standard error.
@@ -117,9 +150,9 @@ class AttachReader(Attachment):
 
     def __init__(self, place: Place, commands: ReadCommands) -> None:
         self._is_report = commands.is_report
-        self._token = secrets.token_hex(16).encode()
+        self._scanned = secrets.token_hex(16).encode()
         self._is_scanned = False
-        token = f"printf %s {self._token.decode()}"
+        token = f"printf %s {self._scanned.decode()}"
         scan = (
             f"{{ {shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}; }}; "
             f"{token}; {token} >&2; "
@@ -130,29 +163,32 @@ class AttachReader(Attachment):
             f"{scan}{again}{{ {_CHUNKS}; }} >/tmp/names; "
             f"exec {shlex.join([*commands.read, *commands.on_wire])} --files-from=/tmp/names --file=-",
             write=False,
+            look=None if commands.look is None else look_script(commands.look, TARGET_POINT),
         )
 
     def messages(self) -> bytes:
         """See VolumeReader."""
-        return super().messages().removesuffix(self._token)
+        return super().messages().removesuffix(self._scanned)
 
     def scan(self) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
         if self._is_scanned:
             self._messages.clear()
             self._transmit(b"again\n")
+        else:
+            self._go_on()
         self._is_scanned = True
         pending = bytearray()
         for pieces in self.receive():
             for piece in pieces:
                 pending += piece
-            if pending.endswith(self._token) and self._messages.endswith(self._token):
-                del self._messages[-len(self._token) :]
-                yield pending[: -len(self._token)]
+            if pending.endswith(self._scanned) and self._messages.endswith(self._scanned):
+                del self._messages[-len(self._scanned) :]
+                yield pending[: -len(self._scanned)]
                 return
             if len(pending) >= BUFFER_BYTES:
-                yield pending[: -len(self._token)]
-                pending = pending[-len(self._token) :]
+                yield pending[: -len(self._scanned)]
+                pending = pending[-len(self._scanned) :]
         raise self._helper.ended_early("ended before the end of its scan")
 
     def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
@@ -185,10 +221,16 @@ class AttachWriter(Attachment):
     is_wire = True
 
     def __init__(self, place: Place, commands: WriteCommands) -> None:
-        super().__init__(place, f"{{ {_CHUNKS}; }} | {shlex.join(commands.on_wire or commands.write)} >&2", write=True)
+        super().__init__(
+            place,
+            f"{{ {_CHUNKS}; }} | {shlex.join(commands.on_wire or commands.write)} >&2",
+            write=True,
+            look=None if commands.look is None else look_script(commands.look, MOUNT_POINT),
+        )
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """See VolumeWriter."""
+        self._go_on()
         self.send(buffers)
         for piece in chain.from_iterable(self.receive()):
             self._messages += piece

@@ -20,7 +20,7 @@ from volback.engine.mounts import MOUNT_POINT, TARGET_POINT
 from volback.engine.own import Own, OwnContainer, find_own
 from volback.engine.services import Service, Tasks
 from volback.engine.storage import Arrivals, StorageUser, find_storage, storage_users
-from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter, WriteCommands
+from volback.engine.streams import Place, ReadCommands, VolumeCopier, VolumeWriter, WriteCommands
 from volback.engine.transport import Transports
 from volback.engine.volumes import Volume, VolumeUser
 from volback.errors import ConflictError, NotFoundError
@@ -288,16 +288,17 @@ class Engine:
         rescan: bool = False,
         on_wire: Iterable[str] = (),
         into: Target | None = None,
-    ) -> AbstractContextManager[VolumeReader]:
+        look: list[str] | None = None,
+    ) -> AbstractContextManager[VolumeCopier]:
         """Read a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
 
         See ReadCommands for what it runs. `into` is a volume that is mounted writable at TARGET_POINT: the command
-        copies there what it reads, and writes no more than a report.
+        copies there what it reads, and writes no more than a report; `look` looks there first.
         """
         place = self._place(self._mount(target, run, read_only=True), run, directory)
         if into is not None:
             place = replace(place, target=self._mount(into, run, read_only=False, at=TARGET_POINT))
-        commands = ReadCommands(scan, read, scan_end, rescan, is_report=into is not None, on_wire=[*on_wire])
+        commands = ReadCommands(scan, read, scan_end, rescan, is_report=into is not None, on_wire=[*on_wire], look=look)
         return self._transports.reader(place, commands)
 
     def writer(
@@ -309,14 +310,15 @@ class Engine:
         write: list[str],
         privileged_xattrs: bool = False,
         on_wire: list[str] | None = None,
+        look: list[str] | None = None,
     ) -> AbstractContextManager[VolumeWriter]:
         """Write into a volume or directory; a context manager whose end removes the helper. Raises NotFoundError.
 
-        `privileged_xattrs` gives the helper CAP_SYS_ADMIN, which attributes such as security.ima need. `on_wire`: see
-        WriteCommands.
+        `privileged_xattrs` gives the helper CAP_SYS_ADMIN, which attributes such as security.ima need. `on_wire` and
+        `look`: see WriteCommands.
         """
         place = self._place(self._mount(target, run, read_only=False), run, directory)
-        commands = WriteCommands(write, on_wire)
+        commands = WriteCommands(write, on_wire, look)
         return self._transports.writer(replace(place, privileged_xattrs=privileged_xattrs), commands)
 
     def probe(self, *, run: str, directory: Path, size_bytes: int = probe.SIZE_BYTES) -> probe.Speed:

@@ -232,13 +232,17 @@ class Helper:
         if self._failure is not None:
             raise self._failure
         assert self._status is not None
-        if self._status > 125:
+        self.raise_if_killed(self._status)
+        return self._status
+
+    def raise_if_killed(self, status: int) -> None:
+        """Raises HelperLost for the status of a program that did not end by itself, EngineUnreachable."""
+        if status > 125:
             self.check_engine()
             raise HelperLost(
-                f"{self.what} was killed or could not run (status {self._status}): {self._last_message()}",
+                f"{self.what} was killed or could not run (status {status}): {self._last_message()}",
                 "see `volback doctor`; then run the command again",
             )
-        return self._status
 
     def check_engine(self) -> None:
         """Raises EngineUnreachable if the engine does not answer within the client's time-out."""

@@ -24,8 +24,16 @@ import docker.types
 from volback.engine.connect import explained
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
 from volback.engine.inner_pipes import F_SETPIPE_SZ, PIPE_BYTES, widen_inner_pipes
-from volback.engine.mounts import is_about_path, is_denied
-from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action
+from volback.engine.mounts import MOUNT_POINT, TARGET_POINT, is_about_path, is_denied
+from volback.engine.streams import (
+    HelperStreams,
+    Place,
+    ReadCommands,
+    WriteCommands,
+    look_script,
+    no_action,
+    split_look,
+)
 from volback.errors import EngineError, VolbackError
 from volback.feed import Feed
 
@@ -46,17 +54,30 @@ class PipeUnusableError(EngineError):
 class Pipes(HelperStreams):
     """A helper with its named pipes, the first of which is the handshake; a context manager that removes both."""
 
-    def __init__(self, place: Place, script: str, pipes: tuple[str, ...], *, write: bool) -> None:
+    def __init__(
+        self, place: Place, script: str, pipes: tuple[str, ...], *, write: bool, look: str | None = None
+    ) -> None:
+        """`look` is a script that runs first."""
+        if look is not None:
+            script, pipes = f"{{ printf .; {look}; }} >/io/look; {script}", ("look", *pipes)
         if place.host_directory is None:
             raise PipeUnusableError("their directory is not in a volume of volback's own container")
         self._directory = place.directory
         self._host_directory = place.host_directory
         self._names = pipes
-        self._write = write
+        self._is_written_first = write and look is None
         mount = docker.types.Mount("/io", place.host_directory, type="bind")
         spec = place.spec(script=script, write=write, mounts=[mount])
         self._helper = Helper(place.client, spec, self.messages)
         self._first: int | None = None
+
+    def look(self) -> tuple[int, bytes]:
+        """See VolumeWriter."""
+        found = split_look(b"".join(self.drain("look")))
+        if found is None:
+            raise self._helper.ended_early("ended before it had looked")
+        self._helper.raise_if_killed(found[0])
+        return found
 
     def drain(
         self, pipe: str, at_end: Callable[[], None] = no_action, *, at_once: bool = False
@@ -137,7 +158,7 @@ class Pipes(HelperStreams):
 
     def _shake_hands(self, pipe: str) -> None:
         """Wait until the helper has opened `pipe`, and keep this side's end of it. Raises PipeUnusableError."""
-        if self._write:
+        if self._is_written_first:
             self._first = self._open_for_writing(pipe, limit_s=HANDSHAKE_S)
             return
         with _usable():
@@ -199,11 +220,13 @@ class PipeReader(Pipes):
         scan = f"{shlex.join(commands.scan)}; [ $? -le 1 ] && printf %s {shlex.quote(commands.scan_end)}"
         # the shell waits for this side to open the pipe, and only then empties the file of messages
         again = f"{{ {scan}; }} >/io/rescan 2>/io/messages; " if commands.rescan else ""
+        dot = "printf .; " if commands.look is None else ""  # the handshake
         script = (
-            f"{{ printf .; {scan}; }} >/io/scan 2>>/io/messages; {again}"  # the dot is the handshake
+            f"{{ {dot}{scan}; }} >/io/scan 2>>/io/messages; {again}"
             f"exec {shlex.join(commands.read)} --files-from=/io/names --file=- >/io/data 2>>/io/messages"
         )
-        super().__init__(place, script, ("scan", "rescan", "names", "data"), write=False)
+        look = None if commands.look is None else look_script(commands.look, TARGET_POINT)
+        super().__init__(place, script, ("scan", "rescan", "names", "data"), write=False, look=look)
         self._client = place.client
         self._scans = iter(("scan", "rescan"))
         self._is_report = commands.is_report
@@ -243,7 +266,8 @@ class PipeWriter(Pipes):
 
     def __init__(self, place: Place, commands: WriteCommands) -> None:
         script = f"exec {shlex.join(commands.write)} </io/data 2>>/io/messages"
-        super().__init__(place, script, ("data",), write=True)
+        look = None if commands.look is None else look_script(commands.look, MOUNT_POINT)
+        super().__init__(place, script, ("data",), write=True, look=look)
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """See VolumeWriter. The pipe is written in a thread: who makes the buffers does not wait for the command, nor

@@ -4,6 +4,7 @@ The caller says what the helper runs (`find`, `tar`); this package knows contain
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,13 @@ from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, XATTR_C
 
 def no_action() -> None:
     """What a reader does at its end unless its caller says otherwise."""
+
+
+class Looker(Protocol):
+    """A helper that was opened with a look command, and has done nothing else yet."""
+
+    def look(self) -> tuple[int, bytes]:
+        """Return how the look command has ended, and what it has said. Raises EngineError."""
 
 
 class VolumeReader(Protocol):
@@ -39,8 +47,12 @@ class VolumeReader(Protocol):
         """Raises EngineError if the helper has ended already."""
 
 
-class VolumeWriter(Protocol):
-    """One writing into a volume: `write`, then `messages`."""
+class VolumeCopier(VolumeReader, Looker, Protocol):
+    """A reader that gives what it reads to another volume of the engine: `look` if it was opened so, then the rest."""
+
+
+class VolumeWriter(Looker, Protocol):
+    """One writing into a volume: `look` if it was opened so, `write`, then `messages`."""
 
     is_wire: bool
     """Whether its input crosses a connection, and not a pipe of this host: it runs the command for that."""
@@ -89,6 +101,8 @@ class ReadCommands:
     """Whether what `read` writes is little, and is given to the caller as it arrives."""
     on_wire: list[str] = field(default_factory=list)
     """More arguments of `read` where its output crosses a connection, and not a pipe of this host: to compress it."""
+    look: list[str] | None = None
+    """Run before all else, in the second mount: what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,19 @@ class WriteCommands:
     write: list[str]
     on_wire: list[str] | None = None
     """In its place where its input crosses a connection, and not a pipe of this host."""
+    look: list[str] | None = None
+    """Run before all else: what is there."""
+
+
+def look_script(command: list[str], at: str) -> str:
+    """A part of a helper's script that looks into the directory `at`: what the command says, NUL, and its status."""
+    return f"(cd {at} && exec {shlex.join(command)}) </dev/null 2>&1; printf '\\0%s' $?"
+
+
+def split_look(said: bytes) -> tuple[int, bytes] | None:
+    """Return the status and what was said; None where it was cut off."""
+    words, nul, status = said.rpartition(b"\0")
+    return (int(status), words) if nul and status.isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)

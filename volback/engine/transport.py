@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from volback.engine.attach import AttachReader, AttachWriter
 from volback.engine.pipe import PipeReader, PipeUnusableError, PipeWriter
-from volback.engine.streams import Place, ReadCommands, VolumeReader, VolumeWriter, WriteCommands
+from volback.engine.streams import Place, ReadCommands, VolumeCopier, VolumeWriter, WriteCommands
 from volback.settings import Transport
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Transports:
         """The transport in use; None until the first stream has shown it."""
         return self._known
 
-    def reader(self, place: Place, commands: ReadCommands) -> AbstractContextManager[VolumeReader]:
+    def reader(self, place: Place, commands: ReadCommands) -> AbstractContextManager[VolumeCopier]:
         """Read; raises what VolumeReader raises."""
         return self._open(lambda: PipeReader(place, commands), lambda: AttachReader(place, commands))
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from volback.archive import tar
 from volback.engine.mounts import TARGET_POINT
-from volback.engine.streams import VolumeReader
+from volback.engine.streams import VolumeCopier
 from volback.errors import HelperLost
 from volback.moving.sides import Side
 from volback.operations.volumes import open_reader
@@ -67,15 +67,16 @@ def can_copy(source: Side, target: Side, *, digested: bool) -> bool:
 
 
 def open_copier(
-    source: Side, target: Side, run: Run, *, digested: bool, drop: Collection[str] = ()
-) -> AbstractContextManager[VolumeReader]:
-    """Start a helper that scans the source, and instead of giving what it reads, copies it into the target.
+    source: Side, target: Side, run: Run, look: Sequence[str] = (), *, digested: bool, drop: Collection[str] = ()
+) -> AbstractContextManager[VolumeCopier]:
+    """Start a helper that looks into the target by the command `look`, scans the source, and instead of giving what it
+    reads, copies it into the target.
 
     What it writes then is on disk at its end.
     """
     program = _DIGESTED if digested else _PLAIN
     read = [*tar.without(drop), f"--use-compress-program={program}"]
-    return open_reader(source.engine, run, source.volume, read=read, into=target.volume)
+    return open_reader(source.engine, run, source.volume, read=read, into=target.volume, look=look)
 
 
 def read_report(pieces: Iterable[bytes | bytearray], count: Callable[[int], None]) -> Report:

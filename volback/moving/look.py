@@ -1,6 +1,7 @@
 """Look: what a target is, before anything is copied into it: empty or not, its room, what its filesystem takes.
 
-One helper finds it all. It writes one small file and removes it, and only where nothing else is.
+One command in a helper finds it all, where one writes, before it does. It writes one small file and removes it, and
+only where nothing else is.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from volback.archive.attributes import Kind, probe_archive, refused_kinds
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
 from volback.errors import EngineError
+from volback.operations.emptiness import look_alone
 
 _ALL_IDS = 2**32 - 1
 _FIELDS = 7
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./_-=")
 
 # Fields end with NUL, which no name and no message contains. stat: image.PROGRAMS has it, a configured image may not.
 _FACTS = r"""
@@ -27,8 +30,8 @@ find . -maxdepth 0 -printf %%F; printf '\0'
 stat -f -c '%%a %%b %%S %%c %%d' . 2>/dev/null; printf '\0'
 stat -c '%%i %%w' . 2>/dev/null; printf '\0'
 cat /proc/self/uid_map; printf '\0'; cat /proc/self/gid_map; printf '\0'; } >&2
-if [ -n "$first" ]; then cat >/dev/null; exit 0; fi
-%(extract)s; status=$?
+if [ -n "$first" ]; then exit 0; fi
+{ printf '%(archive)s'; head -c %(zeros)d /dev/zero; } | %(extract)s; status=$?
 find . -maxdepth 1 -name %(name)s -delete; exit $status
 """
 
@@ -69,31 +72,59 @@ class Look:
     """Inode and time of birth of its root, which no other directory has ever had; empty where that is not known."""
 
 
+class Looking:
+    """One look into a target; several if it is asked again."""
+
+    def __init__(self, target: Source) -> None:
+        self._target = target
+        self._found: Look | None = None
+        name = f".volback-probe-{secrets.token_hex(6)}"
+        archive = probe_archive(name)
+        begin = archive.rstrip(b"\0")
+        facts = {"archive": _printable(begin), "zeros": len(archive) - len(begin), "name": name}
+        self.command = ("/bin/sh", "-c", _FACTS % {"extract": shlex.join(tar.EXTRACT), **facts})
+
+    @property
+    def found(self) -> Look:
+        """What was found the last time."""
+        assert self._found is not None
+        return self._found
+
+    def take(self, status: int, said: bytes) -> str:
+        """Name something that is in it, or nothing. Raises EngineError."""
+        target = self._target
+        fields = said.split(b"\0")
+        if len(fields) != _FIELDS:
+            why = said.decode(errors="backslashreplace").strip() or f"status {status}"
+            raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
+        first, filesystem, room, birth, uids, gids, messages = fields
+        if status and (failures := tar.read_extract_messages(messages, status).failures):
+            raise EngineError(f"nothing can be written into {target.kind} {target.name!r}: {failures[0]}")
+        self._found = Look(
+            first.decode(errors="backslashreplace"),
+            filesystem.decode(errors="backslashreplace"),
+            *_room(room),
+            _ids(uids),
+            _ids(gids),
+            refused_kinds(messages),
+            _birth(birth),
+        )
+        return self._found.first_entry
+
+
 def look_into(engine: Engine, target: Source, *, run: str, directory: Path) -> Look:
     """Look into a volume; `run` is the id of the run that asks, and `directory` a new one inside its own.
 
     Raises NotFoundError, EngineError.
     """
-    name = f".volback-probe-{secrets.token_hex(6)}"
-    script = _FACTS % {"extract": shlex.join(tar.EXTRACT), "name": name}
-    with engine.writer(target, run=run, directory=directory, write=["/bin/sh", "-c", script]) as helper:
-        status, said = helper.write([probe_archive(name)]), helper.messages()
-    fields = said.split(b"\0")
-    if len(fields) != _FIELDS:
-        why = said.decode(errors="backslashreplace").strip() or f"status {status}"
-        raise EngineError(f"{target.kind} {target.name!r} cannot be looked into: {why}")
-    first, filesystem, room, birth, uids, gids, messages = fields
-    if status and (failures := tar.read_extract_messages(messages, status).failures):
-        raise EngineError(f"nothing can be written into {target.kind} {target.name!r}: {failures[0]}")
-    return Look(
-        first.decode(errors="backslashreplace"),
-        filesystem.decode(errors="backslashreplace"),
-        *_room(room),
-        _ids(uids),
-        _ids(gids),
-        refused_kinds(messages),
-        _birth(birth),
-    )
+    looking = Looking(target)
+    look_alone(engine, target, looking, run=run, directory=directory)
+    return looking.found
+
+
+def _printable(data: bytes) -> str:
+    """As a format of printf."""
+    return "".join(chr(byte) if byte in _PLAIN else f"\\{byte:03o}" for byte in data)
 
 
 def _birth(text: bytes) -> str:

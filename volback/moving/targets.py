@@ -5,24 +5,24 @@ While it is half made, the journal names it, and a new one has a label: the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from volback.catalog.model import Source
 from volback.context import Context
 from volback.context.repository import Repository
-from volback.engine.streams import VolumeReader, VolumeWriter
+from volback.engine.streams import VolumeCopier, VolumeWriter
 from volback.errors import ConflictError, Interrupted, VolbackError
 from volback.latest import SAFETY_TAG
 from volback.moving.begun import Begun, find_begun, take_over
 from volback.moving.connections import Connections
-from volback.moving.look import Look, look_into
+from volback.moving.look import Look, Looking
 from volback.moving.sides import Side, source_side
 from volback.moving.transfer import EXTRACT
 from volback.operations.backup import BackupOptions, make_backup
+from volback.operations.emptiness import look_first
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
 from volback.operations.sources import volume_source
@@ -33,8 +33,8 @@ from volback.policy.storage import described, is_plain
 from volback.state.journal import NewVolume, Replacing
 from volback.state.runs import Run
 
-Opening = Callable[[], AbstractContextManager[Stream]]
-"""What starts a helper."""
+Opening = Callable[[Sequence[str]], AbstractContextManager[Stream]]
+"""What starts a helper that looks into the target first, by that command."""
 
 _EMPTY = ["find", ".", "-mindepth", "1", "!", "-path", "./lost+found", "-delete"]
 
@@ -60,7 +60,7 @@ class Filling:
     """What was found of it before it was made empty."""
     safety_backup: str | None = None
     """The backup of what was in it."""
-    copying: Starting[VolumeReader] | None = None
+    copying: Starting[VolumeCopier] | None = None
     """In place of `writing`: reads the source, and fills it."""
     is_begun: bool = False
     """Whether it holds a part of the source already."""
@@ -130,7 +130,7 @@ def filling(
     *,
     source: Side,
     on_wire: str | None = None,
-    copier: Opening[VolumeReader] | None = None,
+    copier: Opening[VolumeCopier] | None = None,
     hint: str,
     kept: Connections | None = None,
 ) -> Iterator[Filling]:
@@ -140,18 +140,28 @@ def filling(
     that an engine was lost, to go on from. Raises ConflictError where it is not empty, with that hint, or in use.
     `on_wire`: see open_writer. `copier` starts what fills it in place of a writer.
     """
-    writer = partial(open_writer, target.engine, run, target.volume, EXTRACT, on_wire=on_wire)
-    looking = _Looking(run, target)
+    looking = Looking(target.volume)
+
+    def writer(look: Sequence[str]) -> AbstractContextManager[VolumeWriter]:
+        return open_writer(target.engine, run, target.volume, EXTRACT, on_wire=on_wire, look=look)
 
     def is_kept() -> bool:
         return kept is not None and kept.gave_up
 
     if not target.engine.has_volume(target.volume.name):
         origin = (source.engine.info.id, source.volume.name)
-        made = partial(new_volume, target.engine, run, target.volume, hint=hint, look=looking.first_entry)
-        new = partial(made, is_kept=is_kept, origin=origin)
-        with _started(new, writer, copier) as (writing, copying):
-            yield Filling(target, writing, looking.found(), copying=copying)
+        made = new_volume(
+            target.engine,
+            run,
+            target.volume,
+            copier or writer,
+            hint=hint,
+            looking=looking,
+            is_kept=is_kept,
+            origin=origin,
+        )
+        with made as starting:
+            yield _filling_by(starting, target, looking, copier, None)
         return
     if (begun := find_begun(ctx, source, target)) is not None:
         with _going_on(ctx, run, begun, source, target, writer, is_kept=is_kept) as filled:
@@ -194,10 +204,10 @@ def _going_on(
         UnusedStorage(engine, volume).replacing(done="filled", again="move it again"),
     ):
         take_over(ctx, begun, source, target)
-        looking = _Looking(run, target)
-        looking.first_entry()
-        with started(writer()) as starting:
-            yield Filling(target, starting, looking.found(), is_begun=True)
+        looking = Looking(volume)
+        with started(writer(looking.command)) as starting:
+            look_first(looking, starting.opened())
+            yield Filling(target, starting, looking.found, is_begun=True)
 
 
 @contextmanager
@@ -207,67 +217,43 @@ def _existing(
     target: Side,
     replace: Replacement | None,
     writer: Opening[VolumeWriter],
-    copier: Opening[VolumeReader] | None,
+    copier: Opening[VolumeCopier] | None,
     *,
     hint: str,
     is_kept: Callable[[], bool],
 ) -> Iterator[Filling]:
     engine, volume = target.engine, target.volume
     with UnusedStorage(engine, volume).replacing(done="filled", again="move it again"):
-        looking = _Looking(run, target)
-        first, safety = looking.first_entry(), None
-        if first:
-            if replace is None:
-                raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
-            if replace.safety_backup:
-                safety = safety_backup(ctx, target, replace)
-        entry = _entry(target, safety, replace)
+        looking, safety = Looking(volume), None
+        opening: Opening[Any] = copier or writer
+        with ExitStack() as helper:
+            starting = helper.enter_context(started(opening(looking.command)))
+            if first := look_first(looking, starting.opened()):
+                starting.end()
+                if replace is None:
+                    raise ConflictError(f"{target.what} exists already, and is not empty: it holds {first!r}", hint)
+                if replace.safety_backup:
+                    safety = safety_backup(ctx, target, replace)
 
-        def undo() -> bool:
-            return not is_kept() and _emptied(run, target, safety)
+            def undo() -> bool:
+                return not is_kept() and _emptied(run, target, safety)
 
-        with run.begun(entry, undo=undo), _way_back(target, safety, is_kept):
-            if first:
-                empty(run, target)
-                looking.first_entry()
-            with _started(_now, writer, copier) as (writing, copying):
-                yield Filling(target, writing, looking.found(), safety, copying)
+            # the helper ends before what it has written is removed
+            with run.begun(_entry(target, safety, replace), undo=undo), _way_back(target, safety, is_kept), helper:
+                if first:
+                    empty(run, target)
+                    starting = helper.enter_context(started(opening(looking.command)))
+                    look_first(looking, starting.opened())
+                yield _filling_by(starting, target, looking, copier, safety)
     forget_replacements(ctx, engine, volume.name)
 
 
-@contextmanager
-def _started(
-    start: Callable[[Opening[Any]], AbstractContextManager[Starting[Any]]],
-    writer: Opening[VolumeWriter],
-    copier: Opening[VolumeReader] | None,
-) -> Iterator[tuple[Starting[VolumeWriter] | None, Starting[VolumeReader] | None]]:
-    """Start the copier if there is one, or else the writer."""
-    with start(copier or writer) as starting:
-        yield (starting, None) if copier is None else (None, starting)
-
-
-def _now(opening: Opening[Any]) -> AbstractContextManager[Starting[Any]]:
-    return started(opening())
-
-
-class _Looking:
-    """One look into a target."""
-
-    def __init__(self, run: Run, target: Side) -> None:
-        self._run = run
-        self._target = target
-        self._look: Look | None = None
-
-    def first_entry(self) -> str:
-        """Look; return the name of something that is in it, or nothing. Raises EngineError."""
-        engine, scratch = self._target.engine, self._run.scratch("look")
-        self._look = look_into(engine, self._target.volume, run=self._run.id, directory=scratch)
-        return self._look.first_entry
-
-    def found(self) -> Look:
-        """What the last look found."""
-        assert self._look is not None
-        return self._look
+def _filling_by(
+    starting: Starting[Any], target: Side, looking: Looking, copier: Opening[VolumeCopier] | None, safety: str | None
+) -> Filling:
+    """`starting` is the copier if there is one, or else the writer."""
+    writing, copying = (starting, None) if copier is None else (None, starting)
+    return Filling(target, writing, looking.found, safety, copying)
 
 
 def _entry(target: Side, safety: str | None, replace: Replacement | None) -> Replacing:

@@ -7,7 +7,7 @@ a helper on another host compresses, or decompresses, there; for a helper on thi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
 from volback.context import Context
 from volback.engine.engine import Engine
-from volback.engine.streams import VolumeReader, VolumeWriter
+from volback.engine.streams import VolumeCopier, VolumeReader, VolumeWriter
 from volback.errors import EngineError, EngineUnreachable
 from volback.feed import Feed
 from volback.moving.connections import Traffic
@@ -151,8 +151,11 @@ class Route:
     def _count_sent(self, size: int) -> None:
         self.traffic.sent_bytes += size
 
-    def copier(self, *, digested: bool) -> Callable[[], AbstractContextManager[VolumeReader]] | None:
-        """What starts a copier, where one helper can do it all: on one engine, and as fast as it goes."""
+    def copier(self, *, digested: bool) -> Callable[[Sequence[str]], AbstractContextManager[VolumeCopier]] | None:
+        """What starts a copier, where one helper can do it all: on one engine, and as fast as it goes.
+
+        It is given the command by which that helper looks into the target.
+        """
         if self.wires.pace is not None or not can_copy(self.source, self.target, digested=digested):
             return None
         return partial(open_copier, self.source, self.target, self.run, digested=digested, drop=self.drop)

@@ -7,10 +7,9 @@ writes through no symlink; what it strips or refuses is reported. A failed impor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,10 +74,14 @@ def import_tar(
     with _opened(source) as file:
         archive = ForeignArchive(file, _name_of(source))
         sweep(ctx, engine, repository)
+
+        def writer(look: Sequence[str]) -> AbstractContextManager[VolumeWriter]:
+            return open_writer(engine, run, target, _UNPACK, look=look)
+
         with (
             volume_lock(ctx, engine.info.id, name),
             Run(ctx.settings.state, "import", name) as run,
-            new_volume(engine, run, target, partial(open_writer, engine, run, target, _UNPACK)) as starting,
+            new_volume(engine, run, target, writer) as starting,
         ):
             return _unpack(ctx, engine, run, archive, target, starting.opened())
 

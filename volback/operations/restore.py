@@ -6,8 +6,8 @@ No byte reaches tar before its frame's digest is verified. A failed restore remo
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,7 +30,7 @@ from volback.latest import SAFETY_TAG
 from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
-from volback.operations.emptiness import first_entry
+from volback.operations.emptiness import LookingForAnything, look_first
 from volback.operations.in_use import UnusedStorage
 from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup
@@ -155,10 +155,11 @@ class _Restore:
 
     def into_directory(self, options: RestoreOptions) -> RestoreResult:
         storage = UnusedStorage(self._engine, self._target)
-        if self._is_there():
-            with storage.replacing(), self._empty_directory():
-                self._write_anew(options)
-            return self._result(options, warnings=storage.warnings())
+        with ExitStack() as helper:
+            if (writer := self._looked_into(helper, options)) is not None:
+                with storage.replacing(), self._empty_directory(), helper:  # it ends before what it wrote is removed
+                    self._write(writer, options)
+                return self._result(options, warnings=storage.warnings())
         with self._new_directory():
             self._write_anew(options)
         return self._result(options, warnings=storage.warnings(above=True))
@@ -191,18 +192,18 @@ class _Restore:
                 is_made = True
             yield
 
-    def _is_there(self) -> bool:
-        """Whether the directory exists; raises ConflictError if it is not empty."""
+    def _looked_into(self, helper: ExitStack, options: RestoreOptions) -> VolumeWriter | None:
+        """What writes into the directory; None where there is none. Raises ConflictError if it is not empty."""
+        looking = LookingForAnything(self._target)
         try:
-            scratch = self._run.scratch("look")
-            first = first_entry(self._engine, self._target, run=self._run.id, directory=scratch)
+            writer = helper.enter_context(self._open_writer(options, looking.command))
         except NotFoundError:
-            return False
-        if first:
+            return None
+        if first := look_first(looking, writer):
             raise ConflictError(
                 f"directory {self._target.name} is not empty", f"it holds {first!r}: restore into an empty one"
             )
-        return True
+        return writer
 
     def in_place(self, options: RestoreOptions) -> RestoreResult:
         engine, name = self._engine, self._target.name
@@ -269,8 +270,11 @@ class _Restore:
     def _wipe(self) -> None:
         self._command(["find", ".", "-mindepth", "1", "-delete"], ())
 
-    def _open_writer(self, options: RestoreOptions) -> AbstractContextManager[VolumeWriter]:
-        return open_writer(self._engine, self._run, self._target, _EXTRACT, privileged_xattrs=options.privileged_xattrs)
+    def _open_writer(self, options: RestoreOptions, look: Sequence[str] = ()) -> AbstractContextManager[VolumeWriter]:
+        privileged_xattrs = options.privileged_xattrs
+        return open_writer(
+            self._engine, self._run, self._target, _EXTRACT, privileged_xattrs=privileged_xattrs, look=look
+        )
 
     def _write_anew(self, options: RestoreOptions) -> None:
         with self._open_writer(options) as writer:

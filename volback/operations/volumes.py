@@ -8,22 +8,23 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from volback.archive import tar
 from volback.archive.plan import Plan, make_plan
 from volback.archive.verdicts import Verdicts
 from volback.catalog.model import Source
 from volback.engine.engine import Engine
-from volback.engine.streams import VolumeReader, VolumeWriter
+from volback.engine.streams import Looker, VolumeCopier, VolumeReader, VolumeWriter
 from volback.engine.volumes import Volume
 from volback.errors import ConflictError, EngineError, NotFoundError, UsageError, VolbackError
 from volback.interrupts import deferred_signals
 from volback.measures import count, human_size, named
-from volback.operations.emptiness import first_entry
+from volback.operations.emptiness import Looking, LookingForAnything, first_entry, look_first
 from volback.operations.in_use import UnusedStorage
-from volback.operations.starting import Starting, Stream, started
+from volback.operations.starting import Starting, started
 from volback.policy.inherited import RESTORE_LABEL, restored_by
 from volback.policy.storage import described, is_plain, is_tmpfs
 from volback.state.journal import NewVolume
@@ -33,6 +34,8 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 """The rule by which engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
 
 _DENIED = "Operation not permitted"
+
+Stream = TypeVar("Stream", bound=Looker)
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +50,12 @@ def open_reader(
     read: Iterable[str] = (),
     on_wire: Iterable[str] = (),
     into: Source | None = None,
-) -> AbstractContextManager[VolumeReader]:
+    look: Sequence[str] = (),
+) -> AbstractContextManager[VolumeCopier]:
     """Start a helper that scans and reads `source` with the arguments that make the stream deterministic.
 
     `rescan`: it scans twice, the second time when it is asked to. `read` and `on_wire` are more arguments of its tar,
-    the second where the stream crosses a connection. `into`: see Engine.reader.
+    the second where the stream crosses a connection. `into` and `look`: see Engine.reader.
     """
     return engine.reader(
         source,
@@ -63,6 +67,7 @@ def open_reader(
         scan_end=tar.SCAN_END,
         rescan=rescan,
         into=into,
+        look=[*look] or None,
     )
 
 
@@ -107,19 +112,19 @@ def new_volume(
     engine: Engine,
     run: Run,
     target: Source,
-    writer: Callable[[], AbstractContextManager[Stream]],
+    writer: Callable[[Sequence[str]], AbstractContextManager[Stream]],
     *,
     hint: str = "choose another name with --as",
-    look: Callable[[], str] | None = None,
+    looking: Looking | None = None,
     is_kept: Callable[[], bool] = lambda: False,
     origin: tuple[str, str] = ("", ""),
 ) -> Iterator[Starting[Stream]]:
     """Create the volume `target` for the block that fills it by `writer`; if that raises, the volume is removed.
 
-    The writer's helper starts while the volume is looked into; it writes nothing before it is given something. `look`
-    names something that is in it, where the caller looks for more than that. If `is_kept` says so, the volume stays as
-    it is after an error, marked by journal and label. `origin`: the id of the engine and the name of the volume that is
-    copied into it.
+    The writer, which is opened with a look command, looks into the volume; it writes nothing before it is given
+    something. `looking`: where the caller looks for more than whether it is empty. If `is_kept` says so, the volume
+    stays as it is after an error, marked by journal and label. `origin`: the id of the engine and the name of the
+    volume that is copied into it.
 
     Raises UsageError for a name that engines do not accept, ConflictError if there is a volume of that name (with that
     hint), or if its storage is not empty. After SIGKILL the next run's sweep finds it by journal and label.
@@ -143,8 +148,9 @@ def new_volume(
         with deferred_signals():
             making.create()
         making.check_unused()
-        with started(writer()) as starting:
-            making.look(look)
+        looking = looking or LookingForAnything(target)
+        with started(writer(looking.command)) as starting:
+            making.look(looking, starting.opened())
             entry.was_empty = True
             run.write_journal()
             yield starting
@@ -165,11 +171,10 @@ class _Making:
         self._engine.create_volume(_labelled(self._run, self._target))
         self._was_made = True
 
-    def look(self, look: Callable[[], str] | None) -> None:
+    def look(self, looking: Looking, helper: Looker) -> None:
         """Raises ConflictError if the storage is not empty: it is not ours then."""
-        name, scratch = self._target.name, self._run.scratch("look")
-        first = look() if look else first_entry(self._engine, self._target, run=self._run.id, directory=scratch)
-        if first:
+        name = self._target.name
+        if first := look_first(looking, helper):
             self._was_full = True
             where = described(self._target.driver, self._target.options)
             raise ConflictError(
@@ -215,12 +220,13 @@ def open_writer(
     *,
     privileged_xattrs: bool = False,
     on_wire: str | None = None,
+    look: Sequence[str] = (),
 ) -> AbstractContextManager[VolumeWriter]:
     """Start a helper that has `target` mounted writable, and runs `command` on what it is given.
 
     What was written is on disk at its end: the target's filesystem is synced. A sync that fails is status 1, and a
     message. `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN. `on_wire`: what comes over a
-    connection goes through this program first.
+    connection goes through this program first. `look`: see WriteCommands.
     """
     script = shlex.join(command)
     return engine.writer(
@@ -230,6 +236,7 @@ def open_writer(
         write=_synced(script),
         privileged_xattrs=privileged_xattrs,
         on_wire=_synced(f"{on_wire} | {script}") if on_wire else None,
+        look=[*look] or None,
     )
 
 
