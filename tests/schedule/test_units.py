@@ -91,6 +91,30 @@ def test_systemd_finds_nothing_wrong_with_the_units(units: SystemdUnits, tmp_pat
 
 
 @pytest.mark.programs
+def test_what_runs_volback_is_hardened(units: SystemdUnits, tmp_path: Path) -> None:
+    """As systemd counts it, in tenths; without any of these lines it is 96. More would hide files, or the engine."""
+    units.install([NIGHTLY], COMMAND)
+    paths = [str(directory(tmp_path) / name) for name in ("volback@.service", "volback-recover.service")]
+    security = ["systemd-analyze", "security", "--offline=true", "--no-pager"]
+    said = subprocess.run([*security, "--threshold=75", *paths], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert subprocess.run([*security, "--threshold=10", *paths], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.programs
+def test_systemd_finds_nothing_wrong_with_the_units_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/me/.config")
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    SystemdUnits(tmp_path, of_user=True).install([NIGHTLY], Command(("/bin/true",), (), {}))
+    paths = [str(path) for path in (tmp_path / "home/me/.config/systemd/user").glob("volback[-@]*")]
+    assert len(paths) == 4
+    verify = ["systemd-analyze", "--user", "verify", "--man=no", *paths]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    said = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (said.returncode, [line for line in said.stderr.splitlines() if "volback" in line]) == (0, [])
+
+
+@pytest.mark.programs
 def test_a_job_has_a_timer_that_catches_up_and_a_service_whose_guard_is_left_alone(
     units: SystemdUnits, tmp_path: Path
 ) -> None:
