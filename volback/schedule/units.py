@@ -30,14 +30,10 @@ _HARDENED = """\
 NoNewPrivileges=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-ProtectClock=yes
 ProtectHostname=yes
 LockPersonality=yes
 RestrictRealtime=yes
 RestrictNamespaces=yes
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native"""
 
 
@@ -112,10 +108,7 @@ class SystemdUnits:
         yield from _head("volback: start again what a crash or a power cut left stopped", after="docker.service")
         yield from ("StartLimitIntervalSec=1h", "StartLimitBurst=60")
         yield from _service(command, ["--quiet", "recover"])
-        yield from ("Restart=on-failure", "RestartSec=5s")
-        if not self._of_user:
-            yield from _HARDENED.splitlines()
-        yield from ("", "[Install]")
+        yield from ("Restart=on-failure", "RestartSec=5s", "", "[Install]")
         yield f"WantedBy={'default.target' if self._of_user else 'multi-user.target docker.service'}"
 
     def _ours(self) -> dict[str, Path]:
