@@ -139,7 +139,7 @@ def test_real_documents_keep_to_it(place: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_documents_that_the_reference_shows_keep_to_it() -> None:
-    shown = re.findall(r"^```json\n(.+?)\n```$", (FILE.parent / "json.md").read_text(), re.MULTILINE)
+    shown = re.findall(r"^```json\n(.+?)\n```$", (FILE.parent / "json.md").read_text(), re.MULTILINE | re.DOTALL)
     assert [faults(json.loads(text)) for text in shown] == [[], []]
 
 
