@@ -19,12 +19,16 @@ from tests.support.engine import Volback
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.halt import delayed, halted
 from tests.support.remote import SecondEngine, ssh_server, wait_for
+from volback.engine import image
 
 NAME = "moved"
 LABEL = "volback.restore"
 SOCKET = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 TOTAL = 24 << 20
 """About what a volume of these tests holds; it does not compress."""
+HELPER_IMAGE = f"{image.REPOSITORY}:{image.TAG}"
+IN_IMAGE = 2 << 20
+"""Bytes that go to an engine while it loads the helper image, which is 5 MB and more, for the first time."""
 STEPS = ["buffer 1 of write", "end of read", "after Engine.stop_container", "buffer 0 of write#2", "end of read#2"]
 """At which an engine ends: without `long`, each with one of two signals."""
 
@@ -64,6 +68,29 @@ def test_a_move_goes_on_from_what_is_there_after_its_connection_was_cut(
     assert relay.cut_at == [pytest.approx(TOTAL // 2, abs=1 << 20)]
     assert relay.sent_bytes - relay.cut_at[0] < TOTAL * 0.75, "it did not begin anew"
     assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []
+
+
+def test_a_move_goes_on_after_a_cut_while_the_helper_image_was_carried_over(
+    second: SecondEngine, run_volback: Volback, far_state: dict[str, str], volume_factory: Callable[..., str],
+    volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    """The command that gives up says so; the next one is cut in the same place, and goes on."""
+    volume = volume_factory("source", fill=lambda path: (path / "file").write_bytes(b"text"))
+    with closing(second.client()) as client:
+        client.images.remove(HELPER_IMAGE, force=True)
+    command = ("migrate", volume, "--as", NAME, "--json")
+    relay = CuttingRelay(second, [IN_IMAGE])
+    relay.at_cut = relay.refuse
+    with relay:
+        said = run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8).json
+    assert "the move was given up" in said["error"]["message"]
+    assert _volumes(second) == {}
+    with CuttingRelay(second, [IN_IMAGE, 2 * IN_IMAGE + 1]) as relay:
+        said = run_volback(*command, "--to", relay.url, env=far_state).json
+    assert said["result"]["proven"]
+    assert len(relay.cut_at) == 2
+    assert ["was lost, and the move goes on: image" in warning for warning in said["warnings"]] == [True, True]
+    assert differences(fingerprint(volume_path(volume)), fingerprint(second.volume_path(NAME))) == []
 
 
 def test_a_move_over_ssh_goes_on_after_all_of_its_ssh_processes_have_died(

@@ -6,7 +6,7 @@ So both read and write with the same tar, and an engine without a registry needs
 from __future__ import annotations
 
 from volback.engine.engine import Engine
-from volback.errors import ConflictError, EngineError
+from volback.errors import ConflictError, EngineError, EngineUnreachable
 
 
 def carry_image(source: Engine, target: Engine) -> str | None:
@@ -27,6 +27,8 @@ def carry_image(source: Engine, target: Engine) -> str | None:
 def _pull(target: Engine, why: ConflictError) -> None:
     try:
         target.ensure_image()
+    except EngineUnreachable:
+        raise
     except EngineError as exc:
         raise EngineError(
             f"{why.message}; none can be pulled there: {exc.message}",

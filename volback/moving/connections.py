@@ -44,8 +44,8 @@ class Traffic:
 class Connections:
     """The engines of one move, and how often one of them was lost."""
 
-    def __init__(self, ctx: Context, run: Run, engines: Sequence[Engine], *, limit_s: float | None) -> None:
-        """Without a limit nothing is tried again."""
+    def __init__(self, ctx: Context, run: Run | None, engines: Sequence[Engine], *, limit_s: float | None) -> None:
+        """Without a limit nothing is tried again; without a run there are no helpers."""
         self.retries = 0
         self.gave_up = False
         """Whether an engine did not come back: what the target holds is kept then, to go on from."""
@@ -109,7 +109,8 @@ class Connections:
             try:
                 for engine in self._engines:
                     engine.check_same()
-                    engine.remove_helpers(self._run.id)
+                    if self._run is not None:
+                        engine.remove_helpers(self._run.id)
                 break
             except EngineError as lost:
                 last = lost

@@ -16,6 +16,7 @@ from volback.errors import ConflictError, UsageError, VolbackError
 from volback.live.held import held_by_others
 from volback.moving.begun import find_begun
 from volback.moving.carry import carry_image
+from volback.moving.connections import Connections
 from volback.moving.move import Moved, MoveOptions, move
 from volback.moving.passes import Stopping, move_stopped
 from volback.moving.sides import Side, source_side
@@ -53,7 +54,7 @@ def migrate(
     target = Side(target_engine, wanted_volume(source.volume, options.name or name, options))
     if source.is_same(target):
         raise ConflictError(f"{source.what} is on that engine already", "give another engine, or a name with --as")
-    make_ready(ctx, source_engine, target_engine, repository, [(source, target)])
+    make_ready(ctx, source_engine, target_engine, repository, [(source, target)], retry_s=options.retry_s)
     check_whole(source.volume, half_restored(ctx, source_engine))
     if options.stopping is None:
         check_unwritten(ctx, source)
@@ -67,11 +68,17 @@ def migrate(
 
 
 def make_ready(
-    ctx: Context, source: Engine, target: Engine, repository: Repository, sides: Sequence[tuple[Side, Side]]
-) -> None:
+    ctx: Context, source: Engine, target: Engine, repository: Repository, sides: Sequence[tuple[Side, Side]],
+    *, retry_s: float | None,
+) -> None:  # fmt: skip
     """Let both engines have a helper image, and remove what crashed runs left on them, but not what they have begun of
-    the same moves: source and target of each. Raises EngineError."""
-    if carried := carry_image(source, target):
+    the same moves: source and target of each.
+
+    `retry_s`: how long an engine may be lost while the image is carried over. What it has of a part of the image has no
+    name, so it is sent again. Raises EngineError.
+    """
+    connections = Connections(ctx, None, [source, target], limit_s=retry_s)
+    if carried := connections.through(lambda _: carry_image(source, target)):
         log.info("%s", carried)
     engines = [source] if source.info.id == target.info.id else [source, target]
     begun = [(there, find_begun(ctx, here, there)) for here, there in sides]

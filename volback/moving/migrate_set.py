@@ -80,7 +80,7 @@ def migrate_set(
         for side in (source_side(source, name) for name in names)
     ]
     sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
-    make_ready(ctx, source, target, repository, sides)
+    make_ready(ctx, source, target, repository, sides, retry_s=options.retry_s)
     wires = Wires.between(source, target, compress=options.compress, bytes_s=options.bytes_s)
     refill = Replacement(repository, safety_backup=False)
     members = [Member(shared, *both, wires, options, refill) for both in sides]
