@@ -319,7 +319,6 @@ def test_proof_of_a_part_names_what_differs(
 ) -> None:
     """The volume changes between the restore and its proof, which must see it."""
     from volback.operations import prove
-    from volback.operations import restore as module
 
     name = volume_name("part")
     compare_as_ever = prove.compare_part
@@ -328,7 +327,7 @@ def test_proof_of_a_part_names_what_differs(
         (volume_path(name) / "acls" / "file").write_bytes(b"XXX")
         return compare_as_ever(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "compare_part", change_then_compare)
+    monkeypatch.setattr(prove, "compare_part", change_then_compare)
     with pytest.raises(IntegrityError, match="acls/file differs"):
         restore(*odd.library, odd.backup, RestoreOptions(name=name, paths=["acls"], prove=True))
     assert volume_path(name).is_dir(), "kept, to be looked at"

@@ -40,6 +40,8 @@ from volback.feed import Feed
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
+_SCAN_BYTES = 512 * 1024
+"""Of a scan: what has come is read while more is found."""
 
 
 class PipeUnusableError(EngineError):
@@ -80,9 +82,14 @@ class Pipes(HelperStreams):
         return found
 
     def drain(
-        self, pipe: str, at_end: Callable[[], None] = no_action, *, at_once: bool = False
+        self,
+        pipe: str,
+        at_end: Callable[[], None] = no_action,
+        *,
+        at_once: bool = False,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> Generator[bytearray, None, None]:
-        """Yield what the helper writes into `pipe`, in buffers of 4 MiB (the last is shorter), until it closes it.
+        """Yield what the helper writes into `pipe`, in buffers of that size (the last is shorter), until it closes it.
 
         `at_end` is called before the last buffer. `at_once`: little comes, and is yielded as it arrives; `at_end` is
         called after it. Raises EngineError if the helper ends before it opens the pipe.
@@ -96,7 +103,7 @@ class Pipes(HelperStreams):
             if not self._await(fd, select.POLLIN | select.POLLHUP):
                 self._helper.raise_if_ended(pipe)
             os.set_blocking(fd, True)
-            yield from _pieces(fd, at_end) if at_once else _buffers(fd, at_end)
+            yield from _pieces(fd, at_end) if at_once else _buffers(fd, at_end, buffer_bytes)
         finally:
             os.close(fd)
 
@@ -233,7 +240,7 @@ class PipeReader(Pipes):
 
     def scan(self) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
-        return self.drain(next(self._scans))
+        return self.drain(next(self._scans), buffer_bytes=_SCAN_BYTES)
 
     def read(self, names: Iterable[bytes], at_end: Callable[[], None] = no_action) -> Iterator[bytes | bytearray]:
         """See VolumeReader."""
@@ -291,15 +298,15 @@ def _usable() -> Iterator[None]:
         raise explained(exc, "named pipe of a helper") from exc
 
 
-def _buffers(fd: int, at_end: Callable[[], None]) -> Iterator[bytearray]:
+def _buffers(fd: int, at_end: Callable[[], None], buffer_bytes: int) -> Iterator[bytearray]:
     while True:
-        buffer = bytearray(BUFFER_BYTES)
+        buffer = bytearray(buffer_bytes)
         view = memoryview(buffer)
         size = 0
-        while size < BUFFER_BYTES and (got := os.readv(fd, [view[size:]])):
+        while size < buffer_bytes and (got := os.readv(fd, [view[size:]])):
             size += got
         view.release()
-        if size < BUFFER_BYTES:
+        if size < buffer_bytes:
             at_end()
             del buffer[size:]
             if buffer:

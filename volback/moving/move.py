@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
@@ -16,16 +17,16 @@ from volback.errors import VolbackError
 from volback.live.leaving import Left
 from volback.moving.checks import check_before
 from volback.moving.connections import Connections
-from volback.moving.proof import prove_transfer
-from volback.moving.rest import prove_rest, send_rest
 from volback.moving.sides import Side
 from volback.moving.targets import Filling, TargetOptions, filling, storage_warnings
 from volback.moving.transfer import Route, Transferred, Wires
 from volback.operations.observe import Observer
-from volback.operations.prove import Comparison
 from volback.operations.starting import Starting, started
 from volback.operations.volumes import check_mounted, scan
 from volback.state.runs import Run
+
+if TYPE_CHECKING:
+    from volback.operations.prove import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ def move(ctx: Context, run: Run, source: Side, target: Side, options: MoveOption
     target is as it was before.
     """
     began = time.monotonic()
+    if options.prove or options.retry_s is not None:  # now: the program may be updated while it copies
+        import volback.moving.rest  # noqa: F401
     check_mounted(source.engine, source.volume, hint="start its container first")
     observer = Observer(source.engine, source.volume)
     connections = Connections(ctx, run, [source.engine, target.engine], limit_s=options.retry_s)
@@ -174,10 +177,15 @@ class _Copying:
         writer = None if filled.copying else filled.writer()
         done = route.transfer(reader, writer, plan, digested=prove)
         self._observer.end()
-        self.proof = prove_transfer(route, done) if prove else None
+        if prove:
+            from volback.moving.proof import prove_transfer
+
+            self.proof = prove_transfer(route, done)
         return done
 
     def _go_on(self) -> Transferred:
+        from volback.moving.rest import prove_rest, send_rest
+
         route, prove = self._route, self._options.prove
         with route.opened_reader() as reader:
             plan = scan(reader, [])

@@ -21,7 +21,6 @@ from volback.moving.connections import Connections
 from volback.moving.look import Look, Looking
 from volback.moving.sides import Side, source_side
 from volback.moving.transfer import EXTRACT
-from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.emptiness import look_first
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
@@ -270,6 +269,8 @@ def _entry(target: Side, safety: str | None, replace: Replacement | None) -> Rep
 
 def safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:
     """Back up what the target holds; return the backup's name. Raises StoreError, EngineError."""
+    from volback.operations.backup import BackupOptions, make_backup
+
     source = target.volume if target.volume.kind == "directory" else volume_source(target.engine, target.volume.name)
     options = BackupOptions(tags=[SAFETY_TAG])
     return make_backup(ctx, target.engine, replace.repository, source, options).manifest.name

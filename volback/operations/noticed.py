@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from volback.archive.cut import CutReport, Cutter, PrivilegedAttribute
-from volback.archive.plan import Plan
-from volback.catalog.model import Manifest
 from volback.measures import count, human_size
+
+if TYPE_CHECKING:
+    from volback.archive.cut import CutReport, Cutter, PrivilegedAttribute
+    from volback.archive.plan import Plan
+    from volback.catalog.model import Manifest
 
 
 def vanished(cutter: Cutter, messages: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from volback.archive import tar
 from volback.catalog.model import Source
@@ -27,14 +28,12 @@ from volback.errors import (
 )
 from volback.interrupts import deferred_signals
 from volback.latest import SAFETY_TAG
-from volback.operations.backup import BackupOptions, make_backup
 from volback.operations.contents import member_path
 from volback.operations.directories import make_directory, remove_directory
 from volback.operations.emptiness import LookingForAnything, look_first
 from volback.operations.in_use import UnusedStorage
 from volback.operations.locks import volume_lock
 from volback.operations.open_backup import OpenBackup
-from volback.operations.prove import Comparison, compare, compare_part
 from volback.operations.recover import forget_replacements, sweep
 from volback.operations.removal import paths_written, remove_paths
 from volback.operations.restore_part import check_part, fit_part, missing_bytes, put_back
@@ -42,7 +41,6 @@ from volback.operations.restore_target import Target, TargetOptions, check_targe
 from volback.operations.selection import Selection
 from volback.operations.sources import volume_source
 from volback.operations.trust import Authorship
-from volback.operations.verify import verify_backup
 from volback.operations.volumes import (
     check_extracted,
     check_written,
@@ -54,6 +52,9 @@ from volback.operations.volumes import (
 )
 from volback.state.journal import NewDirectory, Reading, Replacing
 from volback.state.runs import Run
+
+if TYPE_CHECKING:
+    from volback.operations.prove import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ def restore(
 
     Raises IntegrityError too if `prove` finds a difference; the volume is then kept for inspection.
     """
+    if options.prove:  # now: the program may be updated while it restores
+        import volback.operations.prove  # noqa: F401
     check_target(options, replace=options.replace)
     sweep(ctx, engine, repository)
     opened = OpenBackup.of(repository, repository.find(reference))
@@ -246,6 +249,8 @@ class _Restore:
             self._is_part_in_place = True
             check_part(self._selection)
             return
+        from volback.operations.verify import verify_backup
+
         damage = verify_backup(self._ctx, self._repository, self._backup.manifest, data=True)
         if damage:
             raise IntegrityError(f"backup {self._backup.name} is damaged: {damage[0].message}", "restore an older one")
@@ -263,6 +268,8 @@ class _Restore:
         )
 
     def _safety_backup(self) -> str:
+        from volback.operations.backup import BackupOptions, make_backup
+
         source = volume_source(self._engine, self._target.name)
         options = BackupOptions(tags=[SAFETY_TAG])
         return make_backup(self._ctx, self._engine, self._repository, source, options).manifest.name
@@ -335,6 +342,8 @@ class _Restore:
         return comparison.identical
 
     def _compare(self) -> Comparison:
+        from volback.operations.prove import compare, compare_part
+
         def may_lack(name: str, path: str) -> bool:
             return (name, path) in self._unset
 
