@@ -175,13 +175,16 @@ def test_one_that_has_no_room_after_the_stop_runs_again_and_the_others_as_far_as
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize("was_there", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_directory_goes_on_from_what_is_there_and_what_is_of_others_is_not_removed(
-    second: SecondEngine, run_volback: Volback, far_state: dict[str, str], engine: EngineSession, tmp_path: Path,
-    *, volume_factory: Callable[..., str], create_container: Callable[..., Any],
+    was_there: bool, second: SecondEngine, run_volback: Volback, far_state: dict[str, str], engine: EngineSession,
+    *, tmp_path: Path, volume_factory: Callable[..., str], create_container: Callable[..., Any],
 ) -> None:  # fmt: skip
     here, there, project = tmp_path / "site" / "html", tmp_path / "there" / "html", engine.new_name("shop")
     here.mkdir(parents=True)
     _fill(here)
+    if was_there:
+        there.mkdir(parents=True)
     labels = {PROJECT: project, "com.docker.compose.service": "web"}
     create_container(volumes={str(here): "/html", volume_factory(labels=labels): "/data"}, labels=labels)
     command = ("migrate", "--project", project, "--with-binds", "--map", f"{tmp_path}/site={tmp_path}/there", "--json")
@@ -196,9 +199,17 @@ def test_a_directory_goes_on_from_what_is_there_and_what_is_of_others_is_not_rem
         refused = run_volback(*command, "--to", relay.url, env=far_state, check_exit=5).json["error"]
         assert "holds a part that another run has brought, and 'theirs', which is not of it" in refused["message"]
         (there / "theirs").unlink()
+        for name in ("file-0", "file-1"):
+            with (there / name).open("r+b") as file:
+                file.write(b"theirs")
+        refused = run_volback(*command, "--to", relay.url, env=far_state, check_exit=5).json["error"]
+        assert "'file-0', which is not of it" in refused["message"]
+        for name in ("file-0", "file-1"):
+            assert (there / name).read_bytes()[:6] == b"theirs"
+            (there / name).unlink()
         before = relay.sent_bytes
         result = run_volback(*command, "--to", relay.url, env=far_state).json["result"]
-        assert relay.sent_bytes - before < EACH * 0.8
+        assert relay.sent_bytes - before < EACH * 0.9
     (directory,) = (one for one in result["moved"] if one["source"] == str(here))
     assert (directory["proven"], directory["resumed"]) == (True, True)
     assert differences(fingerprint(here), fingerprint(there)) == []

@@ -30,6 +30,8 @@ class Begun:
     """The id in the volume's label: of the run that made it."""
     birth: str = ""
     """Of a directory, as the journal has it: what is there must have the same."""
+    was_there: bool = False
+    """Whether that directory was there before, and empty then."""
 
 
 def find_begun(ctx: Context, source: Side, target: Side) -> Begun | None:
@@ -41,7 +43,7 @@ def find_begun(ctx: Context, source: Side, target: Side) -> Begun | None:
         if run is None or entry is None:
             return None
         if isinstance(entry, NewDirectory):
-            return Begun(run.id, "", entry.birth)
+            return Begun(run.id, "", entry.birth, entry.was_there)
         label = entry.made_by or run.id
         return Begun(run.id, label) if _is_whole_mark(target, label) else None
 

@@ -6,11 +6,12 @@ the same directory goes on from it, and any other run reports it, and lets it st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from volback.archive.plan import Plan
+from volback.archive.scan import Entry
 from volback.context import Context
 from volback.errors import ConflictError, NotFoundError
 from volback.moving.begun import find_begun, take_over
@@ -62,14 +63,21 @@ def filling_directory(
     engine, volume = target.engine, target.volume
     writer = partial(open_writer, engine, run, volume, EXTRACT, on_wire=on_wire)
     entry = NewDirectory(engine=engine.info.id, host=engine.info.name, path=volume.name)
+    entry.source_engine, entry.source = source.engine.info.id, source.volume.name
+
+    def undo() -> bool:
+        if kept.gave_up:
+            return False
+        return _emptied(run, target) if entry.was_there else _removed(run, target)
+
     found, begun = _found(run, target), find_begun(ctx, source, target)
     if found is not None and begun is not None and found.birth == begun.birth:
         extra = _others(run, source, target)
         if not extra:
-            entry.source_engine, entry.source, entry.birth = source.engine.info.id, source.volume.name, found.birth
+            entry.birth, entry.was_there = found.birth, begun.was_there
             with (
                 UnusedStorage(engine, volume).replacing(done="filled", again="move it again"),
-                run.begun(entry, undo=lambda: not kept.gave_up and _removed(run, target)),
+                run.begun(entry, undo=undo),
             ):
                 take_over(ctx, begun, source, target)
                 with started(writer()) as starting:
@@ -79,8 +87,7 @@ def filling_directory(
             what = f"{target.what} holds a part that another run has brought, and {extra!r}, which is not of it"
             raise ConflictError(what, hint)
     if found is None:
-        entry.source_engine, entry.source = source.engine.info.id, source.volume.name
-        with run.begun(entry, undo=lambda: not kept.gave_up and _removed(run, target)):
+        with run.begun(entry, undo=undo):
             make_directories(ctx, engine, run, volume)
             with started(writer()) as starting:
                 found = look_into(engine, volume, run=run.id, directory=run.scratch("look"))
@@ -88,38 +95,59 @@ def filling_directory(
                 run.write_journal()
                 yield Filling(target, starting, found)
         return
-    with _replaced(ctx, run, target, options, found, hint=hint) as (found, safety), started(writer()) as starting:
+    entry.was_there = True
+    with (
+        _replaced(ctx, run, target, options, found, entry, undo=undo, hint=hint) as (found, safety),
+        started(writer()) as starting,
+    ):
         yield Filling(target, starting, found, safety)
 
 
 @contextmanager
 def _replaced(
-    ctx: Context, run: Run, target: Side, options: TargetOptions, found: Look, *, hint: str
-) -> Iterator[tuple[Look, str | None]]:
-    """Empty what is there for the block; give what is found of it then, and the safety backup."""
+    ctx: Context, run: Run, target: Side, options: TargetOptions, found: Look, entry: NewDirectory,
+    *, undo: Callable[[], bool], hint: str,
+) -> Iterator[tuple[Look, str | None]]:  # fmt: skip
+    """Empty what is there for the block; give what is found of it then, and the safety backup.
+
+    Once it is empty, the journal has what it is known by: all that comes into it then is of the move.
+    """
     engine, volume, safety = target.engine, target.volume, None
-    entry = NewDirectory(engine=engine.info.id, host=engine.info.name, path=volume.name)
     with UnusedStorage(engine, volume).replacing(done="filled", again="move it again"):
         if found.first_entry:
             if options.replace is None:
                 what = f"{target.what} exists already, and is not empty"
                 raise ConflictError(f"{what}: it holds {found.first_entry!r}", hint)
             safety = safety_backup(ctx, target, options.replace)
-        with run.begun(entry, undo=partial(_emptied, run, target)):
+        with run.begun(entry, undo=undo):
             if found.first_entry:
                 empty(run, target)
                 found = look_into(engine, volume, run=run.id, directory=run.scratch("look"))
+            entry.birth = found.birth
+            run.write_journal()
             yield found, safety
 
 
 def _others(run: Run, source: Side, target: Side) -> str:
-    """A path below the target that the source does not have; empty where there is none."""
-    paths = list[set[bytes]]()
+    """A path below the target that is not of the move; empty where there is none.
+
+    The source does not have it, or it is a file that others have written to since: newer than the source's. A move that
+    was cut off leaves at most one such file, which is not longer than the source's.
+    """
+    found = list[dict[bytes, Entry]]()
     for side in (source, target):
         with open_reader(side.engine, run, side.volume) as reader:
             plan = scan(reader, [])
-        paths.append({plan.entry(number).path for number in range(len(plan.records))})
-    return min(paths[1] - paths[0], default=b"").decode(errors="backslashreplace")
+        entries = (plan.entry(number) for number in range(len(plan.records)))
+        found.append({entry.path: entry for entry in entries})
+    here, there = found
+    others = there.keys() - here.keys()
+    if not others:
+        newer = [path for path, entry in there.items() if entry.type == "f" and entry.mtime_ns > here[path].mtime_ns]
+        longer = {path for path in newer if there[path].size_bytes > here[path].size_bytes}
+        several = len({there[path].inode for path in newer}) > 1
+        others = set(newer) if several else longer
+    return min(others, default=b"").decode(errors="backslashreplace")
 
 
 def _emptied(run: Run, target: Side) -> bool:

@@ -99,6 +99,8 @@ class NewDirectory(OnEngine, frozen=False, tag="new-directory", kw_only=True):  
     """The id of the engine from which a directory is copied into it; empty where a backup is restored."""
     source: str = ""
     """The path of that directory."""
+    was_there: bool = False
+    """Whether it was there before: then an error empties it, and it is not removed."""
 
     @property
     def what(self) -> str:
