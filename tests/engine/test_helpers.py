@@ -184,6 +184,22 @@ def test_helpers_are_gone_after_success_and_after_failure(
     assert (volume_path(name) / "file").stat().st_size == 100_000
 
 
+def test_a_helper_that_is_being_removed_is_gone_when_its_removal_returns(
+    open_engine: Opener, directory: Directory, volume_factory: Callable[..., str], engine: EngineSession
+) -> None:
+    """A signal removes the helpers of threads that remove them too, and remove their volume then."""
+    name, ours = volume_factory(), open_engine()
+    with _writer(ours, Target("volume", name), directory()):
+        (container,) = ours.leftover_helpers()
+
+        def remove_it(_: int) -> list[Any]:
+            ours.remove_helper(container)
+            return list(engine.client.api.containers(all=True, filters={"id": container}))
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(remove_it, range(4))) == [[]] * 4
+
+
 def _break_in_the_middle(ours: Engine, target: Target, directory: Path) -> None:
     with _reader(ours, target, directory) as reader:
         list(reader.scan())

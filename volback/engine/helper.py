@@ -48,6 +48,8 @@ BUFFER_BYTES = 4 * 1024 * 1024
 SETTLE_S = 60.0
 _GOING_S = 0.05
 """How long an engine gets to remove a container that it is removing already, before it is asked again."""
+_REMOVED_S = 10.0
+"""How long another one's removal of a helper is waited for."""
 _TRIES = 4
 """How often a container is created on an image that other runs are replacing at that moment."""
 CHECK_S = 10.0
@@ -135,20 +137,33 @@ def remove_all(client: Any, labels: dict[str, str], *, limit_s: float = SETTLE_S
         if time.monotonic() > deadline:
             raise EngineUnreachable(f"helper container {found[0]['Id'][:12]}: the engine does not remove it")
         for facts in found:
-            remove(client, facts["Id"])
+            _is_removed(client, facts["Id"])
         time.sleep(_GOING_S)
 
 
 def remove(client: Any, container_id: str) -> None:
-    """Kill and remove a helper; one that is gone is not an error."""
+    """Kill and remove a helper; one that is gone is not an error.
+
+    Where it is being removed already, by another thread or program, this waits for it: as long as it is there, its
+    volume cannot be removed.
+    """
+    deadline = time.monotonic() + _REMOVED_S
+    while not _is_removed(client, container_id) and time.monotonic() < deadline:
+        time.sleep(_GOING_S)
+
+
+def _is_removed(client: Any, container_id: str) -> bool:
+    """Kill and remove a helper; return false where another one is removing it still."""
     with translated(f"helper container {container_id[:12]}"):
         try:
             client.remove_container(container_id, force=True, v=False)
         except docker.errors.NotFound:
-            return
+            return True
         except docker.errors.APIError as exc:
             if exc.status_code != 409:  # 409: its removal is already in progress
                 raise
+            return False
+        return True
 
 
 class Helper:
