@@ -14,6 +14,7 @@ from volback.engine.connect import translated
 from volback.errors import EngineError, NotFoundError, VolbackError
 from volback.masking import masked, secret_values
 
+_RELEASED_S = 5.0
 _MEASURE_S = 60.0
 PROJECT_LABEL = "com.docker.compose.project"
 
@@ -112,12 +113,24 @@ def unrepeated(options: Callable[[], Iterable[Mapping[str, str]]]) -> Iterator[N
 
 
 def remove_volume(client: Any, name: str) -> None:
-    """Remove a volume; one that is gone is not an error. Raises ConflictError if a container uses it."""
+    """Remove a volume; one that is gone is not an error. Raises ConflictError if a container uses it.
+
+    An engine forgets a container before it releases its volumes: what no container has is released in a moment.
+    """
+    deadline = time.monotonic() + _RELEASED_S
     with translated(f"volume {name!r}"):
-        try:
-            client.remove_volume(name)
-        except docker.errors.NotFound:
-            return
+        while True:
+            try:
+                client.remove_volume(name)
+            except docker.errors.NotFound:
+                return
+            except docker.errors.APIError as exc:
+                is_late = exc.status_code != 409 or time.monotonic() > deadline
+                if is_late or client.containers(all=True, filters={"volume": name}):
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
 
 def _measured(client: Any) -> dict[str, Any]:
