@@ -174,6 +174,51 @@ def test_a_clone_whose_one_helper_is_killed_while_it_copies(
     assert user.status == "running"
 
 
+@pytest.mark.parametrize("program", ["tee", "sha256sum", "sh"])
+def test_a_clone_of_whose_helper_one_program_is_killed(
+    program: str, engine: EngineSession, run_volback: Volback, *, volume_factory: Callable[..., str],
+    volume_name: Callable[..., str], volume_path: Callable[[str], Path],
+) -> None:  # fmt: skip
+    """It never ends well, whichever of them it is: tee and the digest stand between both tars, the shell above."""
+    source, copy = volume_factory(fill=_fill), volume_name("copy")
+    before = fingerprint(volume_path(source))
+
+    def kill(helper: Any) -> None:
+        wait_for((volume_path(copy) / "file-1").exists, "the second file")
+        assert not (volume_path(copy) / "file-7").exists(), "it is in mid-copy"
+        os.kill(_first_of(program, helper.id), signal.SIGKILL)
+        helper.update(cpu_period=100_000, cpu_quota=100_000)  # what is left may end
+
+    with ThreadPoolExecutor(1) as executor:
+        with halted(run_volback, "end of scan", "clone", source, copy) as halt:
+            (found,) = _helpers(engine.client, run_volback)
+            helper = engine.client.containers.get(found)
+            helper.update(cpu_period=100_000, cpu_quota=2_000)
+            killing = executor.submit(kill, helper)
+        killing.result()
+    assert halt.ended.exit_code == 1, halt.ended.stderr
+    errors = [line for line in halt.ended.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, halt.ended.stderr
+    assert "Traceback" not in halt.ended.stderr
+    assert engine.client.volumes.list(filters={"name": copy}) == []
+    _assert_nothing_is_left(engine.client, run_volback)
+    assert differences(before, fingerprint(volume_path(source))) == []
+
+
+def _first_of(program: str, container: str) -> int:
+    """The oldest process of a container that runs the program; of shells, that which has the others started."""
+    found = list[tuple[int, int]]()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            if words[0].split(b"/")[-1] == program.encode() and container in (path / "cgroup").read_text():
+                began = int((path / "stat").read_text().rpartition(")")[2].split()[19])
+                if program != "sh" or any(b"sha256sum" in word for word in words):
+                    found.append((began, int(path.name)))
+    assert found, f"no process of {container} runs {program}"
+    return min(found)[1]
+
+
 def _process(argument: bytes, container: str) -> int:
     """The process of a container with that argument."""
     for path in Path("/proc").glob("[0-9]*"):
