@@ -131,9 +131,16 @@ def test_the_labels_page_names_every_label() -> None:
     assert {name if name.startswith(PREFIX) else f"{PREFIX}keep{name}" for name in named} == set(LABELS)
 
 
-def test_the_notifications_page_names_every_metric_and_template_name() -> None:
-    page = (REFERENCE / "notifications.md").read_text()
+def test_the_metrics_page_names_every_metric() -> None:
+    page = (REFERENCE / "metrics.md").read_text()
     assert set(re.findall(r"`(volback_[a-z_]+)`", page)) - {"volback_job"} == set(METRICS)
+    in_alerts = set(re.findall(r"volback_[a-z_]+", page.partition("```promql")[2]))
+    assert in_alerts
+    assert in_alerts <= set(METRICS)
+
+
+def test_the_notifications_page_names_every_template_name() -> None:
+    page = (REFERENCE / "notifications.md").read_text()
     table = page.partition("## Templates")[2].partition("## Pings")[0].partition("|---|---|")[2]
     cells = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(NAMES)
