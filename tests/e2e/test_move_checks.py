@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_into_a_user_namespace_goes_what_can_have_its_owners_there(
 
 def test_from_and_to_an_engine_without_root(
     run_volback: Volback, volume_factory: Callable[..., str], volume_name: Callable[..., str],
-    volume_path: Callable[[str], Path],
+    volume_path: Callable[[str], Path], *, create_container: Callable[..., Any],
 ) -> None:  # fmt: skip
     """It may not open root's state directory, and with that the pipes in it."""
 
@@ -116,6 +117,14 @@ def test_from_and_to_an_engine_without_root(
         there = run_volback("migrate", source, "--to", rootless.url, "--json").json
         here = ("--from", rootless.url, "--to", SOCKET)
         again = run_volback("migrate", source, *here, "--as", back, "--json").json
+        assert differences(fingerprint(volume_path(source)), fingerprint(volume_path(back))) == []
+        script = "trap 'echo end >>/data/log; exit 0' TERM; while :; do echo x >>/data/log; sleep 0.05; done"
+        container = create_container(script, volumes={source: "/data"}, stop_signal="SIGTERM")
+        container.start()
+        live = run_volback("migrate", source, "--to", rootless.url, "--as", "live", "--live", "--json").json
+        log = (rootless.volume_path("live") / "log").read_text()
     for said in (there, again):
         assert (said["warnings"], said["result"]["proven"]) == ([], True)
-    assert differences(fingerprint(volume_path(source)), fingerprint(volume_path(back))) == []
+    assert (live["result"]["proven"], log.endswith("x\nend\n")) == (True, True)
+    container.reload()
+    assert container.status == "exited"
