@@ -146,7 +146,8 @@ _ALL = "Podman measures all volumes or none, and one of another test may be too 
 _HIDDEN = "the test hides the overlay's directory, by which a container on Podman is known"
 _CRASHES = "Podman restarts a container that crashes at once, without the growing pauses in which Docker has it wait"
 _NO_SWARM = "Podman has no swarm"
-_ONE_COMPOSE = "what counts there is the compose command, and Docker 28.5 comes with 2.40"
+_COMPOSE = "what counts there is the compose command, and Docker 26.1 comes with 2.26, 28.5 with 2.40"
+_WITH_COMPOSE = ("docker-26", "docker-28")
 _NO_SYSTEMD = "Podman leaves health checks to timers of systemd, which does not run on the machine of the tests"
 
 
@@ -168,7 +169,7 @@ EXCEPT = (
     ),
     Except("podman-5", f"{_QUIESCE}a_container_with_a_health_check_is_healthy_when_the_backup_ends", _NO_SYSTEMD),
     *_left_out("podman-5", _SERVICES, _NO_SWARM),
-    *(Except(engine.name, _MOVE, _ONE_COMPOSE) for engine in ENGINES if engine.name != "docker-28"),
+    *(Except(engine.name, _MOVE, _COMPOSE) for engine in ENGINES if engine.name not in _WITH_COMPOSE),
 )
 
 

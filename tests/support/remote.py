@@ -41,6 +41,9 @@ exec {environment} dockerd --data-root {directory}/root --exec-root {directory}/
   --iptables=false --bridge=none -H unix://{directory}/docker.sock {options}
 """
 
+_OF_PACKAGES = """sh -c 'mount --bind "{packages}/usr" /usr && exec "$@"' sh"""
+"""From there on the programs of this machine are gone, so it comes last."""
+
 
 @dataclass
 class SecondEngine:
@@ -115,10 +118,15 @@ def namespaced_engine() -> Iterator[SecondEngine]:
 
 @contextmanager
 def second_engine(options: Sequence[str] = ()) -> Iterator[SecondEngine]:
-    """Start it, wait until it answers, and end it and what it started."""
+    """Start it, wait until it answers, and end it and what it started.
+
+    Beside an engine that `scripts/engine run` has started it is one of the same packages.
+    """
+    packages = os.environ.get("VOLBACK_TEST_PACKAGES")
+    environment = _OF_PACKAGES.format(packages=packages) if packages else ""
     with (
         tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as directory,
-        dockerd(Path(directory), options) as engine,
+        dockerd(Path(directory), options, environment=environment) as engine,
     ):
         yield engine
 
