@@ -11,8 +11,8 @@ class Progress(Protocol):
     def start(self, stage: str, *, total_bytes: int | None, total_files: int | None) -> None:
         """A stage begins; totals are estimates, None where they are not known."""
 
-    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
-        """What has been done since the last call."""
+    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0, sent_bytes: int = 0) -> None:
+        """What has been done since the last call. `sent_bytes`: what the other end of a move has been given."""
 
 
 class Silent:
@@ -21,5 +21,5 @@ class Silent:
     def start(self, stage: str, *, total_bytes: int | None, total_files: int | None) -> None:
         """Ignore it."""
 
-    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
+    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0, sent_bytes: int = 0) -> None:
         """Ignore it."""

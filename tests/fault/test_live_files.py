@@ -47,7 +47,7 @@ class Meddler:
             self._before(self._path)
             self._before = None
 
-    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
+    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0, sent_bytes: int = 0) -> None:
         """Some of it has been read."""
         if raw_bytes and self._during:
             self._during(self._path)

@@ -33,7 +33,7 @@ class _Counted(Silent):
 
     raw_bytes = stored_bytes = 0
 
-    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
+    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0, sent_bytes: int = 0) -> None:
         self.raw_bytes += raw_bytes
         self.stored_bytes += stored_bytes
 

@@ -31,14 +31,14 @@ def make_progress(*, shown: bool) -> Iterator[Progress]:
 
 
 class Bar:
-    """One line for the current stage: bar, bytes, files, rate, ratio, time left."""
+    """One line for the current stage: bar, bytes, files, rate (of a move, at both ends), ratio, time left."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # proofs report from several threads
         self._drawn: rich.progress.Progress | None = None
         self._task: rich.progress.TaskID | None = None
         self._began = 0.0
-        self._raw_bytes = self._stored_bytes = self._files = 0
+        self._raw_bytes = self._stored_bytes = self._files = self._sent_bytes = 0
 
     def start(self, stage: str, *, total_bytes: int | None, total_files: int | None) -> None:
         """See Progress."""
@@ -50,17 +50,18 @@ class Bar:
             drawn.remove_task(self._task)
         with self._lock:
             self._began = time.monotonic()
-            self._raw_bytes = self._stored_bytes = self._files = 0
+            self._raw_bytes = self._stored_bytes = self._files = self._sent_bytes = 0
         name = printable(stage)
         name = name if len(name) <= _STAGE_CHARS else name[: _STAGE_CHARS - 1] + "…"
         self._task = drawn.add_task(name, total=total_bytes, facts="", files=total_files)
 
-    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
+    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0, sent_bytes: int = 0) -> None:
         """See Progress."""
         with self._lock:
             self._raw_bytes += raw_bytes
             self._stored_bytes += stored_bytes
             self._files += files
+            self._sent_bytes += sent_bytes
             done, facts = self._raw_bytes, self._facts()
         if self._drawn is not None and self._task is not None:
             self._drawn.update(self._task, completed=done, facts=facts)
@@ -91,7 +92,8 @@ class Bar:
         facts = [human_size(self._raw_bytes)]
         if self._files:
             facts.append(f"{self._files:,} files")
-        facts.append(f"{human_size(int(self._raw_bytes / seconds))}/s")
+        rate, sent = (f"{human_size(int(size / seconds))}/s" for size in (self._raw_bytes, self._sent_bytes))
+        facts += [f"{rate} read", f"{sent} sent"] if self._sent_bytes else [rate]
         if self._stored_bytes:
             facts.append(f"{self._raw_bytes / self._stored_bytes:.1f}x")
         return "  ".join(facts)

@@ -37,11 +37,11 @@ class SharedProgress:
         """One of them has a stage of its own, which is not shown."""
         self._check()
 
-    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0) -> None:
+    def advance(self, *, raw_bytes: int = 0, stored_bytes: int = 0, files: int = 0, sent_bytes: int = 0) -> None:
         """See Progress."""
         self._check()
         with self._lock:
-            self._progress.advance(raw_bytes=raw_bytes, stored_bytes=stored_bytes, files=files)
+            self._progress.advance(raw_bytes=raw_bytes, stored_bytes=stored_bytes, files=files, sent_bytes=sent_bytes)
 
     def _check(self) -> None:
         if self._by is not None:

@@ -150,6 +150,7 @@ class Route:
 
     def _count_sent(self, size: int) -> None:
         self.traffic.sent_bytes += size
+        self.ctx.progress.advance(sent_bytes=size)
 
     def copier(self, *, digested: bool) -> Callable[[Sequence[str]], AbstractContextManager[VolumeCopier]] | None:
         """What starts a copier, where one helper can do it all: on one engine, and as fast as it goes.
