@@ -66,7 +66,7 @@ class _Bench:
         self._client = client
         self._second = second
         self._options = options
-        self._name = f"volback-bench-{os.getpid()}"
+        self._name = f"volback-bench-move-{os.getpid()}"
         self._new = f"{self._name}-new"
         self._url = url
         self._environment = {

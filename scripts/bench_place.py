@@ -54,7 +54,8 @@ def place_in(client: docker.DockerClient, directory: Path) -> Iterator[Place]:
     for made in (source, stored):
         made.mkdir(parents=True)
     options = {"type": "none", "o": "bind", "device": str(source)}
-    client.volumes.create(name, driver="local", driver_opts=options, labels={LABEL: "1"})
+    volume = client.volumes.create(name, driver="local", driver_opts=options, labels={LABEL: "1"})
+    assert volume.attrs["Options"] == options, f"there was a volume {name} already"
     try:
         yield Place(client, name, source, stored)
     finally:
