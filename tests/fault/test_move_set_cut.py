@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -214,3 +215,32 @@ def test_a_directory_goes_on_from_what_is_there_and_what_is_of_others_is_not_rem
     assert (directory["proven"], directory["resumed"]) == (True, True)
     assert differences(fingerprint(here), fingerprint(there)) == []
     assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("removed", [pytest.param(True, marks=pytest.mark.long), False])
+def test_a_directory_that_was_replaced_since_is_not_gone_on_with(
+    removed: bool, second: SecondEngine, run_volback: Volback, far_state: dict[str, str], engine: EngineSession,
+    *, tmp_path: Path, volume_factory: Callable[..., str], create_container: Callable[..., Any],
+) -> None:  # fmt: skip
+    """It has one file then that is newer than the source's, as one that was cut off has."""
+    here, there, project = tmp_path / "site" / "html", tmp_path / "there" / "html", engine.new_name("shop")
+    for path in (here, there):
+        path.mkdir(parents=True)
+    _fill(here)
+    labels = {PROJECT: project, "com.docker.compose.service": "web"}
+    create_container(volumes={str(here): "/html", volume_factory(labels=labels): "/data"}, labels=labels)
+    command = ("migrate", "--project", project, "--with-binds", "--map", f"{tmp_path}/site={tmp_path}/there", "--json")
+    relay = CuttingRelay(second, [EACH // 2])
+    relay.at_cut = relay.refuse
+    with relay:
+        run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8)
+    (there / "theirs").write_text("x")
+    if removed:
+        shutil.rmtree(there)
+    again = (*command, "--to", second.url)
+    moved = run_volback(*again, "--replace", "--no-safety-backup", env=far_state).json["result"]["moved"]
+    assert {(one["proven"], one["resumed"]) for one in moved} == {(True, False)}
+    assert list((Path(far_state["VOLBACK_STATE_DIR"]) / "runs").iterdir()) == []
+    (there / "file-0").write_bytes(b"theirs")
+    assert "is not empty" in run_volback(*again, env=far_state, check_exit=5).json["error"]["message"]
+    assert (there / "file-0").read_bytes() == b"theirs"

@@ -70,6 +70,11 @@ def filling_directory(
             return False
         return _emptied(run, target) if entry.was_there else _removed(run, target)
 
+    def forget_begun() -> None:
+        """What is there is this run's: a later one must not take it for the dead run's, and go on from it."""
+        if begun is not None:
+            take_over(ctx, begun, source, target)
+
     found, begun = _found(run, target), find_begun(ctx, source, target)
     if found is not None and begun is not None and found.birth == begun.birth:
         extra = _others(run, source, target)
@@ -79,7 +84,7 @@ def filling_directory(
                 UnusedStorage(engine, volume).replacing(done="filled", again="move it again"),
                 run.begun(entry, undo=undo),
             ):
-                take_over(ctx, begun, source, target)
+                forget_begun()
                 with started(writer()) as starting:
                     yield Filling(target, starting, found, is_begun=True)
             return
@@ -93,6 +98,7 @@ def filling_directory(
                 found = look_into(engine, volume, run=run.id, directory=run.scratch("look"))
                 entry.birth = found.birth
                 run.write_journal()
+                forget_begun()
                 yield Filling(target, starting, found)
         return
     entry.was_there = True
@@ -100,6 +106,7 @@ def filling_directory(
         _replaced(ctx, run, target, options, found, entry, undo=undo, hint=hint) as (found, safety),
         started(writer()) as starting,
     ):
+        forget_begun()
         yield Filling(target, starting, found, safety)
 
 
