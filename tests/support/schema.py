@@ -6,8 +6,6 @@ import json
 from functools import cache
 from typing import Any
 
-import jsonschema
-
 from volback.cli.documents.schema import RESULTS, schema
 
 _LARGE = 200_000
@@ -21,7 +19,8 @@ def faults(document: Any, part: str = "") -> list[str]:
 
 def faults_of_said(stdout: str, stderr: str) -> list[str]:
     """What is wrong with the document that was written, if it is one, and with lines of a JSON log."""
-    found = faults(_read(stdout)) if len(stdout) < _LARGE and _read(stdout) else []
+    document = _read(stdout) if len(stdout) < _LARGE else None
+    found = faults(document) if document else []
     lines = [line for text in stderr.splitlines() if (line := _read(text)) and "logger" in line]
     return found + [fault for line in lines[:100] for fault in faults(line, "LogLine")]
 
@@ -37,6 +36,8 @@ def _read(text: str) -> Any:
 
 @cache
 def _validator(part: str) -> Any:
+    import jsonschema  # here: the quickstart's stage uses this package, and has what volback needs alone
+
     whole = schema()
     for kind in [whole, *whole["$defs"].values()]:
         if kind.get("properties") is not None:
