@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,16 @@ def second(second: SecondEngine, run_volback: Volback) -> SecondEngine:
     """It has a helper image, so that what passes is the volumes'."""
     run_volback("--host", second.url, "doctor", check_exit=None)
     return second
+
+
+def _cut_off(
+    second: SecondEngine, after_bytes: int, run_volback: Volback, command: Sequence[str], env: dict[str, str]
+) -> Any:
+    """What a move says whose connection is cut there, and which gives up, as no other one comes about."""
+    relay = CuttingRelay(second, [after_bytes])
+    relay.at_cut = relay.refuse
+    with relay:
+        return run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=env, check_exit=8).json
 
 
 def _fill(path: Path) -> None:
@@ -118,11 +128,8 @@ def test_an_engine_that_stays_away_after_the_stop_lets_all_run_again_and_the_nex
     volume_path: VolumePath,
 ) -> None:  # fmt: skip
     pair = pair_of(project=True)
-    relay = CuttingRelay(second, [EACH * 2 + LAST // 2])
-    relay.at_cut = relay.refuse
     command = ("migrate", "--project", pair.project, "--live", "--json")
-    with relay:
-        said = run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8).json
+    said = _cut_off(second, EACH * 2 + LAST // 2, run_volback, command, far_state)
     assert "the move was given up" in said["error"]["message"]
     assert "run the same command again" in said["error"]["hint"]
     assert sorted(said["result"]["not_moved"]) == pair.volumes
@@ -189,10 +196,7 @@ def test_a_directory_goes_on_from_what_is_there_and_what_is_of_others_is_not_rem
     labels = {PROJECT: project, "com.docker.compose.service": "web"}
     create_container(volumes={str(here): "/html", volume_factory(labels=labels): "/data"}, labels=labels)
     command = ("migrate", "--project", project, "--with-binds", "--map", f"{tmp_path}/site={tmp_path}/there", "--json")
-    relay = CuttingRelay(second, [EACH // 2])
-    relay.at_cut = relay.refuse
-    with relay:
-        said = run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8).json
+    said = _cut_off(second, EACH // 2, run_volback, command, far_state)
     assert said["result"]["not_moved"] == [str(here)]
     assert there.is_dir(), "it is kept"
     (there / "theirs").write_text("x")
@@ -230,10 +234,7 @@ def test_a_directory_that_was_replaced_since_is_not_gone_on_with(
     labels = {PROJECT: project, "com.docker.compose.service": "web"}
     create_container(volumes={str(here): "/html", volume_factory(labels=labels): "/data"}, labels=labels)
     command = ("migrate", "--project", project, "--with-binds", "--map", f"{tmp_path}/site={tmp_path}/there", "--json")
-    relay = CuttingRelay(second, [EACH // 2])
-    relay.at_cut = relay.refuse
-    with relay:
-        run_volback(*command, "--to", relay.url, "--retry-for", "1s", env=far_state, check_exit=8)
+    _cut_off(second, EACH // 2, run_volback, command, far_state)
     (there / "theirs").write_text("x")
     if removed:
         shutil.rmtree(there)

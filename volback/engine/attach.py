@@ -19,17 +19,8 @@ from itertools import chain
 from typing import Any
 
 from volback.engine.helper import BUFFER_BYTES, WRITE_LIMIT_S, Helper
-from volback.engine.mounts import MOUNT_POINT, TARGET_POINT
 from volback.engine.raw import BROKEN, STDOUT, WOULD_BLOCK, Wire, upgrade
-from volback.engine.streams import (
-    HelperStreams,
-    Place,
-    ReadCommands,
-    WriteCommands,
-    look_script,
-    no_action,
-    split_look,
-)
+from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action, read_look
 from volback.errors import EngineUnreachable
 
 log = logging.getLogger(__name__)
@@ -62,10 +53,8 @@ class Attachment(HelperStreams):
             deque(pieces, maxlen=0)
             if self._messages.endswith(self._token):
                 break
-        found = split_look(bytes(self._messages).removesuffix(self._token))
-        if found is None or not self._messages.endswith(self._token):
-            raise self._helper.ended_early("ended before it had looked")
-        self._helper.raise_if_killed(found[0])
+        said, token, _ = bytes(self._messages).rpartition(self._token)
+        found = read_look(self._helper, said if token else b"")
         self._messages.clear()
         return found
 
@@ -163,7 +152,7 @@ class AttachReader(Attachment):
             f"{scan}{again}{{ {_CHUNKS}; }} >/tmp/names; "
             f"exec {shlex.join([*commands.read, *commands.on_wire])} --files-from=/tmp/names --file=-",
             write=False,
-            look=None if commands.look is None else look_script(commands.look, TARGET_POINT),
+            look=commands.look_script,
         )
 
     def messages(self) -> bytes:
@@ -225,7 +214,7 @@ class AttachWriter(Attachment):
             place,
             f"{{ {_CHUNKS}; }} | {shlex.join(commands.on_wire or commands.write)} >&2",
             write=True,
-            look=None if commands.look is None else look_script(commands.look, MOUNT_POINT),
+            look=commands.look_script,
         )
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:

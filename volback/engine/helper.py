@@ -137,7 +137,7 @@ def remove_all(client: Any, labels: dict[str, str], *, limit_s: float = SETTLE_S
         if time.monotonic() > deadline:
             raise EngineUnreachable(f"helper container {found[0]['Id'][:12]}: the engine does not remove it")
         for facts in found:
-            _is_removed(client, facts["Id"])
+            _removes(client, facts["Id"])
         time.sleep(_GOING_S)
 
 
@@ -148,12 +148,12 @@ def remove(client: Any, container_id: str) -> None:
     volume cannot be removed.
     """
     deadline = time.monotonic() + _REMOVED_S
-    while not _is_removed(client, container_id) and time.monotonic() < deadline:
+    while not _removes(client, container_id) and time.monotonic() < deadline:
         time.sleep(_GOING_S)
 
 
-def _is_removed(client: Any, container_id: str) -> bool:
-    """Kill and remove a helper; return false where another one is removing it still."""
+def _removes(client: Any, container_id: str) -> bool:
+    """Kill and remove a helper; return whether it is gone then: another one may be removing it still."""
     with translated(f"helper container {container_id[:12]}"):
         try:
             client.remove_container(container_id, force=True, v=False)

@@ -24,16 +24,8 @@ import docker.types
 from volback.engine.connect import explained
 from volback.engine.helper import BUFFER_BYTES, SETTLE_S, WRITE_LIMIT_S, Helper
 from volback.engine.inner_pipes import F_SETPIPE_SZ, PIPE_BYTES, widen_inner_pipes
-from volback.engine.mounts import MOUNT_POINT, TARGET_POINT, is_about_path, is_denied
-from volback.engine.streams import (
-    HelperStreams,
-    Place,
-    ReadCommands,
-    WriteCommands,
-    look_script,
-    no_action,
-    split_look,
-)
+from volback.engine.mounts import is_about_path, is_denied
+from volback.engine.streams import HelperStreams, Place, ReadCommands, WriteCommands, no_action, read_look
 from volback.errors import EngineError, VolbackError
 from volback.feed import Feed
 
@@ -75,11 +67,7 @@ class Pipes(HelperStreams):
 
     def look(self) -> tuple[int, bytes]:
         """See VolumeWriter."""
-        found = split_look(b"".join(self.drain("look")))
-        if found is None:
-            raise self._helper.ended_early("ended before it had looked")
-        self._helper.raise_if_killed(found[0])
-        return found
+        return read_look(self._helper, b"".join(self.drain("look")))
 
     def drain(
         self,
@@ -232,8 +220,8 @@ class PipeReader(Pipes):
             f"{{ {dot}{scan}; }} >/io/scan 2>>/io/messages; {again}"
             f"exec {shlex.join(commands.read)} --files-from=/io/names --file=- >/io/data 2>>/io/messages"
         )
-        look = None if commands.look is None else look_script(commands.look, TARGET_POINT)
-        super().__init__(place, script, ("scan", "rescan", "names", "data"), write=False, look=look)
+        pipes = ("scan", "rescan", "names", "data")
+        super().__init__(place, script, pipes, write=False, look=commands.look_script)
         self._client = place.client
         self._scans = iter(("scan", "rescan"))
         self._is_report = commands.is_report
@@ -273,8 +261,7 @@ class PipeWriter(Pipes):
 
     def __init__(self, place: Place, commands: WriteCommands) -> None:
         script = f"exec {shlex.join(commands.write)} </io/data 2>>/io/messages"
-        look = None if commands.look is None else look_script(commands.look, MOUNT_POINT)
-        super().__init__(place, script, ("data",), write=True, look=look)
+        super().__init__(place, script, ("data",), write=True, look=commands.look_script)
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """See VolumeWriter. The pipe is written in a thread: who makes the buffers does not wait for the command, nor

@@ -29,9 +29,8 @@ def ssh_client(url: str, *, timeout_s: float) -> Any:
     """
     adapter = _Adapter(command(url, timeout_s=timeout_s))  # shared: a connection is an ssh login
     first = _client(adapter, timeout_s, docker.constants.MINIMUM_DOCKER_API_VERSION)
-    said = first.version(api_version=False)
-    client = _client(adapter, timeout_s, str(said["ApiVersion"]))
-    client.said, client.is_podman = said, first.is_podman
+    client = _client(adapter, timeout_s, str(first.version()["ApiVersion"]))
+    client.greeting = first.greeting
     return client
 
 

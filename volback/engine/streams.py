@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, XATTR_CAPABILITY, HelperSpec, Limits
+from volback.engine.helper import READ_CAPABILITIES, WRITE_CAPABILITIES, XATTR_CAPABILITY, Helper, HelperSpec, Limits
+from volback.engine.mounts import MOUNT_POINT, TARGET_POINT
 
 
 def no_action() -> None:
@@ -104,6 +105,11 @@ class ReadCommands:
     look: list[str] | None = None
     """Run before all else, in the second mount: what is there."""
 
+    @property
+    def look_script(self) -> str | None:
+        """The part of the helper's script that looks, if it is to."""
+        return None if self.look is None else _look_script(self.look, TARGET_POINT)
+
 
 @dataclass(frozen=True, slots=True)
 class WriteCommands:
@@ -115,16 +121,25 @@ class WriteCommands:
     look: list[str] | None = None
     """Run before all else: what is there."""
 
+    @property
+    def look_script(self) -> str | None:
+        """As that of ReadCommands."""
+        return None if self.look is None else _look_script(self.look, MOUNT_POINT)
 
-def look_script(command: list[str], at: str) -> str:
-    """A part of a helper's script that looks into the directory `at`: what the command says, NUL, and its status."""
+
+def _look_script(command: list[str], at: str) -> str:
+    """Looks into the directory `at`: what the command says, NUL, and its status."""
     return f"(cd {at} && exec {shlex.join(command)}) </dev/null 2>&1; printf '\\0%s' $?"
 
 
-def split_look(said: bytes) -> tuple[int, bytes] | None:
-    """Return the status and what was said; None where it was cut off."""
+def read_look(helper: Helper, said: bytes) -> tuple[int, bytes]:
+    """Return the status of a helper's look command, and what it said. Raises EngineError where it was cut off or
+    killed."""
     words, nul, status = said.rpartition(b"\0")
-    return (int(status), words) if nul and status.isdigit() else None
+    if not (nul and status.isdigit()):
+        raise helper.ended_early("ended before it had looked")
+    helper.raise_if_killed(int(status))
+    return int(status), words
 
 
 @dataclass(frozen=True, slots=True)
