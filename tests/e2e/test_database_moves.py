@@ -44,7 +44,7 @@ def test_no_committed_entry_is_lost_up_to_the_stop(engine: EngineSession, run_vo
         second_engine() as second,
         closing(_with_images(engine, second)) as there,
         own_filesystem(tmp_path / "own") as own,
-        compose_project(engine) as compose,
+        compose_project(engine, "postgres", "redis") as compose,
         postgres_load(compose.ports["postgres"]) as postgres,
         redis_load(compose.ports["redis"]) as redis,
     ):

@@ -51,7 +51,7 @@ Committed = dict[str, set[int]]
 @pytest.fixture(scope="module")
 def compose(engine: EngineSession) -> Iterator[Compose]:
     make_images()
-    with compose_project(engine) as project:
+    with compose_project(engine, *SERVICES) as project:
         yield project
 
 
@@ -245,7 +245,7 @@ def test_databases_that_dump_themselves_before_are_restored_whole(
         "  mariadb: {labels: {volback.exec-pre: mariadb-dump --single-transaction"
         " --result-file=/var/lib/mysql/dump.sql test, volback.exclude: data}}\n"
     )
-    compose.up(override=override)
+    compose.up(*SERVICES, override=override)
     _at_work(loads)
     committed = {service: load.before(time.time_ns()) for service, load in loads.items()}
     connections = sum(load.connections for load in loads.values())
