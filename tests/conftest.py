@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("tests.support")  # before its modules are imported: an assertion there says its values
+
 from tests.support import clients
 from tests.support.engine import EngineSession, Volback, build_image, connect, remove_containers, remove_volume
 from tests.support.events import Events, followed

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.container import HOME, SOCKET, USER, Contained, built_image
-from tests.support.engine import EngineSession, Volback, engine_socket
+from tests.support.engine import EngineSession, Volback, engine_socket, said_in
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import wait_for
 from tests.support.tree import make_odd_tree
@@ -154,7 +154,7 @@ def test_the_scheduler_runs_a_job_and_ends_at_a_signal(
         wait_for(lambda: b"job nightly ended with exit code 0" in container.logs(), "the job's end", limit_s=120)
         check = container.attrs["Config"]["Healthcheck"]["Test"]
         assert check[0] == "CMD"
-        assert container.exec_run(check[1:]).exit_code == 0
+        assert said_in(container, *check[1:])[0] == 0
         container.stop(timeout=60)
         assert container.wait()["StatusCode"] == 0, container.logs().decode()
     finally:
@@ -195,7 +195,7 @@ def test_killed_in_mid_backup_what_it_stopped_runs_again_before_the_container_en
         writer.reload()
         assert writer.status == "exited"
         kill = 'read -r child </proc/1/task/1/children; kill -9 "$child"'
-        assert container.exec_run(["sh", "-c", kill]).exit_code == 0
+        assert said_in(container, "sh", "-c", kill)[0] == 0
         assert container.wait(timeout=60)["StatusCode"] == 137, container.logs().decode()
         writer.reload()
         assert writer.status == "running"

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from tests.support.compose_said import said_of_volumes
-from tests.support.engine import EngineSession, Volback, build_image, remove_containers
+from tests.support.engine import EngineSession, Volback, build_image, remove_containers, said_in
 from tests.support.fingerprint import differences, fingerprint
-from tests.support.halt import halted, struck
-from tests.support.remote import SecondEngine, own_filesystem
+from tests.support.halt import delayed, struck
+from tests.support.remote import SecondEngine, own_filesystem, wait_for
 
 RESULT = {
     "project", "from", "to", "moved", "not_moved", "downtime_s", "left_stopped", "left_scaled_to_0", "running_again",
@@ -278,9 +278,11 @@ def test_a_run_that_is_killed_while_all_are_stopped_is_run_again(
 def test_a_signal_ends_all_of_them_and_leaves_no_half_made_volume(
     second: SecondEngine, run_volback: Volback, started: Shop
 ) -> None:
+    """One of them cannot end before the signal has ended all helpers."""
     command = ("migrate", "--project", started.project, "--to", second.url, "--stop", "--jobs", "3")
-    with halted(run_volback, "buffer 0 of write#2", *command) as run:
+    with closing(second.client()) as client, delayed(run_volback, "buffer 0 of write#2", *command) as run:
         os.kill(run.pid, signal.SIGTERM)
+        wait_for(lambda: not client.containers.list(ignore_removed=True), "the end of the helpers")
     assert run.ended.exit_code == 128 + signal.SIGTERM
     assert started.states() == dict.fromkeys(("db", "web", "proxy"), ("running", "always"))
     assert list((run_volback.state / "runs").iterdir()) == []
@@ -388,7 +390,7 @@ def test_a_compose_project_moves_with_its_directories_and_starts_there(
     assert said_of_volumes(_run(up)) == said_of_volumes(quiet)
     with closing(second.client()) as client:
         (web,) = client.containers.list(filters={"label": "com.docker.compose.service=web"})
-        assert web.exec_run(["cat", "/html/index.html", "/data/file"]).output.decode() == "welcome" + site.volumes[0]
+        assert said_in(web, "cat", "/html/index.html", "/data/file") == (0, f"welcome{site.volumes[0]}".encode())
         assert [container.status for container in client.containers.list()] == ["running"] * 3
 
 
@@ -413,7 +415,7 @@ def test_a_directory_that_holds_something_is_replaced_only_on_request_and_goes_t
     assert said_of_volumes(_run(up)) == [], "the volumes are those of the project"
     with closing(second.client()) as client:
         (web,) = client.containers.list(filters={"label": "com.docker.compose.service=web"})
-        assert web.exec_run(["cat", "/html/index.html"]).output == b"welcome"
+        assert said_in(web, "cat", "/html/index.html") == (0, b"welcome")
 
 
 def test_what_is_left_out_is_named_and_the_text_fits(second: SecondEngine, run_volback: Volback, site: Site) -> None:

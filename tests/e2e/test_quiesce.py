@@ -12,7 +12,7 @@ import docker
 import docker.types
 import pytest
 
-from tests.support.engine import EngineSession, Volback
+from tests.support.engine import EngineSession, Volback, said_in
 from tests.support.events import Events
 from tests.support.halt import delayed, halted
 from tests.support.library import Library, open_library
@@ -499,7 +499,7 @@ def test_labels_say_who_is_still_what_is_excluded_and_what_is_run(
     assert "did you mean volback.stop-timeout?" in said.stderr
     assert run_volback("cat", volume, "dump").stdout == "dumped\n"
     assert run_volback("cat", volume, "x.log", check_exit=4).stdout == ""
-    assert container.exec_run(["/bin/cat", "/data/after"]).output == b"dumped\n"
+    assert said_in(container, "/bin/cat", "/data/after") == (0, b"dumped\n")
     since = time.time()
     run_volback("backup", volume, "--stop", check_exit=3)
     assert _events(events, since, container)[0] == (container.name, "die"), "the call counts before labels"
@@ -516,7 +516,7 @@ def test_a_failed_command_fails_its_volume_and_its_counterpart_runs_all_the_same
     said = run_volback("backup", volume, other, check_exit=1)
     assert f"{volume} not backed up: exec-pre in container {container.name!r} failed with status 7" in said.stderr
     assert "no space left" in said.stderr
-    assert container.exec_run(["/bin/cat", "/data/after"]).output == b"after\n"
+    assert said_in(container, "/bin/cat", "/data/after") == (0, b"after\n")
     assert [row["volume"] for row in run_volback("list", "--json").json["result"]["backups"]] == [other]
 
 

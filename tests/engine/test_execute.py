@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import Opener
+from tests.support.engine import said_in
 from tests.support.image import image_tar
 from tests.support.remote import Relay, SecondEngine, ssh_server, wait_for
 from volback.engine.engine import Engine
@@ -37,7 +38,7 @@ def run(engine: Engine, container: str, command: str, *, user: str | None = None
 def commands_in(container: Any) -> list[str]:
     """The command lines of all that runs in the container, but for the one that looks."""
     look = "for file in /proc/[0-9]*/cmdline; do cat $file; echo; done"
-    said = container.exec_run(["/bin/sh", "-c", look]).output.decode()
+    said = said_in(container, "/bin/sh", "-c", look)[1].decode()
     found = [line.strip("\0").replace("\0", " ") for line in said.splitlines()]
     return [line for line in found if line and look not in line and "/cmdline" not in line]
 
@@ -66,7 +67,7 @@ def test_lines_come_before_the_command_ends(ours: Engine, container_factory: Fac
         lines = it.lines()
         assert next(lines) == "1"
         assert it.container == container.name
-        assert container.exec_run(["/bin/sh", "-c", ": >/tmp/go"]).exit_code == 0
+        assert said_in(container, "/bin/sh", "-c", ": >/tmp/go") == (0, b"")
         assert (list(lines), it.status) == (["2"], 0)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import Opener
-from tests.support.engine import EngineSession
+from tests.support.engine import EngineSession, said_in
 from volback.engine.own import Own, OwnContainer, find_own
 
 Look = Callable[..., OwnContainer | None]
@@ -31,12 +31,12 @@ def find(engine: EngineSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """
 
     def see(container: Any, *, blind: str = "") -> Own:
-        hostname = container.exec_run(["cat", "/proc/sys/kernel/hostname"]).output.decode().strip()
+        hostname = said_in(container, "cat", "/proc/sys/kernel/hostname")[1].decode().strip()
         monkeypatch.setattr(socket, "gethostname", lambda: hostname)
         proc = tmp_path / secrets.token_hex(4)
         proc.mkdir()
         for name in ("cgroup", "mountinfo"):
-            text = container.exec_run(["cat", f"/proc/self/{name}"]).output.decode()
+            text = said_in(container, "cat", f"/proc/self/{name}")[1].decode()
             text = re.sub(r"[0-9a-f]{64}", "", text) if name == "cgroup" and "cgroup" in blind else text
             text = re.sub(r",upperdir=[^,]*", "", text) if "overlay" in blind else text
             (proc / name).write_text(text)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support import clients
-from tests.support.engine import EngineSession, Volback, remove_volume
+from tests.support.engine import EngineSession, Volback, remove_volume, said_in
 from tests.support.leftovers import Leftovers
+from tests.support.remote import wait_for
 from volback.engine.engine import Engine
 
 
@@ -17,10 +22,30 @@ def test_a_container_sees_what_was_put_into_its_volume(
 ) -> None:
     name = volume_factory(fill=lambda path: (path / "given").write_text("from the host"))
     container = container_factory("cat /data/given > /data/taken; exec sleep 600", volumes={name: "/data"})
-    assert container.exec_run(["cat", "/data/given"]).output == b"from the host"
+    assert said_in(container, "cat", "/data/given") == (0, b"from the host")
     container.kill()
     container.wait()
     assert (volume_path(name) / "taken").read_text() == "from the host"
+
+
+def test_what_came_together_with_the_head_of_an_answer_is_not_lost(
+    container_factory: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it comes to a process that had to wait for the processor; docker-py's own exec_run gives nothing then."""
+    container, begin = container_factory(), http.client.HTTPResponse.begin
+
+    def begin_late(answer: Any) -> None:
+        connection = answer.fp.raw._sock
+
+        def has_come() -> bool:
+            head, _, body = connection.recv(65536, socket.MSG_PEEK).partition(b"\r\n\r\n")
+            return b"raw-stream" not in head or b"hello" in body
+
+        wait_for(has_come, "the output")
+        begin(answer)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "begin", begin_late)
+    assert said_in(container, "/bin/sh", "-c", "echo hello") == (0, b"hello\n")
 
 
 def test_a_leftover_of_this_session_is_named(engine: EngineSession) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tests.support.engine import PROJECT, EngineSession, remove_containers
+from tests.support.engine import PROJECT, EngineSession, remove_containers, said_in
 from tests.support.ports import free_ports
 
 SERVICES = ("postgres", "redis", "mariadb")
@@ -216,7 +216,7 @@ def served(engine: EngineSession, image: str, volume: str, path: str, *command: 
 
 def said(container: Any, *command: str) -> str:
     """What a command in a container says; it has to succeed."""
-    status, output = container.exec_run(list(command))
+    status, output = said_in(container, *command)
     text: str = output.decode()
     assert status == 0, f"{command} ended with {status}: {text[-3000:]}"
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import struct
 import subprocess
 import sys
 import time
@@ -130,6 +131,26 @@ def build_image(client: docker.DockerClient, tag: str, labels: dict[str, str]) -
     repository, _, name = tag.partition(":")
     client.api.import_image_from_data(image_tar(), repository=repository, tag=name or "latest", changes=changes)
     return str(client.images.get(tag).id)
+
+
+def said_in(container: Any, *command: str) -> tuple[int, bytes]:
+    """Run a command in a container; return its exit status and all that it said.
+
+    docker-py's `exec_run` reads from the socket past the buffer of its HTTP library: what came together with the
+    answer's head is lost there, on a busy machine (docker-py issues 425 and 3332). So the answer is read as a body.
+    """
+    api = container.client.api
+    id_ = api.exec_create(container.id, list(command))["Id"]
+    asked = {"Tty": False, "Detach": False}
+    with api._post_json(api._url("/exec/{0}/start", id_), data=asked, stream=True) as answer:
+        api._raise_for_status(answer)
+        framed: bytes = answer.raw.read()
+    output = bytearray()
+    while framed:  # a stream's number, three zeros, the length
+        (size,) = struct.unpack(">4xL", framed[:8])
+        output += framed[8 : 8 + size]
+        framed = framed[8 + size :]
+    return int(api.exec_inspect(id_)["ExitCode"]), bytes(output)
 
 
 def remove_containers(containers: Iterable[Any]) -> None:
