@@ -33,6 +33,7 @@ from volback.store.memory import MemoryStore
 pytestmark = pytest.mark.unit
 
 LEFT = (3, 4)
+LONG = pytest.mark.long
 KEEP_ALL = KeepRules(last=100)
 
 
@@ -117,7 +118,7 @@ def test_a_repack_in_a_bucket_condemns_what_it_replaces(made: _Made, tmp_path: P
     assert size < 0.75 * sum(info.size_bytes for info in made.objects.list())
 
 
-@pytest.mark.parametrize("start", range(4))
+@pytest.mark.parametrize("start", [0, pytest.param(1, marks=LONG), 2, pytest.param(3, marks=LONG)])
 def test_killed_at_any_call_all_is_whole_and_later_clean(made: _Made, tmp_path: Path, start: int) -> None:
     steps = _steps(made, tmp_path)
     assert steps >= 30
@@ -131,7 +132,7 @@ def test_killed_at_any_call_all_is_whole_and_later_clean(made: _Made, tmp_path: 
         setting.assert_clean()
 
 
-@pytest.mark.parametrize("start", range(2))
+@pytest.mark.parametrize("start", [0, pytest.param(1, marks=LONG)])
 def test_another_machine_backs_up_before_any_call(made: _Made, tmp_path: Path, start: int) -> None:
     for step in range(start, _steps(made, tmp_path), 4):
         setting = _Setting(made, tmp_path, step)
@@ -143,7 +144,7 @@ def test_another_machine_backs_up_before_any_call(made: _Made, tmp_path: Path, s
             setting.later()
 
 
-@pytest.mark.parametrize("start", range(2))
+@pytest.mark.parametrize("start", [0, pytest.param(1, marks=LONG)])
 def test_another_machine_prunes_before_any_call(made: _Made, tmp_path: Path, start: int) -> None:
     for step in range(start, _steps(made, tmp_path), 4):
         setting = _Setting(made, tmp_path, step)
