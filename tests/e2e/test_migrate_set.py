@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -304,16 +305,18 @@ class Site:
         self.directory = directory
         (directory / "html").mkdir()
         (directory / "html" / "index.html").write_text("welcome")
+        (directory / "site.conf").write_text("port 80")
         (directory / ".env").write_text(f"NAME=secret\nIMAGE={image}\n")
         service = {
             "image": "${IMAGE}", "command": ["sleep", "600"], "network_mode": "none", "labels": engine.labels,
             "stop_signal": "SIGKILL", "restart": "always",
         }  # fmt: skip
+        mounts = ["./html:/html:ro", "./site.conf:/site.conf:ro", "data:/data:ro"]
         document = {
             "services": {
                 "db": {**service, "volumes": ["data:/data"]},
                 "queue": {**service, "volumes": ["queue:/queue"]},
-                "web": {**service, "volumes": ["./html:/html:ro", "data:/data:ro"], "depends_on": ["db"]},
+                "web": {**service, "volumes": mounts, "depends_on": ["db"]},
             },
             "volumes": {name: {"labels": engine.labels} for name in ("data", "queue")},
         }
@@ -378,11 +381,13 @@ def test_a_compose_project_moves_with_its_directories_and_starts_there(
     said = run_volback(*command, "--compose-dir", files, "--json").json
     result = said["result"]
     assert (said["ok"], said["warnings"], result["not_moved"], result["left_out"]) == (True, [], [], [])
-    assert sorted(one["source"] for one in result["moved"]) == sorted([*site.volumes, f"{site.directory}/html"])
+    assert sorted(one["source"] for one in result["moved"]) == sorted(
+        [*site.volumes, f"{site.directory}/html", f"{site.directory}/site.conf"]
+    )
     assert {one["proven"] for one in result["moved"]} == {True}
     assert len(result["left_stopped"]) == 3
     assert (files / ".env").stat().st_mode & 0o777 == 0o600
-    assert result["compose_files"] == {"directory": str(files), "paths": [".env", "docker-compose.yml"]}
+    assert result["compose_files"] == {"directory": str(files), "paths": [".env", "docker-compose.yml", "site.conf"]}
 
     up = shlex.split(result["start"])
     said_there = _run(up)
@@ -390,7 +395,8 @@ def test_a_compose_project_moves_with_its_directories_and_starts_there(
     assert said_of_volumes(_run(up)) == said_of_volumes(quiet)
     with closing(second.client()) as client:
         (web,) = client.containers.list(filters={"label": "com.docker.compose.service=web"})
-        assert said_in(web, "cat", "/html/index.html", "/data/file") == (0, f"welcome{site.volumes[0]}".encode())
+        said = said_in(web, "cat", "/html/index.html", "/site.conf", "/data/file")
+        assert said == (0, f"welcomeport 80{site.volumes[0]}".encode())
         assert [container.status for container in client.containers.list()] == ["running"] * 3
 
 
@@ -421,7 +427,7 @@ def test_a_directory_that_holds_something_is_replaced_only_on_request_and_goes_t
 def test_what_is_left_out_is_named_and_the_text_fits(second: SecondEngine, run_volback: Volback, site: Site) -> None:
     said = run_volback("migrate", "--project", site.project, "--to", second.url, "--stop")
     lines = said.stdout.splitlines()
-    assert f"left out: {site.directory}/html is a bind mount: directories are moved with --with-binds" in lines
+    assert f"left out: {site.directory}/html is a bind mount, which is moved with --with-binds" in lines
     start = lines.index("to start it there:")
     assert lines[start + 1].startswith(f"  docker --host {second.url} compose --project-name {site.project}")
     table = lines[: lines.index(next(line for line in lines if line.startswith("containers were down")))]
@@ -436,40 +442,51 @@ def test_two_engines_of_one_host_share_their_directories(
     """There the source would be replaced by itself."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "file").write_text("mine")
+    (tmp_path / "single").write_text("mine")
     project = engine.new_name("shop")
     create_container(
-        volumes={str(tmp_path / "shared"): "/data", volume_factory(): "/volume"},
+        volumes={str(tmp_path / "shared"): "/data", str(tmp_path / "single"): "/single", volume_factory(): "/volume"},
         labels={PROJECT: project, "com.docker.compose.service": "web"},
     )
     command = ("migrate", "--project", project, "--to", second.url, "--with-binds", "--replace", "--no-safety-backup")
     said = run_volback(*command, "--json", check_exit=5).json
     assert "holds the same files on both engines" in said["error"]["message"]
-    assert (tmp_path / "shared" / "file").read_text() == "mine"
+    assert said["result"]["not_moved"] == [str(tmp_path / name) for name in ("shared", "single")]
+    assert [(tmp_path / name).read_text() for name in ("shared/file", "single")] == ["mine"] * 2
 
 
-def test_files_that_containers_mount_are_named_also_those_of_the_projects_directory(
+def test_what_is_no_regular_file_or_is_the_machines_is_named_and_stays(
     second: SecondEngine, run_volback: Volback, create_container: Callable[..., Any], engine: EngineSession,
     volume_factory: Callable[..., str],
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    """They are among the compose files then, whose copies are on this host."""
-    inside, outside = tmp_path / "site" / "site.conf", tmp_path / "other.conf"
-    inside.parent.mkdir()
-    for path in (inside, outside, inside.parent / "compose.yaml"):
-        path.write_text("{}")
-    project = engine.new_name("shop")
-    labels = {PROJECT: project, "com.docker.compose.project.working_dir": str(inside.parent)}
-    labels["com.docker.compose.project.config_files"] = str(inside.parent / "compose.yaml")
-    create_container(
-        volumes={str(inside): "/site.conf", str(outside): "/other.conf", volume_factory(): "/volume"}, labels=labels
-    )
-    command = ("migrate", "--project", project, "--to", second.url, "--with-binds", "--map", f"{inside.parent}=/there")
-    result = run_volback(*command, "--compose-dir", tmp_path / "files", "--json").json["result"]
+    """A file of the project's directory moves, also where it is copied with the compose files: those are for here."""
+    site, there = tmp_path / "site", tmp_path / "there"
+    site.mkdir()
+    for name in ("site.conf", "compose.yaml"):
+        (site / name).write_text("{}")
+    (site / "link").symlink_to("site.conf")
+    os.mkfifo(site / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(site / "s"))
+        project = engine.new_name("shop")
+        labels = {PROJECT: project, "com.docker.compose.project.working_dir": str(site)}
+        labels["com.docker.compose.project.config_files"] = str(site / "compose.yaml")
+        mounted = [*(str(site / name) for name in ("site.conf", "link", "fifo", "s")), "/etc/hosts", "/dev/null"]
+        volumes = {path: f"/mnt/{number}" for number, path in enumerate(mounted)}
+        create_container(volumes={**volumes, volume_factory(): "/volume"}, labels=labels)
+        command = ("migrate", "--project", project, "--to", second.url, "--with-binds", "--map", f"{site}={there}")
+        result = run_volback(*command, "--compose-dir", tmp_path / "files", "--json").json["result"]
     assert {one["path"]: one["why"] for one in result["left_out"]} == {
-        str(inside): "is a file, which is not moved: /there/site.conf must be there before the start",
-        str(outside): f"is a file, which is not moved: {outside} must be there before the start",
+        str(site / "link"): "is a symbolic link, which is not moved",
+        str(site / "fifo"): "is a FIFO, which is not moved",
+        str(site / "s"): "is a socket, which is not moved",
+        "/etc/hosts": "belongs to the machine",
+        "/dev/null": "belongs to the machine",
     }
+    assert [path.name for path in there.iterdir()] == ["site.conf"]
     assert "site.conf" in result["compose_files"]["paths"]
+    assert f"--project-directory {there}" in result["start"]
 
 
 @pytest.mark.parametrize(

@@ -358,7 +358,7 @@ def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
         (shop / name).write_text(text)
     compose("up", "--no-start")
     plain = run_volback("backup", "--project", compose.project, "--dry-run")
-    assert f"left out: {shop}/html is a bind mount: directories are backed up with --with-binds" in plain.stdout
+    assert f"left out: {shop}/html is a bind mount, which is backed up with --with-binds" in plain.stdout
     said = run_volback("backup", "--project", compose.project, "--with-binds", "--json").json["result"]
     volumes = sorted([*compose.volumes, compose.external])
     assert [made["volume"] for made in said["backups"]] == [*volumes, f"{shop}/html"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volback.policy.binds import is_below, is_system, may_be_filled, outermost, place_of
+from volback.policy.binds import is_below, is_machine_file, is_system, may_be_filled, outermost, place_of
 
 ROOT = "/var/lib/docker"
 
@@ -50,3 +50,15 @@ def test_the_deepest_place_counts() -> None:
     assert place_of("/srv/shop/html", maps) == "/www"
     assert place_of("/srv/shop", maps) == "/data/shop"
     assert place_of("/home/shop", maps) == "/home/shop"
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hosts", "/etc/localtime", "/usr/share/zoneinfo/UTC", "/usr/bin/env", "/run/docker.sock", "/swap"]
+)
+def test_a_file_by_which_a_machine_is_known_is_its_own(path: str) -> None:
+    assert is_machine_file(path, ROOT)
+
+
+@pytest.mark.parametrize("path", ["/etc/shop.conf", "/srv/nginx.conf", "/etc/nginx/hosts", "/home/me/shop/.env"])
+def test_a_file_of_a_project_is_not(path: str) -> None:
+    assert not is_machine_file(path, ROOT)

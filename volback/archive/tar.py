@@ -7,6 +7,7 @@ Source of the format: pax interchange format in POSIX.1-2008 (pax), GNU tar manu
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -47,6 +48,15 @@ FIND = ["sh", "-c", f"{_SCAN_FACTS}; exec find . {_SCAN_RECORD}"]
 SYNC_AND_FIND = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; {_SYNC_BELOW}; exec find . {_SCAN_RECORD}"]
 SYNC_AND_FIND_ONE_FILE_SYSTEM = ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find . -xdev {_SCAN_RECORD}"]
 """Mount points are named, what is mounted on them is not."""
+_GLOB = re.compile(r"[*?\[\]\\]")
+
+
+def find_file(name: str) -> list[str]:
+    """Return what scans one file of a directory, and the directory itself, as `SYNC_AND_FIND` scans all."""
+    pattern = shlex.quote(_GLOB.sub(r"\\\g<0>", name))
+    root_or_name = rf"\( -path . -o -name {pattern} \)"
+    return ["sh", "-c", f"{_SCAN_FACTS}; {_SYNC}; exec find . -maxdepth 1 {root_or_name} {_SCAN_RECORD}"]
+
 
 # exthdr.name: the default holds tar's PID. --xattrs-include: without it security.capability is lost, silently.
 # --no-unquote: names come as they are, also those with a backslash.
@@ -58,6 +68,9 @@ CREATE = [
     "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--sparse",
     "--no-recursion", "--null", "--no-unquote", "--verbatim-files-from", "--warning=no-file-ignored",
 ]  # fmt: skip
+
+AS_FILE = ["--transform=s,.*,./file,", "--pax-option=exthdr.name=./PaxHeaders/file"]
+"""After `CREATE`: one file, whatever its name is, gives the same stream."""
 
 # --delay-directory-restore: a stream may return to a directory, which would change its mtime.
 # No --acls: an ACL's text names users by the names that the writing tar knew (GNU tar 1.34, --numeric-owner or not),

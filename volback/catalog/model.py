@@ -25,7 +25,8 @@ Consistency = Literal["live", "paused", "stopped"]
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """What was backed up: a volume as the engine describes it, or a host directory."""
 
-    kind: Literal["volume", "directory"]
+    kind: Literal["volume", "directory", "file"]
+    """A single file is moved as one; no backup is of that kind."""
     name: str
     driver: str = "local"
     options: dict[str, str] = {}

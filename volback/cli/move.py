@@ -106,11 +106,11 @@ _RetryFor = Annotated[
 _NoCompress = Annotated[bool, typer.Option("--no-compress", help="Do not compress what goes to another host.")]
 
 _WithBinds = Annotated[
-    bool, typer.Option("--with-binds", help="With --project: the directories that its containers mount, too.")
+    bool, typer.Option("--with-binds", help="With --project: directories and files that its containers mount, too.")
 ]
 _Map = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="OLD=NEW", help="With --with-binds: where a directory goes; may be repeated."),
+    typer.Option("--map", metavar="OLD=NEW", help="With --with-binds: where one of them goes; may be repeated."),
 ]
 _ComposeDir = Annotated[
     str | None, typer.Option(metavar="DIR", help="With --project: copy its compose files into this directory.")

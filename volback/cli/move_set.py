@@ -50,7 +50,7 @@ class Several:
         for option in [option for option, is_given in given.items() if is_given and self.as_project is None]:
             raise UsageError(f"{option} requires --project NAME alone", "volumes need neither")
         if self.maps and not self.with_binds:
-            raise UsageError("--map requires --with-binds", "it says where directories go")
+            raise UsageError("--map requires --with-binds", "it says where directories and files go")
 
     @property
     def is_one(self) -> bool:
@@ -86,7 +86,8 @@ def migrate_several(
     parts = _parts(ctx, source, target, several)
     done = migrate_set(
         ctx, source, target, repository, names, options,
-        directories=parts.directories, project=several.as_project, jobs=several.jobs,
+        directories=parts.directories, files=parts.single_files,
+        project=several.as_project, jobs=several.jobs,
     )  # fmt: skip
     if parts.written is not None:
         parts.written.write()

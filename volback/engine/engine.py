@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -29,7 +30,7 @@ from volback.settings import Transport
 
 
 class Target(Protocol):
-    """A volume or a directory of the engine's host that a helper mounts."""
+    """A volume, or a directory of the engine's host, that a helper mounts; of a single file, the directory above."""
 
     @property
     def kind(self) -> str: ...
@@ -383,6 +384,7 @@ class Engine:
             if self.info.is_podman:  # it makes a missing one, without the labels by which that is seen elsewhere
                 self.volume(target.name)
             return helper.volume_mount(target.name, read_only=read_only, client_id=self._client_id, at=at)
+        path = posixpath.dirname(target.name) if target.kind == "file" else target.name
         if self.info.is_podman:
-            podman.require_path(self._client, target.name, image=self.ensure_image(), labels=self._labels(run))
-        return helper.directory_mount(target.name, read_only=read_only)
+            podman.require_path(self._client, path, image=self.ensure_image(), labels=self._labels(run))
+        return helper.directory_mount(path, read_only=read_only)

@@ -26,7 +26,7 @@ from volback.errors import EngineError, VolbackError
 
 REPOSITORY = "volback-helper"
 FALLBACK = "debian:stable-slim"
-PROGRAMS = ("tar", "find", "sh", "cat", "head", "sleep", "sync", "tee", "zstd", "sha256sum", "stat")
+PROGRAMS = ("tar", "find", "sh", "cat", "head", "sleep", "sync", "tee", "zstd", "sha256sum", "stat", "mv")
 _OPTIONAL = frozenset({"tee", "zstd", "sha256sum", "stat"})
 _MOUNT_POINTS = ("volume", "target", "io", "tmp", "proc", "sys", "dev", "etc")
 _GO_NAMES = {

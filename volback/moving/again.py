@@ -10,6 +10,7 @@ import hashlib
 
 from volback.context import Context
 from volback.moving.sides import Side
+from volback.operations.single_files import found_by
 from volback.operations.volumes import open_reader, scan
 from volback.state.noted import read_note, write_note
 from volback.state.runs import Run
@@ -34,8 +35,12 @@ def _names(target: Side) -> tuple[str, str]:
 
 def _state_of(run: Run, target: Side) -> str:
     with open_reader(target.engine, run, target.volume) as reader:
-        plan = scan(reader, [])
+        if target.volume.kind == "file":
+            found = found_by(reader)
+            records = [] if found is None else found.plan.records
+        else:
+            records = scan(reader, []).records
     digest = hashlib.sha256()
-    for record in plan.records:
+    for record in records:
         digest.update(b"%d:%s" % (len(record), record))
     return digest.hexdigest()

@@ -41,7 +41,7 @@ from volback.state.runs import Run
 
 log = logging.getLogger(__name__)
 
-_HINT = "give --replace, or remove it there first"
+EXISTS_HINT = "give --replace, or remove it there first"
 
 
 class Member:
@@ -130,8 +130,8 @@ class Member:
 
     def finish(self, quiesced: Quiesced | None = None) -> None:
         """Copy what is left to copy while nothing writes, and prove it. The target is whole then."""
-        was_ready = self._helpers is not None
-        if self._moving is None:
+        was_ready = self._is_ready
+        if not self._has_begun:
             self.begin()
         self.get_ready()
         self._do(partial(self._finish, quiesced))
@@ -162,6 +162,15 @@ class Member:
         finally:
             self.is_working = False
 
+    @property
+    def _has_begun(self) -> bool:
+        return self._moving is not None
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether the helpers of the last pass wait."""
+        return self._helpers is not None
+
     def _open(self) -> None:
         if self.source.is_same(self._target):
             raise ConflictError(f"{self.source.what} is on that engine already", "give another engine")
@@ -180,7 +189,7 @@ class Member:
                 filling if source.volume.kind == "volume" else filling_directory,
                 self._ctx, self._route.run, self._target, self._options,
             )  # fmt: skip
-            making = fill(source=source, kept=self._connections, on_wire=self._wires.of_writer, hint=_HINT)
+            making = fill(source=source, kept=self._connections, on_wire=self._wires.of_writer, hint=EXISTS_HINT)
             self._moving = self._movement(self._making.enter_context(making))
             if self._options.stopping is not None and self._options.stopping.live:
                 self._first = self._moving.live_passes()

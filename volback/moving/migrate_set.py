@@ -26,6 +26,7 @@ from volback.live.plan import QuiesceTarget, plan_quiesce, quiesce_candidates, w
 from volback.live.quiesce import Quiesced
 from volback.live.services import Services
 from volback.moving.crew import Crew, SharedProgress
+from volback.moving.files import FileMember
 from volback.moving.grouping import Group, group_of, joined
 from volback.moving.member import Member
 from volback.moving.migrate import MigrateOptions, make_ready, without_source
@@ -34,6 +35,7 @@ from volback.moving.sides import Side, source_side
 from volback.moving.targets import Replacement, wanted_volume
 from volback.moving.transfer import Wires
 from volback.operations.recover import check_whole, half_restored
+from volback.operations.single_files import single_file
 from volback.policy.projects import PROJECT
 from volback.policy.schedulers import owner_of
 from volback.state.runs import Run, live_runs
@@ -63,12 +65,13 @@ class SetMoved:
 
 def migrate_set(
     ctx: Context, source: Engine, target: Engine, repository: Repository, names: Sequence[str],
-    options: MigrateOptions, *, directories: Mapping[str, str] = {}, project: str | None = None, jobs: int = 2,
+    options: MigrateOptions, *, directories: Mapping[str, str] = {}, files: Mapping[str, str] = {},
+    project: str | None = None, jobs: int = 2,
 ) -> SetMoved:  # fmt: skip
     """Move the volumes of these names; one that fails does not undo the others.
 
-    `directories`: paths here, and where each goes there. `project`: all containers of it are stopped, also those that
-    mount nothing. `repository`: see `migrate`.
+    `directories`, `files`: paths here, and where each goes there. `project`: all containers of it are stopped, also
+    those that mount nothing. `repository`: see `migrate`.
     Raises NotFoundError, UsageError, EngineError before anything is done.
     """
     if options.remove_source and not options.prove:
@@ -80,10 +83,14 @@ def migrate_set(
         for side in (source_side(source, name) for name in names)
     ]
     sides += [(_directory(source, here), _directory(target, there)) for here, there in directories.items()]
+    sides += [(Side(source, single_file(here)), Side(target, single_file(there))) for here, there in files.items()]
     make_ready(ctx, source, target, repository, sides, retry_s=options.retry_s)
     wires = Wires.between(source, target, compress=options.compress, bytes_s=options.bytes_s)
     refill = Replacement(repository, safety_backup=False)
-    members = [Member(shared, *both, wires, options, refill) for both in sides]
+    members = [
+        (FileMember if here.volume.kind == "file" else Member)(shared, here, there, wires, options, refill)
+        for here, there in sides
+    ]
     half = half_restored(ctx, source)
     moving = _SetMoving(ctx, source, target, members, options, project=project)
     return moving.moved(Crew(jobs, progress, moving.wake), half)
@@ -297,7 +304,7 @@ class _SetMoving:
     def _remove_sources(self) -> None:
         """Those that are proven, and whose containers do not run again."""
         for member in self._members:
-            if member.moved is None or not member.is_good or member.source.volume.kind == "directory":
+            if member.moved is None or not member.is_good or member.source.volume.kind != "volume":
                 continue
             running = sorted(set(member.moved.containers) & set(self._running_again))
             if running:

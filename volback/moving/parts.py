@@ -1,4 +1,5 @@
-"""Parts: what moves with the volumes of a compose project: directories that its containers mount, compose files.
+"""Parts: what moves with the volumes of a compose project: directories and files that its containers mount, compose
+files.
 
 What is left out is named, with the reason.
 """
@@ -6,7 +7,7 @@ What is left out is named, with the reason.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from volback.errors import StoreError, UsageError
 from volback.operations.compose_files import ComposeFiles
 from volback.operations.compose_files_back import FilesBack
 from volback.operations.project_parts import LeftOut, project_parts
-from volback.policy.binds import is_below, may_be_filled, place_of
+from volback.policy.binds import is_below, is_machine_file, may_be_filled, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Parts:
 
     directories: Mapping[str, str] = field(default_factory=dict)
     """Paths here, and where each goes there."""
+    single_files: Mapping[str, str] = field(default_factory=dict)
+    """The same of files that containers mount by themselves."""
     left_out: tuple[LeftOut, ...] = ()
     files: ComposeFiles | None = None
     """Compose files that can be read here."""
@@ -40,20 +43,23 @@ def parts_of(
 ) -> Parts:  # fmt: skip
     """Find the parts of a project; nothing is written. Raises UsageError, ConflictError, EngineError."""
     found = project_parts(ctx, source, project, with_binds=with_binds, done="moved")
-    places = {one.name: place_of(one.name, maps) for one in found.directories}
-    unused = [old for old in maps if not any(is_below(path, old) for path in (*places, *found.mounted_files))]
+    directories = {one.name: place_of(one.name, maps) for one in found.directories}
+    single = {path: place_of(path, maps) for path in found.mounted_files}
+    places = {**directories, **single}
+    unused = [old for old in maps if not any(is_below(path, old) for path in places)]
     if unused:
-        raise UsageError(f"--map {unused[0]}={maps[unused[0]]}: no directory below {unused[0]} is moved")
-    refused = [
-        LeftOut(path, f"is not moved to {there}, which belongs to the machine")
+        raise UsageError(f"--map {unused[0]}={maps[unused[0]]}: nothing below {unused[0]} is moved")
+    refused = {
+        path: LeftOut(path, f"is not moved to {there}, which belongs to the machine")
         for path, there in places.items()
-        if not _may_go(source, target, path, there)
-    ]
-    kept = {path: there for path, there in places.items() if path not in {one.path for one in refused}}
-    left_out = (*_without(found.mounted_files, found.left_out), *_files(found.mounted_files, maps), *refused)
+        if not (_file_may_go(target, there) if path in single else _may_go(source, target, path, there))
+    }
+    kept = {path: there for path, there in directories.items() if path not in refused}
+    moved_files = {path: there for path, there in single.items() if path not in refused}
+    left_out = (*(one for one in found.left_out if one.path not in single), *refused.values())
     files = found.files
     if files is None:
-        return Parts(kept, left_out)
+        return Parts(kept, moved_files, left_out)
     copies = FilesBack(files.source.labels, compose_dir or Path(files.working_dir), _contents(files))
     if compose_dir is not None and (obstacle := copies.obstacle("moved")):
         raise obstacle
@@ -61,25 +67,17 @@ def parts_of(
     home = place_of(files.working_dir, maps) if any(is_below(path, files.working_dir) for path in used) else None
     start = copies.start_command(project, engine=_options_for(target), home=home)
     if compose_dir is not None:
-        return Parts(kept, left_out, files, copies, start)
+        return Parts(kept, moved_files, left_out, files, copies, start)
     is_as_named = all(copies.directory / name == path for name, path in files.paths.items())
-    return Parts(kept, left_out, files, start=start if is_as_named else None)
-
-
-def _without(paths: Collection[str], left_out: Iterable[LeftOut]) -> list[LeftOut]:
-    return [one for one in left_out if one.path not in paths]
-
-
-def _files(paths: Iterable[str], maps: Mapping[str, str]) -> list[LeftOut]:
-    """Files that containers mount, also those that are copied with the compose files: these copies are on this host."""
-    return [
-        LeftOut(path, f"is a file, which is not moved: {place_of(path, maps)} must be there before the start")
-        for path in paths
-    ]
+    return Parts(kept, moved_files, left_out, files, start=start if is_as_named else None)
 
 
 def _may_go(source: Engine, target: Engine, path: str, there: str) -> bool:
     return may_be_filled(path, source.info.root_directory) and may_be_filled(there, target.info.root_directory)
+
+
+def _file_may_go(target: Engine, there: str) -> bool:
+    return not is_machine_file(there, target.info.root_directory)
 
 
 def _contents(files: ComposeFiles) -> dict[str, bytes]:

@@ -19,7 +19,6 @@ from volback.archive.verdicts import Verdicts
 from volback.context import Context
 from volback.engine.containers import Container
 from volback.engine.streams import VolumeReader, VolumeWriter
-from volback.errors import ConflictError, EngineUnreachable
 from volback.live.guard import guarded
 from volback.live.leaving import Left, idle_users
 from volback.live.plan import QuiesceRequest, plan_quiesce, quiesce_candidates
@@ -31,6 +30,7 @@ from volback.moving.move import Moved, MoveOptions, PassDone, checked
 from volback.moving.proof import compare_whole, digest_of_all, opened_proof, prove_delta, prove_transfer
 from volback.moving.rest import prove_rest, prove_sent, send_rest
 from volback.moving.sides import Side
+from volback.moving.stopped import check_undisturbed, ended
 from volback.moving.targets import Filling, filling
 from volback.moving.transfer import Route, Transferred, Wires
 from volback.operations.observe import Observer
@@ -236,7 +236,7 @@ class Moving:
     def waiting(self, first: Pass | None) -> Iterator[Helpers]:
         """Start the helpers of the last pass while containers run, and let them know all files. Raises EngineError."""
         ready = self._connections.through(lambda again: self._opened(first, again=again))
-        with _ended(ready.stack), self._observer.observing():
+        with ended(ready.stack), self._observer.observing():
             yield ready
 
     def _opened(self, first: Pass | None, *, again: bool) -> Helpers:
@@ -303,14 +303,7 @@ class Moving:
 
     def check_undisturbed(self, quiesced: Quiesced, stopped: Iterable[Container]) -> None:
         """Raises ConflictError if something has run meanwhile that can write to the source."""
-        names = {container.name for container in stopped}
-        disturbed = self._connections.through(lambda _: quiesced.disturbed(names))
-        disturbers = sorted({*disturbed, *self._observer.came})
-        if disturbers:
-            raise ConflictError(
-                f"container {disturbers[0]!r} was started by others while {self._route.source.what} was moved",
-                "find out what starts it, and move the volume again",
-            )
+        check_undisturbed(self._connections, self._observer, self._route.source, quiesced, stopped)
 
     def moved(
         self, first: Pass | None, found: Outcome, stopped: Iterable[Container], *, duration_s: float
@@ -354,20 +347,6 @@ def _said_of(held: Quiesced) -> Iterator[None]:
         for error in held.errors:
             log.warning("%s; %s", error.message, error.hint)
         raise
-
-
-@contextmanager
-def _ended(helpers: ExitStack) -> Iterator[None]:
-    """End helpers after the block. Where its work is done, an engine that is unreachable then takes nothing from it."""
-    is_done = False
-    try:
-        with helpers:
-            yield
-            is_done = True
-    except EngineUnreachable as exc:
-        if not is_done:
-            raise
-        log.warning("helpers stay behind until the next run: %s", exc.message)
 
 
 NOTHING = Transferred(0, 0, 0, b"")

@@ -19,7 +19,7 @@ from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.moving.delta import Delta, are_same
 from volback.moving.sides import Side
-from volback.moving.transfer import Passing, Route, Transferred
+from volback.moving.transfer import Passing, Route, Transferred, read_arguments
 from volback.operations.prove import Comparison, compare_signatures, signatures_of
 from volback.operations.volumes import open_reader, scan, unreadable
 
@@ -90,7 +90,7 @@ def same_there(route: Route) -> Plan | None:
 
 def opened_digest(route: Route, side: Side, *, rescan: bool = False) -> AbstractContextManager[VolumeReader]:
     """Start a helper that reads one side, for its digest alone."""
-    read, on_wire = tar.without(route.drop), _on_wire(side.engine)
+    read, on_wire = read_arguments(side.volume, route.drop), _on_wire(side.engine)
     return open_reader(side.engine, route.run, side.volume, rescan=rescan, read=read, on_wire=on_wire)
 
 

@@ -24,6 +24,7 @@ from volback.moving.transfer import EXTRACT
 from volback.operations.emptiness import look_first
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
+from volback.operations.single_files import file_backup_source
 from volback.operations.sources import volume_source
 from volback.operations.starting import Starting, Stream, started
 from volback.operations.volumes import check_written, new_volume, open_writer, remove_half_made, write_into
@@ -271,7 +272,11 @@ def safety_backup(ctx: Context, target: Side, replace: Replacement) -> str:
     """Back up what the target holds; return the backup's name. Raises StoreError, EngineError."""
     from volback.operations.backup import BackupOptions, make_backup
 
-    source = target.volume if target.volume.kind == "directory" else volume_source(target.engine, target.volume.name)
+    source = target.volume
+    if source.kind == "volume":
+        source = volume_source(target.engine, source.name)
+    elif source.kind == "file":
+        source = file_backup_source(source.name)
     options = BackupOptions(tags=[SAFETY_TAG])
     return make_backup(ctx, target.engine, replace.repository, source, options).manifest.name
 

@@ -7,7 +7,7 @@ a helper on another host compresses, or decompresses, there; for a helper on thi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from itertools import chain
 from volback.archive import tar, wire
 from volback.archive.attributes import Kind
 from volback.archive.plan import Plan
+from volback.catalog.model import Source
 from volback.context import Context
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeCopier, VolumeReader, VolumeWriter
@@ -26,6 +27,7 @@ from volback.moving.copier import Report, can_copy, open_copier, read_report
 from volback.moving.delta import Delta
 from volback.moving.sides import Side
 from volback.operations.noticed import odd
+from volback.operations.single_files import part_arguments, part_of, single_file
 from volback.operations.volumes import check_extracted, open_reader, open_writer, unset_warnings, unwritten_bytes
 from volback.pace import Pace
 from volback.state.runs import Run
@@ -120,7 +122,10 @@ class Route:
             self.traffic.sent_bytes += report.sent_bytes
         else:
             report = self._through(reader, writer, names, digested=digested)
-        missing = partial(unwritten_bytes, self.target.engine, self.run, self.target.volume, plan.total_bytes)
+        written = self.target.volume
+        if written.kind == "file":
+            written = single_file(part_of(written.name))
+        missing = partial(unwritten_bytes, self.target.engine, self.run, written, plan.total_bytes)
         said = check_extracted(self.target.volume, report.messages, report.status, missing)
         warnings = _check_read(self.source, reader)  # of a copier it may be an echo of what the writing tar met
         return Transferred(
@@ -164,19 +169,25 @@ class Route:
     def opened_reader(self, *, rescan: bool = False) -> AbstractContextManager[VolumeReader]:
         """Start a helper that reads the source."""
         source = self.source
-        read, on_wire = tar.without(self.drop), self.wires.of_reader
+        read, on_wire = read_arguments(source.volume, self.drop), self.wires.of_reader
         return open_reader(source.engine, self.run, source.volume, rescan=rescan, read=read, on_wire=on_wire)
 
     def opened_writer(self) -> AbstractContextManager[VolumeWriter]:
         """Start another helper that fills the target."""
         target = self.target
-        return open_writer(target.engine, self.run, target.volume, EXTRACT, on_wire=self.wires.of_writer)
+        command = EXTRACT if target.volume.kind != "file" else [*EXTRACT, *part_arguments(target.volume.name)]
+        return open_writer(target.engine, self.run, target.volume, command, on_wire=self.wires.of_writer)
 
     def _sent(
         self, stream: Iterable[bytes | bytearray], passing: Passing, writer: VolumeWriter
     ) -> Iterator[bytes | memoryview]:
         converted = _converted(stream, passing, compress=writer.is_wire and self.wires.compress_to)
         return converted if self.wires.pace is None else self.wires.pace.slowed(converted)
+
+
+def read_arguments(volume: Source, drop: Collection[Kind]) -> list[str]:
+    """More arguments of the tar that reads one side: a single file has one name in both streams."""
+    return [*tar.without(drop), *(tar.AS_FILE if volume.kind == "file" else [])]
 
 
 def _check_read(source: Side, reader: VolumeReader) -> list[str]:

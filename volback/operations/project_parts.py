@@ -14,7 +14,8 @@ from volback.engine.engine import Engine
 from volback.errors import NotFoundError, UsageError
 from volback.operations.compose_files import ComposeFiles, find_compose_files
 from volback.operations.emptiness import first_entry
-from volback.policy.binds import is_below, is_system, outermost
+from volback.operations.single_files import REGULAR, look_at
+from volback.policy.binds import is_below, is_machine_file, is_system, outermost
 from volback.state.runs import Run
 
 
@@ -34,7 +35,7 @@ class ProjectParts:
     files: ComposeFiles | None
     left_out: tuple[LeftOut, ...]
     mounted_files: tuple[str, ...] = ()
-    """Paths that containers mount and that are not directories, also where they are kept among the compose files; known
+    """Regular files that containers mount by themselves, also where they are kept among the compose files; known
     `with_binds` only."""
 
 
@@ -49,10 +50,10 @@ def project_parts(
     binds = {mount.source for found in containers for mount in found.mounts if mount.kind == "bind" and mount.source}
     directories, others, left_out = list[str](), list[str](), list[LeftOut]()
     if with_binds:
-        directories, others, left_out = _sorted_out(ctx, engine, outermost(binds))
+        directories, others, left_out = _sorted_out(ctx, engine, outermost(binds), done)
     else:
         left_out = [
-            LeftOut(path, f"is a bind mount: directories are {done} with --with-binds")
+            LeftOut(path, f"is a bind mount, which is {done} with --with-binds")
             for path in _ours(engine, outermost(binds))
         ]
     files, refused = find_compose_files(project, [found.labels for found in containers], more=others)
@@ -70,7 +71,9 @@ def _ours(engine: Engine, paths: Iterable[str]) -> list[str]:
     return [path for path in paths if not is_system(path, engine.info.root_directory)]
 
 
-def _sorted_out(ctx: Context, engine: Engine, paths: list[str]) -> tuple[list[str], list[str], list[LeftOut]]:
+def _sorted_out(
+    ctx: Context, engine: Engine, paths: list[str], done: str
+) -> tuple[list[str], list[str], list[LeftOut]]:
     """Directories, files, and what is neither; only a helper can say what a path of the engine's host is."""
     directories, files, left_out = list[str](), list[str](), list[LeftOut]()
     ours = _ours(engine, paths)
@@ -83,7 +86,20 @@ def _sorted_out(ctx: Context, engine: Engine, paths: list[str]) -> tuple[list[st
                 first_entry(engine, Source(kind="directory", name=path), run=run.id, directory=run.scratch("look"))
                 directories.append(path)
             except UsageError:
-                files.append(path)
+                if why := _why_not(engine, run, path, done):
+                    left_out.append(LeftOut(path, why))
+                else:
+                    files.append(path)
             except NotFoundError:
                 left_out.append(LeftOut(path, "does not exist on the engine's host"))
     return directories, files, left_out
+
+
+def _why_not(engine: Engine, run: Run, path: str, done: str) -> str:
+    """Why what is no directory stays where it is; empty for a file."""
+    if is_machine_file(path, engine.info.root_directory):
+        return "belongs to the machine"
+    found = look_at(engine, run, path)
+    if found is None:
+        return "does not exist on the engine's host"
+    return "" if found.what == REGULAR else f"is a {found.what}, which is not {done}"

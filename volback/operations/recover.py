@@ -32,6 +32,7 @@ from volback.live.resuming import Resumer
 from volback.operations.emptiness import first_entry
 from volback.operations.leftovers import FoundLeftovers, Leftovers
 from volback.operations.locks import prefix_lock
+from volback.operations.single_files import remove_part
 from volback.policy.inherited import restored_by
 from volback.state.journal import (
     Entry,
@@ -41,6 +42,7 @@ from volback.state.journal import (
     Kind,
     NewBackup,
     NewDirectory,
+    NewFile,
     NewVolume,
     OnEngine,
     Quiescing,
@@ -279,10 +281,12 @@ def _sweep_entry(
             left.directories.append(entry.path)
             if remove:
                 log.warning("a run died while it restored into %s: what is there is incomplete", entry.path)
-            return True
+        case NewFile():
+            return _sweep_part(engine, run, entry, remove=remove)
         case Replacing():
             left.replaced.append(entry)
-    return False  # entries left here are containers that still do not run, and hooks that wait for them
+    # other entries left here are containers that still do not run, and hooks that wait for them
+    return isinstance(entry, NewDirectory)
 
 
 def _concerns(engine: Engine, repository: Repository, run: DeadRun, entry: Entry) -> bool:
@@ -327,6 +331,16 @@ def _sweep_volume(engine: Engine, run: DeadRun, entry: NewVolume, left: FoundLef
         return False
     left.volumes.append(entry.name)
     return True
+
+
+def _sweep_part(engine: Engine, run: DeadRun, entry: NewFile, *, remove: bool) -> bool:
+    try:
+        return not remove or remove_part(engine, entry.path, run=run.id, directory=run.directory / "part")
+    except NotFoundError:
+        return True
+    except EngineError as exc:
+        log.warning("%s stays: %s", entry.what, exc.message)
+        return False
 
 
 def _is_of_others(engine: Engine, run: DeadRun, volume: Volume) -> bool:

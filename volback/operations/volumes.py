@@ -6,6 +6,7 @@ A new volume is journalled and labelled, and removed again if what fills it fail
 from __future__ import annotations
 
 import logging
+import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,14 +55,16 @@ def open_reader(
 ) -> AbstractContextManager[VolumeCopier]:
     """Start a helper that scans and reads `source` with the arguments that make the stream deterministic.
 
+    Of a single file it scans that file and the directory above, and nothing else that is in there.
     `rescan`: it scans twice, the second time when it is asked to. `read` and `on_wire` are more arguments of its tar,
     the second where the stream crosses a connection. `into` and `look`: see Engine.reader.
     """
+    find = tar.SYNC_AND_FIND_ONE_FILE_SYSTEM if one_file_system else tar.SYNC_AND_FIND
     return engine.reader(
         source,
         run=run.id,
         directory=run.scratch("read"),
-        scan=tar.SYNC_AND_FIND_ONE_FILE_SYSTEM if one_file_system else tar.SYNC_AND_FIND,
+        scan=tar.find_file(posixpath.basename(source.name)) if source.kind == "file" else find,
         read=[*tar.CREATE, *read],
         on_wire=on_wire,
         scan_end=tar.SCAN_END,

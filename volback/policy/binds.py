@@ -15,6 +15,22 @@ _SHARED = frozenset({
 """Directories that every host has, for all that is on it."""
 _PROGRAMS = ("/bin", "/boot", "/lib", "/lib32", "/lib64", "/sbin", "/usr/bin", "/usr/lib", "/usr/sbin")
 
+_MACHINE_FILES = frozenset({
+    "/etc/fstab", "/etc/group", "/etc/gshadow", "/etc/hostname", "/etc/hosts", "/etc/ld.so.cache", "/etc/ld.so.conf",
+    "/etc/localtime", "/etc/machine-id", "/etc/mtab", "/etc/nsswitch.conf", "/etc/os-release", "/etc/passwd",
+    "/etc/resolv.conf", "/etc/shadow", "/etc/subgid", "/etc/subuid", "/etc/sudoers", "/etc/timezone",
+    "/var/lib/dbus/machine-id",
+})  # fmt: skip
+"""Files by which containers learn of the machine that they run on: another one has its own."""
+_MACHINE_DATA = ("/etc/pki", "/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/share/zoneinfo")
+
+
+def is_machine_file(path: str, engine_root: str) -> bool:
+    """Whether a single file belongs to the machine, and none of another one may be written to its place."""
+    if is_system(path, engine_root) or path in _MACHINE_FILES or posixpath.dirname(path) == "/":
+        return True
+    return is_below(path, *_PROGRAMS, *_MACHINE_DATA)
+
 
 def may_be_filled(path: str, engine_root: str) -> bool:
     """Whether a directory of another host may be made to hold what a project has here: not what is that host's own."""

@@ -108,6 +108,17 @@ class NewDirectory(OnEngine, frozen=False, tag="new-directory", kw_only=True):  
         return f"half-restored directory {self.path}"
 
 
+class NewFile(OnEngine, frozen=True, tag="new-file", kw_only=True):
+    """The part of a file of the engine's host that a move or a restore writes, under a name of its own."""
+
+    path: str
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"part of a file {self.path}"
+
+
 class Replacing(OnEngine, frozen=True, tag="replacing", kw_only=True):
     """A volume that is being replaced in place."""
 
@@ -208,11 +219,13 @@ class PendingHook(OnEngine, frozen=True, tag="pending-hook", kw_only=True):
         return f"command to be run in container {self.hook.container!r}"
 
 
-Entry = NewBackup | Reading | NewVolume | NewDirectory | Replacing | HeldContainer | HeldService | PendingHook
+Entry = NewBackup | Reading | NewVolume | NewDirectory | NewFile | Replacing | HeldContainer | HeldService | PendingHook
 
 Quiescing = HeldContainer | HeldService | PendingHook
 
-_E = TypeVar("_E", NewBackup, Reading, NewVolume, NewDirectory, Replacing, HeldContainer, HeldService, PendingHook)
+_E = TypeVar(
+    "_E", NewBackup, Reading, NewVolume, NewDirectory, NewFile, Replacing, HeldContainer, HeldService, PendingHook
+)
 
 
 class Journal(msgspec.Struct, kw_only=True):
