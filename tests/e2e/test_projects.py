@@ -67,7 +67,8 @@ class Compose:
 
     def move_to(self, directory: Path) -> None:
         """Be a project of that directory, whose services mount something of it."""
-        mounted = ["./html:/html:ro", "./app.conf:/app.conf:ro", "/proc/version:/version:ro"]
+        outside = directory.parent / "outside.conf"
+        mounted = ["./html:/html:ro", "./app.conf:/app.conf:ro", "/proc/version:/version:ro", f"{outside}:/more.conf"]
         volumes = self._document["services"]["db"]["volumes"]
         volumes += [mount for mount in mounted if mount not in volumes]
         directory.mkdir(exist_ok=True)
@@ -356,12 +357,16 @@ def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
     (shop / "html").mkdir(parents=True)
     for name, text in {"html/index": "hello", "app.conf": "on", ".env": "SECRET=1", "note": "not used"}.items():
         (shop / name).write_text(text)
+    outside = tmp_path / "outside.conf"
+    outside.write_text("outside")
+    outside.chmod(0o640)
+    os.chown(outside, 1234, 2345)
     compose("up", "--no-start")
     plain = run_volback("backup", "--project", compose.project, "--dry-run")
     assert f"left out: {shop}/html is a bind mount, which is backed up with --with-binds" in plain.stdout
     said = run_volback("backup", "--project", compose.project, "--with-binds", "--json").json["result"]
     volumes = sorted([*compose.volumes, compose.external])
-    assert [made["volume"] for made in said["backups"]] == [*volumes, f"{shop}/html"]
+    assert [made["volume"] for made in said["backups"]] == [*volumes, f"{shop}/html", str(outside)]
     assert said["compose_files"]["paths"] == [".env", "app.conf", "docker-compose.yml"]
     assert [left["path"] for left in said["left_out"]] == ["/proc/version"]
 
@@ -371,7 +376,23 @@ def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
     call = ["restore", "--project", compose.project, "--with-binds", "--compose-dir", str(new)]
     planned = run_volback(*call, "--dry-run").stdout
     assert not new.exists()
+    stranger = run_volback(*call, "--dry-run", env={"VOLBACK_STATE_DIR": str(tmp_path / "state")}, check_exit=None)
+    assert f"warning: file {outside} is left out, as this machine has not backed it up" in stranger.stderr
+    assert f"file {outside}\n" in planned
+    assert f"file {outside}\n" not in stranger.stdout
+    outside.write_text("theirs")
+    refused = run_volback(*call, check_exit=5)
+    assert f"file '{outside}' exists already, and is another one" in refused.stderr
+    assert outside.read_text() == "theirs"
+    outside.unlink()
+    for volume in volumes:
+        engine.client.volumes.get(volume).remove()
+    shutil.rmtree(new)
     restored = run_volback(*call, "--prove").stdout
+    found = outside.stat()
+    assert (outside.read_text(), found.st_mode & 0o777, found.st_uid, found.st_gid) == ("outside", 0o640, 1234, 2345)
+    run_volback("prove", str(outside))
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
     assert restored.splitlines()[-1] == planned.splitlines()[-1]
     files = {path.name: path.read_text() for path in new.rglob("*") if path.is_file()}
     del files["docker-compose.yml"]

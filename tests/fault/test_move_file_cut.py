@@ -40,6 +40,7 @@ def shop(
     for path in (here, there):
         path.parent.mkdir()
     here.write_bytes(os.urandom(SIZE))
+    os.truncate(here, SIZE * 2)
     labels = {PROJECT: engine.new_name("shop"), "com.docker.compose.service": "web"}
     create_container(volumes={str(here): "/data.bin", volume_factory(): "/data"}, labels=labels)
     command = ("migrate", "--project", labels[PROJECT], "--with-binds", "--map", f"{here}={there}")

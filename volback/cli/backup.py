@@ -37,7 +37,7 @@ Examples:
   volback backup db uploads --tag nightly     two, with a tag
   volback backup --all --exclude '*.log'      every volume, without log files
   volback backup --project shop               a compose project, as one set
-  volback backup --project shop --with-binds  with directories that it mounts
+  volback backup --project shop --with-binds  with what it mounts of the host
   volback backup /srv/www                     a directory of the engine's host
   volback backup --all --exclude-volume 'tmp_*' without those of that name
   volback backup db --stop                    while its containers are stopped
@@ -113,7 +113,7 @@ _IgnoreCtime = Annotated[
     bool, typer.Option("--ignore-ctime", help="A file with another ctime may be unchanged, if its mtime is the same.")
 ]
 _WithBinds = Annotated[
-    bool, typer.Option("--with-binds", help="With --project: the directories that its containers mount, too.")
+    bool, typer.Option("--with-binds", help="With --project: directories and files that its containers mount, too.")
 ]
 _Wait = Annotated[
     str | None, typer.Option(metavar="TIME", help="How long to wait for a volume that another run uses: 90s, 30m.")

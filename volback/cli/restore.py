@@ -76,7 +76,7 @@ _AsProject = Annotated[
     typer.Option(metavar="NAME", help="With --project: give the volumes names and labels of this project."),
 ]
 _WithBinds = Annotated[
-    bool, typer.Option("--with-binds", help="With --project: its directories too, each to where it was.")
+    bool, typer.Option("--with-binds", help="With --project: its directories and files too, each to where it was.")
 ]
 _ComposeDir = Annotated[
     str | None, typer.Option(metavar="DIR", help="With --project: write its compose files into this directory.")

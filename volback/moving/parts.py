@@ -43,8 +43,8 @@ def parts_of(
 ) -> Parts:  # fmt: skip
     """Find the parts of a project; nothing is written. Raises UsageError, ConflictError, EngineError."""
     found = project_parts(ctx, source, project, with_binds=with_binds, done="moved")
-    directories = {one.name: place_of(one.name, maps) for one in found.directories}
     single = {path: place_of(path, maps) for path in found.mounted_files}
+    directories = {one.name: place_of(one.name, maps) for one in found.directories if one.name not in single}
     places = {**directories, **single}
     unused = [old for old in maps if not any(is_below(path, old) for path in places)]
     if unused:

@@ -34,6 +34,7 @@ from volback.operations.noticed import all_excluded, odd, privileged, shrink_war
 from volback.operations.parent import Comparing, facts_of, known_parent
 from volback.operations.prepare import Prepared, Preparing, prepare
 from volback.operations.recover import check_whole, half_restored, sweep
+from volback.operations.single_files import read_source
 from volback.operations.upload import data_upload
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.policy.inherited import acting_labels
@@ -161,7 +162,7 @@ def dry_run(ctx: Context, engine: Engine, source: Source, options: BackupOptions
     """Scan and plan only."""
     with (
         Run(ctx.settings.state, "backup", f"--dry-run {source.name}") as run,
-        open_reader(engine, run, source, one_file_system=options.one_file_system) as reader,
+        open_reader(engine, run, read_source(source), one_file_system=options.one_file_system) as reader,
     ):
         plan = scan(reader, options.excludes)
         reader_bytes = plan.total_bytes

@@ -25,6 +25,7 @@ from volback.context.repository import Repository
 from volback.engine.engine import Engine
 from volback.engine.streams import VolumeReader
 from volback.operations.open_backup import OpenBackup
+from volback.operations.single_files import read_source
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.progress import Progress
 from volback.state.runs import Run
@@ -105,7 +106,7 @@ def diff_volume(
         source = Source(kind="directory" if volume.startswith("/") else "volume", name=volume)
     if source.kind == "volume":
         engine.volume(source.name)
-    with Run(ctx.settings.state, "diff", backup.name) as run, open_reader(engine, run, source) as reader:
+    with Run(ctx.settings.state, "diff", backup.name) as run, open_reader(engine, run, read_source(source)) as reader:
         plan = scan(reader, backup.manifest.excludes)
         live = _Live(plan)
         if data:

@@ -35,7 +35,7 @@ from volback.operations.observe import Observer
 from volback.operations.parent import ChosenParent, Comparing, choose_parent
 from volback.operations.recover import discard
 from volback.operations.salvage import Salvage
-from volback.operations.single_files import is_file_backup, single_file
+from volback.operations.single_files import read_source
 from volback.operations.starting import started
 from volback.operations.volumes import check_mounted, open_reader, unreadable
 from volback.policy.storage import Storage
@@ -183,9 +183,7 @@ def _opener(
 ) -> Callable[..., AbstractContextManager[VolumeReader]]:
     if wanted.files is not None:
         return partial(open_files, run, wanted.files)
-    if is_file_backup(source):
-        source = single_file(source.name)
-    return partial(open_reader, engine, run, source, one_file_system=wanted.one_file_system)
+    return partial(open_reader, engine, run, read_source(source), one_file_system=wanted.one_file_system)
 
 
 def _scan_first(reader: VolumeReader, verdicts: Verdicts) -> None:

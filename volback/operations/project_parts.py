@@ -14,7 +14,7 @@ from volback.engine.engine import Engine
 from volback.errors import NotFoundError, UsageError
 from volback.operations.compose_files import ComposeFiles, find_compose_files
 from volback.operations.emptiness import first_entry
-from volback.operations.single_files import REGULAR, look_at
+from volback.operations.single_files import REGULAR, file_backup_source, look_at
 from volback.policy.binds import is_below, is_machine_file, is_system, outermost
 from volback.state.runs import Run
 
@@ -32,6 +32,7 @@ class ProjectParts:
     """What is backed up with a project's volumes."""
 
     directories: tuple[Source, ...]
+    """Single files among them that are not kept with the compose files: backups that hold one file each."""
     files: ComposeFiles | None
     left_out: tuple[LeftOut, ...]
     mounted_files: tuple[str, ...] = ()
@@ -58,11 +59,9 @@ def project_parts(
         ]
     files, refused = find_compose_files(project, [found.labels for found in containers], more=others)
     kept = set() if files is None else {posixpath.join(files.working_dir, name) for name in files.paths}
-    left_out += [
-        LeftOut(path, "is a file, and not one of the project's directory") for path in others if path not in kept
-    ]
     left_out += [LeftOut(path, why) for path, why in refused]
     sources = tuple(Source(kind="directory", name=path) for path in directories)
+    sources += tuple(file_backup_source(path) for path in others if path not in kept)
     named = tuple(found for found in left_out if not is_below(found.path, *directories))
     return ProjectParts(sources, files, named, tuple(others))
 

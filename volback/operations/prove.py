@@ -24,6 +24,7 @@ from volback.engine.engine import Engine
 from volback.operations.notes import note_proven
 from volback.operations.open_backup import OpenBackup
 from volback.operations.selection import Selection
+from volback.operations.single_files import is_file_backup, read_source
 from volback.operations.volumes import open_reader, scan, unreadable
 from volback.state.runs import Run
 
@@ -74,11 +75,16 @@ def prove(
         source = Source(kind=kind, name=volume)  # type: ignore[arg-type]
     if source.kind == "volume":
         engine.volume(source.name)
+
+    def may_lack(name: str, path: str) -> bool:
+        return tar.is_privileged(name)
+
     with Run(ctx.settings.state, "prove", backup.name) as run:
-        compared = compare(
-            ctx, engine, run, backup, source,
-            excludes=manifest.excludes, may_lack=lambda name, _: tar.is_privileged(name),
-        )  # fmt: skip
+        if source == manifest.source and is_file_backup(source):
+            part = Selection.of_file(backup)
+            compared = compare_part(engine, run, part, read_source(source), may_lack=may_lack, alone=False)
+        else:
+            compared = compare(ctx, engine, run, backup, source, excludes=manifest.excludes, may_lack=may_lack)
     if compared.identical:
         note_proven(ctx, repository, backup.key)
     return compared

@@ -291,7 +291,7 @@ class _Restore:
         manifest, progress = self._backup.manifest, self._ctx.progress
         progress.start(f"restore {self._target.name}", total_bytes=manifest.raw_bytes, total_files=None)
         origin = self._selection or self._backup
-        with closing(_counted(self._ctx, origin)) as stream:
+        with closing(counted(self._ctx, origin)) as stream:
             status = writer.write(stream)
         said = check_extracted(self._target, writer.messages(), status, self._missing_bytes)
         self._unset_warnings += unset_warnings(said, privileged_xattrs=options.privileged_xattrs)
@@ -353,7 +353,7 @@ class _Restore:
         return compare(self._ctx, self._engine, self._run, self._backup, self._target, excludes=[], may_lack=may_lack)
 
 
-def _counted(ctx: Context, origin: OpenBackup | Selection) -> Generator[bytes | memoryview, None, None]:
+def counted(ctx: Context, origin: OpenBackup | Selection) -> Generator[bytes | memoryview, None, None]:
     """The tar stream, counted as progress: stored bytes as they are read, raw bytes as they leave."""
     for buffer in origin.stream(lambda size: ctx.progress.advance(stored_bytes=size)):
         ctx.progress.advance(raw_bytes=len(buffer))

@@ -28,6 +28,8 @@ from volback.operations.project_members import known_here
 from volback.operations.recover import sweep
 from volback.operations.restore import RestoreOptions, RestoreResult, restore
 from volback.operations.restore_dry_run import Planned, plan
+from volback.operations.restore_file import is_strange_file, restore_file
+from volback.operations.single_files import is_file_backup
 from volback.operations.sources import volumes_by_project
 from volback.operations.stored_sets import find_compose_files_backup, find_set, split_project
 from volback.operations.together import Chosen, choose_all, choose_named
@@ -53,7 +55,7 @@ class SetRestoreOptions:
     as_project: str | None = None
     """The project whose names and labels the volumes get."""
     with_binds: bool = False
-    """Restore directories of the project too, each to where it was; it must be empty there, or not exist."""
+    """Restore directories and files of the project too, each to where it was; nothing there is overwritten."""
     compose_dir: Path | None = None
     """Where compose files are written to; directories that lay beside them are restored beside them."""
     anonymous: bool = False
@@ -115,6 +117,15 @@ def _set_files(repository: Repository, backup: Manifest | None, project: str, op
     return SetFiles(backup, files, files.start_command(options.as_project or project))
 
 
+def _place_of(manifest: Manifest, files: SetFiles, options: SetRestoreOptions) -> str:
+    """Where a directory is restored to: what lay in the project's directory lies beside the compose files."""
+    path = manifest.volume
+    home = "" if files.backup is None else files.backup.source.labels.get(WORKING_DIR, "")
+    if options.compose_dir is None or not home or not is_below(path, home):
+        return path
+    return posixpath.normpath(posixpath.join(options.compose_dir, posixpath.relpath(path, home)))
+
+
 class SetRestore:
     """A restore of several volumes: from which backups, to which volumes."""
 
@@ -153,15 +164,29 @@ class SetRestore:
         directories = [backup for backup in backups if backup.source.kind == "directory"]
         if not options.with_binds:
             backups = [backup for backup in backups if backup not in directories]
-            warnings += [f"directory {one.volume} is left out: it comes back with --with-binds" for one in directories]
+            warnings += [
+                f"{'file' if is_file_backup(one.source) else 'directory'} {one.volume} is left out: it comes back with"
+                " --with-binds"
+                for one in directories
+            ]
         elif not directories:
             warnings.append(f"set {found.made.id} has no directories: backup --project keeps them --with-binds")
-        chosen = Chosen(backups, name, found.made, tuple(found.missing), warnings)
         host = backups[0].host if backups else repository.host
         kept = find_compose_files_backup(repository, host, name, found.made.id)
         if kept is not None and options.compose_dir is not None and (kept.set is None or kept.set.id != found.made.id):
             warnings.append(f"set {found.made.id} has no compose files: those of {kept.name} are taken")
         files = _set_files(repository, kept, name, options)
+        strange = [
+            one
+            for one in backups
+            if _place_of(one, files, options) == one.volume and is_strange_file(ctx, repository, one, name)
+        ]
+        warnings += [
+            f"file {one.volume} is left out, as this machine has not backed it up: volback restore {one.name} --to DIR"
+            for one in strange
+        ]
+        backups = [one for one in backups if one not in strange]
+        chosen = Chosen(backups, name, found.made, tuple(found.missing), warnings)
         return cls(ctx, engine, repository, chosen, options, files=files)
 
     @classmethod
@@ -217,11 +242,12 @@ class SetRestore:
 
     def _restore_one(self, step: _Step, done: _Done) -> None:
         try:
-            done.restored.append(restore(self._ctx, self._engine, self._repository, step.backup.name, step.options))
+            fill = restore if step.options.file is None else restore_file
+            done.restored.append(fill(self._ctx, self._engine, self._repository, step.backup.name, step.options))
         except (VolbackError, Interrupted) as exc:
             done.failed.append(step.volume)
             project = f" of project {self._project!r}" if self._project else ""
-            kind = "directory" if step.options.directory else "volume"
+            kind = "directory" if step.options.directory else "file" if step.options.file else "volume"
             exc.message = f"{kind} {step.volume!r}{project} was not restored: {exc.message}"
             exc.hint = exc.hint or f"volback restore {step.backup.name}"
             if isinstance(exc, Interrupted):
@@ -236,7 +262,9 @@ class SetRestore:
     def _options_of(self, manifest: Manifest) -> RestoreOptions:
         options = self._options
         if manifest.source.kind == "directory" and self._chosen.project:
-            place = self._place_of(manifest)
+            place = _place_of(manifest, self._files, options)
+            if is_file_backup(manifest.source):
+                return RestoreOptions(file=place, prove=options.prove, privileged_xattrs=options.privileged_xattrs)
             return RestoreOptions(directory=place, prove=options.prove, privileged_xattrs=options.privileged_xattrs)
         made = RestoreOptions(
             replace=options.replace,
@@ -253,14 +281,6 @@ class SetRestore:
             options.as_project, manifest.volume, manifest.source.labels, of=self._chosen.project or ""
         )
         return replace(made, name=renamed.name, labels=renamed.labels, without_labels=COMPOSE_LABELS)
-
-    def _place_of(self, manifest: Manifest) -> str:
-        """Where a directory is restored to: what lay in the project's directory lies beside the compose files."""
-        path, files = manifest.volume, self._files.backup
-        home = "" if files is None else files.source.labels.get(WORKING_DIR, "")
-        if self._options.compose_dir is None or not home or not is_below(path, home):
-            return path
-        return posixpath.normpath(posixpath.join(self._options.compose_dir, posixpath.relpath(path, home)))
 
     def _leave_out_existing(self) -> None:
         """Of all volumes, and of names that two projects use, what is there is not touched."""
@@ -305,7 +325,7 @@ class SetRestore:
 
     def _is_there(self, step: _Step) -> bool:
         """Whether its volume exists; a directory is looked into when its turn comes."""
-        return step.options.directory is None and self._engine.has_volume(step.volume)
+        return step.options.directory is None and step.options.file is None and self._engine.has_volume(step.volume)
 
     def _of_others(self, project: str, there: list[str]) -> list[str]:
         """Volumes that only the backups count among the project's: neither their labels nor their containers do, and
@@ -334,7 +354,7 @@ class _Step:
     @property
     def volume(self) -> str:
         """The name that it gets; of a directory, its path."""
-        return self.options.directory or self.options.name or self.backup.volume
+        return self.options.directory or self.options.file or self.options.name or self.backup.volume
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from volback.context import Context
 from volback.context.repository import Repository
 from volback.errors import UsageError
 from volback.masking import HIDDEN, masked_keys, with_values
+from volback.operations.single_files import single_file
 from volback.operations.trust import Authorship, authorship
 from volback.policy.inherited import Wanted, inherited_labels, unconfirmed_warning
 from volback.policy.storage import described, is_plain, is_tmpfs
@@ -29,6 +30,8 @@ class TargetOptions:
     """Of the volume; None is the one that the backup is of."""
     directory: str | None = None
     """Of the engine's host, instead of a volume; empty or not there yet."""
+    file: str | None = None
+    """The path there to which the single file that a backup holds is restored."""
     labels: dict[str, str] = field(default_factory=dict)
     without_labels: tuple[str, ...] = ()
     """Keys of the backup's labels that the volume is not to have; `*` stands for any text."""
@@ -97,6 +100,8 @@ def choose_target(
     of a directory comes without a place to go to.
     """
     source = manifest.source
+    if options.file is not None:
+        return Target(single_file(options.file))
     if options.directory is not None:
         return Target(Source(kind="directory", name="/" + posixpath.normpath(options.directory).lstrip("/")))
     if source.kind == "directory" and options.name is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from volback.archive import ranges, tar
@@ -47,6 +49,15 @@ class Selection:
         """These members alone, as far as the backup has them, and the directories above them."""
         known = [path for unit in backup.around(paths) for member in unit.members if (path := member.path) in paths]
         return cls(backup, known, below=False)
+
+    @classmethod
+    def of_file(cls, backup: OpenBackup) -> Selection:
+        """What a backup of a single file holds, without the directory above. Raises IntegrityError."""
+        name = os.fsencode(posixpath.basename(backup.manifest.volume))
+        if [(member.path, member.type) for member in backup.members() if member.path] != [(name, "f")]:
+            raise IntegrityError(f"backup {backup.name} is not one of a single file", "restore it with --to DIR")
+        found = cls.of(backup, [name])
+        return found.without(found.above)
 
     @property
     def above(self) -> set[bytes]:

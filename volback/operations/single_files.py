@@ -69,6 +69,11 @@ def is_file_backup(source: Source) -> bool:
     return source.kind == "directory" and FILE_LABEL in source.labels
 
 
+def read_source(source: Source) -> Source:
+    """What is read for a backup: of a single file, that file alone."""
+    return single_file(source.name) if is_file_backup(source) else source
+
+
 def look_at(engine: Engine, run: Run, path: str) -> Found | None:
     """Return what is at a path; None where nothing is. Raises NotFoundError for the directory above, EngineError."""
     with open_reader(engine, run, single_file(path)) as reader:
