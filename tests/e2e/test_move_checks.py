@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.disks import loop_device, make_ext4, mounted
-from tests.support.engine import EngineSession, Volback
+from tests.support.engine import EngineSession, Volback, build_image
 from tests.support.fingerprint import differences, fingerprint
 from tests.support.remote import SecondEngine, namespaced_engine
 from tests.support.rootless import rootless_engine
@@ -110,7 +110,7 @@ def test_from_and_to_an_engine_without_root(
         os.link(path / "file", path / "second-name")
         os.chown(path / "file", 999, 999)
 
-    source, back = volume_factory(fill=fill), volume_name("back")
+    source, back, home = volume_factory(fill=fill), volume_name("back"), volume_name("home")
     run_volback.directory.chmod(0o700)
     with rootless_engine() as rootless, closing(rootless.client()) as client:
         assert "name=rootless" in client.info()["SecurityOptions"]
@@ -123,6 +123,19 @@ def test_from_and_to_an_engine_without_root(
         container.start()
         live = run_volback("migrate", source, "--to", rootless.url, "--as", "live", "--live", "--json").json
         log = (rootless.volume_path("live") / "log").read_text()
+        build_image(client, "volback-test:writer", {})
+        writer = client.containers.run(
+            "volback-test:writer", ["/bin/sh", "-c", script], volumes={"live": {"bind": "/data"}}, detach=True,
+            network_mode="none", restart_policy={"Name": "always"}, stop_signal="SIGTERM",
+        )  # fmt: skip
+        returned = run_volback("migrate", "live", *here, "--as", home, "--live", "--json").json
+        writer.reload()
+        left = writer.status, writer.attrs["HostConfig"]["RestartPolicy"]["Name"]
+        assert (volume_path(home) / "log").read_bytes() == (rootless.volume_path("live") / "log").read_bytes()
+        writer.remove()
+    assert (returned["result"]["proven"], returned["result"]["passes"], left) == (True, 2, ("exited", "no"))
+    assert (volume_path(home) / "log").read_text().count("end\n") == 2
+    assert (volume_path(home) / "file").stat().st_uid == 999
     for said in (there, again):
         assert (said["warnings"], said["result"]["proven"]) == ([], True)
     assert (live["result"]["proven"], log.endswith("x\nend\n")) == (True, True)
