@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import pytest
 from tests.support.cutting import CuttingRelay
 from tests.support.engine import EngineSession, Volback
 from tests.support.fingerprint import differences, fingerprint
+from tests.support.halt import struck
 from tests.support.remote import SecondEngine
 
 PROJECT = "com.docker.compose.project"
@@ -245,3 +247,28 @@ def test_a_directory_that_was_replaced_since_is_not_gone_on_with(
     (there / "file-0").write_bytes(b"theirs")
     assert "is not empty" in run_volback(*again, env=far_state, check_exit=5).json["error"]["message"]
     assert (there / "file-0").read_bytes() == b"theirs"
+
+
+def test_a_directory_that_was_being_replaced_when_its_run_was_killed_is_gone_on_with(
+    second: SecondEngine, run_volback: Volback, engine: EngineSession, volume_factory: Callable[..., str],
+    create_container: Callable[..., Any], *, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Its former content is removed already, and a part of the new one is there."""
+    here, there, project = tmp_path / "site" / "html", tmp_path / "there" / "html", engine.new_name("shop")
+    for path in (here, there):
+        path.mkdir(parents=True)
+    _fill(here)
+    (there / "former").write_text("x")
+    labels = {PROJECT: project, "com.docker.compose.service": "web"}
+    create_container(volumes={str(here): "/html", volume_factory(labels=labels): "/data"}, labels=labels)
+    maps = ("--map", f"{tmp_path}/site={tmp_path}/there", "--jobs", "1")
+    command = ("migrate", "--project", project, "--to", second.url, "--with-binds", *maps)
+    replaced = (*command, "--replace", "--no-safety-backup")
+    assert struck(run_volback, signal.SIGKILL, "buffer 1 of write", *replaced) == -signal.SIGKILL
+    assert not (there / "former").exists()
+    moved = run_volback(*command, "--json").json["result"]["moved"]
+    result = {one["source"]: (one["proven"], one["was_there"], one["resumed"]) for one in moved}
+    assert result.pop(str(here)) == (True, False, True)
+    assert list(result.values()) == [(True, True, False)]
+    assert differences(fingerprint(here), fingerprint(there)) == []
+    assert list((run_volback.state / "runs").iterdir()) == []
