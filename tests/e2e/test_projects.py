@@ -392,6 +392,8 @@ def test_a_project_comes_back_whole_with_its_directories_and_compose_files(
     found = outside.stat()
     assert (outside.read_text(), found.st_mode & 0o777, found.st_uid, found.st_gid) == ("outside", 0o640, 1234, 2345)
     run_volback("prove", str(outside))
+    (tmp_path / "beside").touch()
+    run_volback("prove", str(outside), str(outside))
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
     assert restored.splitlines()[-1] == planned.splitlines()[-1]
     files = {path.name: path.read_text() for path in new.rglob("*") if path.is_file()}

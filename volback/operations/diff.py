@@ -102,7 +102,7 @@ def diff_volume(
     """
     backup = OpenBackup.as_stored(repository, repository.find(before))
     source = backup.manifest.source
-    if volume is not None:
+    if volume is not None and volume != source.name:
         source = Source(kind="directory" if volume.startswith("/") else "volume", name=volume)
     if source.kind == "volume":
         engine.volume(source.name)

@@ -70,7 +70,7 @@ def prove(
     backup = OpenBackup.of(repository, repository.find(reference))
     manifest = backup.manifest
     source = manifest.source
-    if volume is not None:
+    if volume is not None and volume != manifest.volume:
         kind = "directory" if volume.startswith("/") else "volume"
         source = Source(kind=kind, name=volume)  # type: ignore[arg-type]
     if source.kind == "volume":
