@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine import EngineSession, Volback
-from tests.support.halt import struck
+from tests.support.halt import halted, struck
 from tests.support.remote import SecondEngine
 
 PROJECT = "com.docker.compose.project"
@@ -155,3 +155,15 @@ def test_a_kill_leaves_at_most_a_part_and_the_next_run_removes_it(step: str, sho
     assert _facts(shop.moved) == _facts(shop.conf)
     assert [path.name for path in shop.there.iterdir()] == [shop.moved.name]
     assert list((run_volback.state / "runs").iterdir()) == []
+
+
+def test_a_link_that_comes_to_its_place_meanwhile_is_not_followed(shop: Shop, run_volback: Volback) -> None:
+    other = shop.there / "other"
+    with halted(run_volback, "after write#3", *shop.command("--jobs", "1", "--json")) as run:
+        other.write_text("theirs")
+        shop.moved.symlink_to("other")
+    assert (run.ended.exit_code, run.ended.json["result"]["not_moved"]) == (1, [str(shop.conf)])
+    assert "it is a symbolic link there by now" in run.ended.json["error"]["message"]
+    assert (other.read_text(), sorted(path.name for path in shop.there.iterdir())) == (
+        "theirs", sorted([shop.moved.name, "other"]),
+    )  # fmt: skip
