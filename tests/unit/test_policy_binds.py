@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from volback.policy.binds import is_below, is_machine_file, is_system, may_be_filled, outermost, place_of
+from volback.policy.binds import (
+    is_below,
+    is_machine_file,
+    is_system,
+    known_place_of,
+    may_be_filled,
+    outermost,
+    place_of,
+)
 
 ROOT = "/var/lib/docker"
 
@@ -62,3 +70,10 @@ def test_a_file_by_which_a_machine_is_known_is_its_own(path: str) -> None:
 @pytest.mark.parametrize("path", ["/etc/shop.conf", "/srv/nginx.conf", "/etc/nginx/hosts", "/home/me/shop/.env"])
 def test_a_file_of_a_project_is_not(path: str) -> None:
     assert not is_machine_file(path, ROOT)
+
+
+def test_what_a_repository_says_of_a_path_does_not_lead_out_of_the_place_for_it() -> None:
+    maps = {"/home/shop/": "/srv/shop"}
+    assert known_place_of("/home/shop/html", maps) == "/srv/shop/html"
+    assert known_place_of("/home/shop/../../etc/cron.d/x", maps) == "/etc/cron.d/x"
+    assert known_place_of("/home/x/../shop/../../srv/shop/../../etc/x", {"/home/x/..": "/srv/shop"}) == "/etc/x"

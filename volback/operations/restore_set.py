@@ -5,7 +5,6 @@ Nothing is created if a volume stands in the way. After that, one that fails doe
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from volback.operations.single_files import is_file_backup
 from volback.operations.sources import volumes_by_project
 from volback.operations.stored_sets import find_compose_files_backup, find_set, split_project
 from volback.operations.together import Chosen, choose_all, choose_named
-from volback.policy.binds import is_below
+from volback.policy.binds import is_below, known_place_of
 from volback.policy.projects import COMPOSE_LABELS, WORKING_DIR, as_volume_of, check_project
 from volback.state.seen_volumes import seen_volume
 
@@ -119,11 +118,14 @@ def _set_files(repository: Repository, backup: Manifest | None, project: str, op
 
 def _place_of(manifest: Manifest, files: SetFiles, options: SetRestoreOptions) -> str:
     """Where a directory is restored to: what lay in the project's directory lies beside the compose files."""
-    path = manifest.volume
     home = "" if files.backup is None else files.backup.source.labels.get(WORKING_DIR, "")
-    if options.compose_dir is None or not home or not is_below(path, home):
-        return path
-    return posixpath.normpath(posixpath.join(options.compose_dir, posixpath.relpath(path, home)))
+    maps = {home: str(options.compose_dir)} if home and options.compose_dir is not None else {}
+    return known_place_of(manifest.volume, maps)
+
+
+def _is_beside(place: str, options: SetRestoreOptions) -> bool:
+    """Whether it is in the directory that the person names for the compose files."""
+    return options.compose_dir is not None and is_below(place, str(options.compose_dir))
 
 
 class SetRestore:
@@ -179,7 +181,7 @@ class SetRestore:
         strange = [
             one
             for one in backups
-            if _place_of(one, files, options) == one.volume and is_strange_file(ctx, repository, one, name)
+            if not _is_beside(_place_of(one, files, options), options) and is_strange_file(ctx, repository, one, name)
         ]
         warnings += [
             f"file {one.volume} is left out, as this machine has not backed it up: volback restore {one.name} --to DIR"

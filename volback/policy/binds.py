@@ -43,6 +43,12 @@ def place_of(path: str, maps: Mapping[str, str]) -> str:
     return path if above is None else posixpath.normpath(posixpath.join(maps[above], posixpath.relpath(path, above)))
 
 
+def known_place_of(path: str, maps: Mapping[str, str]) -> str:
+    """As `place_of`, where path and maps are what a repository says: a `..` does not lead out of a place."""
+    normal = {posixpath.normpath(old): new for old, new in maps.items()}
+    return place_of(posixpath.normpath(path), normal)
+
+
 def is_system(path: str, engine_root: str) -> bool:
     """Whether it belongs to the machine and not to a project: the root, `/proc` and such, the engine's own data."""
     if path == "/" or is_below(path, *_SYSTEM):
