@@ -145,17 +145,17 @@ def test_a_small_extent_does_not_hold_the_buffer_that_it_comes_from() -> None:
 
     def cuts() -> Iterator[Cut]:
         nonlocal cleared
-        for _ in range(50):
-            buffer = bytearray(100_000)
+        for _ in range(400):
+            buffer = bytearray(10_000)
             yield RawFrame([memoryview(buffer)[:9]], [9])
             before.append(buffer)
-            for held in before[:-20]:  # those that are not in flight
+            for held in before[:-300]:  # those that are not in flight
                 held.clear()  # BufferError while a view of it exists
                 cleared += 1
 
     before: list[bytearray] = []
     found = list(seal(cuts(), CODEC, in_stream_order=False, threads=2))
-    assert [type(item) for item in found] == [Extents] * 50 + [NewFrame]
+    assert [type(item) for item in found] == [Extents] * 400 + [NewFrame]
     assert cleared
 
 
@@ -273,7 +273,32 @@ def test_what_takes_no_thread_does_not_keep_threads_from_working() -> None:
             both.wait()
         return item
 
-    assert list(in_order(work, range(100), threads=2, inline=lambda item: item % 50 != 0)) == list(range(100))
+    def size(item: int) -> int:
+        return 0 if item % 50 else PACK_BYTES
+
+    assert list(in_order(work, range(100), threads=2, size=size)) == list(range(100))
+
+
+def test_small_items_are_taken_ahead_until_they_are_as_many_bytes_as_frames() -> None:
+    """Eight groups of 100 KiB do not keep two threads at work."""
+    many, taken = threading.Event(), list[int]()
+
+    def work(item: int) -> int:
+        if not item:
+            assert many.wait(60)
+        return item
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            if number == 60:
+                many.set()
+            yield number
+
+    results = in_order(work, items(), threads=2, size=lambda _: PACK_BYTES // 10)
+    assert next(results) == 0
+    assert 60 < len(taken) <= 2 * 4 * 10 + 2
+    results.close()
 
 
 def test_what_takes_no_thread_is_bounded_too() -> None:
@@ -291,7 +316,7 @@ def test_what_takes_no_thread_is_bounded_too() -> None:
                 first.set()  # too late for the bound
             yield number
 
-    results = in_order(work, items(), threads=2, inline=bool)
+    results = in_order(work, items(), threads=2, size=lambda item: 0 if item else 1)
     threading.Timer(0.5, first.set).start()
     assert next(results) == 0
     assert len(taken) < 2_000

@@ -115,9 +115,9 @@ def seal(
         item.frame.stored, item.frame.raw_bytes = codec.seal(raw), len(raw)
         return item.frame
 
-    digested = in_order(digest, cuts, threads=threads, inline=lambda cut: not isinstance(cut, RawFrame))
+    digested = in_order(digest, cuts, threads=threads, size=raw_bytes)
     packed = _pack(digested, in_stream_order=in_stream_order)
-    return in_order(finish, packed, threads=threads, inline=lambda item: not isinstance(item, _Packed))
+    return in_order(finish, packed, threads=threads, size=lambda item: item.size if isinstance(item, _Packed) else 0)
 
 
 def unseal(
@@ -167,6 +167,11 @@ def open_slice(fetched: Fetched, codec: FrameCodec) -> memoryview:
     raw = fetched.frame.open(codec)
     check_extents(wanted.piece, raw, wanted.start, wanted.stop)
     return memoryview(raw)[begin + wanted.start : begin + wanted.stop]
+
+
+def raw_bytes(cut: Cut) -> int:
+    """The raw bytes of a frame; 0 for what is none."""
+    return sum(cut.sizes) if isinstance(cut, RawFrame) else 0
 
 
 def digests_of(cut: RawFrame) -> list[bytes]:
@@ -260,28 +265,30 @@ def in_order(
     items: Iterable[_Item],
     *,
     threads: int | None = None,
-    inline: Callable[[_Item], bool] | None = None,
+    size: Callable[[_Item], int] | None = None,
 ) -> Generator[_Result, None, None]:
-    """Map `work` over `items` in threads; results in order, at most 4 frames a thread in flight.
+    """Map `work` over `items` in threads; results in order, at most 4 frames of 2 MiB a thread in flight.
 
-    Items for which `inline` returns true are processed without a thread. They are small, and many of them may lie
-    between two frames: they do not count as frames, or one thread would work at a time.
+    `size`: the raw bytes of an item, which counts as a whole frame unless this is given. Groups of 100 KiB that counted
+    as much as a frame were too few to keep the threads at work. Items of no bytes are processed without a thread; many
+    of them may lie between two frames.
     """
     count = threads or len(os.sched_getaffinity(0))
     flight: deque[tuple[Future[_Result], int]] = deque()
-    frames = 0
+    limit, ahead = 4 * PACK_BYTES * count, 0
     with Workers(count, thread_name_prefix="frames") as pool:
         try:
             for item in items:
-                is_inline = inline is not None and inline(item)
-                if is_inline and not flight:
+                counted = PACK_BYTES if size is None else size(item)
+                counted = counted and max(counted, _TAKEN_BYTES)  # a few bytes may hold a buffer
+                if not counted and not flight:
                     yield work(item)
                     continue
-                flight.append((_done(work(item)), 0) if is_inline else (pool.submit(work, item), 1))
-                frames += flight[-1][1]
-                while flight and (flight[0][0].done() or frames > 4 * count or len(flight) > _IN_FLIGHT_MAX):
-                    future, weight = flight.popleft()
-                    frames -= weight
+                flight.append((pool.submit(work, item) if counted else _done(work(item)), counted))
+                ahead += counted
+                while flight and (flight[0][0].done() or ahead > limit or len(flight) > _IN_FLIGHT_MAX):
+                    future, counted = flight.popleft()
+                    ahead -= counted
                     yield future.result()
             while flight:
                 yield flight.popleft()[0].result()

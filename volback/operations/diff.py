@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from volback.archive import tar
 from volback.archive.cut import Cut, Cutter, RawFrame, UnitEnd
 from volback.archive.plan import Plan, PlannedUnit
-from volback.archive.seal import digests_of
+from volback.archive.seal import digests_of, raw_bytes
 from volback.archive.seal import in_order as in_threads
 from volback.catalog.differences import Difference, differences
 from volback.catalog.model import Manifest, Source
@@ -217,7 +217,7 @@ def _read_units(cuts: Iterable[Cut], progress: Progress) -> Iterator[Unit]:
         return Piece(_NOWHERE, 0, cut.sizes, b"".join(digests_of(cut)))
 
     pieces: list[Piece] = []
-    with closing(in_threads(digested, cuts, inline=lambda cut: not isinstance(cut, RawFrame))) as items:
+    with closing(in_threads(digested, cuts, size=raw_bytes)) as items:
         for item in items:
             if isinstance(item, Piece):
                 progress.advance(raw_bytes=item.raw_bytes)

@@ -13,7 +13,7 @@ from itertools import chain
 
 from volback.archive import ranges, tar
 from volback.archive.cut import Cut, Cutter, RawFrame, UnitEnd
-from volback.archive.seal import digests_of, in_order
+from volback.archive.seal import digests_of, in_order, raw_bytes
 from volback.archive.walk import Signature, walk
 from volback.archive.window import Buffer
 from volback.catalog.model import Source
@@ -231,7 +231,7 @@ def _digests(ctx: Context, cuts: Iterable[Cut]) -> Iterator[bytes | UnitEnd]:
                 ctx.progress.advance(raw_bytes=sum(cut.sizes))
             yield cut
 
-    return in_order(digest, counted(), inline=lambda cut: not isinstance(cut, RawFrame))
+    return in_order(digest, counted(), size=raw_bytes)
 
 
 def _found(items: Iterable[bytes | UnitEnd]) -> Iterator[tuple[bytes, list[bytes]]]:
