@@ -38,6 +38,10 @@ RATIO_GOALS = {
     ("backup", "borg"): 0.5,
     ("restore", "tar_zstd"): 1.0,
     ("restore", "restic"): 0.9,
+    ("backup", "tar_zstd + sync"): 1.15,
+    ("backup", "restic + sync"): 0.5,
+    ("restore", "tar_zstd + sync"): 1.1,
+    ("restore", "restic + sync"): 0.5,
     # In the S3 case it is volback_s3's time.
     ("backup", "volback"): 1.3,
     ("restore", "volback"): 1.3,
@@ -116,7 +120,7 @@ def case_memory(client: docker.DockerClient, options: Options) -> dict[str, Any]
         with place_in(client, options.directory / label.replace(" ", "-")) as place:  # on a disk: 20 GiB
             _fill(place, options, kind, *numbers)
             contestant = Volback(place)
-            for action, sample in _both(contestant, place, check=False):
+            for action, _, sample in _both(contestant, place, check=False):
                 row = {"data": label, "action": action, "peak_bytes": sample.peak_bytes, "seconds": sample.seconds}
                 rows.append(row | {"goal_bytes": goal_mib * MIB})
                 word = verdict(sample.peak_bytes <= goal_mib * MIB)
@@ -183,22 +187,32 @@ def _race(
                 contestant = make(place)
                 _say(f"  round {number + 1}: {contestant.name}")
                 raw_bytes = bytes_below(place.source)
-                for action, sample in _both(contestant, place, check=number == 0):
-                    samples[action].setdefault(contestant.name, []).append(sample)
+                for action, name, sample in _both(contestant, place, check=number == 0):
+                    samples[action].setdefault(name, []).append(sample)
                 stored[contestant.name] = contestant.stored_bytes()
     return _report(samples, stored, raw_bytes)
 
 
-def _both(contestant: Contestant, place: Place, *, check: bool) -> Iterator[tuple[str, Sample]]:
+def _both(contestant: Contestant, place: Place, *, check: bool) -> Iterator[tuple[str, str, Sample]]:
+    """Each action, with the name under which it counts: what does not sync what it writes counts with a sync, too."""
     contestant.prepare()
-    yield "backup", measure(contestant.backup(), contestant.environment)
+    yield from _measured("backup", contestant, contestant.backup())
     os.sync()
     contestant.prepare_restore()
-    yield "restore", measure(contestant.restore(), contestant.environment)
+    yield from _measured("restore", contestant, contestant.restore())
     if check and contestant.name.startswith("volback"):  # a fast restore of something else would be no result
         wrong = differences(fingerprint(place.source), fingerprint(contestant.restored()))
         if wrong:
             sys.exit("\n".join([*wrong[:10], "error: what volback restored is not what it backed up"]))
+
+
+def _measured(action: str, contestant: Contestant, command: list[str]) -> Iterator[tuple[str, str, Sample]]:
+    sample = measure(command, contestant.environment)
+    yield action, contestant.name, sample
+    written = contestant.unsynced()
+    if written is not None:
+        sync = measure(["sync", "--file-system", str(written)], {})
+        yield action, f"{contestant.name} + sync", Sample(sample.seconds + sync.seconds, sample.peak_bytes)
 
 
 @contextmanager
@@ -229,7 +243,7 @@ def _report(samples: dict[str, dict[str, list[Sample]]], stored: dict[str, int],
         for name, found in by_name.items():
             rows[name] = row = _row(found, ours, RATIO_GOALS.get((action, name)))
             rate = raw_bytes / row["median_s"] / 1e6
-            line = f"    {name:12} {spread(row['seconds']):24} {rate:6.0f} {row['peak_bytes'] / MIB:6.0f} MiB"
+            line = f"    {name:18} {spread(row['seconds']):24} {rate:6.0f} {row['peak_bytes'] / MIB:6.0f} MiB"
             print(line if name == first else f"{line}  {_ratio(row)}")
     sizes = ", ".join(f"{name} {size / raw_bytes:.2f}" for name, size in stored.items())
     print(f"  stored, of {raw_bytes / 1e6:.0f} MB: {sizes}")

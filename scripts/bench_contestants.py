@@ -21,7 +21,10 @@ IMAGE = "volback-bench:latest"
 
 
 class Contestant(Protocol):
-    """`prepare` and `stored_bytes` are not timed; the commands that `backup` and `restore` return are."""
+    """`prepare` and `stored_bytes` are not timed; the commands that `backup` and `restore` return are.
+
+    `unsynced`: what they write and leave to the kernel to write to the disk; None where they wait for that themselves.
+    """
 
     name: str
     environment: dict[str, str]
@@ -32,6 +35,7 @@ class Contestant(Protocol):
     def prepare_restore(self) -> None: ...
     def restore(self) -> list[str]: ...
     def restored(self) -> Path: ...
+    def unsynced(self) -> Path | None: ...
 
 
 class Volback:
@@ -64,6 +68,9 @@ class Volback:
 
     def restored(self) -> Path:
         return self._place.directory / "restored"
+
+    def unsynced(self) -> Path | None:
+        return None
 
 
 class VolbackS3(Volback):
@@ -107,6 +114,9 @@ class Files:
 
     def restored(self) -> Path:
         return self._place.directory / "restored"
+
+    def unsynced(self) -> Path | None:
+        return self._place.directory
 
     def _shell(self, line: str, *names: str | Path) -> list[str]:
         quoted = [shlex.quote(str(name)) for name in names]
