@@ -6,6 +6,7 @@ import io
 import secrets
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,28 @@ def save(library: Library, volume_factory: Callable[..., str]) -> Callable[[Call
     return made
 
 
+_SYNC_FAILS = "echo \"sync: error syncing '$2': Input/output error\" >&2; exit 1"
+
+
 @pytest.fixture
 def image_that_cannot_sync(engine: EngineSession) -> Iterator[str]:
     """A helper image whose sync fails as that of a disk with errors does."""
+    with _image_with_sync(engine, _SYNC_FAILS) as tag:
+        yield tag
+
+
+@pytest.fixture
+def image_whose_first_sync_fails(engine: EngineSession) -> Iterator[str]:
+    """Another one: of a target it fails once, as an error is given to the first that asks."""
+    once = f'if [ "$2" = /target ] && [ ! -e /target/asked ]; then : >/target/asked; {_SYNC_FAILS}; fi'
+    with _image_with_sync(engine, once) as tag:
+        yield tag
+
+
+@contextmanager
+def _image_with_sync(engine: EngineSession, command: str) -> Iterator[str]:
     tag = f"volback-test-helper:{secrets.token_hex(6)}"
-    out, script = io.BytesIO(), b"#!/bin/sh\necho \"sync: error syncing '$2': Input/output error\" >&2; exit 1\n"
+    out, script = io.BytesIO(), f"#!/bin/sh\n{command}\n".encode()
     with (
         tarfile.open(fileobj=io.BytesIO(assemble())) as assembled,
         tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive,

@@ -118,9 +118,23 @@ def test_a_target_that_cannot_be_synced_is_a_failure(
     assert new not in {volume.name for volume in engine.client.volumes.list()}
 
 
+def test_a_sync_that_fails_while_more_is_copied_is_a_failure(
+    library: Library, volume_factory: Callable[..., str], volume_name: Callable[..., str], engine: EngineSession,
+    *, image_whose_first_sync_fails: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The last one does not see that error any more."""
+    library = open_from(replace(library.ctx.settings, helper_image=image_whose_first_sync_fails))
+    monkeypatch.setattr(Engine, "has_program", lambda self, name: True)
+    original = volume_factory(fill=lambda path: (path / "file").write_bytes(bytes(144 * MIB)))
+    new = volume_name("new")
+    with pytest.raises(EngineError, match=f"volume '{new}' could not be written: sync: error syncing '/target'"):
+        clone(*library, original, new, MoveOptions(prove=False))
+    assert new not in {volume.name for volume in engine.client.volumes.list()}
+
+
 def test_a_report_is_read_in_pieces_and_its_end_is_needed() -> None:
     total = b"tar: odd\nTotal bytes read: 5 (5B, 1B/s)"
-    whole = b"..\n\x002\x00%b\x00%b  -\x00" % (total, b"ab" * 32)
+    whole = b"..\n2\x00%b\x00%b  -\x00" % (total, b"ab" * 32)
     counted: list[int] = []
     report = read_report([whole[at : at + 7] for at in range(0, len(whole), 7)], counted.append)
     assert (report.status, report.messages, report.raw_bytes) == (2, b"tar: odd", 5)

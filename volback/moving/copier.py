@@ -2,6 +2,7 @@
 
 tar reads the source as it does for a backup, and writes into another tar, which extracts in the target. The client
 gives the list of files, and gets a report: a dot every 4 MiB, then how the writing tar ended, and the stream's digest.
+What is copied is brought to the disk while more is copied.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from volback.state.runs import Run
 
 _DOT_RECORDS = 8
 _DOT_BYTES = _DOT_RECORDS * 512 * 1024
+_PASSED_DOTS, _SYNCED_PASSES = 8, 4
 _EXTRACT = [
     *tar.EXTRACT, "--file=-", f"--directory={TARGET_POINT}",
     "--totals", f"--checkpoint={_DOT_RECORDS}", "--checkpoint-action=dot",
@@ -29,14 +31,17 @@ _EXTRACT = [
 
 # The reading tar's compress program: so that tar is process 1, and writes the stream that any other reading gives.
 # What the writing tar leaves of its input is read all the same: the reading one must not die of a closed pipe.
-_WRITE = f"""{{ said=$({shlex.join(_EXTRACT)} 2>&1 >&3); status=$?; cat >/dev/null
-failed=$(sync -f {TARGET_POINT} 2>&1) || {{ status=1; said="$said
-$failed"; }}
-printf '\\0%s\\0%s\\0' "$status" "$said" >&3; }}"""
+# The filesystem is synced for each 128 MiB while the next are copied, and in the end. What a sync says is kept each
+# time: an error that one has seen is not given to a later one (syncfs(2)). The first dot is passed on at once.
+_SYNC = f'{{ failed=$(sync -f {TARGET_POINT} 2>&1) || echo "${{failed:-sync was killed}}"; }}'
+_PASS_ON = f"""{{ head -c 1; passes=0; while dots=$(head -c {_PASSED_DOTS}); [ "$dots" ]; do printf %s "$dots"
+passes=$((passes + 1)); [ $((passes % {_SYNCED_PASSES})) != 0 ] || {_SYNC} >&5; done; }}"""
+_WRITE = f"""{{ said=$({{ {{ {shlex.join(_EXTRACT)} 2>&5; printf %s "$?"; cat >/dev/null; }} | {_PASS_ON} >&3
+{_SYNC}; }} 5>&1); printf '\\0%s\\0' "$said" >&3; }}"""
 _PLAIN = f"exec 3>&1; {_WRITE}; printf '\\0'"
 _DIGESTED = f"exec 3>&1; sum=$({{ tee /proc/self/fd/4 | {_WRITE}; }} 4>&1 | sha256sum); printf '%s\\0' \"$sum\""
-_FIELDS = 5
-"""Dots; status; messages; digest; nothing behind the last NUL."""
+_FIELDS = 4
+"""Dots and status; messages; digest; nothing behind the last NUL."""
 _SIGNALLED = 125
 """A status above it is the shell's own: the program was killed, or could not run."""
 _HINT = "see `volback doctor`; then run the command again"
@@ -87,9 +92,10 @@ def read_report(pieces: Iterable[bytes | bytearray], count: Callable[[int], None
             count(_DOT_BYTES * piece.partition(b"\0")[0].count(b"."))
         said += piece
     fields = bytes(said).split(b"\0")
-    if len(fields) != _FIELDS or not fields[1].isdigit():
+    status = fields[0].lstrip(b".\n")
+    if len(fields) != _FIELDS or not status.isdigit():
         raise HelperLost("the helper that copies did not say how it ended", _HINT)
-    _, status, messages, digest, _ = fields
+    _, messages, digest, _ = fields
     if int(status) > _SIGNALLED:
         raise HelperLost(
             f"the helper that copies: its writing tar was killed or could not run (status {int(status)})", _HINT
