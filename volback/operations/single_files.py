@@ -24,7 +24,8 @@ from volback.state.runs import Run
 FILE_LABEL = "volback.file"
 """Of the source of a backup that holds one file."""
 REGULAR = "file"
-_WORD = "now"
+WORD = "now"
+"""At which the part takes the place of the file."""
 _TYPES = {"f": REGULAR, "d": "directory", "l": "symbolic link", "p": "FIFO", "b": "device", "c": "device"}
 
 # A rename replaces a link, and never follows it; but what is there is not what was looked at then.
@@ -111,16 +112,21 @@ def open_renamer(
 
     `replace`: a file may be there. `may_be_done`: a part that is gone has its place already.
     """
-    part, name = (f"./{posixpath.basename(path)}" for path in (part_of(file.name), file.name))
+    script = rename_script(file.name, replace=replace, may_be_done=may_be_done)
+    return open_writer(engine, run, file, ["/bin/sh", "-c", script])
+
+
+def rename_script(path: str, *, replace: bool, may_be_done: bool) -> str:
+    """What a helper runs for it, in the directory above."""
+    part, name = (f"./{posixpath.basename(each)}" for each in (part_of(path), path))
     how = "--force" if replace else "--no-clobber"
     gone = "exit 0" if may_be_done else 'echo "what was written is gone" >&2; exit 1'
-    script = _RENAME.format(part=part, name=shlex.quote(name), how=how, gone=gone, word=_WORD)
-    return open_writer(engine, run, file, ["/bin/sh", "-c", script])
+    return _RENAME.format(part=part, name=shlex.quote(name), how=how, gone=gone, word=WORD)
 
 
 def rename_with(renamer: VolumeWriter, file: Source) -> None:
     """Let the part take the place of the file; it is on disk then. Raises EngineError."""
-    status, messages = renamer.write([f"{_WORD}\n".encode()]), renamer.messages()
+    status, messages = renamer.write([f"{WORD}\n".encode()]), renamer.messages()
     if status or messages:
         why = messages.decode(errors="backslashreplace").partition("\n")[0] or f"status {status}"
         raise EngineError(f"file {file.name!r} could not be put in its place: {why}")
