@@ -141,7 +141,7 @@ def test_a_file_is_read_once_its_writer_is_stopped(
     assert writer.status == "exited"
 
 
-@pytest.mark.parametrize("step", ["buffer 0 of write#2", "after write#2"])
+@pytest.mark.parametrize("step", [pytest.param("buffer 0 of write#2", marks=pytest.mark.long), "after write#2"])
 def test_a_kill_leaves_at_most_a_part_and_the_next_run_removes_it(step: str, shop: Shop, run_volback: Volback) -> None:
     shop.there.mkdir(parents=True)
     shop.moved.write_text("former")
