@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -106,6 +107,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """With a pytest that pytest-xdist does not know, groups are lost without a word."""
     if session.config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("pytest-xdist gave the tests no groups: mind the bound of pytest in pyproject.toml")
+    gc.collect()
+    gc.freeze()  # thousands of tests and modules stay to the end: no collection looks at them again
 
 
 @pytest.fixture(scope="session")

@@ -193,7 +193,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 """In this order, or some of them alone."""
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(CHANGES[name], id=name, marks=[pytest.mark.long] * (at % 2)) for at, name in enumerate(CHANGES)],
+)
 def test_an_increment_is_what_a_full_backup_is(chain: Chain, change: Callable[[Path], object]) -> None:
     change(chain.root)
     increment, full = chain.back_up(), chain.back_up_whole()

@@ -79,7 +79,7 @@ def _assert_nothing_is_left(second: SecondEngine, run_volback: Volback, *, volum
     ("transport", "number"),
     [
         ("pipe", signal.SIGKILL),
-        ("attach", signal.SIGTERM),
+        pytest.param("attach", signal.SIGTERM, marks=pytest.mark.long),
         pytest.param("pipe", signal.SIGTERM, marks=pytest.mark.long),
         pytest.param("attach", signal.SIGKILL, marks=pytest.mark.long),
     ],
@@ -101,7 +101,7 @@ def test_backup_while_the_engine_stops(
 @pytest.mark.parametrize(
     ("transport", "number"),
     [
-        ("pipe", signal.SIGTERM),
+        pytest.param("pipe", signal.SIGTERM, marks=pytest.mark.long),
         ("attach", signal.SIGKILL),
         pytest.param("pipe", signal.SIGKILL, marks=pytest.mark.long),
         pytest.param("attach", signal.SIGTERM, marks=pytest.mark.long),

@@ -80,7 +80,7 @@ def _change(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "options"),
-    [(signal.SIGINT, ["--full"]), (signal.SIGTERM, [])],
+    [pytest.param(signal.SIGINT, ["--full"], marks=pytest.mark.long), (signal.SIGTERM, [])],
     ids=["INT-full", "TERM-increment"],
 )
 def test_interrupted_backup_leaves_nothing(
@@ -104,7 +104,7 @@ def test_interrupted_backup_leaves_nothing(
     _assert_last_is_of_kind(run_volback, "full" if options else "incremental")
 
 
-@pytest.mark.parametrize("options", [["--full"], []], ids=["full", "increment"])
+@pytest.mark.parametrize("options", [pytest.param(["--full"], marks=pytest.mark.long), []], ids=["full", "increment"])
 def test_killed_backup_is_cleaned_up_by_the_next_run(
     options: list[str], strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
     volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,
@@ -129,7 +129,7 @@ def _assert_last_is_of_kind(run_volback: Volback, kind: str) -> None:
     assert max(backups, key=lambda backup: str(backup["id"]))["kind"] == kind
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupted_restore_leaves_no_half_volume(
     number: signal.Signals, strike: Strike, run_volback: Volback, engine: EngineSession, source: str,
     volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path, some_of: StepsOf,

@@ -149,7 +149,10 @@ def _replace(path: Path) -> None:
     (path / "new").rename(path / FIRST)
 
 
-@pytest.mark.parametrize("change", [_grow, _shrink, _empty, _change, _unlink, _replace])
+@pytest.mark.parametrize(
+    "change",
+    [_grow, _change, _unlink, *(pytest.param(other, marks=pytest.mark.long) for other in (_shrink, _empty, _replace))],
+)
 def test_a_file_changed_while_it_is_read_is_named_and_nothing_else_suffers(change: Change, live: Live) -> None:
     before = live.fill(_fill)
     result = live.back_up(during=change)

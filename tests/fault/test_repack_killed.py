@@ -89,7 +89,7 @@ class _Place:
         return open_from(settings, now=lambda: LATER)
 
 
-@pytest.mark.parametrize("is_shared", [False, True], ids=["local", "shared"])
+@pytest.mark.parametrize("is_shared", [False, pytest.param(True, marks=pytest.mark.long)], ids=["local", "shared"])
 def test_a_prune_that_repacks_is_killed(
     nights: _Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config, is_shared: bool
 ) -> None:

@@ -79,7 +79,7 @@ def put_data(fault: Planned) -> bytes:
     return LARGE if any(word in ("uploads", "uploadId=") or "part" in word for word in fault.words) else SMALL
 
 
-@pytest.mark.parametrize("if_absent", [False, True])
+@pytest.mark.parametrize("if_absent", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("fault", WRITES, ids=shown)
 def test_a_put_outlives_one_fault(through: Open, fault: Planned, if_absent: bool) -> None:
     data = put_data(fault)
@@ -107,7 +107,10 @@ def test_an_open_outlives_one_fault(through: Open, fault: Planned) -> None:
         assert sha256(b"".join(store.open("d/o"))).digest() == sha256(LARGE).digest()
 
 
-@pytest.mark.parametrize("fault", LISTS, ids=shown)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, id=shown(fault), marks=[pytest.mark.long] * (at % 2)) for at, fault in enumerate(LISTS)],
+)
 def test_a_list_outlives_one_fault(through: Open, fault: Planned) -> None:
     with through(fault) as (store, _, _):
         for key in ("a/x", "a-other/x", "b"):
