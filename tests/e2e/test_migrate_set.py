@@ -490,7 +490,8 @@ def test_what_is_no_regular_file_or_is_the_machines_is_named_and_stays(
 
 
 @pytest.mark.parametrize(
-    "how", [(), pytest.param(("--live",), marks=pytest.mark.long), ("--replace", "--no-safety-backup")]
+    "how",
+    [*(pytest.param(how, marks=pytest.mark.long) for how in [(), ("--live",)]), ("--replace", "--no-safety-backup")],
 )
 def test_one_that_was_whole_when_its_run_was_killed_is_not_removed_as_half_made(
     how: tuple[str, ...], second: SecondEngine, run_volback: Volback, volume_factory: Callable[..., str],

@@ -143,7 +143,11 @@ def test_a_backup_is_copied_from_a_bucket_to_a_directory_and_back(
         assert far.read(f"again/{key}") == (near / key).read_bytes(), key
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sent: sent.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM, signal.SIGKILL],
+    ids=lambda sent: sent.name,
+)
 def test_an_upload_that_is_cut_off_is_aborted_at_once_or_by_doctor(
     far: Far, run_volback: Volback, volume_factory: MakeVolume, number: signal.Signals
 ) -> None:

@@ -152,7 +152,7 @@ def test_a_container_that_comes_during_the_first_pass_is_paused_too(
     assert result["backups"][0]["consistency"] == "paused"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
 @pytest.mark.parametrize(
     ("step", "stops"), [("buffer 0 of read", 0), ("buffer 0 of read#2", 1)], ids=["first", "second"]
 )

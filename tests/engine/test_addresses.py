@@ -150,7 +150,7 @@ def test_tls_to_an_engine_without_it_is_explained(run_volback: Volback, second: 
     assert hint.startswith("hint: check that it speaks TLS")
 
 
-@pytest.mark.parametrize("away", [True, False], ids=["to it", "from it"])
+@pytest.mark.parametrize("away", [True, pytest.param(False, marks=pytest.mark.long)], ids=["to it", "from it"])
 def test_a_move_over_tls_goes_on_after_its_connections_were_reset(
     away: bool, run_volback: Volback, tls: TlsEngine, far_state: dict[str, str],
     *, volume_factory: Callable[..., str], volume_name: Callable[..., str], volume_path: Callable[[str], Path],

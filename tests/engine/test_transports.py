@@ -393,7 +393,7 @@ def test_a_forced_pipe_that_cannot_be_says_so(open_engine: Opener, second: Secon
     assert caught.value.hint == "leave VOLBACK_TRANSPORT unset"
 
 
-@pytest.mark.parametrize("way", ["read", "write"])
+@pytest.mark.parametrize("way", ["read", pytest.param("write", marks=pytest.mark.long)])
 def test_pipes_that_are_not_ours_are_given_up_in_seconds(
     open_engine: Opener, second: SecondEngine, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -50,7 +50,7 @@ def commands(
     return source, target, log.read_text().splitlines()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
 def test_a_clone_that_dies_leaves_a_whole_volume_or_a_marked_one(
     number: signal.Signals, run_volback: Volback, engine: EngineSession, commands: tuple[str, str, list[str]],
     volume_path: Callable[[str], Path], some_of: StepsOf,

@@ -162,7 +162,7 @@ def small_target(second: SecondEngine) -> Iterator[Callable[[str], None]]:
     place.rmdir()
 
 
-@pytest.mark.parametrize("project", [False, True])
+@pytest.mark.parametrize("project", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_one_that_has_no_room_after_the_stop_runs_again_and_the_others_as_far_as_they_belong_to_it(
     project: bool, second: SecondEngine, run_volback: Volback, pair_of: Callable[..., Pair],
     *, small_target: Callable[[str], None], volume_path: VolumePath,

@@ -249,7 +249,9 @@ def second() -> Iterator[SecondEngine]:
         yield running
 
 
-@pytest.mark.parametrize("power_cut", [False, True], ids=["engine", "engine, volback and guard"])
+@pytest.mark.parametrize(
+    "power_cut", [pytest.param(False, marks=pytest.mark.long), True], ids=["engine", "engine, volback and guard"]
+)
 def test_after_the_engine_was_killed_recover_lets_containers_run_again(
     power_cut: bool, second: SecondEngine, run_volback: Volback
 ) -> None:
@@ -287,7 +289,7 @@ def _writer_runs(client: docker.DockerClient) -> bool:
     return bool(client.containers.get("writer").status == "running")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 @pytest.mark.parametrize("step", ["before Engine.stop_container#2", "after Engine.stop_container"])
 def test_several_that_stop_at_the_same_time_run_again(
     run_volback: Volback,

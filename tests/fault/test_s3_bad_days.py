@@ -50,8 +50,12 @@ def _backups(run_volback: Volback, env: dict[str, str]) -> int:
 
 @pytest.mark.parametrize(
     "numbers",
-    [(INT, TERM, TERM, INT), (KILL,) * 4, pytest.param((TERM, INT, INT, TERM), marks=long)],
-    ids=["INT TERM", "KILL", "TERM INT"],
+    [
+        pytest.param((INT, TERM, TERM, INT), marks=long),
+        (KILL, INT, TERM, KILL),
+        pytest.param((TERM, INT, INT, TERM), marks=long),
+    ],
+    ids=["INT TERM", "KILL INT", "TERM INT"],
 )
 def test_a_backup_that_is_struck_leaves_no_half_backup_and_no_upload(
     radosgw: S3Server, run_volback: Volback, engine: EngineSession, source: str, numbers: tuple[signal.Signals, ...]

@@ -100,7 +100,10 @@ def test_a_put_that_never_works_gives_up_and_leaves_nothing(through: Open, data:
         assert list(store.list()) == []
 
 
-@pytest.mark.parametrize("fault", READS, ids=shown)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, id=shown(fault), marks=[pytest.mark.long] * (at % 2)) for at, fault in enumerate(READS)],
+)
 def test_an_open_outlives_one_fault(through: Open, fault: Planned) -> None:
     with through(fault) as (store, _, _):
         store.put("d/o", [LARGE])

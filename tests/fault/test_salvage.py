@@ -108,7 +108,7 @@ def test_what_a_committed_backup_stores_stays_its_own(run_volback: Volback, sour
     run_volback("verify", "--data")
 
 
-@pytest.mark.parametrize("how", ["increment", "doctor", "interrupt"])
+@pytest.mark.parametrize("how", ["increment", "doctor", pytest.param("interrupt", marks=pytest.mark.long)])
 def test_what_is_not_used_is_removed(how: str, run_volback: Volback, engine: EngineSession, source: str) -> None:
     _made(run_volback, source)
     _killed(run_volback, "end of put data.tar.zst", source, "--full")
