@@ -32,8 +32,16 @@ def _odd(path: Path) -> None:
     make_odd_tree(path, deep=False)
 
 
-@pytest.mark.parametrize("prove", [True, False], ids=["proven", "not-proven"])
-@pytest.mark.parametrize("transport", ["pipe", "attach"])
+@pytest.mark.parametrize(
+    ("transport", "prove"),
+    [
+        ("pipe", True),
+        pytest.param("pipe", False, marks=pytest.mark.long),
+        pytest.param("attach", True, marks=pytest.mark.long),
+        ("attach", False),
+    ],
+    ids=["pipe-proven", "pipe-not-proven", "attach-proven", "attach-not-proven"],
+)
 def test_an_odd_tree_is_the_same(
     library: Library, volume_factory: Callable[..., str], volume_name: Callable[..., str],
     volume_path: Callable[[str], Path], *, transport: Transport, prove: bool,

@@ -22,7 +22,9 @@ def at_the_root() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.mark.parametrize("name", ["ж" * 45, "long/" * 60, 'a,b:c"d\ne'], ids=["letters", "deep", "odd"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("ж" * 45, marks=pytest.mark.long), "long/" * 60, 'a,b:c"d\ne'], ids=["letters", "deep", "odd"]
+)
 def test_a_directory_of_any_name_is_backed_up_and_found_again(
     run_volback: Volback, tmp_path: Path, volume_name: Callable[..., str], name: str
 ) -> None:

@@ -560,7 +560,14 @@ def test_prune_repacks_what_is_used_in_part_and_it_restores_with_proof(
     commands.assert_equal_to_a_full_one(following)
 
 
-@pytest.mark.parametrize("step", ["after LocalStore.put", "before LocalStore.delete", "after LocalStore.delete"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "after LocalStore.put",
+        pytest.param("before LocalStore.delete", marks=pytest.mark.long),
+        "after LocalStore.delete",
+    ],
+)
 def test_a_repack_that_was_killed_leaves_whole_backups_and_is_ended_by_the_next(
     commands: Commands, volume_name: Callable[..., str], volume_path: Callable[[str], Path], step: str
 ) -> None:

@@ -164,7 +164,9 @@ def test_a_move_that_is_killed_while_the_containers_are_stopped(
     assert list((run_volback.state / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "back"), [(signal.SIGTERM, 2), (signal.SIGKILL, 5)])
+@pytest.mark.parametrize(
+    ("number", "back"), [pytest.param(signal.SIGTERM, 2, marks=pytest.mark.long), (signal.SIGKILL, 5)]
+)
 def test_near_the_end_one_side_at_least_can_be_used(
     number: signal.Signals, back: int, run_volback: Volback, engine: EngineSession, writing: tuple[str, Any],
     *, volume_name: Callable[..., str], volume_path: Callable[[str], Path], tmp_path: Path,

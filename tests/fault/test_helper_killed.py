@@ -174,7 +174,9 @@ def test_a_clone_whose_one_helper_is_killed_while_it_copies(
     assert user.status == "running"
 
 
-@pytest.mark.parametrize("program", ["tee", "sha256sum", "sh"])
+@pytest.mark.parametrize(
+    "program", ["tee", *(pytest.param(other, marks=pytest.mark.long) for other in ("sha256sum", "sh"))]
+)
 def test_a_clone_of_whose_helper_one_program_is_killed(
     program: str, engine: EngineSession, run_volback: Volback, *, volume_factory: Callable[..., str],
     volume_name: Callable[..., str], volume_path: Callable[[str], Path],

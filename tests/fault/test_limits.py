@@ -51,7 +51,7 @@ def said_with_descriptors(
     return done.stderr if done.returncode else None
 
 
-@pytest.mark.parametrize("descriptors", [20, 24])
+@pytest.mark.parametrize("descriptors", [pytest.param(20, marks=pytest.mark.long), 24])
 def test_without_descriptors_reading_and_writing_a_source_end(
     run_volback: Volback, source: Path, tmp_path: Path, descriptors: int
 ) -> None:

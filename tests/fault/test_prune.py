@@ -96,7 +96,9 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL]
+)
 def test_struck_between_any_two_deletes_a_second_run_finishes(number: signal.Signals, tmp_path: Path) -> None:
     """Two of three backups go, which alone use what another one has stored that was removed before.
 

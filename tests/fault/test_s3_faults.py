@@ -90,7 +90,7 @@ def test_a_put_outlives_one_fault(through: Open, fault: Planned, if_absent: bool
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [503, *(pytest.param(other, marks=pytest.mark.long) for other in (500, 429))])
 def test_a_put_that_never_works_gives_up_and_leaves_nothing(through: Open, data: bytes, status: int) -> None:
     with through(Planned("status", ("PUT", "/d/o"), nth=None, status=status), give_up=1) as (store, _, bucket):
         with pytest.raises(StoreUnreachable, match=bucket) as caught:

@@ -52,7 +52,9 @@ def _drafts(run_volback: Volback) -> list[Path]:
     return [path for path in run_volback.repository.rglob("*") if TEMP.fullmatch(path.name)]
 
 
-@pytest.mark.parametrize("step", ["end of put data.tar.zst", "after LocalStore.put"])
+@pytest.mark.parametrize(
+    "step", ["end of put data.tar.zst", pytest.param("after LocalStore.put", marks=pytest.mark.long)]
+)
 def test_what_a_killed_first_backup_stored_is_used(
     step: str, run_volback: Volback, engine: EngineSession, source: str
 ) -> None:

@@ -89,7 +89,9 @@ def test_full_repository_leaves_nothing_half_made(
     assert differences(before, fingerprint(path)) == []
 
 
-@pytest.mark.parametrize("last", ["volback.json", "data.tar.zst", "index.jsonl.zst"])
+@pytest.mark.parametrize(
+    "last", [pytest.param("volback.json", marks=pytest.mark.long), "data.tar.zst", "index.jsonl.zst"]
+)
 def test_space_that_ends_with_one_object_ends_the_backup_at_the_next(
     last: str,
     small_repository: MountSmall,

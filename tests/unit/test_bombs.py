@@ -91,7 +91,7 @@ BOMBS: dict[str, Callable[[], Iterator[bytes]]] = {
 """Each is a few kilobytes to a few megabytes of index, beside ten bytes of data."""
 LONG = {
     "members below the limit of a line", "frames, and a little more than is decoded at once", "pieces", "extents",
-    "short lines", "units in many segments",
+    "short lines", "units in many segments", "digests without extents", "lines",
 }  # fmt: skip
 
 
