@@ -165,6 +165,7 @@ def test_a_manifest_from_before_there_were_sets_is_read() -> None:
         {"volume": "../db"},
         {"source": Source(kind="volume", name="uploads")},
         {"source": Source(kind="directory", name="db")},
+        {"source": Source(kind="file", name="db")},
         {"files": -1},
         {"raw_bytes": 2**63},
         {"stored_bytes": -1},

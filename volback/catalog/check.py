@@ -69,7 +69,7 @@ def _source_faults(manifest: Manifest) -> Iterator[str]:
     source = manifest.source
     if source.name != manifest.volume:
         yield f"is of {source.name[:255]!r}, but is stored as a backup of {manifest.volume[:255]!r}"
-    if (source.kind == "directory") != source.name.startswith("/"):
+    if source.kind != ("directory" if source.name.startswith("/") else "volume"):
         yield f"calls {source.name[:255]!r} a {source.kind}"
 
 
