@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import shlex
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +127,7 @@ def rename_script(path: str, *, replace: bool, may_be_done: bool) -> str:
 
 def rename_with(renamer: VolumeWriter, file: Source) -> None:
     """Let the part take the place of the file; it is on disk then. Raises EngineError."""
-    status, messages = renamer.write([f"{WORD}\n".encode()]), renamer.messages()
-    if status or messages:
-        why = messages.decode(errors="backslashreplace").partition("\n")[0] or f"status {status}"
-        raise EngineError(f"file {file.name!r} could not be put in its place: {why}")
+    _carry_out(renamer, [f"{WORD}\n".encode()], failed=f"file {file.name!r} could not be put in its place")
 
 
 def remove_part(engine: Engine, part: str, *, run: str, directory: Path) -> bool:
@@ -138,8 +136,13 @@ def remove_part(engine: Engine, part: str, *, run: str, directory: Path) -> bool
     name = shlex.quote(posixpath.basename(part))
     script = f"find . -mindepth 1 -maxdepth 1 -name {name} ! -type d -delete >&2"
     with engine.writer(single_file(part), run=run, directory=directory, write=["/bin/sh", "-c", script]) as helper:
-        status, messages = helper.write(()), helper.messages()
+        _carry_out(helper, (), failed=f"{part} could not be removed")
+    return True
+
+
+def _carry_out(helper: VolumeWriter, given: Iterable[bytes], *, failed: str) -> None:
+    """Let a helper's script do its work. Raises EngineError, which begins with `failed`, for all that it says."""
+    status, messages = helper.write(given), helper.messages()
     if status or messages:
         why = messages.decode(errors="backslashreplace").partition("\n")[0] or f"status {status}"
-        raise EngineError(f"{part} could not be removed: {why}")
-    return True
+        raise EngineError(f"{failed}: {why}")
