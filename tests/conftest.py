@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -144,6 +145,16 @@ def events(engine: EngineSession) -> Iterator[Events]:
 def _clients() -> Iterator[None]:
     with clients.noted():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """A command that a test runs in this process says what is logged, and where; for the next test it is as before."""
+    logger = logging.getLogger("volback")
+    level, handlers = logger.level, [*logger.handlers]
+    yield
+    logger.setLevel(level)
+    logger.handlers = handlers
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,6 @@ class Place:
         return self.root / key
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        logging.getLogger("volback").handlers.clear()
         assert run(list(arguments)) == code, self._capsys.readouterr()
         self.out, self.err = self._capsys.readouterr()
         return self.out

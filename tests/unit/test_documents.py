@@ -6,7 +6,6 @@ What a test of tests/e2e makes volback write is held to it too: see `Volback` in
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import time
@@ -127,7 +126,6 @@ def test_real_documents_keep_to_it(place: Path, capsys: pytest.CaptureFixture[st
     words = {"place": str(place), "recipient": ""}
     wrong = {}
     for command, (arguments, code) in HERE.items():
-        logging.getLogger("volback").handlers.clear()
         got = run([*command.split(), *(argument.format(**words) for argument in arguments), "--json"])
         said = capsys.readouterr()
         document = json.loads(said.out)
@@ -159,11 +157,9 @@ def test_what_is_not_as_published_is_found(document: Any) -> None:
 
 def test_errors_and_lines_of_the_log_keep_to_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["nonsense"], ["list", "--no-such"], ["restore", "db"]):
-        logging.getLogger("volback").handlers.clear()
         run([*arguments, "--json"])
         document = json.loads(capsys.readouterr().out)
         assert (document["ok"], faults(document)) == (False, [])
-    logging.getLogger("volback").handlers.clear()
     run(["run", "nightly", "--verbose", "--log-format", "json"])
     lines = capsys.readouterr().err
     assert '"level": "ERROR"' in lines

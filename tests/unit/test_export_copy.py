@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,6 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     new_repository(tmp_path / "other")
 
     def copy(*arguments: str, code: int = 0) -> Any:
-        logging.getLogger("volback").handlers.clear()
         command = ["copy", *arguments, "--to", str(tmp_path / "other"), *(["--json"] if code == 0 else [])]
         assert run(command) == code, capsys.readouterr()
         said = capsys.readouterr()

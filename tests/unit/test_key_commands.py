@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,6 @@ class Commands:
         self.out = self.err = ""
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        logging.getLogger("volback").handlers.clear()
         assert run(list(arguments)) == code, self._capsys.readouterr().err
         self.out, self.err = self._capsys.readouterr()
         return self.out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,7 +39,6 @@ def listed(
     make_backup(store, IDS[2], volume=ANONYMOUS, data_bytes=100)
 
     def lines(*arguments: str, code: int = 0) -> list[str]:
-        logging.getLogger("volback").handlers.clear()
         assert run(["list", *arguments]) == code, capsys.readouterr()
         captured = capsys.readouterr()
         return (captured.out or captured.err).splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -121,7 +120,6 @@ def say(
         make_backup(LocalStore(tmp_path / "repository"), id_, volume=volume, data_bytes=100)
 
     def run_it(*arguments: str, code: int = 0) -> tuple[str, str]:
-        logging.getLogger("volback").handlers.clear()
         assert run(list(arguments)) == code, capsys.readouterr()
         captured = capsys.readouterr()
         return captured.out, captured.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -105,7 +104,6 @@ def test_what_is_removed_is_said_before_it_is(
     assert said_before[0] == ""
     capsys.readouterr()
     said_before.clear()
-    logging.getLogger("volback").handlers.clear()
     assert run(["--json", "--verbose", "prune", "--keep-last", "2"]) == 1
     assert said_before[0].endswith(_ANNOUNCED)
     assert json.loads(capsys.readouterr().out)["error"]["message"].endswith("cannot be deleted")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -299,5 +298,4 @@ def test_the_command_says_what_was_healed_and_what_is_lost(
 
 
 def _run(*arguments: str) -> int:
-    logging.getLogger("volback").handlers.clear()
     return run(list(arguments))

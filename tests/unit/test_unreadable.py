@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Generator
 from pathlib import Path
 
@@ -51,7 +50,6 @@ class Commands:
         monkeypatch.setattr(LocalStore, "open", open_unless_denied)
 
     def __call__(self, *arguments: str, code: int) -> tuple[str, str]:
-        logging.getLogger("volback").handlers.clear()
         before = {info.key for info in self.store.list()}
         ended = run(list(arguments))
         printed = self._capsys.readouterr()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ class Here:
         self.identity = own_file(place)
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        logging.getLogger("volback").handlers.clear()
         assert run([*arguments]) == code, self._capsys.readouterr().err
         return self._capsys.readouterr().out
 

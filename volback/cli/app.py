@@ -246,7 +246,7 @@ def _log(call: Call) -> None:
         handlers[-1].setFormatter(PlainLines("%(levelname)s %(name)s: %(message)s"))
     for handler in handlers:
         handler.addFilter(MaskingFilter())
-        logger.addHandler(handler)
+    logger.handlers = handlers
 
 
 def _usage(exc: Exception) -> UsageError | None:
