@@ -49,7 +49,8 @@ def image_that_cannot_sync(engine: EngineSession) -> Iterator[str]:
 @pytest.fixture
 def image_whose_first_sync_fails(engine: EngineSession) -> Iterator[str]:
     """Another one: of a target it fails once, as an error is given to the first that asks."""
-    once = f'if [ "$2" = /target ] && [ ! -e /target/asked ]; then : >/target/asked; {_SYNC_FAILS}; fi'
+    at = "case $2 in /target | .) at=$2;; *) exit;; esac"
+    once = f'{at}; [ -e "$at/asked" ] || {{ : >"$at/asked" && {_SYNC_FAILS}; }}'
     with _image_with_sync(engine, once) as tag:
         yield tag
 

@@ -119,3 +119,16 @@ def test_a_target_that_cannot_be_synced_is_a_failure(
     assert "sync: error syncing" in failed.stderr
     failed = run_volback("restore", samba, "--replace", "--no-safety-backup", env=env, check_exit=1)
     assert "sync: error syncing" in failed.stderr
+
+
+@pytest.mark.parametrize("transport", ["pipe", pytest.param("attach", marks=pytest.mark.long)])
+def test_a_sync_that_fails_while_more_is_written_is_a_failure(
+    run_volback: Volback, volume_factory: Callable[..., str], volume_name: Callable[..., str],
+    *, image_whose_first_sync_fails: str, transport: str,
+) -> None:  # fmt: skip
+    """The last one does not see that error any more."""
+    large, new = volume_factory(fill=lambda path: (path / "file").write_bytes(bytes(144 << 20))), volume_name("new")
+    run_volback("backup", large)
+    env = {"VOLBACK_HELPER_IMAGE": image_whose_first_sync_fails, "VOLBACK_TRANSPORT": transport}
+    failed = run_volback("restore", large, "--as", new, env=env, check_exit=1)
+    assert f"error: volume '{new}' could not be written: sync: error syncing '.'" in failed.stderr

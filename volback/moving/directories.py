@@ -19,11 +19,10 @@ from volback.moving.connections import Connections
 from volback.moving.look import Look, look_into
 from volback.moving.sides import Side
 from volback.moving.targets import Filling, TargetOptions, empty, safety_backup
-from volback.moving.transfer import EXTRACT
 from volback.operations.directories import make_directories, remove_directory
 from volback.operations.in_use import UnusedStorage
 from volback.operations.starting import started
-from volback.operations.volumes import open_reader, open_writer, scan
+from volback.operations.volumes import open_extractor, open_reader, scan
 from volback.state.journal import NewDirectory
 from volback.state.runs import Run
 
@@ -61,7 +60,7 @@ def filling_directory(
     empty. Raises ConflictError where it is not empty, with that hint, or in use.
     """
     engine, volume = target.engine, target.volume
-    writer = partial(open_writer, engine, run, volume, EXTRACT, on_wire=on_wire)
+    writer = partial(open_extractor, engine, run, volume, on_wire=on_wire)
     entry = NewDirectory(engine=engine.info.id, host=engine.info.name, path=volume.name)
     entry.source_engine, entry.source = source.engine.info.id, source.volume.name
 

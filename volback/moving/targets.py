@@ -20,14 +20,13 @@ from volback.moving.begun import Begun, find_begun, take_over
 from volback.moving.connections import Connections
 from volback.moving.look import Look, Looking
 from volback.moving.sides import Side, source_side
-from volback.moving.transfer import EXTRACT
 from volback.operations.emptiness import look_first
 from volback.operations.in_use import UnusedStorage
 from volback.operations.recover import forget_replacements
 from volback.operations.single_files import file_backup_source
 from volback.operations.sources import volume_source
 from volback.operations.starting import Starting, Stream, started
-from volback.operations.volumes import check_written, new_volume, open_writer, remove_half_made, write_into
+from volback.operations.volumes import check_written, new_volume, open_extractor, remove_half_made, write_into
 from volback.policy.inherited import Wanted, inherited_labels
 from volback.policy.storage import described, is_plain
 from volback.state.journal import NewVolume, Replacing
@@ -138,12 +137,12 @@ def filling(
 
     If the block raises, a new volume is removed, and one that was there is empty; both stay as they are if `kept` says
     that an engine was lost, to go on from. Raises ConflictError where it is not empty, with that hint, or in use.
-    `on_wire`: see open_writer. `copier` starts what fills it in place of a writer.
+    `on_wire`: see open_extractor. `copier` starts what fills it in place of a writer.
     """
     looking = Looking(target.volume)
 
     def writer(look: Sequence[str]) -> AbstractContextManager[VolumeWriter]:
-        return open_writer(target.engine, run, target.volume, EXTRACT, on_wire=on_wire, look=look)
+        return open_extractor(target.engine, run, target.volume, on_wire=on_wire, look=look)
 
     def is_kept() -> bool:
         return kept is not None and kept.gave_up

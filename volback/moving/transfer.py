@@ -28,13 +28,12 @@ from volback.moving.delta import Delta
 from volback.moving.sides import Side
 from volback.operations.noticed import odd
 from volback.operations.single_files import part_arguments, part_of, single_file
-from volback.operations.volumes import check_extracted, open_reader, open_writer, unset_warnings, unwritten_bytes
+from volback.operations.volumes import check_extracted, open_extractor, open_reader, unset_warnings, unwritten_bytes
 from volback.pace import Pace
 from volback.state.runs import Run
 
 Buffer = bytes | bytearray | memoryview
 
-EXTRACT = [*tar.EXTRACT, "--file=-"]
 _END_BYTES = 2 * tar.BLOCK
 
 
@@ -175,8 +174,9 @@ class Route:
     def opened_writer(self) -> AbstractContextManager[VolumeWriter]:
         """Start another helper that fills the target."""
         target = self.target
-        command = EXTRACT if target.volume.kind != "file" else [*EXTRACT, *part_arguments(target.volume.name)]
-        return open_writer(target.engine, self.run, target.volume, command, on_wire=self.wires.of_writer)
+        more = part_arguments(target.volume.name) if target.volume.kind == "file" else []
+        extract = [*tar.EXTRACT, *more]
+        return open_extractor(target.engine, self.run, target.volume, extract, on_wire=self.wires.of_writer)
 
     def _sent(
         self, stream: Iterable[bytes | bytearray], passing: Passing, writer: VolumeWriter

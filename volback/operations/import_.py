@@ -27,8 +27,8 @@ from volback.operations.recover import sweep
 from volback.operations.volumes import (
     full_target,
     new_volume,
+    open_extractor,
     open_reader,
-    open_writer,
     scan,
     unset_warnings,
     unwritten_bytes,
@@ -36,7 +36,6 @@ from volback.operations.volumes import (
 from volback.state.runs import Run
 
 WARNINGS_MAX = 50
-_UNPACK = [*tar.IMPORT, "--file=-"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def import_tar(
         sweep(ctx, engine, repository)
 
         def writer(look: Sequence[str]) -> AbstractContextManager[VolumeWriter]:
-            return open_writer(engine, run, target, _UNPACK, look=look)
+            return open_extractor(engine, run, target, tar.IMPORT, look=look)
 
         with (
             volume_lock(ctx, engine.info.id, name),

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from volback.archive import tar
 from volback.catalog.model import Source
 from volback.context import Context
 from volback.context.repository import Repository
@@ -45,7 +44,7 @@ from volback.operations.volumes import (
     check_extracted,
     check_written,
     new_volume,
-    open_writer,
+    open_extractor,
     unset_warnings,
     unwritten_bytes,
     write_into,
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
     from volback.operations.prove import Comparison
 
 log = logging.getLogger(__name__)
-
-_EXTRACT = [*tar.EXTRACT, "--file=-"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +276,7 @@ class _Restore:
 
     def _open_writer(self, options: RestoreOptions, look: Sequence[str] = ()) -> AbstractContextManager[VolumeWriter]:
         privileged_xattrs = options.privileged_xattrs
-        return open_writer(
-            self._engine, self._run, self._target, _EXTRACT, privileged_xattrs=privileged_xattrs, look=look
-        )
+        return open_extractor(self._engine, self._run, self._target, privileged_xattrs=privileged_xattrs, look=look)
 
     def _write_anew(self, options: RestoreOptions) -> None:
         with self._open_writer(options) as writer:

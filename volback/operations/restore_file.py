@@ -28,13 +28,11 @@ from volback.operations.single_files import (
     single_file,
 )
 from volback.operations.trust import authorship
-from volback.operations.volumes import check_extracted, open_writer, unset_warnings, unwritten_bytes
+from volback.operations.volumes import check_extracted, open_extractor, unset_warnings, unwritten_bytes
 from volback.policy.binds import is_machine_file
 from volback.state.journal import NewFile, Reading
 from volback.state.runs import Run
 from volback.state.seen_volumes import seen_volume
-
-_EXTRACT = [*tar.EXTRACT, "--file=-"]
 
 
 def restore_file(
@@ -108,10 +106,10 @@ class _RestoreFile:
 
     def _written(self, options: RestoreOptions) -> list[str]:
         engine, run, target = self._engine, self._run, self._target
-        command = [*_EXTRACT, *part_arguments(target.name)]
+        extract = [*tar.EXTRACT, *part_arguments(target.name)]
         wanted = sum(member.size_bytes for member in self._selection.members())
         self._ctx.progress.start(f"restore {target.name}", total_bytes=wanted, total_files=None)
-        with open_writer(engine, run, target, command, privileged_xattrs=options.privileged_xattrs) as writer:
+        with open_extractor(engine, run, target, extract, privileged_xattrs=options.privileged_xattrs) as writer:
             with closing(counted(self._ctx, self._selection)) as stream:
                 status = writer.write(stream)
             part = single_file(part_of(target.name))

@@ -15,7 +15,7 @@ from volback.errors import ConflictError, EngineError
 from volback.operations.open_backup import OpenBackup
 from volback.operations.removal import remove_paths
 from volback.operations.selection import Selection
-from volback.operations.volumes import open_reader, scan, write_into
+from volback.operations.volumes import open_extractor, open_reader, scan
 from volback.state.runs import Run
 
 _HINT = "restore the part into a volume of its own with --as, and copy from there"
@@ -66,9 +66,9 @@ def put_back(engine: Engine, run: Run, selection: Selection, target: Source, for
     kept = {member.path for member in before.members() if member.type == "d"}
     made = [path for path, type_ in part.items() if type_ != "d" or path not in kept]
     remove_paths(engine, run, target, made)
-    stream = before.without(before.above).stream()
-    status, messages = write_into(engine, run, target, [*tar.EXTRACT, "--file=-"], stream)
-    said = tar.read_extract_messages(messages, status)
+    with open_extractor(engine, run, target) as writer:
+        status = writer.write(before.without(before.above).stream())
+        said = tar.read_extract_messages(writer.messages(), status)
     if said.failures or (status and not said.unset):
         raise EngineError(f"the former files could not be put back: {said.failures[0] if said.failures else status}")
 

@@ -35,6 +35,8 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 """The rule by which engines check names of local volumes (moby, volume/local and names.RestrictedNamePattern)."""
 
 _DENIED = "Operation not permitted"
+_DOTS = ["--checkpoint=256", "--checkpoint-action=dot"]
+"""More arguments of an extracting tar: it writes a dot for each 128 MiB, which are 256 of its records."""
 
 Stream = TypeVar("Stream", bound=Looker)
 
@@ -215,36 +217,49 @@ class _Making:
             return True
 
 
-def open_writer(
+def open_writer(engine: Engine, run: Run, target: Source, command: list[str]) -> AbstractContextManager[VolumeWriter]:
+    """Start a helper that has `target` mounted writable, and runs `command` on what it is given.
+
+    What was written is on disk at its end: the target's filesystem is synced. A sync that fails is status 1, and a
+    message.
+    """
+    script = f"{shlex.join(command)}; status=$?; sync -f . || exit 1; exit $status"
+    return engine.writer(target, run=run.id, directory=run.scratch("write"), write=["/bin/sh", "-c", script])
+
+
+def open_extractor(
     engine: Engine,
     run: Run,
     target: Source,
-    command: list[str],
+    extract: Sequence[str] = tar.EXTRACT,
     *,
     privileged_xattrs: bool = False,
     on_wire: str | None = None,
     look: Sequence[str] = (),
 ) -> AbstractContextManager[VolumeWriter]:
-    """Start a helper that has `target` mounted writable, and runs `command` on what it is given.
+    """As open_writer, with a tar that extracts; what it has written is brought to the disk while it writes more.
 
-    What was written is on disk at its end: the target's filesystem is synced. A sync that fails is status 1, and a
-    message. `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN. `on_wire`: what comes over a
+    `privileged_xattrs`: the helper may set attributes that need CAP_SYS_ADMIN. `on_wire`: what comes over a
     connection goes through this program first. `look`: see WriteCommands.
     """
-    script = shlex.join(command)
+    script = shlex.join([*extract, "--file=-", *_DOTS])
     return engine.writer(
         target,
         run=run.id,
         directory=run.scratch("write"),
-        write=_synced(script),
+        write=_synced_meanwhile(script),
         privileged_xattrs=privileged_xattrs,
-        on_wire=_synced(f"{on_wire} | {script}") if on_wire else None,
+        on_wire=_synced_meanwhile(f"{on_wire} | {script}") if on_wire else None,
         look=[*look] or None,
     )
 
 
-def _synced(script: str) -> list[str]:
-    return ["/bin/sh", "-c", f"{script}; status=$?; sync -f . || exit 1; exit $status"]
+def _synced_meanwhile(script: str) -> list[str]:
+    """Syncs for each dot that the script writes, and at its end. What a sync says is kept each time: an error that one
+    has seen is not given to a later one (syncfs(2))."""
+    syncs = 'failed=0; while dot=$(head -c 1) && [ "$dot" ]; do sync -f . || failed=1; done; exit $failed'
+    status = f'$({{ {{ {script}; printf %s "$?" >&3; }} | {{ {syncs}; }}; }} 3>&1)'
+    return ["/bin/sh", "-c", f'status={status} && sync -f . || exit 1; exit "$status"']
 
 
 def write_into(
