@@ -61,7 +61,7 @@ class Volback:
         return bytes_below(self._place.directory / "repository")
 
     def prepare_restore(self) -> None:
-        return
+        self.restored().mkdir()
 
     def restore(self) -> list[str]:
         return [*self._command, "restore", self._place.volume, "--to", str(self.restored())]

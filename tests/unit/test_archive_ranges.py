@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.leftovers import Leftovers
 from volback.archive import ranges
+from volback.archive.codec import ZstdCodec
 from volback.archive.ranges import RANGE_BYTES, fetch, whole
 from volback.archive.seal import in_order
 from volback.catalog.units import DIGEST_BYTES, Frame, Piece
@@ -92,12 +94,43 @@ def _wait(together: threading.Barrier) -> None:
     together.wait(timeout=30)
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_without_reading_ahead_no_thread_is_used(store: Store, ahead: int) -> None:
+def test_without_reading_ahead_no_thread_is_used(store: Store) -> None:
     readers = set[str]()
     reads = Reads(store, meanwhile=lambda _: readers.add(threading.current_thread().name))
-    assert len(list(fetch(whole(pieces()), reads.open_range, ahead=ahead))) == 20
+    assert len(list(fetch(whole(pieces()), reads.open_range, ahead=1))) == 20
     assert readers == {threading.current_thread().name}
+
+
+def test_what_is_not_read_ahead_is_read_once_by_the_first_that_needs_it(store: Store) -> None:
+    """Neighbours are read with it, and another thread that needs one of them waits."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def meanwhile(_: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    reads = Reads(store, meanwhile=meanwhile)
+    near = [piece(Frame(IDS[0], at, 100, 1)) for at in (100, 200, 300)]
+    fetched = list(fetch(whole([*near, *pieces()]), reads.open_range, ahead=0))
+    assert reads.begun == []
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(lambda one: bytes(one.frame.stored), one) for one in fetched[:3]]
+        assert begun.wait(30)
+        assert not any(one.done() for one in found)
+        go_on.set()
+        assert [len(one.result()) for one in found] == [100] * 3
+    assert reads.begun == [100]
+    assert [bytes(one.frame.stored) for one in fetched[3:]] == [bytes([number]) * 100 for number in range(20)]
+
+
+def test_what_reading_raises_is_raised_by_each_that_needs_those_bytes(store: Store) -> None:
+    def fail(_: int) -> None:
+        raise StoreError("it cannot be read")
+
+    fetched = list(fetch(whole(pieces(2)), Reads(store, meanwhile=fail).open_range, ahead=0))
+    for one in [*fetched, *fetched]:
+        with pytest.raises(StoreError, match="it cannot be read"):
+            one.frame.open(ZstdCodec())
 
 
 def test_a_single_range_is_read_without_a_thread(store: Store) -> None:

@@ -359,7 +359,7 @@ def test_a_turn_of_a_thread_opens_many_slices_of_open_frames(monkeypatch: pytest
     stored = CODEC.seal(raw)
     held = [ranges.HeldFrame(Frame(ID, number * len(stored), len(stored), len(raw))) for number in range(2)]
     for one in held:
-        one.stored = stored
+        one.hold(memoryview(stored))
     fetched = []
     for number in range(512):
         at, one = number // 2 * 64, held[number % 2]

@@ -64,12 +64,12 @@ class _Threads(Wrapper):
 
 
 def test_what_is_encrypted_is_decrypted_in_threads(made: tuple[MemoryStore, BackupKey], tmp_path: Path) -> None:
-    """Of a directory too: who uses one range need not wait for the next one to be decrypted."""
+    """In those that decompress: who uses one range need not wait for the next one to be decrypted."""
     store, key = _Threads(made[0]), made[1]
     where = Repository(store, lambda: key.host, sources=Sources((identity_file(own_file(tmp_path)),)))
     opened = contents.open_backup(where, f"{key.volume}@{key.id}")
     assert sum(map(len, opened.stream())) == opened.manifest.raw_bytes
-    assert store.names == {"ahead"}
+    assert store.names == {"frames"}
 
 
 def test_one_small_file_costs_its_index_its_frame_and_their_pieces(

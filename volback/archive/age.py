@@ -126,7 +126,7 @@ class Pieces:
     def open_all(
         self, chunks: Iterable[bytes], *, first: int = 0, stop: int | None = None
     ) -> Generator[bytes, None, None]:
-        """Yield what the pieces from `first` on hold, one buffer for each chunk: to the last one, or to before `stop`.
+        """Yield what the pieces from `first` on hold, one by one: to the last one, or to before `stop`.
 
         The chunks begin with a piece. Raises DamagedPiece once what comes before it is yielded, also where they end
         before `stop`, and not with the last piece: to know that one is not the last takes a byte more than it has.
@@ -138,23 +138,22 @@ class Pieces:
                 plain, damaged = self._open_some(number, cuts)
                 number += len(cuts)
                 del cuts
-            if plain:
-                yield plain
+            yield from plain
             if damaged is not None:
                 raise damaged
             if number == stop:
                 return
         yield self.open(number, kept, is_last=True)
 
-    def _open_some(self, number: int, cuts: list[Buffer]) -> tuple[bytes, DamagedPiece | None]:
+    def _open_some(self, number: int, cuts: list[Buffer]) -> tuple[list[bytes], DamagedPiece | None]:
         """What the pieces hold, from `number` on, to the first one that is damaged."""
         plain = list[bytes]()
         for at, cut in enumerate(cuts):
             try:
                 plain.append(self.open(number + at, cut, is_last=False))
             except DamagedPiece as exc:
-                return b"".join(plain), exc
-        return b"".join(plain), None
+                return plain, exc
+        return plain, None
 
 
 def _cut(kept: bytes, chunk: memoryview, *, most: int | None) -> tuple[list[Buffer], bytes]:

@@ -223,10 +223,10 @@ class OpenBackup:
                 ) from exc
 
     def fetch(self, slices: Iterable[ranges.Slice]) -> Generator[ranges.Fetched, None, None]:
-        """Yield each slice with its frame, not verified; a remote store is read ahead, in threads, and so is what is
-        encrypted: decrypting releases the interpreter lock."""
-        ahead = self._store.parallel_reads if self.manifest.encryption is None else max(2, self._store.parallel_reads)
-        return ranges.fetch(slices, self.open_range, ahead=ahead)
+        """Yield each slice with its frame, not verified. A remote store is read ahead, in threads; a local one when a
+        frame is opened."""
+        ahead = self._store.parallel_reads
+        return ranges.fetch(slices, self.open_range, ahead=ahead if ahead > 1 else 0)
 
     def open_slice(self, fetched: ranges.Fetched) -> memoryview:
         """Return the raw bytes of a fetched slice. Raises IntegrityError unless they are what the index says."""
