@@ -123,6 +123,19 @@ def test_what_is_not_read_ahead_is_read_once_by_the_first_that_needs_it(store: S
     assert [bytes(one.frame.stored) for one in fetched[3:]] == [bytes([number]) * 100 for number in range(20)]
 
 
+def test_of_each_backup_the_frame_that_is_in_use_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deep increment goes from one to the other; what lies before it in the same one is not needed any more."""
+    monkeypatch.setattr(ranges, "_KEPT_BYTES", 20)
+    store.put(f"db/{IDS[1]}", [bytes(FAR)])
+    other, first, second = Frame(IDS[1], 0, 100, 10), Frame(IDS[0], 0, 100, 10), Frame(IDS[0], FAR, 100, 10)
+    parts = [
+        Piece(frame, at, [5], bytes(DIGEST_BYTES)) for frame, at in ((other, 0), (first, 0), (second, 0), (other, 5))
+    ]
+    reads = Reads(store)
+    assert len(list(fetch(whole(parts), reads.open_range, ahead=1))) == 4
+    assert reads.begun == [0, 0, FAR]
+
+
 def test_what_reading_raises_is_raised_by_each_that_needs_those_bytes(store: Store) -> None:
     def fail(_: int) -> None:
         raise StoreError("it cannot be read")

@@ -130,6 +130,17 @@ def test_a_packed_frame_is_closed_once_it_is_full() -> None:
     assert sum(map(len, frames)) == 20 * size
 
 
+def test_frames_of_an_increment_are_smaller() -> None:
+    """A restore of a deep one holds a frame of each."""
+    size = 20_000
+    cuts: list[Cut] = []
+    for number in range(100):
+        cuts += [_raw([bytes([number]) * size]), UnitEnd("group", [])]
+    frames = _frames_of(list(seal(cuts, CODEC, in_stream_order=False)))
+    assert [512 * 1024 <= len(frame) < 512 * 1024 + size for frame in frames] == [True] * 3 + [False]
+    assert b"".join(frames) == b"".join(bytes([number]) * size for number in range(100))
+
+
 def test_units_do_not_wait_without_end_for_a_frame_that_is_being_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One small extent is new, and thousands after it are known: the frame is sealed although it is not full."""
     monkeypatch.setattr(sealing, "_WAITING_EXTENTS_MAX", 50)

@@ -28,8 +28,8 @@ _LOCAL_RANGE_BYTES = 1024 * 1024
 
 _RAW_MAX_BYTES = 64 * 1024 * 1024
 """Of the frames of one range: the members of what is read ahead are held until it has been compared with them."""
-_KEPT_BYTES = 64 * 1024 * 1024
-"""Of frames of which only a part was wanted."""
+_KEPT_BYTES = 128 * 1024 * 1024
+"""Of frames of which only a part was wanted: one of each of 256 increments that are packed as `seal` does it."""
 _FRAMES_MAX = 4096
 """In one range: a frame can be stored in a few bytes, and hold few."""
 
@@ -203,8 +203,14 @@ def merged(slices: Iterable[Slice]) -> Iterator[Slice]:
 
 
 def _held(slices: Iterable[Slice]) -> Iterator[Fetched]:
-    """Each slice with its frame, which is to be read first or was read before."""
+    """Each slice with its frame, which is to be read first or was read before.
+
+    A deep increment takes a file from one frame, the next from that of another increment, and so on: so of each, the
+    frame that is in use is kept. One that lies before it is the first to go, as what is packed together comes in the
+    order of the stream.
+    """
     kept: OrderedDict[Frame, HeldFrame] = OrderedDict()
+    newest: dict[str, Frame] = {}
     kept_bytes = 0
     for item in slices:
         frame = item.piece.frame
@@ -215,6 +221,10 @@ def _held(slices: Iterable[Slice]) -> Iterator[Fetched]:
         if held is None:
             held, is_new = HeldFrame(frame), True
             if item.stop - item.start < frame.raw_bytes:
+                before = newest.get(frame.backup, frame)
+                if before.offset < frame.offset and before in kept:
+                    kept.move_to_end(before, last=False)
+                newest[frame.backup] = frame
                 kept[frame] = held
                 kept_bytes += frame.raw_bytes
                 while kept_bytes > _KEPT_BYTES:

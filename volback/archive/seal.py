@@ -26,6 +26,9 @@ from volback.workers import Workers
 
 PACK_BYTES = 2 * 1024 * 1024
 """Extents of several units are packed into frames of this size; 1 MiB stored 1.3 % more of 55,000 small files."""
+_INCREMENT_PACK_BYTES = 512 * 1024
+"""In an increment, in which each unit takes a little from many others: a restore holds a frame of each. Of a hundred
+that each changed 1 % of 29,000 files, smaller frames stored 2.6 % more."""
 ALONE_BYTES = 1024 * 1024
 """A frame all of whose extents are new is not packed from this size on."""
 _TAKEN_BYTES = 64 * 1024
@@ -219,6 +222,7 @@ def _pack(
 ) -> Generator[Sealed | _Packed, None, None]:
     """Give every new extent a place. A frame that is being packed is closed when it is full, or when too many wait."""
     packed, waiting = _Packed(), 0
+    full_bytes = PACK_BYTES if in_stream_order else _INCREMENT_PACK_BYTES
     with closing(digested):
         for items in digested:
             for item in items:
@@ -231,7 +235,7 @@ def _pack(
                     yield item
                 else:
                     yield _placed(item, packed, is_full=in_stream_order)
-                if packed.size >= PACK_BYTES or waiting > _WAITING_EXTENTS_MAX:
+                if packed.size >= full_bytes or waiting > _WAITING_EXTENTS_MAX:
                     yield packed
                     packed, waiting = _Packed(), 0
         if packed.size:
