@@ -1,4 +1,4 @@
-"""Helper image: GNU tar, find, sync and a shell, without any registry where the client is a Linux host.
+"""Helper image: GNU tar, find, sync, head and a shell, without any registry where the client is a Linux host.
 
 In this order: the configured image; one that is present under its recipe's tag; one assembled from the
 host's own programs and their libraries (5-7 MB, under a second, no network); `debian:stable-slim`, pulled.
@@ -61,7 +61,7 @@ def ensure_image(client: Any, info: EngineInfo, configured: str | None = None) -
     except EngineError as exc:
         raise EngineError(
             f"helper image {name} is not present and cannot be pulled: {exc.message}",
-            "name an image that has GNU tar, find, sync and sh with VOLBACK_HELPER_IMAGE",
+            "name an image that has GNU tar, find, sync, head and sh with VOLBACK_HELPER_IMAGE",
         ) from exc
     return name
 

@@ -32,6 +32,6 @@ def _pull(target: Engine, why: ConflictError) -> None:
     except EngineError as exc:
         raise EngineError(
             f"{why.message}; none can be pulled there: {exc.message}",
-            f"pull one there for {target.info.architecture} that has GNU tar, find, sync and sh, and name it with"
+            f"pull one there for {target.info.architecture} that has GNU tar, find, sync, head and sh, and name it with"
             " --helper-image IMAGE",
         ) from exc
