@@ -25,7 +25,6 @@ RANGE_BYTES = 16 * 1024 * 1024
 """With four ranges read at once, 4 x 16 MiB are held at most, and the one in use."""
 _LOCAL_RANGE_BYTES = 1024 * 1024
 
-
 _RAW_MAX_BYTES = 64 * 1024 * 1024
 """Of the frames of one range: the members of what is read ahead are held until it has been compared with them."""
 _KEPT_BYTES = 128 * 1024 * 1024

@@ -62,9 +62,9 @@ class Store(Protocol):
     def parallel_reads(self) -> int:
         """How many ranges of one object are best read at once, each by `open` in a thread of its own.
 
-        1 where a read waits for the disk only: a second thread then only takes processor time from the first. More
-        where each request waits for a network: the next requests are sent meanwhile. Readers hold up to 16 MiB for
-        each. A wrapper returns the value of the store that it wraps.
+        1 where a read waits for the disk only: a second thread then only takes processor time from the first, and who
+        decompresses the bytes may as well read them. More where each request waits for a network: the next requests
+        are sent meanwhile. Readers hold up to 16 MiB for each. A wrapper returns the value of the store that it wraps.
         """
 
     @property
