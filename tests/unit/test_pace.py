@@ -29,7 +29,7 @@ def _pace(clock: Clock) -> Pace:
     return Pace(1000, clock=clock, sleep=clock.sleep)
 
 
-def test_what_moves_is_no_faster_than_the_limit_and_the_same(clock: Clock) -> None:
+def test_what_moves_keeps_to_the_limit_and_is_the_same(clock: Clock) -> None:
     given = [bytes([number]) * 500 for number in range(20)]
     left_at = list[tuple[bytes, float]]()
     for buffer in _pace(clock).slowed(given):
