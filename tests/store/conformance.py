@@ -203,6 +203,20 @@ class StoreConformance:
         with ThreadPoolExecutor(count) as pool:
             assert list(pool.map(read, range(count))) == [bytes(range(250)) * 4] * count
 
+    def test_many_ranges_are_read_in_a_block_and_what_is_put_is_seen_after_it(self, store: Store) -> None:
+        store.put("a", [b"old" * 1000])
+        store.put("b", [b"two"])
+        with store.reading():
+            for start in range(0, 3000, 300):
+                assert content(store, "a", start=start, length=300) == b"old" * 100
+                assert content(store, "b", start=1) == b"wo"
+        store.put("a", [b"new"])
+        store.delete("b")
+        with store.reading():
+            assert content(store, "a") == b"new"
+            with pytest.raises(NotFoundError):
+                content(store, "b")
+
     # put: if_absent
 
     def test_if_absent_puts_what_is_not_there(self, store: Store) -> None:

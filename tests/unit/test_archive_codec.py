@@ -50,6 +50,15 @@ def test_frames_open_to_what_was_sealed_and_joined_are_one_zstd_file(contents: l
     assert reader.read() == b"".join(contents)
 
 
+def test_a_frame_opens_after_one_that_did_not() -> None:
+    content = bytes(range(256)) * 1000
+    stored = CODEC.seal(content)
+    for damaged in (stored[:-5], stored[:100] + b"x" + stored[101:], stored + b"x", b"", stored[:5] + bytes(200)):
+        with pytest.raises(IntegrityError):
+            CODEC.unseal(damaged, len(content))
+        assert CODEC.unseal(stored, len(content)) == content
+
+
 @pytest.mark.programs
 def test_zstd_itself_reads_the_frames() -> None:
     data, _ = _sealed([b"one", b"", b"two" * 100_000])

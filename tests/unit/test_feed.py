@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 
@@ -81,3 +82,34 @@ class TestFeed:
             feed.end()
         assert len(seen) == 40
         assert max(ahead - number for number, ahead in enumerate(seen)) <= 4 + 4 + 1
+
+    def test_small_chunks_come_in_few_lists_each_once_and_in_order(self) -> None:
+        taken = list[list[bytes]]()
+        chunks = [b"%07d" % number for number in range(100_000)]
+        with Feed[bytes].in_lists(taken.extend, "test") as feed:
+            feed.add(iter(chunks[:99_999]))
+            feed.add(chunks[99_999:])
+            feed.end()
+        assert [chunk for some in taken for chunk in some] == chunks
+        assert len(taken) <= 5
+
+    def test_one_chunk_is_not_kept_back_until_more_comes(self) -> None:
+        given = threading.Event()
+
+        def take(taken: Iterable[bytes]) -> None:
+            for _ in taken:
+                given.set()
+
+        with Feed(take, "test") as feed:
+            feed.add([b"one"])
+            assert given.wait(30)
+            feed.end()
+
+    def test_lists_that_are_given_up_end(self, leftovers: Leftovers) -> None:
+        def fail() -> Iterator[bytes]:
+            yield b"first"
+            raise EngineError("cannot read on")
+
+        with pytest.raises(EngineError), Feed[bytes].in_lists(list, "test") as feed:
+            feed.add(fail())
+        assert leftovers.threads() == []

@@ -7,7 +7,8 @@ and none is moved, dropped or added unnoticed.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import count
 from typing import Final
 
 from volback.archive.age_header import (
@@ -21,7 +22,7 @@ from volback.archive.age_header import (
     read_header,
 )
 from volback.archive.age_keys import Identity, Recipient
-from volback.archive.primitives import cipher, derived, unsealed
+from volback.archive.primitives import cipher, derived, unsealed, unsealed_all
 from volback.errors import DamagedPiece, IntegrityError
 
 PIECE_BYTES: Final = 64 * 1024
@@ -118,7 +119,7 @@ class Pieces:
         """What a stored piece holds. Raises DamagedPiece for anything but that piece of that file."""
         plain = unsealed(self._cipher, _piece_nonce(number, is_last), data)
         if plain is None:
-            raise DamagedPiece(f"{self._what} is damaged or cut: piece {number} cannot be decrypted", number)
+            raise self._damaged(number)
         if is_last and not plain and number:
             raise DamagedPiece(f"{self._what} is damaged: its last piece is empty", number)
         return plain
@@ -135,25 +136,19 @@ class Pieces:
         for chunk in chunks:
             with memoryview(chunk) as view:
                 cuts, kept = _cut(kept, view, most=None if stop is None else stop - number)
-                plain, damaged = self._open_some(number, cuts)
-                number += len(cuts)
+                wanted = len(cuts)
+                plain = unsealed_all(self._cipher, zip(_piece_nonces(number), cuts, strict=False))
                 del cuts
             yield from plain
-            if damaged is not None:
-                raise damaged
+            if len(plain) < wanted:
+                raise self._damaged(number + len(plain))
+            number += wanted
             if number == stop:
                 return
         yield self.open(number, kept, is_last=True)
 
-    def _open_some(self, number: int, cuts: list[Buffer]) -> tuple[list[bytes], DamagedPiece | None]:
-        """What the pieces hold, from `number` on, to the first one that is damaged."""
-        plain = list[bytes]()
-        for at, cut in enumerate(cuts):
-            try:
-                plain.append(self.open(number + at, cut, is_last=False))
-            except DamagedPiece as exc:
-                return plain, exc
-        return plain, None
+    def _damaged(self, number: int) -> DamagedPiece:
+        return DamagedPiece(f"{self._what} is damaged or cut: piece {number} cannot be decrypted", number)
 
 
 def _cut(kept: bytes, chunk: memoryview, *, most: int | None) -> tuple[list[Buffer], bytes]:
@@ -174,3 +169,8 @@ def _cut(kept: bytes, chunk: memoryview, *, most: int | None) -> tuple[list[Buff
 
 def _piece_nonce(number: int, is_last: bool) -> bytes:
     return number.to_bytes(11, "big") + bytes([is_last])
+
+
+def _piece_nonces(first: int) -> Iterator[bytes]:
+    """Those of the pieces from `first` on, none of which is the last."""
+    return (_piece_nonce(number, is_last=False) for number in count(first))

@@ -5,6 +5,7 @@ They are imported when one is first used: it takes 60 ms, which who works with a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 Data = bytes | bytearray | memoryview
@@ -35,6 +36,19 @@ def unsealed(by: Cipher, nonce: bytes, data: Data) -> bytes | None:
         return by.decrypt(nonce, data, None)
     except InvalidTag:
         return None
+
+
+def unsealed_all(by: Cipher, sealed: Iterable[tuple[bytes, Data]]) -> list[bytes]:
+    """The same of many, each with its nonce, to the first one that was sealed otherwise, or was changed."""
+    from cryptography.exceptions import InvalidTag
+
+    found = list[bytes]()
+    try:
+        for nonce, data in sealed:
+            found.append(by.decrypt(nonce, data, None))
+    except InvalidTag:
+        return found
+    return found
 
 
 def derived(secret: bytes, salt: bytes, info: bytes) -> bytes:

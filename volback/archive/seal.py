@@ -126,7 +126,10 @@ def seal(
 def unseal(
     fetched: Iterable[Fetched], codec: FrameCodec, *, threads: int | None = None
 ) -> Generator[tuple[Fetched, memoryview], None, None]:
-    """Yield each slice with its raw bytes, in order, each extent in it verified. Raises DamagedFrame."""
+    """Yield each slice with its raw bytes, in order, each extent in it verified. Raises DamagedFrame.
+
+    In a thread more than there are cores: one of them often waits for the interpreter, or for the store.
+    """
 
     def opened(group: list[Fetched]) -> tuple[list[tuple[Fetched, memoryview]], DamagedFrame | None]:
         found = list[tuple[Fetched, memoryview]]()
@@ -137,7 +140,7 @@ def unseal(
             return found, exc
         return found, None
 
-    with closing(in_order(opened, _grouped(fetched), threads=threads)) as groups:
+    with closing(in_order(opened, _grouped(fetched), threads=threads or _cores() + 1)) as groups:
         for found, damaged in groups:
             yield from found
             if damaged is not None:
@@ -277,7 +280,7 @@ def in_order(
     as much as a frame were too few to keep the threads at work. Items of no bytes are processed without a thread; many
     of them may lie between two frames.
     """
-    count = threads or len(os.sched_getaffinity(0))
+    count = threads or _cores()
     flight: deque[tuple[Future[_Result], int]] = deque()
     limit, ahead = 4 * PACK_BYTES * count, 0
     with Workers(count, thread_name_prefix="frames") as pool:
@@ -301,6 +304,10 @@ def in_order(
                 future.cancel()
             if isinstance(items, Generator):
                 items.close()  # its reads in progress end with this generator, not when it is garbage-collected
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _done(result: _Result) -> Future[_Result]:

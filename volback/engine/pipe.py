@@ -32,6 +32,8 @@ from volback.feed import Feed
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 5.0
+_BUFFERS_MAX = 256
+"""In one call; a system takes 1,024 at least."""
 _SCAN_BYTES = 512 * 1024
 """Of a scan: what has come is read while more is found."""
 
@@ -95,15 +97,18 @@ class Pipes(HelperStreams):
         finally:
             os.close(fd)
 
-    def fill(self, pipe: str, buffers: Iterable[bytes | memoryview]) -> None:
-        """Write all buffers into `pipe`. Raises EngineError if the helper ends before it has read them."""
+    def fill(self, pipe: str, buffers: Iterable[list[bytes | memoryview]]) -> None:
+        """Write all buffers into `pipe`, those of a list with few calls: a deep increment comes in a great many.
+
+        Raises EngineError if the helper ends before it has read them.
+        """
         fd = self._take_first()
         if fd is None:
             fd = self._open_for_writing(pipe)
         try:
             _widen(fd)
-            for buffer in buffers:
-                self._write_all(fd, memoryview(buffer), pipe)
+            for some in buffers:
+                self._write_all(fd, some, pipe)
         except BrokenPipeError:
             raise self._helper.ended_early("stopped reading") from None
         finally:
@@ -175,13 +180,21 @@ class Pipes(HelperStreams):
         first, self._first = self._first, None
         return first
 
-    def _write_all(self, fd: int, rest: memoryview, pipe: str) -> None:
-        while rest:
+    def _write_all(self, fd: int, buffers: list[bytes | memoryview], pipe: str) -> None:
+        """Write them, and take them from the list."""
+        buffers.reverse()
+        while buffers:
+            some = buffers[: -_BUFFERS_MAX - 1 : -1]
             try:
-                rest = rest[os.write(fd, rest) :]
+                written = os.writev(fd, some)
             except BlockingIOError:
                 if not self._await(fd, select.POLLOUT):
                     self._helper.raise_if_ended(f"all of {pipe}")
+                continue
+            while buffers and written >= len(buffers[-1]):
+                written -= len(buffers.pop())
+            if written:
+                buffers[-1] = memoryview(buffers[-1])[written:]
 
     def _open_for_writing(self, pipe: str, *, limit_s: float | None = None) -> int:
         """A pipe without a reader refuses a non-blocking open: so the helper's end is noticed here at once."""
@@ -236,7 +249,7 @@ class PipeReader(Pipes):
 
         def feed() -> None:
             try:
-                self.fill("names", names)
+                self.fill("names", ([some] for some in names))
             except VolbackError as exc:
                 failure.append(exc)
                 self._helper.give_up(exc)  # it waits for the rest of the names, and its data would be waited for
@@ -266,7 +279,7 @@ class PipeWriter(Pipes):
     def write(self, buffers: Iterable[bytes | memoryview]) -> int:
         """See VolumeWriter. The pipe is written in a thread: who makes the buffers does not wait for the command, nor
         the command for them, as long as some are ahead."""
-        with Feed[bytes | memoryview](lambda taken: self.fill("data", taken), "helper-data") as feed:
+        with Feed[bytes | memoryview].in_lists(lambda taken: self.fill("data", taken), "helper-data") as feed:
             try:
                 feed.add(buffers)
                 feed.end()

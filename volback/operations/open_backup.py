@@ -210,7 +210,7 @@ class OpenBackup:
                 waiting.append(item)
                 yield item
 
-        with closing(unseal(self.fetch(taken()), self._codec)) as unsealed:
+        with self._store.reading(), closing(unseal(self.fetch(taken()), self._codec)) as unsealed:
             try:
                 for found in unsealed:
                     waiting.popleft()

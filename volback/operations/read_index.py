@@ -57,7 +57,7 @@ class IndexReader:
         def read_both(run: Run, _: threading.Event) -> tuple[Run, memoryview, memoryview | None]:
             return run, read(run), None if run.dictionary is None else read(run.dictionary)
 
-        with closing(read_ahead(read_both, runs, ahead=self._store.parallel_reads)) as pieces:
+        with self._store.reading(), closing(read_ahead(read_both, runs, ahead=self._store.parallel_reads)) as pieces:
             return [segment for found in pieces for segment in self._segments(*found)]
 
     def _segments(self, run: Run, stored: memoryview, dictionary: memoryview | None) -> Iterator[Segment]:

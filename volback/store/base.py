@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -93,6 +94,12 @@ class Store(Protocol):
         Raises NotFoundError at the first buffer if there is no such object.
         """
 
+    def reading(self) -> AbstractContextManager[None]:
+        """For a block that reads many ranges of some objects: these may stay open until it ends.
+
+        So what is read of one that is replaced or removed meanwhile may be of the former version.
+        """
+
     def stat(self, key: str) -> ObjectInfo:
         """Size and time of one object. Raises NotFoundError."""
 
@@ -160,6 +167,9 @@ class Wrapper:
 
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
         return self._inner.open(key, start=start, length=length)
+
+    def reading(self) -> AbstractContextManager[None]:
+        return self._inner.reading()
 
     def stat(self, key: str) -> ObjectInfo:
         return self._inner.stat(key)

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from volback.store.base import (
 from volback.store.local_draft import TEMP, Draft, advise, publish_abandoned, remove_abandoned
 from volback.store.local_errors import explain_os_error
 from volback.store.local_filesystem import is_local_filesystem
+from volback.store.local_held import HeldObjects
 from volback.store.local_tree import Found, Modes, Tree, lstat_regular, open_regular
 from volback.store.traffic import Requests
 
@@ -49,6 +50,7 @@ class LocalStore:
     def __init__(self, root: Path, *, modes: Modes | None = None) -> None:
         self._root = os.path.abspath(root)
         self._tree = Tree(self._root, modes or Modes())
+        self._held = HeldObjects()
 
     @property
     def url(self) -> str:
@@ -98,6 +100,10 @@ class LocalStore:
         """Yield the object's bytes, of the version that is there at the first buffer, in buffers of <= 1 MiB."""
         check_range(start, length)
         return self._read(check_key(key), start, length)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See Store. Objects stay open for the block."""
+        return self._held.holding()
 
     def stat(self, key: str) -> ObjectInfo:
         """Size and time of one object."""
@@ -170,11 +176,8 @@ class LocalStore:
         return sorted(removed)
 
     def _read(self, key: str, start: int, length: int | None) -> Generator[bytes, None, None]:
-        parent, _, name = key.rpartition("/")
-        with self._explained("read", key), self._tree.opened(parent) as directory:
-            fd, size_bytes = open_regular(name, directory)
-        try:
-            left = max(0, size_bytes - start)
+        with self._held.opened(key, lambda: self._open_object(key)) as fd:
+            left = max(0, os.fstat(fd).st_size - start)
             left = left if length is None else min(left, length)
             advise(fd, start if left else 0, left, "POSIX_FADV_SEQUENTIAL")
             while left:
@@ -185,8 +188,11 @@ class LocalStore:
                 start += len(buffer)
                 left -= len(buffer)
                 yield buffer
-        finally:
-            os.close(fd)
+
+    def _open_object(self, key: str) -> int:
+        parent, _, name = key.rpartition("/")
+        with self._explained("read", key), self._tree.opened(parent) as directory:
+            return open_regular(name, directory)
 
     def _walk(self, prefix: str) -> Generator[ObjectInfo, None, None]:
         with self._explained("list", prefix or "."):

@@ -233,16 +233,15 @@ def lstat_regular(name: str, fd: int) -> os.stat_result:
     return info
 
 
-def open_regular(name: str, fd: int) -> tuple[int, int]:
-    """Descriptor and size of a regular file. It is asked for first, as to open a device can do something by itself.
+def open_regular(name: str, fd: int) -> int:
+    """Descriptor of a regular file. It is asked for first, as to open a device can do something by itself.
 
     NONBLOCK: to open a FIFO would wait. Raises FileNotFoundError for anything else.
     """
     lstat_regular(name, fd)
     opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
-    info = os.fstat(opened)
-    if stat.S_ISREG(info.st_mode):
-        return opened, info.st_size
+    if stat.S_ISREG(os.fstat(opened).st_mode):
+        return opened
     os.close(opened)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 

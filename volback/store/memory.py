@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -72,6 +73,10 @@ class MemoryStore:
         """Yield the object's bytes, of the version that is there at the first buffer."""
         check_range(start, length)
         return self._read(check_key(key), start, length)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See Store."""
+        return nullcontext()
 
     def stat(self, key: str) -> ObjectInfo:
         data, modified_at = self._get(check_key(key))
