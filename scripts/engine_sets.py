@@ -130,6 +130,7 @@ PARTS = (
             _MOVE,
         ),
     ),
+    Part("Moves to the first of these engines and back, restores too", ("tests/e2e/test_between_engines.py",)),
     Part(
         "Services of a swarm are scaled to 0 and back",
         (

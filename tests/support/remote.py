@@ -117,12 +117,12 @@ def namespaced_engine() -> Iterator[SecondEngine]:
 
 
 @contextmanager
-def second_engine(options: Sequence[str] = ()) -> Iterator[SecondEngine]:
+def second_engine(options: Sequence[str] = (), *, is_machines: bool = False) -> Iterator[SecondEngine]:
     """Start it, wait until it answers, and end it and what it started.
 
-    Beside an engine that `scripts/engine run` has started it is one of the same packages.
+    Beside an engine that `scripts/engine run` has started it is one of the same packages, or of this machine's.
     """
-    packages = os.environ.get("VOLBACK_TEST_PACKAGES")
+    packages = None if is_machines else os.environ.get("VOLBACK_TEST_PACKAGES")
     environment = _OF_PACKAGES.format(packages=packages) if packages else ""
     with (
         tempfile.TemporaryDirectory(prefix="volback-second-", ignore_cleanup_errors=True) as directory,
