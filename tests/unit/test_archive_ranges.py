@@ -296,12 +296,25 @@ def test_a_frame_of_which_parts_are_wanted_here_and_there_is_read_once() -> None
     assert len(reads.begun) == 2
 
 
-def test_frames_of_which_parts_are_wanted_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def _reads_of(places: list[tuple[str, int]]) -> list[bool]:
+    """Whether each part of a frame of 1,000 bytes, at a place of a backup, was read for the part that was wanted."""
+    store = MemoryStore("bounds")
+    for id_ in {id_ for id_, _ in places}:
+        store.put(f"db/{id_}", [bytes(5000)])
+    made = [Piece(Frame(id_, number * 1000, 1000, 1000), 0, [10], bytes(DIGEST_BYTES)) for id_, number in places]
+    return [item.is_first for item in fetch(whole(made), Reads(store).open_range)]
+
+
+def test_frames_in_use_of_which_parts_are_wanted_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one used least recently is read again."""
     monkeypatch.setattr(ranges, "_KEPT_BYTES", 2500)
-    store = MemoryStore("bounds")
-    store.put(f"db/{IDS[0]}", [bytes(5000)])
-    made = [Piece(Frame(IDS[0], number * 1000, 1000, 1000), 0, [10], bytes(DIGEST_BYTES)) for number in range(3)]
-    reads = Reads(store)
-    found = list(fetch(whole([made[0], made[1], made[0], made[2], made[0], made[1]]), reads.open_range))
-    assert [item.is_first for item in found] == [True, True, False, True, False, True]
+    one, other, third = ((f"2026112{day}T160254Z-3f9c", 0) for day in (1, 2, 3))
+    assert _reads_of([one, other, one, third, one, other]) == [True, True, False, True, False, True]
+
+
+def test_frames_before_those_in_use_are_kept_within_bounds_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "_BEFORE_BYTES", 2500)
+    first, second, third, fourth, other = (IDS[0], 0), (IDS[0], 1), (IDS[0], 2), (IDS[0], 3), (IDS[1], 0)
+    assert _reads_of([other, first, second, first, second]) == [True, True, True, False, False]
+    wanted = [other, first, second, third, fourth, first, second, third, other]
+    assert _reads_of(wanted) == [True, True, True, True, True, True, False, False, False]
