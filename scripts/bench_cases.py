@@ -23,6 +23,7 @@ import docker
 
 from scripts.bench_contestants import ALL, IMAGE, S3, Contestant, Volback
 from scripts.bench_increments import INCREMENTS, case_increments
+from scripts.bench_list import case_list
 from scripts.bench_measure import MIB, Sample, bytes_below, measure, ratio, spread, verdict
 from scripts.bench_move import case_move
 from scripts.bench_place import LABEL, Place, fresh_place, place_in
@@ -148,6 +149,7 @@ CASES: dict[str, Callable[[docker.DockerClient, Options], dict[str, Any]]] = {
     "increments": case_increments,
     "prune": case_prune,
     "move": case_move,
+    "list": case_list,
 }
 
 
