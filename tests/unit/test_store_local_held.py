@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -109,3 +111,23 @@ def test_threads_read_the_same_objects(store: LocalStore, leftovers: Leftovers) 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read_some, range(400)))
     assert leftovers.descriptors() == []
+
+
+def test_a_process_with_few_descriptors_holds_fewer(tmp_path: Path) -> None:
+    """They are for the calls to the engine, too."""
+    script = """
+import os, sys
+from pathlib import Path
+from volback.store.local import LocalStore
+store = LocalStore(Path(sys.argv[1]))
+keys = [f"d{number}" for number in range(30)]
+for key in keys:
+    store.put(key, [key.encode()])
+before = len(os.listdir("/proc/self/fd"))
+with store.reading():
+    assert [b"".join(store.open(key)).decode() for key in keys] == keys
+    print(len(os.listdir("/proc/self/fd")) - before)
+"""
+    command = ["prlimit", "--nofile=40", sys.executable, "-c", script, str(tmp_path / "repository")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("10\n", "")

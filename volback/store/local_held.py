@@ -7,13 +7,14 @@ deep increment has thousands of such ranges in a hundred objects.
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 HELD_MAX = 128
-"""Descriptors; a process has 1,024 at least. Objects beyond these are opened for each range."""
+"""Descriptors, or a quarter of those that the process may have. Objects beyond these are opened for each range."""
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class HeldObjects:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._most = min(HELD_MAX, _descriptors() // 4)
         self._blocks = 0
         self._held: dict[str, _Opened] = {}
 
@@ -72,7 +74,12 @@ class HeldObjects:
     def _opened(self, key: str, fd: int) -> _Opened:
         opened = _Opened(fd)
         with self._lock:
-            if self._blocks and key not in self._held and len(self._held) < HELD_MAX:
+            if self._blocks and key not in self._held and len(self._held) < self._most:
                 opened.is_held = True
                 self._held[key] = opened
         return opened
+
+
+def _descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4 * HELD_MAX if soft == resource.RLIM_INFINITY else soft
