@@ -24,9 +24,9 @@ WRITER = """
 trap 'cat /data/file-* >/data/last; exit 0' TERM
 while :; do echo x >>/data/log; sleep 0.05; done
 """
-"""What it writes at its end is more than a buffer and a pipe hold: a helper that reads it does not end meanwhile."""
-PHASES = {"the stop": "after Engine.stop_container", "the proof": "buffer 0 of read#4"}
-"""Of a live move; the fourth stream is that of the last proof."""
+PHASES = {"the stop": "after Engine.stop_container", "the proof": "end of scan#6"}
+"""Of a live move; the sixth scan is that of the last proof, whose helper waits then for what it is to read. Once it
+reads, it may have ended, and have said all, before its engine is dead."""
 
 
 def _fill(path: Path) -> None:
