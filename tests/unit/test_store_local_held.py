@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,3 +135,52 @@ with store.reading():
     command = ["prlimit", "--nofile=40", sys.executable, "-c", script, str(tmp_path / "repository")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("10\n", "")
+
+
+class _Collecting(dict[str, Any]):
+    """Collects garbage whenever it is asked: there, under the lock, a generator that nobody finished may be closed."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        gc.collect()
+        return super().get(key, default)
+
+    def popitem(self) -> Any:
+        gc.collect()
+        return super().popitem()
+
+    def __contains__(self, key: object) -> bool:
+        gc.collect()
+        return super().__contains__(key)
+
+
+def test_what_nobody_finished_is_closed_by_the_collector_wherever_it_runs(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, leftovers: Leftovers
+) -> None:
+    for key in ("left", "other"):
+        store.put(key, [b"one"])
+    monkeypatch.setattr(store._held, "_held", _Collecting())
+
+    def unfinished(key: str) -> Iterator[bytes]:
+        with store.reading():
+            yield from store.open(key)
+
+    def left(key: str) -> None:
+        reading = unfinished(key)
+        next(reading)
+        cycle: list[object] = [reading]
+        cycle.append(cycle)
+
+    def run() -> None:
+        for _ in range(3):
+            left("left")
+            with store.reading():
+                left("left")
+                assert read(store, "other") == b"one"
+                left("other")
+        gc.collect()
+
+    ending = threading.Thread(target=run, daemon=True)
+    ending.start()
+    ending.join(30)
+    assert not ending.is_alive(), "it waits for itself"
+    assert leftovers.descriptors() == []

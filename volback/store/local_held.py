@@ -22,13 +22,18 @@ class _Opened:
     fd: int
     users: int = 1
     is_held: bool = False
+    is_closed: bool = False
 
 
 class HeldObjects:
-    """Descriptors by key, for several threads. One is closed once it is neither held nor in use."""
+    """Descriptors by key, for several threads. One is closed once it is neither held nor in use.
+
+    The collector may end a block, or a reading, that nobody finished, in any thread and at any step (`workers`): also
+    under the lock, which that thread gets again. So no step relies on one that comes before it in another call.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._most = min(HELD_MAX, _descriptors() // 4)
         self._blocks = 0
         self._held: dict[str, _Opened] = {}
@@ -43,14 +48,10 @@ class HeldObjects:
         finally:
             with self._lock:
                 self._blocks -= 1
-                ended = [] if self._blocks else [*self._held.values()]
-                if ended:
-                    self._held.clear()
-                for opened in ended:
+                while self._held and not self._blocks:
+                    _, opened = self._held.popitem()
                     opened.is_held = False
-                unused = [opened.fd for opened in ended if not opened.users]
-            for fd in unused:
-                os.close(fd)
+                    self._close_unused(opened)
 
     @contextmanager
     def opened(self, key: str, open_object: Callable[[], int]) -> Iterator[int]:
@@ -61,23 +62,28 @@ class HeldObjects:
         finally:
             with self._lock:
                 opened.users -= 1
-                is_unused = not (opened.users or opened.is_held)
-            if is_unused:
-                os.close(opened.fd)
+                self._close_unused(opened)
 
     def _known(self, key: str) -> _Opened | None:
         with self._lock:
-            if (opened := self._held.get(key)) is not None:
-                opened.users += 1
-            return opened
+            if (opened := self._held.get(key)) is None:
+                return None
+            opened.users += 1
+            return None if opened.is_closed else opened
 
     def _opened(self, key: str, fd: int) -> _Opened:
         opened = _Opened(fd)
         with self._lock:
-            if self._blocks and key not in self._held and len(self._held) < self._most:
+            has_room = key not in self._held and len(self._held) < self._most
+            if has_room and self._blocks:
                 opened.is_held = True
                 self._held[key] = opened
         return opened
+
+    def _close_unused(self, opened: _Opened) -> None:
+        if not (opened.users or opened.is_held or opened.is_closed):
+            opened.is_closed = True
+            os.close(opened.fd)
 
 
 def _descriptors() -> int:
