@@ -17,14 +17,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import docker
 
 from scripts.bench_contestants import ALL, IMAGE, S3, Contestant, Volback
 from scripts.bench_increments import INCREMENTS, case_increments
 from scripts.bench_list import case_list
-from scripts.bench_measure import MIB, Sample, bytes_below, measure, ratio, spread, verdict
+from scripts.bench_measure import MIB, Options, Sample, bytes_below, measure, ratio, spread, verdict
 from scripts.bench_move import case_move
 from scripts.bench_place import LABEL, Place, fresh_place, place_in
 from scripts.bench_prune import case_prune
@@ -50,13 +50,6 @@ RATIO_GOALS = {
     ("restore", "restic_s3"): 1.0,
 }
 HELP_GOAL_S = 0.25
-
-
-class Options(NamedTuple):
-    runs: int
-    scale: float
-    directory: Path
-    only: tuple[str, ...]
 
 
 def main() -> None:

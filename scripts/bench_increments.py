@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import docker
 
 from scripts.bench_changes import DATA, MB
 from scripts.bench_contestants import IMAGE, Borg, Contestant, Restic, Volback
-from scripts.bench_measure import MIB, Sample, measure, output_of, ratio, spread, verdict
+from scripts.bench_measure import MIB, Options, Sample, measure, output_of, ratio, spread, verdict
 from scripts.bench_place import LABEL, Place, fresh_place, part_of
 from tests.support.engine import build_image, remove_containers
 from tests.support.fingerprint import differences, fingerprint
@@ -36,17 +36,6 @@ BLOCK_BYTES = 64 * 1024
 DEPTH = 100
 INODES = 3_000_000
 """At scale 1. Their tables are written by mkfs, as the kernel would otherwise do it while something is measured."""
-
-
-class Options(Protocol):
-    """What was asked for."""
-
-    @property
-    def runs(self) -> int: ...
-    @property
-    def scale(self) -> float: ...
-    @property
-    def only(self) -> tuple[str, ...]: ...
 
 
 class Goals(NamedTuple):

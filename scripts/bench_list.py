@@ -10,12 +10,12 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import docker
 
-from scripts.bench_measure import measure, output_of, spread, verdict
+from scripts.bench_measure import Options, measure, output_of, spread, verdict
 from tests.support.proxy import Planned, Proxy
 from tests.support.repository import IDS, make_backup
 from tests.support.s3 import S3Server, rclone_server
@@ -25,16 +25,6 @@ BACKUPS = 1000
 LATENCY_S = 0.03
 FIRST_GOAL_S, SECOND_GOAL_S = 3.0, 1.0
 _DELAYED = Planned("delay", ("HTTP/1.1",), nth=None, delay_s=LATENCY_S)
-
-
-class Options(Protocol):
-    """What was asked for."""
-
-    @property
-    def runs(self) -> int: ...
-
-    @property
-    def scale(self) -> float: ...
 
 
 def case_list(_: docker.DockerClient, options: Options) -> dict[str, Any]:

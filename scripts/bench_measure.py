@@ -18,6 +18,18 @@ from typing import NamedTuple
 MIB = 1024 * 1024
 
 
+class Options(NamedTuple):
+    """What was asked for."""
+
+    runs: int
+    scale: float
+    """Of files and bytes."""
+    directory: Path
+    """For what has no place in memory."""
+    only: tuple[str, ...]
+    """Of the case `increments`."""
+
+
 class Sample(NamedTuple):
     """One run of a command."""
 

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import docker
 
 from scripts.bench_contestants import IMAGE
-from scripts.bench_measure import MIB, Sample, measure, ratio, spread, verdict
+from scripts.bench_measure import MIB, Options, Sample, measure, ratio, spread, verdict
 from scripts.bench_place import LABEL, fresh_place
 from tests.support.engine import build_image, remove_volume
 from tests.support.fingerprint import differences, fingerprint
@@ -31,15 +31,6 @@ from tests.support.tree import make_mixed_tree
 
 FILES, BYTES = 20_000, 600_000_000
 GOAL, DOWNTIME_GOAL, MEMORY_GOAL_MIB = 1.0, 0.15, 200
-
-
-class Options(Protocol):
-    """What was asked for."""
-
-    @property
-    def runs(self) -> int: ...
-    @property
-    def scale(self) -> float: ...
 
 
 def case_move(client: docker.DockerClient, options: Options) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Protocol
+from typing import Any
 
 import docker
 
-from scripts.bench_measure import MIB, verdict
+from scripts.bench_measure import MIB, Options, verdict
 from tests.support.archive import plan_of, read
 from tests.support.stored import HOST, VOLUME, commit_next, store_backup
 from volback.catalog.index import decode_unit
@@ -39,13 +39,6 @@ SPACE_RATIO, RESTORE_RATIO = 1.5, 1.1
 _PAGE_BYTES = 8192
 _RULES = KeepRules(daily=7, weekly=4, monthly=12)
 _READS = 5
-
-
-class Options(Protocol):
-    """What was asked for."""
-
-    @property
-    def scale(self) -> float: ...
 
 
 class _Volume:
